@@ -1,0 +1,34 @@
+# make run   install into .venv and run the quickstart
+# make test  every test;  make fast  those without Ray, servers or long trainings
+# make lint  ruff and mypy;  make check  every shipped sweep, without running it
+
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG ?= tune_configs/quickstart.yaml
+
+.PHONY: run test fast lint check clean
+
+run: .venv/installed
+	$(BIN)/python launch.py run $(CONFIG)
+
+test: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+fast: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: .venv/installed
+	$(BIN)/python -m tests.shipped
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

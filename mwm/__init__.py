@@ -1,0 +1,1 @@
+"""mwm: train margin-watermarked classifiers, steal them, and measure which watermarks survive."""

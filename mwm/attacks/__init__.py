@@ -1,0 +1,13 @@
+"""Attacks: each is a record with a `run`, and this union is the catalogue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from mwm.attacks.distillation import Distillation
+from mwm.attacks.extraction import Extraction
+from mwm.spec import OF_A_KIND
+
+Attack = Annotated[Extraction | Distillation, *OF_A_KIND]
+
+__all__ = ["Attack", "Distillation", "Extraction"]

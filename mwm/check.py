@@ -1,0 +1,107 @@
+"""What a sweep needs of its data, checked for every trial before anything is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mwm.attacks import Attack
+from mwm.attacks.student import Disjoint, Same
+from mwm.data import DataSet, load, location
+from mwm.models import Model, smallest_side
+from mwm.sweep import Sweep, corners, thefts
+from mwm.trial import Sets, Victim, complete_attack, data_key
+
+
+def check(sweep: Sweep, *, download: bool) -> tuple[dict[str, DataSet], list[str]]:
+    """Load every data set of a sweep and hold every trial against it.
+
+    Without `download`, a set that is not on this machine is left out and becomes a note; what needs it goes unchecked.
+    Raises ValueError with one line: the path of the offending key, its value and what is allowed.
+    """
+    _check_objectives(sweep)
+    victims, attacks = corners(sweep), thefts(sweep)
+    wanted: dict[str, tuple[str, Any]] = {}
+    for victim in victims:
+        wanted.setdefault(data_key(victim.data), ("victim.data", victim.data))
+    for path, attack in attacks:
+        if not isinstance(attack.source, (Same, Disjoint)):
+            wanted.setdefault(data_key(attack.source), (f"{path}.source", attack.source))
+    sets, notes = _load(wanted, download)
+    for victim in victims:
+        if data_key(victim.data) in sets:
+            _check_victim(victim, sets)
+        for path, attack in attacks:
+            _check_attack(path, attack, victim, sets)
+    return sets, notes
+
+
+def _check_objectives(sweep: Sweep) -> None:
+    for name in getattr(sweep.search, "objectives", ()):
+        if name.startswith(("worst", "mean")) and not sweep.attacks:
+            raise ValueError(f"search.objectives: {name} is not allowed: there are no attacks that it could tell of")
+
+
+def _load(wanted: dict[str, tuple[str, Any]], download: bool) -> tuple[dict[str, DataSet], list[str]]:
+    sets, notes = {}, []
+    for key, (path, data) in wanted.items():
+        missing = location(data)
+        if missing and not download:
+            notes.append(f"{path}: {missing}")
+            continue
+        try:
+            sets[key] = load(data)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if sets[key].classes < 3 and path == "victim.data":
+            raise ValueError(f"{path}: 2 classes are not allowed: the only wrong label proves nothing; 3 or more")
+    return sets, notes
+
+
+def _check_victim(victim: Victim, sets: Sets) -> None:
+    dataset, shares = sets[data_key(victim.data)], victim.split
+    total = len(dataset.y_train)
+    left = total - shares.queries - shares.validation
+    if left < 1:
+        raise ValueError(
+            f"victim.split: {shares.queries} queries and {shares.validation} validation images are not allowed: "
+            f"there are {total} training images"
+        )
+    owned = left - int(shares.disjoint * left)
+    if victim.recipe.batch_size > owned:
+        size = victim.recipe.batch_size
+        raise ValueError(f"victim.recipe.batch_size: {size} is not allowed: the owner has {owned} images")
+    _check_network("victim.model", victim.model, dataset)
+
+
+def _check_attack(path: str, attack: Attack, victim: Victim, sets: Sets) -> None:
+    if isinstance(attack.source, Disjoint) and victim.split.disjoint == 0:
+        raise ValueError(f"{path}.source: disjoint is not allowed: victim.split.disjoint is 0, give it a share above 0")
+    dataset = sets.get(data_key(victim.data))
+    if dataset is None:
+        return
+    student = complete_attack(attack, victim)
+    _check_network(f"{path}.student", student.student, dataset)
+    assert student.recipe is not None, "the student's recipe was never filled in"
+    held, size = _held(attack, victim, sets), student.recipe.batch_size
+    if held is not None and size > held:
+        owner = path if attack.recipe else "victim"
+        raise ValueError(f"{owner}.recipe.batch_size: {size} is not allowed: the thief of {path} has {held} images")
+
+
+def _held(attack: Attack, victim: Victim, sets: Sets) -> int | None:
+    """How many images the thief has; None if they are not here yet."""
+    foreign = sets.get(data_key(attack.source))
+    if foreign is not None:
+        return len(foreign.y_train)
+    if not isinstance(attack.source, (Same, Disjoint)):
+        return None
+    left = len(sets[data_key(victim.data)].y_train) - victim.split.queries - victim.split.validation
+    disjoint = int(victim.split.disjoint * left)
+    return disjoint if isinstance(attack.source, Disjoint) else left - disjoint
+
+
+def _check_network(path: str, model: Model | None, dataset: DataSet) -> None:
+    assert model is not None, "a network is missing"
+    side, least = min(dataset.shape[1:]), smallest_side(model)
+    if side < least:
+        raise ValueError(f"{path}: {model.kind} is not allowed for images {side} pixels wide: it needs {least}")

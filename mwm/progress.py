@@ -1,0 +1,266 @@
+"""What a person sees while a sweep runs: short names of trials, and how far each of them is."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from statistics import fmean
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mwm.trial import Outcome, Trial
+
+KINDS = ("victim", "attack")
+STATUSES = ("done", "failed", "skipped")
+NAMING = ("num_queries", "step_size", "labels")
+LISTED = 12
+AS_VICTIM = "as victim"
+SHORT = {"num_queries": "n", "step_size": "step size", "queries_per_step": "per step"}
+FORMS = {"num_queries": "n={}", "step_size": "{}", "queries_per_step": "{} per step", "temperature": "T={}"}
+UNSAID = ("same", AS_VICTIM)
+
+
+def label(trial: Trial, *, victim: bool = True) -> str:
+    """A short name of a trial for people: "extraction soft seed 0 on margin n=20 10/255 seed 0".
+
+    Besides the fields that always name a scheme or an attack, only what differs from its default is said. Without
+    `victim`, the name of an attack leaves out what it is on.
+    """
+    target, attack = trial.victim, trial.attack
+    name = f"{_words(target.scheme)} seed {target.seed}"
+    if attack is None:
+        return name
+    student = "" if attack.student is None or attack.student == target.model else f" {attack.student.kind}"
+    thief = f"{_words(attack)}{student} seed {attack.seed}"
+    return f"{thief} on {name}" if victim else thief
+
+
+def line(trial: Trial, outcome: Outcome) -> str:
+    """What became of a trial, in one line: its label, then accuracies, the decimal logarithm of p and seconds."""
+    if outcome.status != "done":
+        return f"{label(trial)}: {outcome.status}: {outcome.error}"
+    said = []
+    if outcome.query_acc is not None:
+        said.append(f"query {share(outcome.query_acc, 2)}")
+    if outcome.clean_acc is not None:
+        said.append(f"clean {share(outcome.clean_acc)}")
+    if outcome.log10_p is not None:
+        said.append(f"log10 p {round(outcome.log10_p, 1) + 0.0:.1f}")
+    if outcome.seconds is not None:
+        said.append(f"{outcome.seconds:.1f} s")
+    return f"{label(trial)}: {', '.join(said)}"
+
+
+def naming(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
+    """A setting in words: its kind, then each field as "n=20", "10/255" or "soft", unless that goes without saying."""
+    words = [kind]
+    for path, value in leaves:
+        if value is False or value in UNSAID:
+            continue
+        name = path.rpartition(".")[2]
+        form = FORMS.get(name, "{}" if isinstance(value, str) else f"{name}={{}}")
+        words.append(name if value is True else form.format(plain(path, value)))
+    return " ".join(words)
+
+
+def heading(path: str) -> str:
+    """The heading of a field's column: "scheme.num_queries" is headed "n", "victim.model.kind" is headed "model"."""
+    parent, _, name = path.rpartition(".")
+    return parent.rpartition(".")[2] if name == "kind" else SHORT.get(name, name)
+
+
+def plain(path: str, value: Any) -> str:
+    """The value of a field as people write it; step sizes as k/255 where k is whole."""
+    if path.endswith("step_size") and abs(value * 255 - round(value * 255)) < 1e-9:
+        return f"{round(value * 255)}/255"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def share(value: float, digits: int = 3) -> str:
+    """A share without the zero in front of its point: ".953"."""
+    text = f"{round(value, digits) + 0.0:.{digits}f}"
+    return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def _words(record: Any) -> str:
+    """The kind of a scheme or an attack, then the fields that name it, then those that are not at their default."""
+    said = []
+    for item in sorted(fields(record), key=lambda item: item.name not in NAMING):
+        value = getattr(record, item.name)
+        told = item.name in NAMING or value != item.default
+        if told and item.name not in ("kind", "seed", "student", "recipe"):
+            said.append((item.name, getattr(value, "kind", value)))
+    return naming(record.kind, said)
+
+
+def time_left(
+    waiting: Mapping[str, int | None],
+    running: Iterable[tuple[str, float]],
+    durations: Mapping[str, list[float]],
+    slots: int,
+) -> float | None:
+    """Seconds until everything is done if trials go on as they did so far; None while that cannot be told.
+
+    `running` holds the kind and the age (seconds) of each trial under way, `slots` is how many run at once.
+    """
+    under_way = list(running)
+    todo = {kind for kind in KINDS if waiting[kind] != 0} | {kind for kind, _ in under_way}
+    if not todo:
+        return 0.0
+    if not slots or None in waiting.values() or not all(durations[kind] for kind in todo):
+        return None
+    mean = {kind: fmean(durations[kind]) for kind in todo}
+    rest = [max(mean[kind] - age, 0.0) for kind, age in under_way]
+    queued = sum((waiting[kind] or 0) * mean[kind] for kind in todo)
+    return max([(sum(rest) + queued) / slots, *rest])
+
+
+@dataclass
+class _Running:
+    kind: str
+    label: str
+    began: float
+    epoch: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Progress:
+    """How a sweep is getting on: one block that renews itself on a terminal, else a plain line per finished trial.
+
+    Totals are None while they are unknown. `clock` gives seconds. Use as a context manager.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        victims: int | None,
+        attacks: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._clock, self._began = console, clock, clock()
+        self._totals: dict[str, int | None] = {"victim": victims, "attack": attacks}
+        self._ended: Counter[tuple[str, str]] = Counter()
+        self._durations: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        self._running: dict[str, _Running] = {}
+        self._slots = 0
+        self._best = "-"
+        terminal = console.is_terminal and not console.is_dumb_terminal
+        self._live = Live(get_renderable=self._block, console=console) if terminal else None
+
+    def __enter__(self) -> Self:
+        self._began = self._clock()
+        if self._live is not None:
+            self._live.start(refresh=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def total(self, *, victims: int | None = None, attacks: int | None = None) -> None:
+        """Learn how many trials there will be; None leaves a total as it is."""
+        self._totals["victim"] = self._totals["victim"] if victims is None else victims
+        self._totals["attack"] = self._totals["attack"] if attacks is None else attacks
+
+    def started(self, kind: str, digest: str, label: str) -> None:
+        """A trial begins, or begins again."""
+        self._running[digest] = _Running(kind, _one_line(label), self._clock())
+        self._slots = max(self._slots, len(self._running))
+
+    def row(self, digest: str, epoch: int, epochs: int, **metrics: float) -> None:
+        """A running trial ended an epoch; the metrics are shown beside it in the order given."""
+        if digest in self._running:
+            self._running[digest].epoch = f"epoch {epoch}/{epochs}"
+            self._running[digest].metrics = metrics
+
+    def best(self, line: str) -> None:
+        """Tell the best survival so far: the highest query accuracy of a student, and its setting."""
+        self._best = _one_line(line)
+
+    def finished(self, kind: str, digest: str, status: str, line: str) -> None:
+        """A trial ended; `line` tells the whole of it, as `mwm.progress.line` does."""
+        self._ended[kind, status] += 1
+        trial = self._running.pop(digest, None)
+        # A result known from earlier has no epoch and takes no time: it would make the estimate too good.
+        if trial is not None and trial.epoch and status == "done":
+            self._durations[kind].append(self._clock() - trial.began)
+        if self._live is None:
+            self._console.out(f"{self._count()} {_one_line(line)}", highlight=False)
+        elif status == "failed":
+            self._console.print(Text(_one_line(line), style="red"))
+
+    def warn(self, text: str) -> None:
+        """Say something beside the progress itself."""
+        self._console.print(Text(_one_line(text), style="yellow"))
+
+    def _count(self) -> str:
+        victims, attacks = (self._totals[kind] for kind in KINDS)
+        known = "" if victims is None or attacks is None else f"/{victims + attacks}"
+        return f"[{self._ended.total()}{known}]"
+
+    def _waiting(self, kind: str) -> int | None:
+        total = self._totals[kind]
+        under_way = sum(trial.kind == kind for trial in list(self._running.values()))
+        ended = sum(self._ended[kind, status] for status in STATUSES)
+        return None if total is None else max(total - under_way - ended, 0)
+
+    def _block(self) -> Group:
+        # The display's thread draws while trials come and go, so it looks at a copy.
+        running = list(self._running.values())
+        now = self._clock()
+        ages = [(trial.kind, now - trial.began) for trial in running]
+        left = time_left({kind: self._waiting(kind) for kind in KINDS}, ages, self._durations, self._slots)
+        times = f"elapsed {_duration(now - self._began)}   left {'-' if left is None else 'about ' + _duration(left)}"
+        more = [Text(f"and {len(running) - LISTED} more", style="dim")] if len(running) > LISTED else []
+        best = Text.assemble(("best   ", "bold"), self._best, overflow="ellipsis", no_wrap=True)
+        return Group(self._counts(), best, Text(times), self._trials(running[:LISTED]), *more)
+
+    def _counts(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for _ in range(6):
+            table.add_column(justify="right", no_wrap=True)
+        for kind in KINDS:
+            waiting = self._waiting(kind)
+            under_way = sum(trial.kind == kind for trial in list(self._running.values()))
+            failed, skipped = self._ended[kind, "failed"], self._ended[kind, "skipped"]
+            table.add_row(
+                Text(f"{kind}s", style="bold"),
+                Text(f"{self._ended[kind, 'done']} done", style="green"),
+                f"{under_way} running",
+                f"{'?' if waiting is None else waiting} waiting",
+                Text(f"{failed} failed", style="red" if failed else "dim"),
+                Text(f"{skipped} skipped" if skipped else ""),
+            )
+        return table
+
+    @staticmethod
+    def _trials(running: list[_Running]) -> Table:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(overflow="ellipsis", no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="ellipsis", no_wrap=True, style="dim")
+        for trial in running:
+            metrics = " ".join(f"{name} {value:.3g}" for name, value in list(trial.metrics.items()))
+            table.add_row(Text(trial.label), trial.epoch, metrics)
+        return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks and control characters, which would spoil a log or a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

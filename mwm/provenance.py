@@ -1,0 +1,27 @@
+"""Which code and which libraries made a result."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "ray", "mlflow", "optuna")
+
+
+def provenance() -> dict[str, str]:
+    """Tags of a run: git revision, whether the tree differs from it, versions; `unknown` outside a checkout."""
+    revision, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    tags = {"git.revision": revision or "unknown", "git.dirty": "unknown" if changes is None else str(bool(changes))}
+    tags |= {f"version.{name}": version(name) for name in LIBRARIES}
+    return {**tags, "version.python": platform.python_version()}
+
+
+def _git(*arguments: str) -> str | None:
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,200 @@
+"""The two stages of a trial, training a victim and stealing one: a plain function that yields rows."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mwm import verdict
+from mwm.attacks.student import Disjoint, Loot, Same
+from mwm.data import Part, Views, fit_to, split
+from mwm.evaluate import accuracy, logits, margins
+from mwm.fit import DivergedError, Epoch, Training, fit
+from mwm.models import build, channel_statistics, parameters
+from mwm.oracle import Oracle
+from mwm.queries import QuerySet, choose
+from mwm.seeds import derive, generator
+from mwm.store import Store
+from mwm.trial import Outcome, Row, Sets, Trial, data_key, trial_digest, victim_digest
+
+CHECKPOINT_SECONDS = 10.0
+"""A training saves its state after the first epoch that ends this long after the last save."""
+
+
+def run(trial: Trial, sets: Sets, store: Store, device: torch.device) -> Iterator[Row | Outcome]:
+    """Run a trial to its end, from its checkpoint if there is one: a row per epoch, then the outcome.
+
+    A finished trial only yields its outcome. A training whose loss is not finite ends as `failed`.
+    """
+    name, victim = trial_digest(trial, sets), victim_digest(trial.victim, sets)
+    known = store.outcome(name)
+    if known is not None:
+        yield Outcome(**known)
+        return
+    data = sets[data_key(trial.victim.data)].digest
+    blank = Outcome(status="done", digest=name, victim_digest=victim, data_digest=data, device=_describe(device))
+    stage = _Victim(trial, sets, store, device) if trial.attack is None else _Attack(trial, sets, store, device)
+    try:
+        yield from _train(stage, blank, store)
+    except DivergedError as error:
+        yield replace(blank, status="failed", error=str(error))
+
+
+class _Stage(ABC):
+    """What training a victim and stealing one have in common: the victim's data, and the query set."""
+
+    queries: QuerySet
+    oracle: Oracle | None = None
+
+    def __init__(self, trial: Trial, sets: Sets, store: Store, device: torch.device) -> None:
+        self.trial, self.sets, self.store, self.device = trial, sets, store, device
+        self.victim = trial.victim
+        self.dataset = sets[data_key(self.victim.data)]
+        self.views: Views = split(self.dataset, self.victim.split, device)
+
+    def network(self) -> nn.Module:
+        """The victim's network with fresh weights."""
+        mean, std = channel_statistics(self.views.owner.images)
+        fresh = build(
+            self.victim.model,
+            shape=self.dataset.shape,
+            classes=self.dataset.classes,
+            mean=mean,
+            std=std,
+            generator=generator(self.victim.seed, "victim"),
+        )
+        return fresh.to(self.device)
+
+    @abstractmethod
+    def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
+        """Train, from a saved state if there is one."""
+
+    @abstractmethod
+    def finish(self, model: nn.Module, name: str) -> dict[str, float]:
+        """Keep what later trials need and measure what only this stage can."""
+
+
+class _Victim(_Stage):
+    def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
+        victim, views = self.victim, self.views
+        source, num = views.queries, victim.scheme.num_queries
+        flip, pad = victim.data.flip, victim.data.pad
+        self.queries = choose(source, num=num, classes=self.dataset.classes, flip=flip, pad=pad, seed=victim.seed)
+        training = Training(self.network(), victim.recipe)
+        if start is not None:
+            training.restore(start)
+        objective = victim.scheme.objective(self.queries)
+        return fit(training, views.owner, objective, flip=flip, pad=pad, seed=victim.seed, validation=views.validation)
+
+    def finish(self, model: nn.Module, name: str) -> dict[str, float]:
+        self.store.save_weights(name, model.state_dict())
+        self.store.save_queries(name, self.queries, self.victim.scheme.perturb(model, self.queries))
+        return {}
+
+
+class _Attack(_Stage):
+    def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
+        attack, name = self.trial.attack, victim_digest(self.victim, self.sets)
+        assert attack is not None, "a victim's trial has no attack"
+        self.queries = self.store.queries(name).to(self.device)
+        self.stolen = self.network()
+        self.stolen.load_state_dict(self.store.weights(name))
+        self.oracle = Oracle(self.stolen, attack.labels)
+        self.oracle.calls = start["oracle_calls"] if start else 0
+        images, augmented = self._images()
+        loot = Loot(
+            oracle=self.oracle,
+            images=images,
+            validation=self.views.validation,
+            classes=self.dataset.classes,
+            flip=augmented.flip,
+            pad=augmented.pad,
+            seed=derive(attack.seed, "attack", self.victim.seed),
+            start=start,
+        )
+        return attack.run(loot)
+
+    def _images(self) -> tuple[Part, Any]:
+        assert self.trial.attack is not None, "a victim's trial has no attack"
+        source = self.trial.attack.source
+        if isinstance(source, (Same, Disjoint)):
+            return (self.views.owner if isinstance(source, Same) else self.views.disjoint), self.victim.data
+        foreign = self.sets[data_key(source)]
+        images = fit_to(torch.tensor(foreign.x_train), self.dataset.shape)
+        return Part(images.to(self.device), torch.tensor(foreign.y_train).to(self.device)), source
+
+    def finish(self, model: nn.Module, name: str) -> dict[str, float]:
+        self.store.save_weights(name, model.state_dict())
+        assert self.oracle is not None, "no student without an oracle"
+        test = self.views.test.images
+        return {
+            "agreement": accuracy(logits(model, test), logits(self.stolen, test).argmax(1)),
+            "oracle_calls": self.oracle.calls,
+        }
+
+
+def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcome]:
+    start = store.checkpoint(blank.digest)
+    seconds = start["seconds"] if start else 0.0
+    saved, last = time.monotonic(), None
+    for last in stage.epochs(start):
+        began = time.perf_counter()
+        query_acc = accuracy(logits(last.training.model, stage.queries.images), stage.queries.labels)
+        seconds += last.seconds + time.perf_counter() - began
+        yield Row(
+            epoch=last.epoch,
+            loss=last.loss,
+            lr=last.lr,
+            val_acc=last.val_acc,
+            query_acc=query_acc,
+            epoch_seconds=last.seconds,
+        )
+        unfinished = last.epoch < last.training.recipe.epochs
+        if unfinished and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            calls = stage.oracle.calls if stage.oracle else 0
+            store.save_checkpoint(blank.digest, last.training.state() | {"seconds": seconds, "oracle_calls": calls})
+            saved = time.monotonic()
+    assert last is not None, "a training has at least one epoch"
+    twin = store.outcome(blank.digest)
+    if twin is not None:  # another sweep on this store was quicker, and what is finished never changes
+        yield Outcome(**twin)
+        return
+    model = last.training.model
+    measured = _measure(model, stage.queries, stage.views.test, stage.dataset.classes)
+    measured |= stage.finish(model, blank.digest)
+    outcome = replace(
+        blank,
+        **measured,
+        query_digest=stage.queries.digest(),
+        seconds=seconds,
+        kept_epoch=last.training.chosen_epoch,
+        parameters=parameters(model),
+    )
+    store.finish(blank.digest, asdict(outcome))
+    yield outcome
+
+
+def _measure(model: nn.Module, asked: QuerySet, test: Part, classes: int) -> dict[str, Any]:
+    """Clean accuracy, and everything that is said of the queries, always against their recorded labels."""
+    answers: Tensor = logits(model, asked.images)
+    matches = int((answers.argmax(1) == asked.labels).sum())
+    held = margins(answers, asked.labels)
+    return {
+        "clean_acc": accuracy(logits(model, test.images), test.labels),
+        "query_acc": matches / len(asked),
+        "query_matches": matches,
+        "margin_mean": held.mean().item(),
+        "margin_min": held.min().item(),
+        "p_value": verdict.p_value(matches, len(asked), classes),
+        "log10_p": verdict.log10_p(matches, len(asked), classes),
+    }
+
+
+def _describe(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,117 @@
+"""What a trial is, what it is called, and what it yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from mwm.attacks import Attack
+from mwm.data import Data, DataSet, Split
+from mwm.fit import Recipe
+from mwm.models import Model
+from mwm.schemes import Scheme
+from mwm.spec import Seed, digest, encode, spec
+
+METHOD = 1
+"""Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
+
+Sets = Mapping[str, DataSet]
+"""Loaded data sets under `data_key`."""
+
+
+@spec
+class Victim:
+    """A network to be stolen: data, architecture, watermark, recipe, seed."""
+
+    data: Data
+    split: Split = Split()
+    model: Model
+    scheme: Scheme
+    recipe: Recipe = Recipe()
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        num, source = self.scheme.num_queries, self.split.queries
+        if num > source:
+            raise ValueError(f"scheme.num_queries: {num} is not allowed: must be at most split.queries, {source}")
+
+
+@spec
+class Trial:
+    """The training of a victim, or one attack on it."""
+
+    victim: Victim
+    attack: Attack | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One epoch of a trial."""
+
+    epoch: int
+    loss: float
+    lr: float
+    val_acc: float
+    query_acc: float
+    epoch_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial measured. Accuracies are shares; margins are in logits; `p_value` is one-sided and exact.
+
+    `agreement` is the share of test images on which student and victim answer alike. `oracle_calls` counts images.
+    """
+
+    status: Literal["done", "failed", "skipped"]
+    error: str = ""
+    digest: str
+    victim_digest: str
+    data_digest: str
+    query_digest: str = ""
+    clean_acc: float | None = None
+    query_acc: float | None = None
+    query_matches: int | None = None
+    agreement: float | None = None
+    margin_mean: float | None = None
+    margin_min: float | None = None
+    p_value: float | None = None
+    log10_p: float | None = None
+    oracle_calls: int | None = None
+    seconds: float | None = None
+    kept_epoch: int | None = None
+    parameters: int | None = None
+    device: str = ""
+
+
+def data_key(data: Any) -> str:
+    """The name under which the data set of a record is handed to trials."""
+    return digest(encode(data))
+
+
+def victim_digest(victim: Victim, sets: Sets) -> str:
+    """The name of a trained victim: its content, with the data set's own digest in place of where it lies."""
+    content = encode(victim) | {"data": _content(victim.data, sets)}
+    return digest(METHOD, content)
+
+
+def trial_digest(trial: Trial, sets: Sets) -> str:
+    """The name of a trial's result."""
+    name = victim_digest(trial.victim, sets)
+    if trial.attack is None:
+        return name
+    attack = encode(trial.attack)
+    if data_key(trial.attack.source) in sets:
+        attack["source"] = _content(trial.attack.source, sets)
+    return digest(METHOD, name, attack)
+
+
+def _content(data: Any, sets: Sets) -> dict[str, Any]:
+    return {"digest": sets[data_key(data)].digest, "flip": data.flip, "pad": data.pad}
+
+
+def complete_attack(attack: Attack, victim: Victim) -> Attack:
+    """Fill in what an attack leaves to its victim: the student's network, and the recipe up to its last epoch."""
+    recipe = attack.recipe or replace(victim.recipe, keep="last")
+    return replace(attack, student=attack.student or victim.model, recipe=recipe)

@@ -1,0 +1,82 @@
+"""The exact ownership test: how surprising are the matches of a suspect that never saw the query set?"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from functools import lru_cache
+
+
+def p_value(matches: int, queries: int, classes: int) -> float:
+    """The chance that an independent model matches at least `matches` of the `queries` secret labels.
+
+    Each label was drawn uniformly over the `classes` - 1 wrong classes and fixed beforehand, so the chance is
+    P(Binomial(queries, 1 / (classes - 1)) >= matches) at most, whatever the model's accuracy. Exact, then rounded once;
+    0.0 only below the smallest float, where `log10_p` still tells. Raises ValueError for counts that cannot be.
+    """
+    hits, total = _odds(matches, queries, classes)
+    return hits / total
+
+
+def log10_p(matches: int, queries: int, classes: int) -> float:
+    """The decimal logarithm of `p_value`, precise also where that underflows: -954.24 for 1000 of 1000, 10 classes.
+
+    Raises ValueError for counts that cannot be.
+    """
+    hits, total = _odds(matches, queries, classes)
+    misses = total - hits
+    if misses < hits:  # p is near 1, where only the distance from 1 still has digits
+        return math.log1p(-misses / total) / math.log(10) if misses else 0.0
+    shift = total.bit_length() - hits.bit_length()
+    return math.log10((hits << shift) / total) - shift * math.log10(2)
+
+
+def needed(queries: int, classes: int, level: float) -> int | None:
+    """The fewest matches that prove ownership: the smallest m with `p_value(m, queries, classes)` <= `level`.
+
+    None if even all matches prove nothing at that level. Raises ValueError for a level outside (0, 1).
+    """
+    _open_share("level", level)
+    fewest = bisect_left(range(queries + 1), True, key=lambda matches: p_value(matches, queries, classes) <= level)
+    return fewest if fewest <= queries else None
+
+
+def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The match rates (low, high) that agree with the matches seen (Clopper and Pearson, 1934).
+
+    Covers the true rate with at least the chance `confidence`, for every rate and every number of queries.
+    Raises ValueError for counts that cannot be and for a confidence outside (0, 1).
+    """
+    from scipy.stats import beta
+
+    _count(matches, queries)
+    _open_share("confidence", confidence)
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, matches, queries - matches + 1)) if matches else 0.0
+    high = float(beta.isf(tail, matches + 1, queries - matches)) if matches < queries else 1.0
+    return low, high
+
+
+@lru_cache(maxsize=4096)
+def _odds(matches: int, queries: int, classes: int) -> tuple[int, int]:
+    """In how many of all the equally likely draws of labels a fixed model has at least `matches` matches."""
+    _count(matches, queries)
+    if classes < 3:
+        raise ValueError(f"{classes} classes leave no wrong label to draw at random; at least 3 are needed")
+    draws = hits = 1  # exactly k matches: C(n, k) (classes - 2)^(n - k) draws, here for k = n
+    for k in range(queries, matches, -1):
+        draws = draws * k * (classes - 2) // (queries - k + 1)
+        hits += draws
+    return hits, (classes - 1) ** queries
+
+
+def _count(matches: int, queries: int) -> None:
+    if queries < 1:
+        raise ValueError(f"{queries} queries prove nothing; at least 1 is needed")
+    if not 0 <= matches <= queries:
+        raise ValueError(f"{matches} matches are impossible; allowed: 0 to {queries}, the number of queries")
+
+
+def _open_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ValueError(f"{name} {value} is not allowed; it must lie strictly between 0 and 1")

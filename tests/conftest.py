@@ -1,0 +1,22 @@
+"""Fixtures of more than one room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mwm.data import load
+from mwm.trial import data_key
+from tests.small import DATA, FOREIGN, Loaded, arrays
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """The victim's data and a foreign set of another size, channel count and number of classes."""
+    folder, held = tmp_path_factory.mktemp("data"), {}
+    for data, content in ((DATA, arrays(140, (6, 6, 1), 4, 0)), (FOREIGN, arrays(40, (9, 7, 3), 6, 1))):
+        np.savez(folder / data.path, **content)
+        held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
+    return held

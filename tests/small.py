@@ -1,0 +1,78 @@
+"""Small trials on generated images, for tests of more than one room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mwm.attacks import Attack
+from mwm.data import DataSet, Npz, Split
+from mwm.fit import Cosine, Recipe
+from mwm.models import Cnn
+from mwm.schemes import Base, Margin, Scheme, Unmarked
+from mwm.stage import run
+from mwm.store import Store
+from mwm.trial import Outcome, Row, Trial, Victim, complete_attack
+
+Loaded = dict[str, DataSet]
+CPU = torch.device("cpu")
+DATA = Npz(path="own.npz", flip=False, pad=0)
+FOREIGN = Npz(path="foreign.npz", flip=True, pad=1)
+RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, momentum=0.9, schedule=Cosine())
+MARGIN = Margin(num_queries=9, queries_per_step=4, steps=2, step_size=8 / 255)
+VICTIM = Victim(
+    data=DATA,
+    split=Split(validation=24, queries=30, disjoint=0.4),
+    model=Cnn(width=2, depth=1),
+    scheme=MARGIN,
+    recipe=RECIPE,
+)
+
+
+CONTROL = replace(VICTIM, scheme=Unmarked(num_queries=9))
+SCHEMES: list[Scheme] = [MARGIN, Base(num_queries=9), Unmarked(num_queries=9)]
+
+
+def arrays(n: int, shape: tuple[int, int, int], classes: int, seed: int) -> dict[str, Any]:
+    """Images n h w c that can be learnt, and their labels."""
+    drawn = np.random.default_rng(seed)
+    patterns = drawn.random((classes, *shape))
+    found: dict[str, Any] = {}
+    for part, count in (("train", n), ("test", 40)):
+        labels = drawn.permutation(np.arange(count) % classes)
+        noisy = 0.7 * patterns[labels] + 0.3 * drawn.random((count, *shape))
+        found |= {f"x_{part}": (noisy * 255).astype(np.uint8), f"y_{part}": labels}
+    return found
+
+
+def done(trial: Trial, sets: Loaded, store: Store) -> Outcome:
+    """Run a trial to its end."""
+    *_, outcome = run(trial, sets, store, CPU)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def theft(attack: Attack, victim: Victim = VICTIM) -> Trial:
+    return Trial(victim=victim, attack=complete_attack(attack, victim))
+
+
+def timeless(outcome: Any) -> dict[str, Any]:
+    return asdict(outcome) | {"seconds": None}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[k]) for k, value in one.items())
+
+
+def restarted(trial: Trial, sets: Loaded, store: Store, after: int) -> list[Row | Outcome]:
+    """Stop a trial while it is about to hand over row `after`, and run it again to its end."""
+    steps: Iterator[Row | Outcome] = run(trial, sets, store, CPU)
+    for _ in range(after):
+        next(steps)
+    del steps
+    return list(run(trial, sets, store, CPU))

@@ -1,0 +1,192 @@
+"""The check before a start: whatever a sweep and its data do not agree on is one line with the place in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mwm.check import check
+from mwm.data import Digits, Npz, split
+from mwm.spec import decode
+from mwm.sweep import Sweep, corners, thefts
+from mwm.trial import complete_attack, data_key
+
+DIGITS = 1437
+VICTIM = {
+    "data": "digits",
+    "split": {"validation": 100, "queries": 100},
+    "model": "cnn",
+    "scheme": {"kind": "margin", "num_queries": 20},
+    "recipe": {"batch_size": 64},
+}
+HALF = {"split": {"validation": 100, "queries": 100, "disjoint": 0.5}}
+DISJOINT = {"kind": "extraction", "source": "disjoint"}
+
+
+def swept(attacks: Any = (), **victim: Any) -> Sweep:
+    """A sweep of changes of a sound victim."""
+    sweep: Sweep = decode(Sweep, {"name": "s", "victim": VICTIM | victim, "attacks": list(attacks)})
+    return sweep
+
+
+def refusal(sweep: Sweep) -> str:
+    """The one line by which a sweep is refused."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        check(sweep, download=False)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def archive(path: Path, **changes: NDArray[Any]) -> Path:
+    """A data set of 60 + 20 images, 16×16 in colour, four classes; or what `changes` make of it."""
+    sound: dict[str, Any] = {"y_train": np.arange(60) % 4, "y_test": np.arange(20) % 4}
+    sound |= {f"x_{part}": np.zeros((count, 16, 16, 3), np.uint8) for part, count in (("train", 60), ("test", 20))}
+    np.savez(path, **(sound | changes))
+    return path
+
+
+def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.npz")
+    foreign = {"kind": "extraction", "source": {"kind": "npz", "path": str(path)}, "recipe": {"batch_size": 60}}
+    sets, notes = check(swept([DISJOINT, "distillation", foreign], **HALF), download=False)
+    assert set(sets) == {data_key(Digits()), data_key(Npz(path=str(path)))}
+    assert notes == []
+
+
+def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> None:
+    cifar = {"kind": "cifar10", "root": str(tmp_path)}
+    stranger = {"kind": "extraction", "source": cifar}
+    sets, notes = check(swept([stranger]), download=False)
+    assert set(sets) == {data_key(Digits())}
+    assert [note.partition(": ")[0] for note in notes] == ["attacks.0.source"]
+    _, notes = check(swept([stranger], data=cifar), download=False)
+    assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
+    assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
+    assert not any(tmp_path.iterdir())
+
+
+FAULTS = [
+    (
+        swept(scheme={"kind": "margin", "num_queries": 101}),
+        "victim.scheme.num_queries: 101 is not allowed: must be at most split.queries, 100",
+    ),
+    (
+        swept(scheme={"grid": ["none", {"kind": "base", "num_queries": {"grid": [20, 200]}}]}),
+        "victim.scheme.num_queries: 200 is not allowed: must be at most split.queries, 100",
+    ),
+    (
+        swept(split={"validation": 1337, "queries": 100}),
+        "victim.split: 100 queries and 1337 validation images are not allowed: there are 1437 training images",
+    ),
+    (
+        swept(split={"validation": 1300, "queries": 100}),
+        "victim.recipe.batch_size: 64 is not allowed: the owner has 37 images",
+    ),
+    (
+        swept(split={"validation": 100, "queries": 100, "disjoint": 0.96}),
+        "victim.recipe.batch_size: 64 is not allowed: the owner has 50 images",
+    ),
+    (swept(recipe={"batch_size": 1238}), "victim.recipe.batch_size: 1238 is not allowed: the owner has 1237 images"),
+    (swept(model={"kind": "cnn", "depth": 4}), "victim.model: cnn is not allowed for images 8 pixels wide"),
+    (swept(model="resnet18"), "victim.model: resnet18 is not allowed for images 8 pixels wide: it needs 9"),
+    (
+        swept(["extraction", {"kind": "extraction", "student": "resnet34"}]),
+        "attacks.1.student: resnet34 is not allowed for images 8 pixels wide: it needs 9",
+    ),
+    (
+        swept(["extraction", DISJOINT]),
+        "attacks.1.source: disjoint is not allowed: victim.split.disjoint is 0",
+    ),
+    (
+        swept([DISJOINT], split={"validation": 100, "queries": 100, "disjoint": 0.01}),
+        "victim.recipe.batch_size: 64 is not allowed: the thief of attacks.0 has 12 images",
+    ),
+    (
+        swept([DISJOINT | {"recipe": {"batch_size": 619}}], **HALF),
+        "attacks.0.recipe.batch_size: 619 is not allowed: the thief of attacks.0 has 618 images",
+    ),
+    (
+        swept([{"kind": "extraction", "recipe": {"batch_size": 620}}], **HALF),
+        "attacks.0.recipe.batch_size: 620 is not allowed: the thief of attacks.0 has 619 images",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sweep", "start"), FAULTS, ids=[start[:40] for _, start in FAULTS])
+def test_a_disagreement_is_one_line_with_its_place(sweep: Sweep, start: str) -> None:
+    assert refusal(sweep).startswith(start)
+
+
+def test_sizes_are_checked_to_the_image() -> None:
+    check(swept(scheme={"kind": "none", "num_queries": 100}), download=False)
+    check(swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False)
+    check(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
+
+
+@given(st.integers(1, 1500), st.integers(1, 1500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(1, 1500))
+@settings(max_examples=40, deadline=None)
+def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoint: float, batch: int) -> None:
+    assume(queries >= 20)
+    shares = {"validation": validation, "queries": queries, "disjoint": disjoint}
+    sweep = swept(["extraction", DISJOINT] if disjoint else ["extraction"], split=shares, recipe={"batch_size": batch})
+    left = DIGITS - validation - queries
+    taken = int(disjoint * left)
+    fits = left >= 1 and batch <= left - taken and (not disjoint or batch <= taken)
+    if not fits:
+        assert refusal(sweep).startswith(("victim.split: ", "victim.recipe.batch_size: "))
+        return
+    sets, _ = check(sweep, download=False)
+    (victim,) = corners(sweep)
+    views = split(sets[data_key(victim.data)], victim.split, "cpu")
+    assert len(views.owner) >= victim.recipe.batch_size
+    for _, attack in thefts(sweep):
+        held = views.disjoint if attack.source.kind == "disjoint" else views.owner
+        recipe = complete_attack(attack, victim).recipe
+        assert recipe is not None
+        assert len(held) >= recipe.batch_size
+
+
+ARCHIVES = [
+    ({"y_train": np.arange(60) % 2, "y_test": np.arange(20) % 2}, "2 classes are not allowed"),
+    ({"y_train": np.zeros(60, int), "y_test": np.zeros(20, int)}, "1 of classes 0 to 0"),
+    ({"y_test": np.full(20, 9)}, "label 9"),
+    ({"y_train": np.arange(60) - 1}, "label -1"),
+    ({"y_train": np.arange(59)}, "shape"),
+    ({"y_train": np.linspace(0, 3, 60)}, "float64"),
+    ({"x_train": np.zeros((60, 16, 16, 3))}, "float64"),
+    ({"x_train": np.zeros((60, 3, 16, 16), np.uint8)}, "shape"),
+    ({"x_test": np.zeros((20, 16, 16), np.uint8)}, "shape"),
+    ({"x_train": np.zeros((0, 16, 16, 3), np.uint8), "y_train": np.zeros(0, int)}, "shape"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), ARCHIVES, ids=[f"{said}-{n}" for n, (_, said) in enumerate(ARCHIVES)])
+def test_a_faulty_archive_is_refused_where_it_is_named(changes: Any, said: str, tmp_path: Path) -> None:
+    npz = {"kind": "npz", "path": str(archive(tmp_path / "x.npz", **changes))}
+    line = refusal(swept(data=npz))
+    assert line.startswith("victim.data: ")
+    assert said in line
+    if "2 classes" not in said:  # two are enough for a thief, who has no watermark to prove
+        assert refusal(swept([{"kind": "extraction", "source": npz}])).startswith("attacks.0.source: ")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive", "cut"])
+def test_an_unreadable_archive_is_refused_where_it_is_named(content: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    if content == "cut":
+        path.write_bytes(archive(path).read_bytes()[:2000])
+    elif content is not None:
+        path.write_bytes(content)
+    assert refusal(swept(data={"kind": "npz", "path": str(path)})).startswith(f"victim.data: {path}")
+
+
+def test_a_foreign_set_counts_its_own_images(tmp_path: Path) -> None:
+    npz = {"kind": "npz", "path": str(archive(tmp_path / "x.npz"))}
+    line = refusal(swept(["extraction", {"kind": "extraction", "source": npz}]))
+    assert line.startswith("victim.recipe.batch_size: 64 is not allowed: the thief of attacks.1 has 60 images")

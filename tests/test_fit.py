@@ -1,0 +1,300 @@
+"""The training loop: schedules against tables, exact resume from disk, precision, divergence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mwm.data import Part, augment
+from mwm.evaluate import accuracy, logits
+from mwm.fit import Cosine, DivergedError, Epoch, Objective, Published, Recipe, Schedule, Step, Training, fit
+from mwm.models import Cnn, build
+from mwm.queries import QuerySet
+from mwm.schemes import Base, Margin, Scheme, Unmarked
+from mwm.seeds import generator
+from mwm.spec import decode
+from mwm.store import Store
+
+SHAPE = (1, 8, 8)
+CLASSES = 4
+
+
+def network(seed: int = 0) -> nn.Module:
+    drawn = torch.Generator().manual_seed(seed)
+    return build(Cnn(width=3, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.5], std=[0.3], generator=drawn)
+
+
+def some(n: int, seed: int = 0) -> Part:
+    """Images that can be learnt: a pattern for each class under noise."""
+    drawn = torch.Generator().manual_seed(seed)
+    patterns = torch.rand(CLASSES, *SHAPE, generator=torch.Generator().manual_seed(99))
+    labels = torch.randint(CLASSES, (n,), generator=drawn)
+    noisy = 0.6 * patterns[labels] + 0.4 * torch.rand(n, *SHAPE, generator=drawn)
+    return Part((noisy * 255).byte(), labels)
+
+
+def key() -> QuerySet:
+    part = some(8, 5)
+    return QuerySet(part.images, (part.labels + 1) % CLASSES, part.labels)
+
+
+def clean(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    return F.cross_entropy(model(images), labels)
+
+
+def margin() -> Objective:
+    return Margin(queries_per_step=4, steps=2, step_size=8 / 255).objective(key())
+
+
+def train(training: Training, objective: Objective = clean, *, seed: int = 0, n: int = 50) -> Iterator[Epoch]:
+    return fit(training, some(n), objective, flip=True, pad=1, seed=seed, validation=some(40, 1))
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal bit for bit, in any nest of dicts, lists and tensors."""
+    if isinstance(one, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[k]) for k, value in one.items())
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+TABLES: list[tuple[Schedule, int, list[tuple[float, float]]]] = [
+    (Published(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199.99, 0.01)]),
+    (Published(), 3, [(0, 1), (1.4, 1), (1.5, 0.1), (2.2, 0.1), (2.25, 0.01), (2.9, 0.01)]),
+    (Published(), 1, [(0, 1), (0.49, 1), (0.5, 0.1), (0.75, 0.01)]),
+    (Step(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199, 0.01)]),
+    (Step(milestones=(2, 3, 5), factor=0.5), 4, [(0, 1), (1.9, 1), (2, 0.5), (3, 0.25), (3.9, 0.25)]),
+    (Cosine(), 8, [(0, 1), (2, 0.853553391), (4, 0.5), (6, 0.146446609), (8, 0)]),
+    (Cosine(warmup=0.2), 10, [(0, 0), (0.5, 0.25), (1, 0.5), (2, 1), (4, 0.853553391), (6, 0.5), (10, 0)]),
+    (Cosine(warmup=1.0), 4, [(0, 0), (1, 0.25), (3.9, 0.975)]),
+]
+
+
+@pytest.mark.parametrize(("schedule", "epochs", "table"), TABLES, ids=str)
+def test_schedules_follow_their_tables(schedule: Any, epochs: int, table: list[tuple[float, float]]) -> None:
+    found = [schedule.rate(epoch, epochs) for epoch, _ in table]
+    assert found == pytest.approx([rate for _, rate in table], abs=1e-9)
+
+
+@given(st.floats(0, 0.9), st.integers(1, 300))
+def test_a_cosine_rises_then_falls_between_zero_and_one(warmup: float, epochs: int) -> None:
+    rates = [Cosine(warmup=warmup).rate(epochs * i / 60, epochs) for i in range(61)]
+    top = max(range(61), key=rates.__getitem__)
+    assert all(0 <= rate <= 1 for rate in rates)
+    assert all(a <= b + 1e-12 for a, b in pairwise(rates[: top + 1]))
+    assert all(a >= b - 1e-12 for a, b in pairwise(rates[top:]))
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_rate_changes_with_every_batch() -> None:
+    training = Training(network(), Recipe(epochs=3, batch_size=10, schedule=Cosine(), lr=0.2))
+    rates: list[float] = []
+
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+        rates.append(training.optimiser.param_groups[0]["lr"])
+        return clean(model, images, labels, draw)
+
+    rows = list(train(training, spy))
+    assert rates == pytest.approx([0.2 * Cosine().rate(i / 5, 3) for i in range(15)], abs=1e-15)
+    assert [row.lr for row in rows] == rates[4::5]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
+    nesterov = nesterov and momentum > 0
+    recipe = Recipe(epochs=2, batch_size=16, lr=0.05, momentum=momentum, nesterov=nesterov, weight_decay=0.01)
+    training, plain, part = Training(network().double(), recipe), network().double(), some(50)
+    weights = list(plain.parameters())
+    speed = [torch.zeros_like(weight) for weight in weights]
+    for epoch, row in enumerate(train(training, seed=3)):
+        order, shift, losses = (
+            torch.randperm(50, generator=generator(3, "order", epoch)),
+            generator(3, "augment", epoch),
+            [],
+        )
+        for step in range(3):
+            lr = 0.05 * Published().rate(epoch + step / 3, 2)
+            rows = order[16 * step : 16 * step + 16]
+            images = augment(part.images[rows], True, 1, shift) / 255
+            loss = F.cross_entropy(plain.train()(images), part.labels[rows])
+            slopes = torch.autograd.grad(loss, weights)
+            for i, (weight, slope) in enumerate(zip(weights, slopes, strict=True)):
+                pull = slope + 0.01 * weight.data
+                speed[i] = momentum * speed[i] + pull
+                weight.data = weight.data - lr * (pull + momentum * speed[i] if nesterov else speed[i])
+            losses.append(loss.item())
+        assert row.epoch == epoch + 1
+        assert row.loss == pytest.approx(sum(losses) / 3, abs=1e-6)
+        assert row.val_acc == accuracy(logits(plain, some(40, 1).images), some(40, 1).labels)
+        for ours, theirs in zip(training.model.state_dict().values(), plain.state_dict().values(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+
+
+RECIPES = [
+    Recipe(epochs=6, batch_size=16, lr=0.05),
+    Recipe(epochs=6, batch_size=16, lr=0.3, momentum=0.5, keep="best_validation", schedule=Step(milestones=(2, 4))),
+    Recipe(epochs=6, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, schedule=Cosine(warmup=0.3)),
+    Recipe(epochs=6, batch_size=16, lr=0.3, bf16=True, channels_last=True, momentum=0.9, keep="best_validation"),
+]
+
+
+def journal(training: Training, objective: Objective) -> Iterator[tuple[float, ...]]:
+    for row in train(training, objective, seed=1):
+        yield row.epoch, row.loss, row.lr, row.val_acc
+
+
+@pytest.mark.parametrize("objective", [clean, margin()], ids=["clean", "margin"])
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.schedule.kind}-{recipe.keep}-{recipe.bf16}")
+def test_an_interrupted_training_ends_bit_for_bit_alike(recipe: Recipe, objective: Objective, tmp_path: Path) -> None:
+    store, straight, rows = Store(tmp_path), Training(network(), recipe), []
+    for row in journal(straight, objective):
+        rows.append(row)
+        store.save_checkpoint(f"after-{row[0]}", straight.state())
+    assert len(rows) == 6
+    for epoch in range(1, 7):
+        resumed, saved = Training(network(seed=epoch), recipe), store.checkpoint(f"after-{epoch}")
+        assert saved is not None
+        resumed.restore(saved)
+        assert list(journal(resumed, objective)) == rows[epoch:]
+        assert same(resumed.state(), straight.state())
+        assert resumed.chosen_epoch == straight.chosen_epoch
+
+
+def test_the_best_weights_are_kept_and_the_first_of_equals_wins() -> None:
+    part, scores, seen = some(40, 1), [], []
+    training = Training(network(), Recipe(epochs=6, batch_size=10, lr=0.1, momentum=0.9, keep="best_validation"))
+    for row in train(training):
+        scores.append(row.val_acc)
+        seen.append({name: value.clone() for name, value in training.model.state_dict().items()})
+    assert scores[-1] < max(scores), "this training cannot tell the best from the last"
+    assert scores.count(max(scores)) > 1, "this training cannot tell the first of equals"
+    assert training.chosen_epoch == scores.index(max(scores)) + 1
+    assert accuracy(logits(training.model, part.images), part.labels) == max(scores)
+    assert same(training.model.state_dict(), seen[training.chosen_epoch - 1])
+
+
+def test_the_last_weights_are_kept_by_default() -> None:
+    training = Training(network(), Recipe(epochs=3, batch_size=10))
+    assert list(train(training))[-1].epoch == training.chosen_epoch == 3
+    assert training.best_weights is None
+
+
+def test_the_last_partial_batch_is_dropped() -> None:
+    sizes: list[int] = []
+
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+        assert model.training
+        assert images.dtype == torch.float32
+        sizes.append(len(images))
+        return clean(model, images, labels, draw)
+
+    list(train(Training(network(), Recipe(epochs=2, batch_size=16)), spy, n=47))
+    assert sizes == [16] * 4
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    list(train(Training(network(), Recipe(epochs=1, batch_size=20)), n=20))
+    with pytest.raises(ValueError, match=r"recipe\.batch_size: 21 is not allowed: there are 20 images"):
+        list(train(Training(network(), Recipe(epochs=1, batch_size=21)), n=20))
+
+
+def test_divergence_is_told_with_its_epoch_and_rate() -> None:
+    with pytest.raises(DivergedError, match=r"the loss is nan in epoch 1 \(recipe\.lr 1e\+30\): lower the rate"):
+        list(train(Training(network(), Recipe(epochs=3, batch_size=10, lr=1e30))))
+
+
+def test_divergence_in_the_very_last_step_is_told_too() -> None:
+    recipe = Recipe(epochs=1, batch_size=50, lr=1e38, schedule=Step())
+    with pytest.raises(DivergedError, match=r"answers are not finite after epoch 1 \(recipe\.lr 1e\+38\)"):
+        list(train(Training(network(), recipe)))
+
+
+SCHEMES: list[Scheme] = [
+    Unmarked(),
+    Base(),
+    Margin(queries_per_step=4),
+    Margin(queries_per_step=4, batchnorm="joint"),
+    Margin(queries_per_step=4, batchnorm="frozen"),
+]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda scheme: f"{scheme.kind}-{getattr(scheme, 'batchnorm', '')}")
+def test_losses_are_in_float32_under_bf16_and_weights_stay_float32(scheme: Any) -> None:
+    inner, dtypes = scheme.objective(key()), set()
+
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+        assert model(images[:2]).dtype == torch.bfloat16, "the network did not run in bfloat16"
+        loss: Tensor = inner(model, images, labels, draw)
+        dtypes.add(loss.dtype)
+        return loss
+
+    recipe = Recipe(epochs=4, batch_size=16, lr=0.1, momentum=0.9, bf16=True, channels_last=True)
+    training = Training(network(), recipe)
+    rows = list(train(training, spy, n=200))
+    assert dtypes == {torch.float32}
+    assert all(weight.dtype == torch.float32 for weight in training.model.parameters())
+    assert all(weight.grad is None or weight.grad.dtype == torch.float32 for weight in training.model.parameters())
+    buffers = [state["momentum_buffer"] for state in training.optimiser.state.values()]
+    assert {buffer.dtype for buffer in buffers} == {torch.float32}
+    assert rows[-1].loss < rows[0].loss
+
+
+def test_a_bf16_loss_is_computed_from_the_logits_in_float32() -> None:
+    model, part = network().eval(), some(40)
+    images = part.images / 255
+    with torch.autocast("cpu", torch.bfloat16):
+        short = model(images)
+        loss = Unmarked().objective(key())(model, images, part.labels, torch.Generator())
+    assert short.dtype == torch.bfloat16
+    exact = F.cross_entropy(short.detach().double(), part.labels).item()
+    assert loss.item() == pytest.approx(exact, rel=1e-6)
+
+
+def test_bf16_and_channels_last_learn_the_same_task() -> None:
+    def end(**options: Any) -> Epoch:
+        recipe = Recipe(epochs=6, batch_size=10, lr=0.1, momentum=0.9, **options)
+        return list(train(Training(network(), recipe), n=300))[-1]
+
+    plain, laid, short = end(), end(channels_last=True), end(channels_last=True, bf16=True)
+    first = next(weight for weight in laid.training.model.parameters() if weight.ndim == 4)
+    assert first.is_contiguous(memory_format=torch.channels_last)
+    assert laid.loss == pytest.approx(plain.loss, rel=0.02)
+    assert short.loss == pytest.approx(plain.loss, rel=0.1)
+    assert min(plain.val_acc, laid.val_acc, short.val_acc) >= 0.65
+
+
+def test_the_defaults_are_the_published_recipe() -> None:
+    recipe = Recipe()
+    assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (200, 128, 0.1, 0.0)
+    assert (recipe.weight_decay, recipe.schedule, recipe.keep) == (1e-4, Published(), "last")
+    assert (recipe.nesterov, recipe.bf16, recipe.channels_last) == (False, False, False)
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"nesterov": True}, r"recipe.nesterov: true needs a momentum above 0"),
+        ({"lr": 0}, r"recipe\.lr: 0 is not allowed"),
+        ({"epochs": 0}, r"recipe\.epochs: 0 is not allowed"),
+        ({"keep": "best"}, r"recipe\.keep: 'best' is not allowed"),
+        ({"schedule": {"kind": "cosine", "warmup": 1.5}}, r"recipe\.schedule\.warmup: 1.5 is not allowed"),
+        ({"schedule": "linear"}, r"kind 'linear' is unknown; allowed: 'step', 'published', 'cosine'"),
+        ({"epoch": 3}, r"recipe\.epoch: unknown key \(did you mean 'epochs'\?\)"),
+    ],
+)
+def test_wrong_values_are_refused(tree: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode(Recipe, tree, "recipe")

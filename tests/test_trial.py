@@ -1,0 +1,84 @@
+"""Names of trials: equal content, equal name, wherever it lies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mwm.attacks import Attack, Distillation, Extraction
+from mwm.attacks.student import Disjoint
+from mwm.data import Npz, fingerprint
+from mwm.fit import Recipe
+from mwm.models import Cnn
+from mwm.trial import Trial, complete_attack, data_key, trial_digest, victim_digest
+from tests.small import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, theft
+
+
+def spotted(sets: Loaded, data: Npz) -> Loaded:
+    """The same data sets, but for one grey level of one pixel."""
+    old = sets[data_key(data)]
+    pixels = old.x_train.copy()
+    pixels[3, 0, 2, 2] ^= 1
+    digest = fingerprint(pixels, old.y_train, old.x_test, old.y_test)
+    return sets | {data_key(data): replace(old, x_train=pixels, digest=digest)}
+
+
+def test_the_place_of_the_data_is_not_in_a_name_but_every_pixel_is(sets: Loaded) -> None:
+    own, foreign = (replace(data, path=f"/elsewhere/{data.path}") for data in (DATA, FOREIGN))
+    there = {data_key(own): sets[data_key(DATA)], data_key(foreign): sets[data_key(FOREIGN)]}
+    moved = replace(VICTIM, data=own)
+    assert victim_digest(moved, there) == victim_digest(VICTIM, sets)
+    here, away = theft(Extraction(source=FOREIGN)), theft(Extraction(source=foreign), moved)
+    assert trial_digest(away, there) == trial_digest(here, sets)
+    assert victim_digest(VICTIM, spotted(sets, DATA)) != victim_digest(VICTIM, sets)
+    assert victim_digest(VICTIM, spotted(sets, FOREIGN)) == victim_digest(VICTIM, sets)
+    for data in (DATA, FOREIGN):
+        assert trial_digest(here, spotted(sets, data)) != trial_digest(here, sets)
+
+
+SCHEME_CHANGES: list[dict[str, Any]] = [
+    *({"num_queries": 10}, {"weight": 0.2}, {"step_size": 9 / 255}, {"steps": 3}),
+    *({"queries_per_step": 5}, {"queries_per_step": "all"}, {"batchnorm": "clean"}),
+]
+VICTIM_CHANGES: list[dict[str, Any]] = [
+    *({"scheme": scheme} for scheme in SCHEMES[1:]),
+    *({"scheme": replace(MARGIN, **change)} for change in SCHEME_CHANGES),
+    *({"recipe": replace(RECIPE, **change)} for change in ({"epochs": 4}, {"lr": 0.2}, {"keep": "best_validation"})),
+    *({"split": replace(VICTIM.split, **change)} for change in ({"queries": 31}, {"seed": 1}, {"disjoint": 0.3})),
+    *({"model": Cnn(width=3, depth=1)}, {"seed": 1}),
+]
+
+
+def test_everything_that_makes_a_victim_is_in_its_name(sets: Loaded) -> None:
+    names = [victim_digest(replace(VICTIM, **change), sets) for change in ({}, *VICTIM_CHANGES)]
+    assert len({*names}) == len(VICTIM_CHANGES) + 1
+    assert trial_digest(Trial(victim=VICTIM), sets) == names[0]
+    shown = replace(VICTIM, data=replace(DATA, flip=True))
+    assert victim_digest(shown, {data_key(shown.data): sets[data_key(DATA)]}) not in names
+
+
+def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
+    attacks: list[Attack] = [
+        Extraction(),
+        Extraction(labels="hard"),
+        Extraction(temperature=2.0),
+        Extraction(seed=1),
+        Extraction(source=Disjoint()),
+        Extraction(source=FOREIGN),
+        Extraction(student=Cnn(width=3, depth=1)),
+        Extraction(recipe=replace(RECIPE, epochs=4)),
+        Distillation(),
+        Distillation(alpha=0.5),
+        Distillation(t_squared=True),
+    ]
+    names = {trial_digest(theft(attack, victim), sets) for attack in attacks for victim in (VICTIM, CONTROL)}
+    assert len(names) == 2 * len(attacks)
+    explicit = Extraction(student=VICTIM.model, recipe=VICTIM.recipe)
+    assert trial_digest(theft(explicit), sets) == trial_digest(theft(Extraction()), sets)
+
+
+def test_what_an_attack_leaves_open_is_the_victims() -> None:
+    filled = complete_attack(Extraction(), VICTIM)
+    assert (filled.student, filled.recipe) == (VICTIM.model, VICTIM.recipe)
+    own = Extraction(student=Cnn(width=7), recipe=Recipe(epochs=1))
+    assert complete_attack(own, VICTIM) == own
