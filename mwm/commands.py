@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mwm import report
-from mwm.address import without_password
+from mwm.address import resolve, without_password
 from mwm.check import check as check_sweep
 from mwm.config import load
 from mwm.plan import Plan
@@ -91,6 +91,8 @@ def run(
     sweep: Sweep, console: Console, *, storage: Path, address: str | None, tracking_uri: str | None, resume: bool
 ) -> int:
     """Run a sweep to its end, or go on with it; 0 if every trial is done, 1 if one failed, 130 or 143 if stopped."""
+    uri = resolve(tracking_uri)
+    _outlast(storage, uri)
     folder = storage / "results" / sweep.name
     for place in (storage / "store", folder):
         writable(place)
@@ -98,15 +100,26 @@ def run(
     sets, _ = check_sweep(sweep, download=True)
     # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
     from mwm.cluster import check_resources, joined
-    from mwm.tracking import resolve
 
-    uri = resolve(tracking_uri)
     with _alone(folder), joined(address), _stoppable() as stopped:
         check_resources(sweep.resources)
         ledger, left = _conduct(sweep, console, folder, Store(storage / "store"), sets, uri, stopped)
     console.print(report.table(ledger.results()))
     _farewell(console, ledger, folder, uri)
     return 128 + stopped[0] if stopped else int(left > 0)
+
+
+def _outlast(storage: Path, uri: str) -> None:
+    """Refuse what a submitted job would write into its working directory: Ray deletes that with the job."""
+    here = Path.cwd()
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        return
+    if storage.absolute().is_relative_to(here):
+        raise ValueError(f"--storage: {storage} is deleted with this Ray job; name a folder that every node sees")
+    if uri.startswith(f"sqlite:///{here}/"):
+        raise ValueError(
+            "--tracking-uri: mlflow.db here is deleted with this Ray job; name a server, or a file elsewhere"
+        )
 
 
 def _conduct(
