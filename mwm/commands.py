@@ -114,12 +114,10 @@ def _outlast(storage: Path, uri: str) -> None:
     here = Path.cwd()
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         return
-    if storage.absolute().is_relative_to(here):
+    if storage.resolve().is_relative_to(here):
         raise ValueError(f"--storage: {storage} is deleted with this Ray job; name a folder that every node sees")
     if uri.startswith(f"sqlite:///{here}/"):
-        raise ValueError(
-            "--tracking-uri: mlflow.db here is deleted with this Ray job; name a server, or a file elsewhere"
-        )
+        raise ValueError(f"--tracking-uri: {uri} is deleted with this Ray job; name a server, or a file elsewhere")
 
 
 def _conduct(
