@@ -6,7 +6,10 @@
 # every node. Without --tracking-uri, runs go to mlflow.db in the checkout.
 #
 # Three minutes before the time limit the sweep is stopped in good order and the job queued again; it then goes on where
-# it was, as it does when Slurm itself requeues a preempted job. `scancel` ends it for good, `sbatch` again goes on.
+# it was, as it does when Slurm itself requeues a preempted job. To end it for good, and to go on later by `sbatch`:
+#   scancel --batch --signal=TERM JOB
+# A plain `scancel`, like preemption, takes Ray away from under the driver: nothing finished is lost, but MLflow shows
+# some runs as running until the sweep goes on.
 # A lost node takes only its own trials with it (--no-kill); they go on elsewhere.
 #SBATCH --job-name=mwm
 #SBATCH --output=mwm-%j.log

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import kubernetes_validate
+import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -184,7 +184,7 @@ def test_ray_knows_every_option() -> None:
 
 def test_mlflow_knows_every_option() -> None:
     ((_, words),) = calls("mlflow")
-    done = subprocess.run([BIN / "mlflow", *words, "--help"], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(BIN / "mlflow"), *words, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -240,7 +240,7 @@ def test_a_job_is_given_time_to_stop() -> None:
 
 
 def test_compose_takes_the_file() -> None:
-    asked = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "mlflow.compose.yaml"]
+    asked = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(DEPLOY / "mlflow.compose.yaml")]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
