@@ -141,7 +141,7 @@ def test_shell_can_be_read(path: Path) -> None:
         if text not in spoken(path):
             script = text if text.startswith("#!") else f"#!/bin/bash\n{text}"
             asked = [
-                BIN / "shellcheck",
+                str(BIN / "shellcheck"),
                 "--exclude=SC2016",
                 "-",
             ]  # `$HOME` is to be written into a .bashrc as it stands
