@@ -113,7 +113,7 @@ def test_the_question_is_what_is_asked_and_nothing_else() -> None:
         {"victim": PLAIN | {"seed": 1}},
         {"attacks": ["extraction"]},
         {"search": {"kind": "random", "samples": 1}},
-        {"early_stopping": "asha"},
+        {"early_stopping": {"kind": "asha"}},
     ]
     question = decode(Sweep, tree).question
     assert {decode(Sweep, tree | change).question for change in same} == {question}
