@@ -37,6 +37,7 @@ FLOORS = [
     "report",
     "address",
     "outbox",
+    "experiment",
     "tracking",
     "provenance",
     "ledger",
@@ -47,7 +48,7 @@ FLOORS = [
 """Rooms from the bottom up; one may import those before it."""
 
 ONLY_IN = {
-    "mlflow": {"tracking"},
+    "mlflow": {"experiment"},
     "ray": {"cluster"},
     "yaml": {"config"},
     "optuna": {"search"},
