@@ -38,6 +38,7 @@ FLOORS = [
     "report",
     "address",
     "outbox",
+    "experiment",
     "tracking",
     "provenance",
     "ledger",
@@ -49,7 +50,7 @@ FLOORS = [
 """Rooms from the bottom up; one may import those before it."""
 
 ONLY_IN = {
-    "mlflow": {"tracking"},
+    "mlflow": {"experiment"},
     "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
