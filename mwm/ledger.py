@@ -81,17 +81,6 @@ class Ledger:
         if rows:
             self.progress.row(name, rows[-1].epoch, recipe.epochs, query=rows[-1].query_acc, clean=rows[-1].val_acc)
 
-    def known(self, name: str) -> Outcome | None:
-        """What a finished trial measured; None if it is not finished."""
-        outcome = self.store.outcome(name)
-        return None if outcome is None else Outcome(**outcome)
-
-    def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        """Tell of a trial that was finished earlier."""
-        self.start(name, trial)
-        self.rows(name, trial, [Row(**row) for row in self.store.rows(name)])
-        self.finish(name, trial, outcome)
-
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial is done, has failed, is skipped, or was stopped early."""
         self.outcomes[name] = (trial, outcome)
@@ -140,8 +129,8 @@ class Ledger:
         took = time.monotonic() - began
         self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 
-    def close(self, status: Status, *, complete: bool) -> None:
-        """Write what only the whole sweep knows, and end every run."""
+    def close(self, status: Status, *, complete: bool) -> int:
+        """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take."""
         try:
             if not self.brings:
                 self._journal.end(status, totals=self.progress.totals)
@@ -154,11 +143,12 @@ class Ledger:
                 if path.suffix in (".csv", ".json") and path.name != PULSE:
                     self.tracker.artifact(path)
         finally:
-            self.tracker.close(status)
+            left = self.tracker.close(status)
             if not self.brings:
                 self._pulse.close()
         with self._tolerant():
             self.save(complete=complete)  # once more: MLflow may have been away, and its run ids be new
+        return left
 
     def count(self, status: str) -> int:
         """How many trials ended so."""

@@ -50,8 +50,15 @@ def alone(folder: Path, verb: str = "run") -> Iterator[None]:
 
 @contextmanager
 def nobody(results: Path) -> Iterator[bool]:
-    """Whether no sweep in results/ is worked on; if so, none can begin before the end of the block."""
-    with (results / LOCK).open("a") as shared:
+    """Whether no sweep in results/ is worked on; if so, none can begin before the end of the block.
+
+    Raises ValueError when nothing can be written there.
+    """
+    try:
+        shared = (results / LOCK).open("a")
+    except OSError as error:
+        raise ValueError(f"--storage: {results} cannot be written ({error.strerror})") from None
+    with shared:
         yield _locked(shared, fcntl.LOCK_EX)
 
 
@@ -60,7 +67,7 @@ def holder(folder: Path) -> Holder | None:
     try:
         with (folder / LOCK).open() as lock:
             return None if _locked(lock, fcntl.LOCK_SH, patience=0.0) else _said(lock)
-    except FileNotFoundError:
+    except OSError:
         return None
 
 
