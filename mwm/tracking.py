@@ -190,13 +190,10 @@ class Tracker:
             self._upload(self._sweep, path)
             self._outbox.drain(DRAIN_SECONDS)
 
-    def close(self, status: Status) -> int:
-        """Send what is left and end all runs: the sweep's as `status`, trials that never finished as killed.
-
-        The result counts the writes that did not get through.
-        """
+    def close(self, status: Status) -> None:
+        """Send what is left and end all runs: the sweep's as `status`, trials that never finished as killed."""
         if self._closed:
-            return len(self._outbox)
+            return
         for run in self._runs.values():
             self._flush(run)
             if run.status == "RUNNING":
@@ -208,7 +205,6 @@ class Tracker:
         self._closed = True
         if left := len(self._outbox):
             self._outbox.warn("unsent", f"{left} writes were not sent; some runs may still show as running")
-        return left
 
     def _metrics(self, values: Mapping[str, Any], step: int) -> list[Metric]:
         """Numbers as metrics. Time stamps never repeat: of two values at one step MLflow shows the later one."""
