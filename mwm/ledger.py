@@ -65,7 +65,8 @@ class Ledger:
 
     def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks."""
-        self.tracker.start(trial, digest=name, victim_digest=outcome.victim_digest, data_digest=outcome.data_digest)
+        victim, data = outcome.victim_digest, outcome.data_digest
+        self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data, outcome=outcome)
         if outcome.status == "done":
             with self._tolerant():
                 for row in self.store.rows(name):

@@ -41,6 +41,7 @@ FLOORS = [
     "report",
     "address",
     "outbox",
+    "experiment",
     "tracking",
     "provenance",
     "ledger",
@@ -53,7 +54,7 @@ FLOORS = [
 """Rooms from the bottom up; one may import those before it."""
 
 ONLY_IN = {
-    "mlflow": {"tracking"},
+    "mlflow": {"experiment"},
     "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
