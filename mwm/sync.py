@@ -21,9 +21,12 @@ from mwm.spec import decode, digest, encode, flatten
 from mwm.store import Store
 from mwm.sweep import Sweep, thefts
 from mwm.tracking import Status, Tracker, resolve
-from mwm.trial import Outcome, Trial, Victim, complete_attack
+from mwm.trial import Outcome, Trial, complete_attack
 
 Ended = list[tuple[Trial, Outcome]]
+
+TOGETHER, FLUSH_SECONDS = 50, 60.0
+"""So many trials are told before MLflow is waited for: what waits to be sent is bounded."""
 
 
 def sync(console: Console, storage: Path, name: str, tracking_uri: str | None) -> int:
@@ -58,21 +61,27 @@ def sync(console: Console, storage: Path, name: str, tracking_uri: str | None) -
 
 
 def _bring(ledger: Ledger, sweep: Sweep, book: Book) -> None:
-    ended = list(_ended(book))
     stolen: dict[str, Ended] = defaultdict(list)
-    for trial, outcome in ended:
+    for trial, outcome in _ended(book):
         if trial.attack is None:
-            ledger.replay(outcome.digest, trial, outcome)
+            _replay(ledger, trial, outcome)
         else:
             stolen[outcome.victim_digest].append((trial, outcome))
-    for name, attacks in stolen.items():
-        victim = attacks[0][0].victim
+    attacks = [attack for _, attack in thefts(sweep)]
+    for name, ended in stolen.items():
+        victim = ended[0][0].victim
         if name not in ledger.outcomes:
-            _recover(ledger, Trial(victim=victim), attacks[0][1])
-        for trial, outcome in attacks:
-            ledger.replay(outcome.digest, trial, outcome)
-        if len(attacks) == _expected(sweep, victim):
-            ledger.tracker.measure(name, robustness([outcome for _, outcome in attacks]))
+            _recover(ledger, Trial(victim=victim), ended[0][1])
+        for trial, outcome in ended:
+            _replay(ledger, trial, outcome)
+        if len(ended) == len({digest(encode(complete_attack(attack, victim))) for attack in attacks}):
+            ledger.tracker.measure(name, robustness([outcome for _, outcome in ended]))
+
+
+def _replay(ledger: Ledger, trial: Trial, outcome: Outcome) -> None:
+    ledger.replay(outcome.digest, trial, outcome)
+    if len(ledger.outcomes) % TOGETHER == 0:
+        ledger.tracker.flush(FLUSH_SECONDS)
 
 
 def _ended(book: Book) -> Iterator[tuple[Trial, Outcome]]:
@@ -89,8 +98,3 @@ def _recover(ledger: Ledger, victim: Trial, attack: Outcome) -> None:
         ledger.replay(name, victim, known)
     else:
         ledger.tracker.start(victim, digest=name, victim_digest=name, data_digest=data)
-
-
-def _expected(sweep: Sweep, victim: Victim) -> int:
-    """How many attacks a victim meets."""
-    return len({digest(encode(complete_attack(attack, victim))) for _, attack in thefts(sweep)})
