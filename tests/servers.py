@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import psycopg2
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 START_SECONDS = 120.0
@@ -98,26 +99,26 @@ class Postgres:
         """The address of a database, with the password in it."""
         return f"postgresql+psycopg2://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
-    def _connect(self, database: str) -> Any:
-        place = {"host": "127.0.0.1", "port": self.port, "dbname": database}
-        return psycopg2.connect(user=self.user, password=self.password, connect_timeout=5, **place)
-
     def make(self, database: str) -> str:
         """Make a database; its address."""
-        connection = self._connect("postgres")
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute(f'create database "{database}"')
-        connection.close()
+        self._do(f'create database "{database}"')
         return self.uri(database)
 
     def answers(self) -> bool:
         """Whether it lets its user in."""
         try:
-            self._connect("postgres").close()
-        except psycopg2.OperationalError:
+            self._do("select 1")
+        except OperationalError:
             return False
         return True
+
+    def _do(self, statement: str) -> None:
+        engine = create_engine(self.uri("postgres"), isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 5})
+        try:
+            with engine.connect() as connection:
+                connection.execute(text(statement))
+        finally:
+            engine.dispose()
 
 
 @contextmanager

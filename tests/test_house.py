@@ -25,6 +25,7 @@ FLOORS = [
     "oracle",
     "schemes",
     "attacks",
+    "files",
     "store",
     "trial",
     "stage",
@@ -58,6 +59,8 @@ ONLY_IN = {
     "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
+    "pyarrow": {"files"},
+    "fsspec": {"files"},
 }
 WITHOUT_RAY_AND_MLFLOW = FLOORS[: FLOORS.index("report") + 1]
 FILES = [*sorted((ROOT / "mwm").rglob("*.py")), ROOT / "launch.py"]

@@ -80,9 +80,9 @@ def test_a_write_is_given_up_only_while_the_service_answers(present: bool) -> No
 
 
 def test_tries_while_the_service_was_away_do_not_count() -> None:
-    arrived, here = list[int](), list[bool]()
+    arrived, answers = list[int](), [True] * TRIES + [False] * 20
     with opened() as box:
-        box._present = lambda: len(here) >= 20 or here.append(True) is not None
+        box._present = answers.pop
         box.put(failing(arrived, 0, [""] * (20 + TRIES - 1)))
         assert box.close(5) == 0
     assert arrived == [0]
@@ -159,15 +159,15 @@ def test_many_threads_may_write() -> None:
             box.put(lambda number=number: arrived.append((thread, number)))  # type: ignore[misc]
 
     with opened() as box:
-        threads = [threading.Thread(target=write, args=(box, thread)) for thread in range(4)]
+        threads = [threading.Thread(target=write, args=(box, number)) for number in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         assert box.close(10) == 0
     assert len(arrived) == 800
-    for thread in range(4):
-        assert [number for who, number in arrived if who == thread] == list(range(200))
+    for who in range(4):
+        assert [number for writer, number in arrived if writer == who] == list(range(200))
 
 
 def test_a_kind_of_failure_is_told_once_in_one_line_without_password(capsys: pytest.CaptureFixture[str]) -> None:
