@@ -41,6 +41,7 @@ FLOORS = [
     "tracking",
     "provenance",
     "ledger",
+    "staged",
     "cluster",
     "commands",
     "launch",
@@ -49,7 +50,7 @@ FLOORS = [
 
 ONLY_IN = {
     "mlflow": {"experiment"},
-    "ray": {"cluster"},
+    "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
 }
