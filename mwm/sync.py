@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Console
 
@@ -18,6 +17,7 @@ from mwm.plan import robustness
 from mwm.progress import STATUSES, Progress
 from mwm.shelf import find, totals
 from mwm.spec import decode, digest, encode, flatten
+from mwm.storage import Storage
 from mwm.store import Store
 from mwm.sweep import Sweep, thefts
 from mwm.tracking import Status, Tracker, resolve
@@ -29,12 +29,12 @@ TOGETHER, FLUSH_SECONDS = 50, 60.0
 """So many trials are told before MLflow is waited for: what waits to be sent is bounded."""
 
 
-def sync(console: Console, storage: Path, name: str, tracking_uri: str | None) -> int:
+def sync(console: Console, storage: Storage, name: str, tracking_uri: str | None) -> int:
     """Bring everything a sweep knows into MLflow; 0, or 1 if MLflow did not take all of it.
 
     Raises ValueError for a name that there is not, a sweep that is being run, and an MLflow that cannot be reached.
     """
-    folder, uri = find(storage, name), resolve(tracking_uri)
+    folder, uri = find(storage.home, name), resolve(tracking_uri)
     with alone(folder, "sync"):
         book = read(folder, trials=True)
         if not book.begin:
@@ -48,7 +48,7 @@ def sync(console: Console, storage: Path, name: str, tracking_uri: str | None) -
         status: Status = book.end.get("status", "KILLED")
         took = book.end.get("at", book.last) - book.begin["at"]
         ledger = Ledger(
-            name, folder, tracker, progress, Store(storage / "store"), {}, began=time.monotonic() - took, brings=True
+            name, folder, tracker, progress, Store(storage.store), {}, began=time.monotonic() - took, brings=True
         )
         try:
             with progress:

@@ -101,9 +101,9 @@ class Remote:
                 with suppress(FileNotFoundError):
                     self._system.delete_file(info.path)
 
-    def walk(self) -> Iterator[File]:
+    def walk(self, below: str = "") -> Iterator[File]:
         """All files and folders at any depth."""
-        for info in self._list(self._path, recursive=True):
+        for info in self._list(f"{self._path}/{below}".rstrip("/"), recursive=True):
             name = info.path.removeprefix(self._path).lstrip("/")
             yield File(name, info.size or 0, _modified(info), not info.is_file)
 
