@@ -42,19 +42,18 @@ def sync(console: Console, storage: Storage, name: str, tracking_uri: str | None
             return 0
         sweep: Sweep = decode(Sweep, load(folder / SWEEP_FILE))
         tags = {**book.begin.get("provenance", {}), "mwm.config_digest": sweep.question, **sweep.tags}
-        tracker = Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"))
         expected = totals(book, {})
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
         status: Status = book.end.get("status", "KILLED")
-        took = book.end.get("at", book.last) - book.begin["at"]
-        ledger = Ledger(
-            name, folder, tracker, progress, Store(storage.store), {}, began=time.monotonic() - took, brings=True
-        )
-        try:
-            with progress:
-                _bring(ledger, sweep, book)
-        finally:
-            left = ledger.close(status, complete=status == "FINISHED")
+        began = time.monotonic() - (book.end.get("at", book.last) - book.begin["at"])
+        store, copy = Store(storage.store), storage.copy
+        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
+            ledger = Ledger(name, folder, tracker, progress, store, {}, began=began, brings=True, copy=copy)
+            try:
+                with progress:
+                    _bring(ledger, sweep, book)
+            finally:
+                left = ledger.close(status, complete=status == "FINISHED")
     counts = ", ".join(f"{ledger.count(status)} {status}" for status in STATUSES if ledger.count(status))
     console.out(f"{counts or 'no trial has ended'}; brought to {without_password(uri)}", highlight=False)
     return int(left > 0)

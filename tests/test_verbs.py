@@ -152,6 +152,12 @@ def test_an_age_must_be_an_age(say: Say, tmp_path: Path) -> None:
         say("clean", "--older-than", "soon")
 
 
+def test_nothing_to_resume_leaves_nothing(say: Say, tmp_path: Path) -> None:
+    one_line(say("run", str(sweep(tmp_path)), "--resume"), "--resume: there is no sweep 'small'")
+    assert say("list") == (0, "no sweeps in results\n", "")
+    assert not (tmp_path / "results" / "small").exists()
+
+
 def test_what_has_not_begun_is_not_synced(say: Say, tmp_path: Path) -> None:
     (tmp_path / "results" / "small").mkdir(parents=True)
     (tmp_path / "results" / "small" / "sweep.json").write_text("{}")
