@@ -104,6 +104,10 @@ class Experiment:
         """Show a run as ended."""
         self._client.set_terminated(run_id, status)
 
+    def remove(self, run_id: str) -> None:
+        """Hide a run, as MLflow does it: it can be restored."""
+        self._client.delete_run(run_id)
+
 
 def points(values: Mapping[str, Any], stamp: int, step: int) -> list[Point]:
     """The numbers among `values` as metrics."""

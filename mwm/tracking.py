@@ -59,6 +59,7 @@ class Tracker:
         self._name, self._tags = sweep, dict(tags)
         self._runs: dict[str, _Run] = {}
         self._sweep = _Run()
+        self._doubtful: dict[str, _Run] = {}
         self._stamp = self._logged = self._sent = self._left = 0
         self._closed = False
         check_tags(tags)
@@ -147,12 +148,19 @@ class Tracker:
 
     def _create(self, run: _Run, parent: _Run, trial: Trial, names: Mapping[str, str]) -> None:
         if run.asked:  # the answer to the first request may have been lost, but not the request
-            for found in self._server.runs(f"tags.`mwm.digest` = '{names['mwm.digest']}'"):
+            for found in self._server.runs(_named(names["mwm.digest"])):
                 run.id = found.info.run_id
                 return
+            self._doubtful[names["mwm.digest"]] = run
         run.asked = True
         above = {"mlflow.parentRunId": parent.id or self._sweep.id}
         run.id = self._server.create(label(trial, victim=False), {**self._tags, **labels(trial), **names, **above})
+
+    def _remove_twins(self, digest: str, run: _Run) -> None:
+        """Take back what a request made that was answered too late."""
+        for found in self._server.runs(_named(digest)) if run.id else ():
+            if found.info.run_id != run.id:
+                self._server.remove(found.info.run_id)
 
     def log(self, digest: str, row: Row) -> None:
         """Log the fields of a row as metrics at the step of its epoch, unless that epoch is there already."""
@@ -229,6 +237,7 @@ class Tracker:
                 self._put_rows(run)
                 self._end(run, "KILLED")
         self._end(self._sweep, status)
+        self._outbox.put(lambda: [self._remove_twins(*doubt) for doubt in self._doubtful.items()])
         kept_back = sum(run.cut for run in self._runs.values())
         self._left = self._outbox.close(CLOSE_SECONDS) + kept_back
         if self._left:
@@ -284,3 +293,7 @@ def _unusable(uri: str, error: Exception) -> ValueError:
     refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in HOPELESS
     what = "cannot be used" if refused else "cannot be reached"
     return ValueError(f"--tracking-uri: {without_password(uri)} {what} ({one_line(error)})")
+
+
+def _named(digest: str) -> str:
+    return f"tags.`mwm.digest` = '{digest}'"
