@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mwm.attacks import Attack, Extraction
 from mwm.config import load
 from mwm.schemes import Base, Margin
-from mwm.search import Listed, Suggested, proposals
+from mwm.search import Listed, Suggested
 from mwm.spec import decode, encode
 from mwm.sweep import Sweep, corners, thefts
 from mwm.trial import Victim
@@ -169,8 +169,7 @@ def test_random_points_are_crossed_with_grids() -> None:
 
 def suggested(folder: Path, samples: int = 6, seed: int = 0) -> Suggested:
     """A search by Optuna whose study lies in `folder`."""
-    source = proposals(swept(SPACE, kind="optuna", samples=samples, seed=seed), folder)
-    assert isinstance(source, Suggested)
+    source = Suggested(swept(SPACE, kind="optuna", samples=samples, seed=seed), folder)
     assert source.total == samples
     return source
 
