@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ import pytest
 from mwm.data import load
 from mwm.trial import data_key
 from tests.small import DATA, FOREIGN, Loaded, arrays
+
+if TYPE_CHECKING:
+    from tests.unharmed import Undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +24,11 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
         np.savez(folder / data.path, **content)
         held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
     return held
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What the sweep that is hit by faults leaves when it is not."""
+    from tests.unharmed import undisturbed
+
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"))

@@ -42,13 +42,23 @@ class Driver:
         return self.log.read_text()
 
     def trainers(self) -> list[psutil.Process]:
-        """Its workers that hold a trial, or have held one."""
+        """Its workers that hold a trial, or wait for the next one."""
         return [one for one in family(self.folder) if "ImplicitFunc" in _line(one)]
 
+    def kill_trainers(self) -> int:
+        """Kill every worker that holds a trial or waits for one: how many there were."""
+        found = self.trainers()
+        for one in found:
+            _kill(one)
+        return len(found)
+
     def kill(self, *, power: bool = False) -> list[psutil.Process]:
-        """Kill the driver, or all its processes at once as a power cut would; the result are those it leaves behind."""
+        """Kill the driver, or all its processes at once as a power cut would; the result are the workers left behind.
+
+        Ray's two agents, which hold nothing, stay for a minute and are not among them.
+        """
         self.process.kill()
-        orphans = [one for one in family(self.folder) if one.pid != self.process.pid]
+        orphans = [one for one in family(self.folder) if one.pid != self.process.pid and "Agent" not in _line(one)]
         for one in orphans if power else ():
             _kill(one)
         self.process.wait()
@@ -111,9 +121,9 @@ def living(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
 
 def _state(process: psutil.Process) -> str:
     try:
-        return str(process.status()) if process.is_running() else psutil.STATUS_DEAD
+        return str(process.status() if process.is_running() else psutil.STATUS_DEAD)
     except psutil.Error:
-        return psutil.STATUS_DEAD
+        return str(psutil.STATUS_DEAD)
 
 
 def gone(processes: Sequence[psutil.Process], seconds: float = 60) -> None:
@@ -122,14 +132,3 @@ def gone(processes: Sequence[psutil.Process], seconds: float = 60) -> None:
     while left := living(processes):
         assert time.monotonic() < end, f"still alive: {[_line(one) for one in left]}"
         time.sleep(0.05)
-
-
-def ages(folder: Path) -> dict[str, float]:
-    """Seconds since the last checkpoint of every trial that is under way, under its digest."""
-    now, found = time.time(), {}
-    for path in folder.glob("store/*/*/checkpoint.bin"):
-        try:
-            found[path.parent.name] = now - path.stat().st_mtime
-        except OSError:  # its trial has just ended
-            continue
-    return found

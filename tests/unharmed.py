@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,12 @@ def entry(folder: Path, digest: str) -> Path:
 
 
 def hashes(folder: Path) -> dict[str, dict[str, str]]:
-    """The digests of the files of every finished entry of the store."""
-    found = folder.glob("store/*/*/outcome.json")
-    return {path.parent.name: json.loads(path.read_text())["files"] for path in found}
+    """The digests of the networks and queries of every finished entry of the store, as they lie there."""
+    found = [path.parent for path in folder.glob("store/*/*/outcome.json")]
+    return {
+        one.name: {path.name: sha256(path.read_bytes()).hexdigest() for path in one.glob("*.safetensors")}
+        for one in found
+    }
 
 
 def finished(folder: Path) -> Finished:
