@@ -8,15 +8,16 @@ import subprocess
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.driver import Driver, driving, gone, living, wait_for
+from tests.driver import Driver, driving, gone, wait_for
 from tests.faults import Blow, Moment, endure
 from tests.launching import launched, sweep
-from tests.unharmed import EPOCHS, Undisturbed, assert_unharmed, entry, finished, hittable, prepared, rows, runs
+from tests.unharmed import Undisturbed, assert_unharmed, entry, finished, hittable, prepared, rows, runs
 from tests.watch import Seen, Watch, watching
 
 pytestmark = pytest.mark.slow
@@ -41,18 +42,6 @@ def ended(seen: Seen) -> bool:
     return seen.how == "placed" and seen.path.name == "outcome.json"
 
 
-def test_an_undisturbed_sweep_is_unharmed_and_a_harmed_one_is_told(whole: Undisturbed, tmp_path: Path) -> None:
-    folder = shutil.copytree(whole.database.parent, tmp_path / "copy")
-    before = finished(folder)
-    assert_unharmed(folder, whole, before)
-    victim = min(whole.victims)
-    for name, harm in HARMS.items():
-        harmed = shutil.copytree(folder, tmp_path / name)
-        harm(harmed, victim)
-        with pytest.raises(AssertionError):
-            assert_unharmed(harmed, whole, {harmed / path.relative_to(folder): at for path, at in before.items()})
-
-
 def _flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -63,12 +52,24 @@ def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
 
 
-HARMS: dict[str, Callable[[Path, str], object]] = {
-    "weights": lambda folder, victim: _flip(entry(folder, victim) / "model.safetensors"),
-    "leftover": lambda folder, victim: (entry(folder, victim) / "checkpoint.bin").touch(),
-    "missing": lambda folder, victim: (folder / "results" / "faults" / "queries" / f"{victim}.png").unlink(),
-    "tune": lambda folder, victim: (folder / "results" / "faults" / "tune").mkdir(),
+HARMS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "other networks": ("store/{0:.2}/{0}/model.safetensors", _flip),
+    "left in the store": ("store/{0:.2}/{0}/checkpoint.bin", Path.touch),
+    "left beside": ("results/faults/tune", Path.mkdir),
+    "written again": ("store/{0:.2}/{0}/model.safetensors", Path.touch),
+    "other results": ("results/faults/results.csv", _cut),
 }
+
+
+@pytest.mark.parametrize("told", HARMS)
+def test_harm_is_seen(whole: Undisturbed, tmp_path: Path, told: str) -> None:
+    folder = shutil.copytree(whole.database.parent, tmp_path / "copy")
+    before = finished(folder)
+    assert_unharmed(folder, whole, before)
+    path, harm = HARMS[told]
+    harm(folder / path.format(min(whole.victims)))
+    with pytest.raises(AssertionError, match=told):
+        assert_unharmed(folder, whole, before)
 
 
 def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path) -> None:
@@ -106,9 +107,8 @@ def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path) -> None:
 def test_signals_end_a_sweep_in_good_order(whole: Undisturbed, tmp_path: Path) -> None:
     folder, more = prepared(tmp_path, whole), list[str]()
     for number, kind in ((signal.SIGTERM, "victim"), (signal.SIGINT, "attack")):
-        moment = Moment(kind)
         with watching(folder) as watch, driving(folder, *more) as driver:
-            appeared(watch, driver, lambda seen, moment=moment: moment.meets(seen, whole.victims), 3)
+            appeared(watch, driver, partial(Moment(kind).meets, victims=whole.victims), 3)
             driver.process.send_signal(number)
             assert driver.wait(90) == 128 + number, driver.said()
             gone(driver.trainers())
