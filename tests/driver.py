@@ -43,7 +43,7 @@ class Driver:
 
     def trainers(self) -> list[psutil.Process]:
         """Its workers that hold a trial, or wait for the next one."""
-        return [one for one in family(self.folder) if "ImplicitFunc" in _line(one)]
+        return [one for one in family(self.folder) if "ImplicitFunc" in line(one)]
 
     def kill_trainers(self) -> int:
         """Kill every worker that holds a trial or waits for one: how many there were."""
@@ -58,7 +58,7 @@ class Driver:
         Ray's two agents, which hold nothing, stay for a minute and are not among them.
         """
         self.process.kill()
-        orphans = [one for one in family(self.folder) if one.pid != self.process.pid and "Agent" not in _line(one)]
+        orphans = [one for one in family(self.folder) if one.pid != self.process.pid and "Agent" not in line(one)]
         for one in orphans if power else ():
             _kill(one)
         self.process.wait()
@@ -91,7 +91,7 @@ def _home(process: psutil.Process) -> str:
         return ""
 
 
-def _line(process: psutil.Process) -> str:
+def line(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -130,5 +130,5 @@ def gone(processes: Sequence[psutil.Process], seconds: float = 60) -> None:
     """Wait for the end of processes."""
     end = time.monotonic() + seconds
     while left := living(processes):
-        assert time.monotonic() < end, f"still alive: {[_line(one) for one in left]}"
+        assert time.monotonic() < end, f"still alive: {[line(one) for one in left]}"
         time.sleep(0.05)
