@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
@@ -21,8 +20,10 @@ from mwm import report
 from mwm.address import without_password
 from mwm.check import check as check_sweep
 from mwm.config import load
+from mwm.journal import SWEEP_FILE
+from mwm.lock import alone
 from mwm.plan import Plan
-from mwm.progress import Progress, label
+from mwm.progress import STATUSES, Progress, label
 from mwm.search import Listed, proposals
 from mwm.spec import decode, encode, flatten
 from mwm.store import Store, put, writable
@@ -33,7 +34,6 @@ from mwm.verdict import needed
 if TYPE_CHECKING:
     from mwm.ledger import Ledger
 
-SWEEP_FILE = "sweep.json"
 SHOWN, PROOF = 40, 0.001
 
 
@@ -101,7 +101,7 @@ def run(
     from mwm.tracking import resolve
 
     uri = resolve(tracking_uri)
-    with _alone(folder), joined(address), _stoppable() as stopped:
+    with alone(folder), joined(address), _stoppable() as stopped:
         check_resources(sweep.resources)
         ledger, left = _conduct(sweep, console, folder, Store(storage / "store"), sets, uri, stopped)
     console.print(report.table(ledger.results()))
@@ -159,19 +159,6 @@ def _handled(handler: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second driver off the same sweep; the lock goes with the process that holds it."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"name: {folder.name!r} is being run by another process; choose a new one by --name"
-            ) from None
-        yield
-
-
-@contextmanager
 def _stoppable() -> Iterator[list[int]]:
     """Let SIGTERM and SIGINT end a sweep in good order; the list holds the signal that came.
 
@@ -193,7 +180,7 @@ def _stoppable() -> Iterator[list[int]]:
 
 
 def _farewell(console: Console, ledger: Ledger, folder: Path, uri: str) -> None:
-    counts = {status: ledger.count(status) for status in ("done", "failed", "skipped")}
+    counts = {status: ledger.count(status) for status in STATUSES}
     ended = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     console.out(f"{ended or 'nothing was run'}; results in {folder / 'results.csv'}", highlight=False)
     here = uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
