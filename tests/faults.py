@@ -20,7 +20,7 @@ from statistics import median
 import psutil
 
 from tests.driver import Driver, family, gone, living
-from tests.unharmed import NAME, Finished, Undisturbed, assert_unharmed, finished, prepared, undisturbed
+from tests.unharmed import NAME, Finished, Undisturbed, assert_unharmed, empty_database, finished, prepared, undisturbed
 from tests.watch import Seen, Watch, watching
 
 KINDS = ("victim", "attack", "checkpoint", "mlflow", "between", "results", "any")
@@ -56,13 +56,13 @@ class Moment:
                 ours = (path.parent.name in victims) == (self.kind == "victim")
                 return seen.how == "placed" and name == "checkpoint.bin" and ours
             case "checkpoint":
-                return seen.how == "begun" and name.endswith("-checkpoint.bin")
+                return seen.how == "begun" and name.startswith(".checkpoint.bin")
             case "mlflow":
                 return name == "mlflow.db-journal"
             case "between":
                 return seen.how == "placed" and name == "outcome.json"
             case "results":
-                return seen.how == "begun" and path.parent.name == NAME and name.startswith(".") and name != ".lock"
+                return seen.how == "begun" and name.startswith((".results.csv", ".summary.json"))
         return False
 
 
@@ -199,7 +199,7 @@ def main() -> int:
     chosen = moments(options.seed)
     queue = deque(next(chosen) for _ in range(options.moments))
     place = Path(tempfile.mkdtemp(prefix="faults-"))
-    whole = undisturbed(place / "undisturbed")
+    whole = undisturbed(place / "undisturbed", empty_database(place / "empty.db"))
     blows: list[Blow] = []
     harmed = sweeps = 0
     while queue:

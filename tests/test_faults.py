@@ -63,7 +63,7 @@ HARMS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 @pytest.mark.parametrize("told", HARMS)
 def test_harm_is_seen(whole: Undisturbed, tmp_path: Path, told: str) -> None:
-    folder = shutil.copytree(whole.database.parent, tmp_path / "copy")
+    folder = shutil.copytree(whole.folder, tmp_path / "copy")
     before = finished(folder)
     assert_unharmed(folder, whole, before)
     path, harm = HARMS[told]
@@ -137,14 +137,15 @@ def test_damage_is_detected_and_trained_again(whole: Undisturbed, tmp_path: Path
     assert victims, "no victim was finished"
     assert attacks, "no attack was finished"
     assert open_ones, "nothing was under way"
-    before = {path: at for path, at in finished(folder).items() if path.parent not in (victims[0], attacks[0])}
     _flip(victims[0] / "model.safetensors")
     _cut(attacks[0] / "model.safetensors")
+    third = next(path for path in sealed if path not in (victims[0], attacks[0]))
+    _flip(third / "outcome.json")
     for number, path in enumerate(open_ones):
         (_flip, _cut)[number % 2](path)
     done = launched(folder, "run", folder / "sweep.yaml", "--resume")
     assert done.returncode == 0, done.stderr + done.stdout
-    assert_unharmed(folder, whole, before)
+    assert_unharmed(folder, whole)
 
 
 def test_second_driver_is_refused(whole: Undisturbed, tmp_path: Path) -> None:
@@ -153,7 +154,8 @@ def test_second_driver_is_refused(whole: Undisturbed, tmp_path: Path) -> None:
         wait_for(lambda: not (one.alive and other.alive), one if one.alive else other)
         refused, runner = (one, other) if not one.alive else (other, one)
         assert refused.wait() == 2, refused.said()
-        assert refused.said() == "name: 'faults' is being run by another process; choose a new one by --name\n"
+        assert refused.said().startswith(f"name: 'faults' is being run by process {runner.process.pid} on ")
+        assert refused.said().count("\n") == 1
         assert runner.wait() == 0, runner.said()
     assert_unharmed(folder, whole)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from mwm.address import be_quiet
 from tests.launching import launched, sweep
 
 NAME = "faults"
@@ -43,6 +45,7 @@ class Undisturbed:
     rows: list[dict[str, str]]
     curves: dict[str, list[tuple[str, int, float]]]
     hashes: dict[str, dict[str, str]]
+    folder: Path
     database: Path
 
     @property
@@ -50,14 +53,21 @@ class Undisturbed:
         return {row["digest"] for row in self.rows if row["kind"] == "victim"}
 
 
-def undisturbed(folder: Path, change: Callable[[dict[str, Any]], None] = hittable) -> Undisturbed:
-    """Run a sweep to its end in `folder`, and keep an empty database of MLflow: to make one takes seconds."""
+def empty_database(path: Path) -> Path:
+    """Make an empty database of MLflow, which takes seconds; to copy it does not."""
+    be_quiet()
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+def undisturbed(folder: Path, database: Path, change: Callable[[dict[str, Any]], None] = hittable) -> Undisturbed:
+    """Run a sweep to its end in `folder`, from an empty database of MLflow."""
     folder.mkdir(parents=True, exist_ok=True)
-    MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
-    shutil.copy(folder / "mlflow.db", folder / "empty.db")
+    shutil.copy(database, folder / "mlflow.db")
     done = launched(folder, "run", sweep(folder, change))
     assert done.returncode == 0, done.stderr + done.stdout
-    whole = Undisturbed(rows(folder), curves(folder), hashes(folder), folder / "empty.db")
+    whole = Undisturbed(rows(folder), curves(folder), hashes(folder), folder, database)
     assert_unharmed(folder, whole)
     return whole
 
