@@ -17,6 +17,7 @@ import pytest
 from tests.driver import Driver, driving, gone, wait_for
 from tests.faults import Blow, Moment, endure
 from tests.launching import launched, sweep
+from tests.servers import mlflow_server
 from tests.unharmed import Undisturbed, assert_unharmed, entry, finished, hittable, prepared, rows, runs
 from tests.watch import Seen, Watch, watching
 
@@ -232,3 +233,23 @@ def test_hopeless_trials_are_given_up_and_the_rest_goes_on(whole: Undisturbed, t
     assert counts == expected_counts | {("attack", "skipped"): 4}
     statuses = Counter(run.info.status for run in runs(folder))
     assert statuses == {"FINISHED": 5, "FAILED": 4, "KILLED": 4}
+
+
+def test_a_server_that_is_away_for_the_whole_end_is_synced_later(whole: Undisturbed, tmp_path: Path) -> None:
+    folder = prepared(tmp_path, whole)
+    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as server:
+        where = ("--tracking-uri", server.uri)
+        with watching(folder) as watch, driving(folder, *where) as driver:
+            appeared(watch, driver, ended)
+            server.kill()
+            driver.wait()
+        assert "Traceback" not in driver.said()
+        assert rows(folder) == whole.rows, "results were lost with the server"
+        before = finished(folder)
+        assert Counter(run.info.status for run in runs(folder))["RUNNING"], "the server was not away"
+        server.start()
+        done = launched(folder, "sync", Path("faults"), *where)
+        assert done.returncode == 0, done.stderr + done.stdout
+        again = launched(folder, "sync", Path("faults"), *where)
+        assert again.returncode == 0, again.stderr + again.stdout
+    assert_unharmed(folder, whole, before)

@@ -35,11 +35,10 @@ def test_no_trial_can_write_into_the_data_of_another(sets: Loaded, tmp_path: Pat
     foreign = theft(Extraction(source=FOREIGN))
     stages = [_Victim(victim, sets, store, CPU), _Attack(foreign, sets, store, CPU)]
     for stage in stages:
-        for part in vars(stage.views).values():
-            part.images.zero_()
-            part.labels.zero_()
-    assert isinstance(stages[1], _Attack)
-    stages[1]._images()[0].images.zero_()
+        parts = [getattr(stage.views, name) for name in stage.views.__slots__]
+        for part in [*parts, stage._images()[0]] if isinstance(stage, _Attack) else parts:
+            part.images.fill_(77)
+            part.labels.fill_(77)
     assert bytes_of(sets) == before
 
 
