@@ -34,6 +34,7 @@ from mwm.tracking import Tracker
 from mwm.trial import Outcome, Row, Sets, Trial
 from tests.small import arrays
 
+ROOT = Path(__file__).parent.parent.parent
 MIB = 2**20
 
 
