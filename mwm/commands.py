@@ -127,7 +127,7 @@ def _conduct(
     left = 1
     try:
         with progress:
-            conduct(plan, ledger, sweep.resources)
+            conduct(plan, ledger, sweep.resources, sweep.early_stopping)
         left = plan.victims + plan.attacks - ledger.count("done")
     finally:
         with _handled(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows

@@ -53,6 +53,17 @@ class Ledger:
         if rows:
             self.progress.row(name, rows[-1].epoch, recipe.epochs, query=rows[-1].query_acc, clean=rows[-1].val_acc)
 
+    def known(self, name: str) -> Outcome | None:
+        """What a finished trial measured; None if it is not finished."""
+        outcome = self.store.outcome(name)
+        return None if outcome is None else Outcome(**outcome)
+
+    def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """Tell of a trial that was finished earlier."""
+        self.start(name, trial)
+        self.rows(name, trial, [Row(**row) for row in self.store.rows(name)])
+        self.finish(name, trial, outcome)
+
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial is done, has failed, or is skipped."""
         self.outcomes[name] = (trial, outcome)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -29,8 +30,8 @@ class Store:
     reader never sees half a file. Only safe formats are read: safetensors, JSON, tensors without code.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
 
     def folder(self, digest: str) -> Path:
         """Where the files of one digest lie."""
@@ -46,14 +47,24 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def finish(self, digest: str, outcome: dict[str, Any]) -> None:
+    def rows(self, digest: str) -> list[dict[str, Any]]:
+        """The epochs of a finished trial."""
+        entry = json.loads((self.folder(digest) / OUTCOME).read_text())
+        return list(entry["rows"])
+
+    def discard(self, digest: str) -> None:
+        """Remove what is unfinished."""
+        if self.outcome(digest) is None:
+            shutil.rmtree(self.folder(digest), ignore_errors=True)
+
+    def finish(self, digest: str, outcome: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         """Seal an entry: from now on `outcome` answers, and the checkpoint is gone."""
         folder = self.folder(digest)
         folder.mkdir(parents=True, exist_ok=True)
         # By name: a search of the folder would find what another process is about to move into place.
         kept = [folder / name for name in (WEIGHTS, QUERIES, PERTURBED)]
         files = {path.name: _sha256(path) for path in kept if path.exists()}
-        entry = json.dumps({"outcome": outcome, "files": files}, indent=1)
+        entry = json.dumps({"outcome": outcome, "rows": list(rows), "files": files}, indent=1)
         put(folder / OUTCOME, entry)
         (folder / CHECKPOINT).unlink(missing_ok=True)
 

@@ -40,6 +40,7 @@ FLOORS = [
     "tracking",
     "provenance",
     "ledger",
+    "staged",
     "cluster",
     "commands",
     "launch",
@@ -48,7 +49,7 @@ FLOORS = [
 
 ONLY_IN = {
     "mlflow": {"tracking"},
-    "ray": {"cluster"},
+    "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
 }

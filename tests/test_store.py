@@ -43,7 +43,7 @@ def filled(root: Path) -> Store:
     asked = query_set()
     store.save_weights(NAME, weights())
     store.save_queries(NAME, asked, asked.pixels + 0.4 / 255)
-    store.finish(NAME, OUTCOME_TREE)
+    store.finish(NAME, OUTCOME_TREE, [])
     return store
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_finished_before_its_outcome(tmp_path: Path) -> None:
     store.save_weights(NAME, weights())
     store.save_checkpoint(NAME, {"epoch": 1})
     assert store.outcome(NAME) is None
-    store.finish(NAME, OUTCOME_TREE)
+    store.finish(NAME, OUTCOME_TREE, [])
     assert store.outcome(NAME) == OUTCOME_TREE
     assert store.checkpoint(NAME) is None
     assert store.outcome(NAME[::-1]) is None
@@ -158,7 +158,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"pickle|pickling"):
         store.save_checkpoint(NAME, {"epoch": lambda: 2})
     with pytest.raises(TypeError):
-        store.finish(NAME, {"clean_acc": object()})
+        store.finish(NAME, {"clean_acc": object()}, [])
     assert sorted(store.folder(NAME).iterdir()) == before
     assert store.checkpoint(NAME) == {"epoch": 1}
     assert store.outcome(NAME) == OUTCOME_TREE
@@ -168,7 +168,7 @@ def test_what_another_process_is_writing_is_not_taken_for_a_result(tmp_path: Pat
     store = filled(tmp_path)
     beside = store.folder(NAME) / f".other-{WEIGHTS}"
     beside.write_bytes(b"half")
-    store.finish(NAME, OUTCOME_TREE)
+    store.finish(NAME, OUTCOME_TREE, [])
     beside.unlink()
     assert store.outcome(NAME) == OUTCOME_TREE
 
@@ -181,7 +181,7 @@ from mwm.store import Store
 store = Store(Path(sys.argv[1]))
 for _ in range(60):
     store.save_weights("same", {"fc": torch.arange(12.0)})
-    store.finish("same", {"clean_acc": 0.5})
+    store.finish("same", {"clean_acc": 0.5}, [])
 """
 
 
@@ -194,7 +194,7 @@ def test_two_processes_may_finish_the_same_trial(tmp_path: Path) -> None:
         time.sleep(0.001)
     while other.poll() is None:
         store.save_weights("same", ours)
-        store.finish("same", content)
+        store.finish("same", content, [])
         assert store.outcome("same") == content
         assert same(store.weights("same"), ours)
     assert other.communicate()[1] == ""
