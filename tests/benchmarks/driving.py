@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import cProfile
 import io
 import json
 import os
 import platform
+import pstats
 import shlex
 import sys
 import time
@@ -115,6 +117,17 @@ def size(folder: Path) -> float:
     return sum(path.stat().st_size for path in files) / MIB
 
 
+def functions(profiler: cProfile.Profile) -> dict[str, float]:
+    """Cumulative seconds of every function that counts, under the end of its path and its name."""
+    stats: Any = pstats.Stats(profiler)
+    whole = max(entry[3] for entry in stats.stats.values())
+    return {
+        f"{'/'.join(Path(path).parts[-2:])}:{line} {name}": entry[3]
+        for (path, line, name), entry in stats.stats.items()
+        if entry[3] > whole / 2000
+    }
+
+
 def parser(about: str | None) -> argparse.ArgumentParser:
     """A command line with `--output`."""
     made = argparse.ArgumentParser(description=about)
@@ -125,7 +138,7 @@ def parser(about: str | None) -> argparse.ArgumentParser:
 def machine() -> dict[str, Any]:
     """Where and with what a benchmark was run."""
     return {
-        "command": shlex.join(["python", "-m", __spec__.parent + "." + Path(sys.argv[0]).stem, *sys.argv[1:]]),
+        "command": shlex.join(["python", "-m", f"tests.benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "processor": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),

@@ -12,7 +12,6 @@ import argparse
 import cProfile
 import json
 import math
-import pstats
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,19 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from tests.benchmarks.driving import ROOT, machine, npz, opened, parser, publish, sample, size, sweep_of, tabled
+from tests.benchmarks.driving import (
+    ROOT,
+    functions,
+    machine,
+    npz,
+    opened,
+    parser,
+    publish,
+    sample,
+    size,
+    sweep_of,
+    tabled,
+)
 from tests.benchmarks.simulating import ATTACKS, simulated, tree
 
 GREW, SHARE = 1.5, 0.01
@@ -93,21 +104,10 @@ def _late(samples: Sequence[dict[str, Any]], trials: int) -> float:
     return pace(0.75, 1.0) / pace(0.25, 0.5)
 
 
-def functions(profiler: cProfile.Profile) -> dict[str, float]:
-    """Cumulative seconds of every function that counts, under the end of its path and its name."""
-    stats: Any = pstats.Stats(profiler)
-    whole = max(entry[3] for entry in stats.stats.values())
-    return {
-        f"{'/'.join(Path(path).parts[-2:])}:{line} {name}": entry[3]
-        for (path, line, name), entry in stats.stats.items()
-        if entry[3] > whole / 2000
-    }
-
-
 def grown(small: dict[str, Any], large: dict[str, Any]) -> list[tuple[str, ...]]:
     """Functions whose cost per trial grew: name, seconds in the large run, milliseconds per trial in both, factor."""
     least = SHARE * max(large["functions"].values())
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, seconds in sorted(large["functions"].items(), key=lambda item: -item[1]):
         now, before = seconds / large["trials"], small["functions"].get(name, 0.0) / small["trials"]
         if seconds > least and now > GREW * before:
@@ -128,7 +128,17 @@ def apart(what: str, victims: int, *, profile: bool) -> dict[str, Any]:
 
 def conducted_table(runs: Sequence[dict[str, Any]]) -> Table:
     """The runs on Ray, one line each."""
-    headings = ("trials", "overhead s", "driver CPU s", "late/early", "RSS MiB", "per 1,000", "results MiB", "store", "db")
+    headings = (
+        "trials",
+        "overhead s",
+        "driver CPU s",
+        "late/early",
+        "RSS MiB",
+        "per 1,000",
+        "results MiB",
+        "store",
+        "db",
+    )
     lines = [
         (
             f"{run['trials']}",
