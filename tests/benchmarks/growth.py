@@ -37,7 +37,7 @@ from tests.benchmarks.driving import (
     sweep_of,
     tabled,
 )
-from tests.benchmarks.simulating import ATTACKS, simulated, tree
+from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tree
 
 GREW, SHARE = 1.5, 0.01
 """A function is named if its cost per trial grew by this factor and it has this share of the larger run."""
@@ -67,6 +67,9 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         profiler.disable()
         ledger.samples.append(sample(len(ledger.outcomes)))
         began = time.perf_counter()
+        found["unsent"] = ledger.tracker.flush(0)
+        assert ledger.tracker.flush(PATIENCE_SECONDS) == 0, "not all was recorded"
+        found["flush"], began = time.perf_counter() - began, time.perf_counter()
         ledger.close("FINISHED", complete=True)
         found["close"] = time.perf_counter() - began
         assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
@@ -98,7 +101,7 @@ def _late(samples: Sequence[dict[str, Any]], trials: int) -> float:
 
     def pace(low: float, high: float) -> float:
         inside = [one for one in samples if low * trials <= one["trials"] <= high * trials]
-        done = inside[-1]["trials"] - inside[0]["trials"]
+        done = inside[-1]["trials"] - inside[0]["trials"] if inside else 0
         return (inside[-1]["wall"] - inside[0]["wall"]) / done if done else math.nan
 
     return pace(0.75, 1.0) / pace(0.25, 0.5)
@@ -157,14 +160,17 @@ def conducted_table(runs: Sequence[dict[str, Any]]) -> Table:
 
 
 def simulated_table(runs: Sequence[dict[str, Any]]) -> Table:
-    """The runs without Ray: milliseconds per trial of each part, and the exponent from the first size to the last."""
+    """The runs without Ray: CPU milliseconds per trial of each part, and the exponent between the two ends."""
     first, last = runs[0], runs[-1]
     lines = []
     for part in first["parts"]:
         each = [f"{1000 * run['parts'][part] / run['trials']:.2f}" for run in runs]
         lines.append((part, *each, f"{exponent(first, last, part):.2f}" if len(runs) > 1 else "-"))
+    for number, part in enumerate(("wall-clock", "again: wall-clock")):
+        each = [f"{1000 * run['wall'][number] / run['trials']:.2f}" for run in runs]
+        lines.append((part, *each, "-"))
     lines.append(("memory, MiB", *(f"{run['rss_end'] - run['rss_start']:.0f}" for run in runs), "-"))
-    return tabled("without Ray, ms per trial", ("trials", *(str(run["trials"]) for run in runs), "exponent"), lines)
+    return tabled("without Ray, CPU ms per trial", ("trials", *(str(run["trials"]) for run in runs), "exponent"), lines)
 
 
 def exponent(small: dict[str, Any], large: dict[str, Any], part: str) -> float:

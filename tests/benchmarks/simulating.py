@@ -33,6 +33,10 @@ SETTINGS = 20
 """Victims differ in this many weights of the watermark, and in seeds."""
 
 
+PATIENCE_SECONDS = 7200.0
+"""How long MLflow may take to write what the simulation gave it at once."""
+
+
 def tree(path: Path, victims: int) -> dict[str, Any]:
     """A sweep of trivial trials on the data set at `path`; `victims` is a multiple of SETTINGS, or smaller."""
     weights = [round(0.1 + number / 1000, 4) for number in range(min(SETTINGS, victims))]
@@ -51,16 +55,24 @@ def tree(path: Path, victims: int) -> dict[str, Any]:
 
 
 class Clock:
-    """Seconds spent in each part."""
+    """CPU seconds of this thread spent in each part: unlike the wall-clock they stay as they are on a busy machine."""
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
-        began = time.perf_counter()
+        """Time what is done inside."""
+        began = time.thread_time()
         yield
-        self.parts[part] += time.perf_counter() - began
+        self.parts[part] += time.thread_time() - began
+
+    @contextmanager
+    def others(self, part: str) -> Iterator[None]:
+        """Time what other threads do meanwhile."""
+        began = time.process_time() - time.thread_time()
+        yield
+        self.parts[part] += time.process_time() - time.thread_time() - began
 
 
 @dataclass
@@ -94,7 +106,7 @@ def trained(sweep: Sweep, sets: Sets, folder: Path) -> Model:
     return Model((store.folder(ends[0].digest), store.folder(ends[1].digest)), (ends[0], ends[1]), row)
 
 
-def gone_through(plan: Plan, ledger: Watched, model: Model, clock: Clock, sets: Sets) -> None:
+def gone_through(plan: Plan, ledger: Watched, model: Model, clock: Clock) -> None:
     """Run a plan to its end; what the store has is not made again."""
     while True:
         with clock("plan"):
@@ -102,26 +114,47 @@ def gone_through(plan: Plan, ledger: Watched, model: Model, clock: Clock, sets: 
         if item is None:
             break
         with clock("store: look up"):
-            known = ledger.known(item[0])
-        if known is None:
-            with clock("ledger and MLflow"):
-                ledger.start(*item)
-            with clock("(worker)"):
-                outcome = model.write(ledger.store, *item, sets)
-            with clock("ledger and MLflow"):
-                ledger.rows(*item, [model.row])
-                ledger.finish(*item, outcome)
+            outcome = ledger.known(item[0])
+        if outcome is None:
+            outcome = _made(item, ledger, model, clock)
         else:
-            outcome = known
-            with clock("ledger and MLflow"):
-                ledger.replay(*item, known)
+            with clock("ledger"):
+                ledger.replay(*item, outcome)
         with clock("plan"):
             plan.finish(*item, outcome)
     assert plan.open == 0, "a trial was never finished"
 
 
+def _made(item: tuple[str, Trial], ledger: Watched, model: Model, clock: Clock) -> Outcome:
+    with clock("ledger"):
+        ledger.start(*item)
+    with clock("(worker)"):
+        outcome = model.write(ledger.store, *item, ledger.sets)
+    with clock("ledger"):
+        ledger.rows(*item, [model.row])
+        ledger.finish(*item, outcome)
+    return outcome
+
+
+def _recorded(sweep: Sweep, folder: Path, sets: Sets, model: Model, clock: Clock) -> int:
+    """One run of a sweep from its beginning to its table; the number of its trials."""
+    with clock("open"):
+        plan, ledger = opened(sweep, folder, sets)
+    with clock.others("MLflow's thread"):
+        gone_through(plan, ledger, model, clock)
+        assert ledger.tracker.flush(PATIENCE_SECONDS) == 0, "not all was recorded"
+    with clock("save"):
+        ledger.save(complete=False)
+    with clock("close"):
+        ledger.close("FINISHED", complete=True)
+    with clock("table"):
+        table(ledger.results())
+    assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
+    return len(ledger.outcomes)
+
+
 def simulated(victims: int, *, profile: bool) -> dict[str, Any]:
-    """Run a sweep twice, the second time as one that is resumed; seconds of each part."""
+    """Run a sweep twice, the second time as one that is resumed; CPU seconds of each part."""
     torch.set_num_threads(1)
     clocks = {"": Clock(), "again: ": Clock()}
     profiler, began = cProfile.Profile(), sample(0)
@@ -131,24 +164,20 @@ def simulated(victims: int, *, profile: bool) -> dict[str, Any]:
         with clocks[""]("check"):
             sets, _ = check(sweep, download=False)
         model = trained(sweep, sets, folder / "model")
+        if profile:
+            profiler.enable()
+        wall = []
         for clock in clocks.values():
-            with clock("open"):
-                plan, ledger = opened(sweep, folder, sets)
-            if profile:
-                profiler.enable()
-            gone_through(plan, ledger, model, clock, sets)
-            profiler.disable()
-            with clock("save"):
-                ledger.save(complete=False)
-            with clock("close"):
-                ledger.close("FINISHED", complete=True)
-            with clock("table"):
-                table(ledger.results())
+            start = time.perf_counter()
+            trials = _recorded(sweep, folder, sets, model, clock)
+            wall.append(time.perf_counter() - start)
+        profiler.disable()
         found = {"sizes": {part: size(folder / part) for part in ("results", "store", "mlflow.db")}}
     parts = {f"{prefix}{part}": took for prefix, clock in clocks.items() for part, took in clock.parts.items()}
     return found | {
-        "trials": plan.victims + plan.attacks,
+        "trials": trials,
         "parts": parts,
+        "wall": wall,
         "rss_start": began.rss,
         "rss_end": sample(0).rss,
         "functions": functions(profiler) if profile else {},
