@@ -171,9 +171,7 @@ def conduct(plan: Plan, ledger: Ledger, resources: Resources, early_stopping: Ea
         "TUNE_MAX_PENDING_TRIALS_PG": str(slots(resources) + 1),
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
-    trainable = tune.with_parameters(
-        work, sets=ledger.sets, store=str(ledger.store.root.resolve()), resources=resources
-    )
+    trainable = tune.with_parameters(work, sets=ledger.sets, store=ledger.store.root, resources=resources)
     staged = Staged(plan, ledger)
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: _bundle(_lease(resources, config))),

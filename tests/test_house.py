@@ -25,6 +25,8 @@ FLOORS = [
     "oracle",
     "schemes",
     "attacks",
+    "files",
+    "storage",
     "store",
     "trial",
     "stage",
@@ -33,7 +35,11 @@ FLOORS = [
     "search",
     "plan",
     "check",
+    "lock",
+    "journal",
     "progress",
+    "shelf",
+    "verbs",
     "report",
     "address",
     "outbox",
@@ -42,8 +48,10 @@ FLOORS = [
     "provenance",
     "ledger",
     "staged",
+    "sync",
     "cluster",
     "commands",
+    "driver",
     "launch",
 ]
 """Rooms from the bottom up; one may import those before it."""
@@ -53,6 +61,8 @@ ONLY_IN = {
     "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
+    "pyarrow": {"files"},
+    "fsspec": {"files"},
 }
 WITHOUT_RAY_AND_MLFLOW = FLOORS[: FLOORS.index("report") + 1]
 FILES = [*sorted((ROOT / "mwm").rglob("*.py")), ROOT / "launch.py"]
