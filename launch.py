@@ -9,10 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mwm import commands
-
 LINE = 120
 """Width of what is printed where no terminal says its own."""
+
+CLEAN = """
+What is kept: every trial that the journal or the table of a sweep in results/ names, finished or not, and the victims
+of its attacks. To let go of a sweep, remove its folder (rm -r results/NAME): its trials, unless another sweep shares
+them, are then no longer needed, and `clean` lists them. Nothing is done while a sweep is running.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,10 +31,32 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--name", help="name of the sweep, in place of the file's")
         verb.add_argument("--tag", action="append", default=[], metavar="k=v", help="free tag on every MLflow run")
     run.add_argument("--address", help="Ray cluster to join; default RAY_ADDRESS, else one on this machine")
-    run.add_argument("--tracking-uri", help="MLflow; default MLFLOW_TRACKING_URI, else mlflow.db in this folder")
-    run.add_argument("--storage", type=Path, default=Path(), help="folder of results/ and store/; default this folder")
     run.add_argument("--resume", action="store_true", help="go on with a sweep that exists; refuse to begin one")
+    for verb in (run, *_looking(verbs)):
+        verb.add_argument(
+            "--storage", default=".", help="folder of results/ and store/, or s3://BUCKET/PATH; default this folder"
+        )
+    for name in ("run", "sync"):
+        uri = "MLflow; default MLFLOW_TRACKING_URI, else mlflow.db in this folder"
+        verbs.choices[name].add_argument("--tracking-uri", help=uri)
     return top
+
+
+def _looking(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> list[argparse.ArgumentParser]:
+    """The verbs that need no file of a sweep."""
+    listing = verbs.add_parser("list", help="show all sweeps in results/, one line each")
+    status = verbs.add_parser("status", help="show how a sweep is getting on, while it runs and after")
+    status.add_argument("--json", action="store_true", help="everything, for a program")
+    sync = verbs.add_parser("sync", help="bring to MLflow what it has missed of a sweep; may be repeated")
+    for verb in (status, sync):
+        verb.add_argument("name", metavar="NAME", help="a sweep in results/")
+    clean = verbs.add_parser(
+        "clean", help="list what no sweep needs, or remove it", description="List what no sweep needs.", epilog=CLEAN
+    )
+    clean.add_argument("--delete", action="store_true", help="remove it, too")
+    older = "spare what was written to in the last HOURS; default 24"
+    clean.add_argument("--older-than", type=float, default=24.0, metavar="HOURS", help=older)
+    return [listing, status, sync, clean]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,22 +64,50 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=LINE)
     try:
-        sweep = commands.read(asked.config, asked.set, asked.name, asked.tag)
-        if asked.command == "check":
-            return commands.check(sweep, console)
-        return commands.run(
-            sweep,
-            console,
-            storage=asked.storage,
-            address=asked.address,
-            tracking_uri=asked.tracking_uri,
-            resume=asked.resume,
-        )
+        return _look(asked, console) if asked.command in ("list", "status", "sync", "clean") else _work(asked, console)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _look(asked: argparse.Namespace, console: Console) -> int:
+    # PyTorch takes seconds to import, and to look at a sweep needs none of it.
+    from mwm import verbs
+    from mwm.storage import Storage
+
+    place = Storage(asked.storage)
+    place.fetch()
+    if asked.command == "list":
+        return verbs.show_list(console, place.home)
+    if asked.command == "status":
+        return verbs.show_status(console, place.home, asked.name, as_json=asked.json)
+    if asked.command == "clean":
+        from mwm.store import Store
+
+        return verbs.show_garbage(console, place.home, Store(place.store), hours=asked.older_than, delete=asked.delete)
+    from mwm.sync import sync
+
+    return sync(console, place, asked.name, asked.tracking_uri)
+
+
+def _work(asked: argparse.Namespace, console: Console) -> int:
+    from mwm import commands
+
+    sweep = commands.read(asked.config, asked.set, asked.name, asked.tag)
+    if asked.command == "check":
+        return commands.check(sweep, console)
+    from mwm import driver
+
+    return driver.run(
+        sweep,
+        console,
+        storage=asked.storage,
+        address=asked.address,
+        tracking_uri=asked.tracking_uri,
+        resume=asked.resume,
+    )
 
 
 if __name__ == "__main__":

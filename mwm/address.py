@@ -25,15 +25,15 @@ SHORT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": 
 def resolve(uri: str | None) -> str:
     """Where the results of a sweep go: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
 
-    A path of SQLite is made absolute, so that it means the same in every process. Raises ValueError for anything that
-    is neither a server nor a database on disk.
+    A path of SQLite is made absolute, so that it means the same in every process; a PostgreSQL address that names no
+    driver gets the installed one. Raises ValueError for anything that is neither a server nor a database on disk.
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     path, mark, options = uri.removeprefix("sqlite:///").partition("?")
     if uri.startswith("sqlite:///") and path not in ("", ":memory:"):
         return f"sqlite:///{Path(path).expanduser().absolute()}{mark}{options}"
     if uri == "databricks" or ("://" in uri and _service(uri) in (*SERVERS, *DATABASES)):
-        return uri
+        return re.sub("^postgresql://", "postgresql+psycopg2://", uri)  # SQLAlchemy 2.1 would ask for psycopg 3
     raise ValueError(f"--tracking-uri: {without_password(uri)!r} is not allowed; write one of {ALLOWED}")
 
 

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ray
 import torch
 from ray import tune
-from ray.tune.search import Searcher
+from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from mwm.ledger import Ledger
 from mwm.plan import Plan
-from mwm.spec import decode, encode
+from mwm.spec import decode
 from mwm.stage import run
+from mwm.staged import Staged
 from mwm.store import Store
-from mwm.sweep import Lease, Resources
-from mwm.trial import Outcome, Row, Sets, Trial, data_key, victim_digest
-
-RETRIES = 2
-"""How often a trial is tried again after its process or its node died, or an error that no user can mend."""
+from mwm.sweep import EarlyStopping, Lease, Resources
+from mwm.trial import Outcome, Sets, Trial
 
 CONNECT_SECONDS = 5.0
 """How long a named cluster may take to answer at all."""
+
+MOST_NODES = 1000
+"""An autoscaler without a bound is taken to add this many."""
 
 REPORT_SECONDS = 1.0
 """Rows travel to the driver at most this often."""
@@ -78,7 +80,7 @@ def _hush() -> None:
 
 def check_resources(resources: Resources) -> None:
     """Raise ValueError when no node of the cluster has what a trial takes."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = _nodes()
     for stage in ("victim", "attack"):
         lease: Lease = getattr(resources, stage)
         for name, key, asked in (("gpus", "GPU", lease.gpus), ("cpus", "CPU", lease.cpus)):
@@ -90,32 +92,53 @@ def check_resources(resources: Resources) -> None:
 
 
 def slots(resources: Resources) -> int:
-    """How many victims the cluster can train at a time."""
-    whole = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    lease = resources.victim
-    by_gpu = int(whole.get("GPU", 0) / lease.gpus) if lease.gpus else 10**6
-    return max(1, min(by_gpu, int(whole.get("CPU", 1) / lease.cpus)))
+    """How many trials of the more frugal stage the cluster can run at a time."""
+    nodes = _nodes()
+    return max(1, *(sum(_fit(node, lease) for node in nodes) for lease in (resources.victim, resources.attack)))
+
+
+def _fit(node: dict[str, float], lease: Lease) -> int:
+    by_gpu = node.get("GPU", 0) / lease.gpus if lease.gpus else math.inf
+    return int(min(by_gpu, node.get("CPU", 0) / lease.cpus))
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each node of the cluster has, and each that its autoscaler may add."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    config = ray._private.state.state.get_cluster_config()
+    for group in config.node_group_configs if config else ():
+        nodes += [dict(group.resources)] * min(group.max_count, MOST_NODES)
+    return nodes
 
 
 def work(config: dict[str, Any], *, sets: Sets, store: str, resources: Resources) -> None:
     """One Tune trial: run a trial on the device it was given and report its rows."""
     trial: Trial = decode(Trial, config)
     device = _fresh(_lease(resources, config))
-    tune.report({"rows": [], "outcome": [], "error": ""})
+    tune.report(_message())
     rows: list[dict[str, Any]] = []
     reported = time.monotonic()
     try:
-        for row in run(trial, sets, Store(Path(store)), device):
+        for row in run(trial, sets, Store(store), device):
             if isinstance(row, Outcome):
-                tune.report({"rows": rows, "outcome": [asdict(row)], "error": ""})
+                tune.report(_message(rows, outcome=[asdict(row)]))
                 return
             rows.append(asdict(row))
             if time.monotonic() - reported >= REPORT_SECONDS:
-                tune.report({"rows": rows, "outcome": [], "error": ""})
+                tune.report(_message(rows) | (_standing(rows[-1]) if trial.attack is None else {}))
                 rows, reported = [], time.monotonic()
     except Exception as error:
-        tune.report({"rows": rows, "outcome": [], "error": f"{type(error).__name__}: {error}"})
+        tune.report(_message(rows, error=f"{type(error).__name__}: {error}"))
         raise
+
+
+def _message(rows: Sequence[Any] = (), outcome: Sequence[Any] = (), error: str = "") -> dict[str, Any]:
+    return {"rows": list(rows), "outcome": list(outcome), "error": error}
+
+
+def _standing(row: dict[str, Any]) -> dict[str, Any]:
+    """What a scheduler judges a victim by. Attacks never tell it, and so are never ended early."""
+    return {key: row[key] for key in ("epoch", "val_acc", "query_acc")}
 
 
 def _lease(resources: Resources, config: dict[str, Any]) -> Lease:
@@ -127,85 +150,14 @@ def _fresh(lease: Lease) -> torch.device:
     torch.set_num_threads(max(1, int(lease.cpus)))
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = False
-    if not ray.get_gpu_ids():
+    if not ray.get_gpu_ids() or not torch.cuda.is_available():
         return torch.device("cpu")
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(lease.gpus, 1.0))
     return torch.device("cuda", 0)
 
 
-class Staged(Searcher):
-    """Tune's view of a plan: it asks for the next trial and hears of every row."""
-
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
-        super().__init__()
-        self.plan, self.ledger = plan, ledger
-        self.running: dict[str, tuple[str, Trial]] = {}
-        self.begun: set[str] = set()
-        self.last: dict[str, dict[str, Any]] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its searcher; nothing of this one is ever read back."""
-        return {}
-
-    def suggest(self, trial_id: str) -> Any:
-        """The next trial that is not in the store already; None for now, FINISHED for good."""
-        while (item := self.plan.next()) is not None:
-            name, trial = item
-            known = self.ledger.store.outcome(name)
-            if known is None:
-                self.running[trial_id] = item
-                return encode(trial)
-            self.ledger.start(name, trial)
-            self._finish(name, trial, Outcome(**known))
-        return None if self.plan.open else str(Searcher.FINISHED)
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Rows have arrived, or the outcome, or word of an error."""
-        name, trial = self.running[trial_id]
-        if trial_id not in self.begun:
-            self.begun.add(trial_id)
-            self.ledger.start(name, trial)
-        self.ledger.rows(name, trial, [Row(**row) for row in result["rows"]])
-        self.last[trial_id] = result
-
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial has ended, or Tune has given it up: without an outcome it has failed."""
-        del result, error
-        name, trial = self.running.pop(trial_id)
-        self.begun.discard(trial_id)
-        last = self.last.pop(trial_id, {"outcome": [], "error": ""})
-        if last["outcome"]:
-            self._finish(name, trial, Outcome(**last["outcome"][0]))
-            return
-        self.ledger.start(name, trial)
-        reason = last["error"] or f"its process died {RETRIES + 1} times"
-        self._finish(name, trial, self._unmeasured(name, trial, "failed", reason))
-
-    def _finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        self.ledger.finish(name, trial, outcome)
-        lost = self.plan.finish(name, trial, outcome)
-        if measures := self.plan.measures(outcome.victim_digest):
-            self.ledger.tracker.measure(outcome.victim_digest, measures)
-        self.ledger.progress.total(victims=self.plan.victims, attacks=self.plan.attacks)
-        for skipped, theft in lost:
-            self.ledger.start(skipped, theft)
-            self.ledger.finish(skipped, theft, self._unmeasured(skipped, theft, "skipped", "its victim failed"))
-
-    def _unmeasured(self, name: str, trial: Trial, status: Literal["failed", "skipped"], error: str) -> Outcome:
-        sets = self.ledger.sets
-        data = sets[data_key(trial.victim.data)].digest
-        victim = victim_digest(trial.victim, sets)
-        return Outcome(status=status, error=error, digest=name, victim_digest=victim, data_digest=data)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: what is finished lies in the store, and the plan is made from it anew."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing to restore."""
-
-
-def conduct(plan: Plan, ledger: Ledger, resources: Resources) -> None:
+def conduct(plan: Plan, ledger: Ledger, resources: Resources, early_stopping: EarlyStopping | None = None) -> None:
     """Run a plan to its end on the cluster that was joined; an interrupt (SIGINT, SIGUSR1) ends it early."""
     folder = ledger.folder.resolve() / "tune"
     shutil.rmtree(folder, ignore_errors=True)
@@ -214,24 +166,40 @@ def conduct(plan: Plan, ledger: Ledger, resources: Resources) -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing is ever restored from it
         "TUNE_MAX_PENDING_TRIALS_PG": str(slots(resources) + 1),
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
-    trainable = tune.with_parameters(
-        work, sets=ledger.sets, store=str(ledger.store.root.resolve()), resources=resources
-    )
+    trainable = tune.with_parameters(work, sets=ledger.sets, store=ledger.store.root, resources=resources)
+    staged = Staged(plan, ledger)
     tuner = tune.Tuner(
         tune.with_resources(trainable, lambda config: _bundle(_lease(resources, config))),
-        tune_config=tune.TuneConfig(search_alg=Staged(plan, ledger), num_samples=-1, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            search_alg=staged, scheduler=_scheduler(early_stopping), num_samples=-1, reuse_actors=True
+        ),
         run_config=tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
     )
     tuner.fit()
+    staged.collect()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scheduler(early_stopping: EarlyStopping | None) -> tune.schedulers.TrialScheduler | None:
+    if early_stopping is None:
+        return None
+    return AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric=early_stopping.metric,
+        mode="max",
+        max_t=10**9,  # a victim that goes on to its last epoch has to report its outcome, too
+        grace_period=early_stopping.grace,
+        reduction_factor=early_stopping.reduction,
+    )
 
 
 def _bundle(lease: Lease) -> tune.PlacementGroupFactory:

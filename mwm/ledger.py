@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mwm import report
+from mwm.journal import PULSE, Journal, Pulse
 from mwm.progress import Progress, label, line
+from mwm.provenance import provenance
 from mwm.report import Result
+from mwm.spec import encode
 from mwm.store import Store
 from mwm.tracking import Status, Tracker
 from mwm.trial import Outcome, Row, Sets, Trial, data_key, victim_digest
@@ -21,7 +26,11 @@ SAVE_SECONDS = 5.0
 
 @dataclass
 class Ledger:
-    """The one place in the driver where rows and outcomes arrive."""
+    """The one place in the driver where rows and outcomes arrive.
+
+    It keeps the sweep's journal, unless it only `brings` to MLflow what stands there already. `copy` is told whenever
+    the results folder was written.
+    """
 
     sweep: str
     folder: Path
@@ -31,18 +40,43 @@ class Ledger:
     sets: Sets
     began: float = field(default_factory=time.monotonic)
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
+    brings: bool = False
+    copy: Callable[[Path], object] = Path.exists
+    _stopped: dict[str, dict[str, Any]] = field(default_factory=dict)
     _best: float = -1.0
     _save_at: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.brings:
+            self._save_at = math.inf  # the results folder holds more than has been brought so far
+            return
+        self._journal = Journal(self.folder, self.progress.warn)
+        self._stopped = self._journal.stopped
+        self._journal.begin(totals=self.progress.totals, provenance=provenance())
+        self._pulse = Pulse(self.folder, self.progress.snapshot)
+
     def start(self, name: str, trial: Trial) -> None:
-        """A trial has begun, or goes on."""
-        self.tracker.start(
-            trial,
-            digest=name,
-            victim_digest=victim_digest(trial.victim, self.sets),
-            data_digest=self.sets[data_key(trial.victim.data)].digest,
-        )
+        """A trial has begun, or begins again."""
+        if not self.brings:
+            self._journal.start(name, _kind(trial), label(trial))
+        victim, data = victim_digest(trial.victim, self.sets), self.sets[data_key(trial.victim.data)].digest
+        self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data)
         self.progress.started(_kind(trial), name, label(trial))
+
+    def known(self, name: str) -> Outcome | None:
+        """What a finished trial measured, or that this sweep ended it early; None if it is to be run."""
+        outcome = self.store.outcome(name) or self._stopped.get(name)
+        return None if outcome is None else Outcome(**outcome)
+
+    def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks."""
+        victim, data = outcome.victim_digest, outcome.data_digest
+        self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data, outcome=outcome)
+        if outcome.status == "done":
+            with self._tolerant():
+                for row in self.store.rows(name):
+                    self.tracker.log(name, Row(**row))
+        self.finish(name, trial, outcome)
 
     def rows(self, name: str, trial: Trial, rows: Sequence[Row]) -> None:
         """Epochs of a trial are done."""
@@ -54,8 +88,10 @@ class Ledger:
             self.progress.row(name, rows[-1].epoch, recipe.epochs, query=rows[-1].query_acc, clean=rows[-1].val_acc)
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        """A trial is done, has failed, or is skipped."""
+        """A trial is done, has failed, is skipped, or was stopped early."""
         self.outcomes[name] = (trial, outcome)
+        if not self.brings:
+            self._journal.finish(encode(trial), asdict(outcome), label(trial))
         pictures: list[Path] = []
         with self._tolerant():
             pictures = self._picture(name, trial, outcome)
@@ -96,24 +132,30 @@ class Ledger:
         """Write the results folder."""
         began = time.monotonic()
         report.write(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
+        self.copy(self.folder)
         took = time.monotonic() - began
         self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 
-    def close(self, status: Status, *, complete: bool) -> None:
-        """Write what only the whole sweep knows, and end every run."""
+    def close(self, status: Status, *, complete: bool) -> int:
+        """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take."""
         try:
+            if not self.brings:
+                self._journal.end(status, totals=self.progress.totals)
             with self._tolerant():
                 self.save(complete=complete)
             for row in report.rows(self.sweep, self.results()):
                 if row["clean_drop"] is not None:
                     self.tracker.measure(row["digest"], {"clean_drop": row["clean_drop"]})
             for path in sorted(self.folder.glob("*.*")):
-                if path.suffix in (".csv", ".json"):
+                if path.suffix in (".csv", ".json") and path.name != PULSE:
                     self.tracker.artifact(path)
         finally:
-            self.tracker.close(status)
+            left = self.tracker.close(status)
+            if not self.brings:
+                self._pulse.close()
         with self._tolerant():
             self.save(complete=complete)  # once more: MLflow may have been away, and its run ids be new
+        return left
 
     def count(self, status: str) -> int:
         """How many trials ended so."""

@@ -32,6 +32,7 @@ class Plan:
         self._sets, self._source, self._attacks = sets, source, attacks
         self._ready: deque[tuple[str, Trial]] = deque()
         self._cases: dict[str, _Case] = {}
+        self._exhausted = False
         self.open = 0
         self.victims, self.attacks = source.total, source.total * len(self._attacks)
 
@@ -45,7 +46,13 @@ class Plan:
         return self._ready.popleft()
 
     def _propose(self) -> None:
-        while not self._ready and (proposal := self._source.ask()) is not None:
+        while not self._ready and not self._exhausted:
+            proposal = self._source.ask()
+            if proposal is None:
+                self._exhausted = True
+                self.victims = len(self._cases)
+                self.attacks = sum(len(case.thefts) for case in self._cases.values())
+                return
             number, victim = proposal
             trial = Trial(victim=victim)
             name = trial_digest(trial, self._sets)
@@ -77,6 +84,10 @@ class Plan:
             self._close(case)
             return []
         thefts = list(case.thefts.items())
+        if outcome.status == "stopped":  # nobody steals what was not trained to its end
+            self.attacks -= len(thefts)
+            case.thefts = {}
+            thefts = []
         if outcome.status == "done":
             case.measures = {key: getattr(outcome, key) for key in ("clean_acc", "query_acc")}
             case.waiting |= case.thefts.keys()

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from statistics import fmean
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mwm.trial import Outcome, Trial
+if TYPE_CHECKING:
+    from mwm.trial import Outcome, Trial
 
 KINDS = ("victim", "attack")
-STATUSES = ("done", "failed", "skipped")
+STATUSES = ("done", "failed", "skipped", "stopped")
 NAMING = ("num_queries", "step_size", "labels")
 LISTED = 12
 AS_VICTIM = "as victim"
@@ -127,7 +128,8 @@ class _Running:
     kind: str
     label: str
     began: float
-    epoch: str = ""
+    epoch: int = 0
+    epochs: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
 
 
@@ -174,18 +176,18 @@ class Progress:
 
     def started(self, kind: str, digest: str, label: str) -> None:
         """A trial begins, or begins again."""
-        self._running[digest] = _Running(kind, _one_line(label), self._clock())
+        self._running[digest] = _Running(kind, one_line(label), self._clock())
         self._slots = max(self._slots, len(self._running))
 
     def row(self, digest: str, epoch: int, epochs: int, **metrics: float) -> None:
         """A running trial ended an epoch; the metrics are shown beside it in the order given."""
         if digest in self._running:
-            self._running[digest].epoch = f"epoch {epoch}/{epochs}"
+            self._running[digest].epoch, self._running[digest].epochs = epoch, epochs
             self._running[digest].metrics = metrics
 
     def best(self, line: str) -> None:
         """Tell the best survival so far: the highest query accuracy of a student, and its setting."""
-        self._best = _one_line(line)
+        self._best = one_line(line)
 
     def finished(self, kind: str, digest: str, status: str, line: str) -> None:
         """A trial ended; `line` tells the whole of it, as `mwm.progress.line` does."""
@@ -195,13 +197,13 @@ class Progress:
         if trial is not None and trial.epoch and status == "done":
             self._durations[kind].append(self._clock() - trial.began)
         if self._live is None:
-            self._console.out(f"{self._count()} {_one_line(line)}", highlight=False)
+            self._console.out(f"{self._count()} {one_line(line)}", highlight=False)
         elif status == "failed":
-            self._console.print(Text(_one_line(line), style="red"))
+            self._console.print(Text(one_line(line), style="red"))
 
     def warn(self, text: str) -> None:
         """Say something beside the progress itself."""
-        self._console.print(Text(_one_line(text), style="yellow"))
+        self._console.print(Text(one_line(text), style="yellow"))
 
     def _count(self) -> str:
         victims, attacks = (self._totals[kind] for kind in KINDS)
@@ -214,13 +216,26 @@ class Progress:
         ended = sum(self._ended[kind, status] for status in STATUSES)
         return None if total is None else max(total - under_way - ended, 0)
 
+    @property
+    def totals(self) -> dict[str, int | None]:
+        """How many trials of each kind there are to be; None while that is unknown."""
+        return dict(self._totals)
+
+    def snapshot(self) -> dict[str, Any]:
+        """What is shown and nowhere written down: totals, seconds left, how far each running trial is, by digest."""
+        running = list(self._running.items())
+        epochs = {digest: {"epoch": trial.epoch, "epochs": trial.epochs} for digest, trial in running}
+        return {"totals": self.totals, "left": self._left([trial for _, trial in running]), "running": epochs}
+
+    def _left(self, running: list[_Running]) -> float | None:
+        ages = [(trial.kind, self._clock() - trial.began) for trial in running]
+        return time_left({kind: self._waiting(kind) for kind in KINDS}, ages, self._durations, self._slots)
+
     def _block(self) -> Group:
         # The display's thread draws while trials come and go, so it looks at a copy.
         running = list(self._running.values())
-        now = self._clock()
-        ages = [(trial.kind, now - trial.began) for trial in running]
-        left = time_left({kind: self._waiting(kind) for kind in KINDS}, ages, self._durations, self._slots)
-        times = f"elapsed {_duration(now - self._began)}   left {'-' if left is None else 'about ' + _duration(left)}"
+        elapsed, left = self._clock() - self._began, self._left(running)
+        times = f"elapsed {duration(elapsed)}   left {'-' if left is None else 'about ' + duration(left)}"
         more = [Text(f"and {len(running) - LISTED} more", style="dim")] if len(running) > LISTED else []
         best = Text.assemble(("best   ", "bold"), self._best, overflow="ellipsis", no_wrap=True)
         return Group(self._counts(), best, Text(times), self._trials(running[:LISTED]), *more)
@@ -232,14 +247,15 @@ class Progress:
         for kind in KINDS:
             waiting = self._waiting(kind)
             under_way = sum(trial.kind == kind for trial in list(self._running.values()))
-            failed, skipped = self._ended[kind, "failed"], self._ended[kind, "skipped"]
+            failed, others = self._ended[kind, "failed"], ("skipped", "stopped")
+            rest = [f"{self._ended[kind, status]} {status}" for status in others if self._ended[kind, status]]
             table.add_row(
                 Text(f"{kind}s", style="bold"),
                 Text(f"{self._ended[kind, 'done']} done", style="green"),
                 f"{under_way} running",
                 f"{'?' if waiting is None else waiting} waiting",
                 Text(f"{failed} failed", style="red" if failed else "dim"),
-                Text(f"{skipped} skipped" if skipped else ""),
+                Text(", ".join(rest)),
             )
         return table
 
@@ -251,16 +267,18 @@ class Progress:
         table.add_column(overflow="ellipsis", no_wrap=True, style="dim")
         for trial in running:
             metrics = " ".join(f"{name} {value:.3g}" for name, value in list(trial.metrics.items()))
-            table.add_row(Text(trial.label), trial.epoch, metrics)
+            epoch = f"epoch {trial.epoch}/{trial.epochs}" if trial.epoch else ""
+            table.add_row(Text(trial.label), epoch, metrics)
         return table
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as people read them: "4:05" or "1:04:05"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Text without line breaks and control characters, which would spoil a log or a terminal."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as packed
 from torch import Tensor
 
 from mwm.data import Part, augment, fingerprint, scaled
@@ -61,10 +61,15 @@ def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, seed: 
     return QuerySet(images[:num].clone(), labels[:num].clone(), truth[:num].clone()).to(device)
 
 
+def pack(queries: QuerySet) -> bytes:
+    """A query set as the content of a safetensors file, with its digest."""
+    tensors = {name: getattr(queries, name).cpu().contiguous() for name in TENSORS}
+    return packed(tensors, metadata={"digest": queries.digest()})
+
+
 def save(queries: QuerySet, path: Path | str) -> None:
     """Write a query set as safetensors, with its digest."""
-    tensors = {name: getattr(queries, name).cpu().contiguous() for name in TENSORS}
-    save_file(tensors, path, metadata={"digest": queries.digest()})
+    Path(path).write_bytes(pack(queries))
 
 
 def load(path: Path | str) -> QuerySet:

@@ -257,7 +257,7 @@ def _figure(members: Sequence[Mapping[str, Any]], name: str, digits: int) -> str
 def _ends(members: Sequence[Mapping[str, Any]]) -> str:
     """What did not end well, on a line of its own so that columns stay narrow; on the first if nothing ended well."""
     counts = Counter(row["status"] for row in members)
-    ends = [f"{counts[status]} {status}" for status in ("failed", "skipped") if counts[status]]
+    ends = [f"{counts[status]} {status}" for status in STATUSES if status != "done" and counts[status]]
     return ("\n" if counts["done"] else "") + f"({', '.join(ends)})" if ends else ""
 
 

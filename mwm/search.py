@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 from mwm.seeds import derive
 from mwm.space import Domain, expand, grid_only, sample
-from mwm.sweep import OptunaSearch, RandomSearch, Sweep, as_victim, distinct
+from mwm.sweep import Budget, OptunaSearch, RandomSearch, Sweep, as_victim, distinct
 from mwm.trial import Victim
 
 
@@ -42,6 +44,29 @@ class Listed:
 
     def tell(self, number: int, measures: dict[str, float] | None) -> None:
         """Measures change nothing here."""
+
+
+class Bounded:
+    """Proposals up to a budget; after that there are no more, and `total` is what was asked for."""
+
+    def __init__(self, source: Proposals, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+        self._source, self._clock, self._asked = source, clock, 0
+        self._until = clock() + 3600 * budget.hours if budget.hours else math.inf
+        self.total = min(source.total, budget.victims or source.total)
+        self.spent = False
+
+    def ask(self) -> tuple[int, Victim] | None:
+        """The next victim, unless the budget is spent."""
+        if self._asked < self.total and self._clock() >= self._until:
+            self.total, self.spent = self._asked, True
+        if self._asked >= self.total:
+            return None
+        self._asked += 1
+        return self._source.ask()
+
+    def tell(self, number: int, measures: dict[str, float] | None) -> None:
+        """Passed on."""
+        self._source.tell(number, measures)
 
 
 def _listed(sweep: Sweep) -> Iterator[Victim]:
@@ -136,6 +161,7 @@ def _suggest(trial: Any, here: Domain) -> Any:
     return here.options[trial.suggest_categorical(here.path, list(range(len(here.options))))]
 
 
-def proposals(sweep: Sweep, folder: Path) -> Proposals:
+def proposals(sweep: Sweep, folder: Path) -> Bounded:
     """Where the victims of a sweep come from."""
-    return Suggested(sweep, folder) if isinstance(sweep.search, OptunaSearch) else Listed(sweep)
+    source = Suggested(sweep, folder) if isinstance(sweep.search, OptunaSearch) else Listed(sweep)
+    return Bounded(source, sweep.budget)

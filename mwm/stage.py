@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -23,9 +24,6 @@ from mwm.seeds import derive, generator
 from mwm.store import Store
 from mwm.trial import Outcome, Row, Sets, Trial, data_key, trial_digest, victim_digest
 
-CHECKPOINT_SECONDS = 10.0
-"""A training saves its state after the first epoch that ends this long after the last save."""
-
 
 def run(trial: Trial, sets: Sets, store: Store, device: torch.device) -> Iterator[Row | Outcome]:
     """Run a trial to its end, from its checkpoint if there is one: a row per epoch, then the outcome.
@@ -39,10 +37,15 @@ def run(trial: Trial, sets: Sets, store: Store, device: torch.device) -> Iterato
         return
     data = sets[data_key(trial.victim.data)].digest
     blank = Outcome(status="done", digest=name, victim_digest=victim, data_digest=data, device=_describe(device))
-    stage = _Victim(trial, sets, store, device) if trial.attack is None else _Attack(trial, sets, store, device)
     try:
-        yield from _train(stage, blank, store)
+        if trial.attack is None:
+            yield from _train(_Victim(trial, sets, store, device), blank, store)
+            return
+        if store.outcome(victim) is None:  # damaged after it was finished: train it again, it comes out the same
+            deque(run(Trial(victim=trial.victim), sets, store, device), maxlen=0)
+        yield from _train(_Attack(trial, sets, store, device), blank, store)
     except DivergedError as error:
+        store.discard(name)
         yield replace(blank, status="failed", error=str(error))
 
 
@@ -140,14 +143,14 @@ class _Attack(_Stage):
 
 
 def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcome]:
-    start = store.checkpoint(blank.digest)
-    seconds = start["seconds"] if start else 0.0
-    saved, last = time.monotonic(), None
-    for last in stage.epochs(start):
+    start = store.checkpoint(blank.digest) or {"seconds": 0.0, "rows": []}
+    seconds, rows, last = start["seconds"], start["rows"], None
+    yield from [Row(**row) for row in rows]  # again: whoever listened before may not have heard of the last ones
+    for last in stage.epochs(start if rows else None):
         began = time.perf_counter()
         query_acc = accuracy(logits(last.training.model, stage.queries.images), stage.queries.labels)
         seconds += last.seconds + time.perf_counter() - began
-        yield Row(
+        row = Row(
             epoch=last.epoch,
             loss=last.loss,
             lr=last.lr,
@@ -155,11 +158,12 @@ def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcom
             query_acc=query_acc,
             epoch_seconds=last.seconds,
         )
-        unfinished = last.epoch < last.training.recipe.epochs
-        if unfinished and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+        rows.append(asdict(row))
+        if last.epoch < last.training.recipe.epochs:
             calls = stage.oracle.calls if stage.oracle else 0
-            store.save_checkpoint(blank.digest, last.training.state() | {"seconds": seconds, "oracle_calls": calls})
-            saved = time.monotonic()
+            more = {"seconds": seconds, "oracle_calls": calls, "rows": rows}
+            store.save_checkpoint(blank.digest, last.training.state() | more)
+        yield row
     assert last is not None, "a training has at least one epoch"
     twin = store.outcome(blank.digest)
     if twin is not None:  # another sweep on this store was quicker, and what is finished never changes
@@ -176,7 +180,7 @@ def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcom
         kept_epoch=last.training.chosen_epoch,
         parameters=parameters(model),
     )
-    store.finish(blank.digest, asdict(outcome))
+    store.finish(blank.digest, asdict(outcome), rows)
     yield outcome
 
 

@@ -1,134 +1,231 @@
-"""Finished models on disk, named by the digest of what made them."""
+"""Finished models, named by the digest of what made them, on any file system."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
-import uuid
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from mwm import queries
-from mwm.queries import QuerySet
+from mwm import files
+from mwm.files import put, writable
+from mwm.queries import QuerySet, pack
+
+__all__ = ["CHECKPOINT", "OUTCOME", "PERTURBED", "QUERIES", "WEIGHTS", "Entry", "Store", "put", "writable"]
 
 WEIGHTS, QUERIES, PERTURBED = "model.safetensors", "queries.safetensors", "perturbed.safetensors"
 CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
+KEPT = (WEIGHTS, QUERIES, PERTURBED)
+HASH = hashlib.sha256().digest_size
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What lies under one digest; `finished` if there is an outcome, not verified; `modified` is a Unix time."""
+
+    digest: str
+    finished: bool
+    bytes: int
+    modified: float
 
 
 class Store:
-    """One folder per digest: weights, queries and, written last, the outcome with the hashes of its files.
+    """One folder per digest: weights, queries and, written last, the outcome with its own hash and those of the files.
 
-    What has an outcome is finished and never changes. Everything is written beside its place and moved there, so that a
-    reader never sees half a file. Only safe formats are read: safetensors, JSON, tensors without code.
+    `root` is a folder or a URI such as s3://BUCKET/PATH. What has an outcome is finished and never changes. A reader
+    never sees half a file, and what is damaged is never used. Only safe formats are read: safetensors, JSON, tensors
+    without code. A full disk or an unreachable service is an OSError, and leaves what was there.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str | Path) -> None:
+        self._files = files.at(root)
+        self.root = self._files.root
+        self._hashes: dict[tuple[str, str], str] = {}
 
     def folder(self, digest: str) -> Path:
-        """Where the files of one digest lie."""
-        return self.root / digest[:2] / digest
+        """Where the files of one digest lie, in a store on this machine."""
+        assert isinstance(self._files, files.Folder), "a remote store has no folders here"
+        return self._files.path / _place(digest)
 
     def outcome(self, digest: str) -> dict[str, Any] | None:
-        """What a finished trial measured; None when it is not finished, or its files are damaged."""
-        folder = self.folder(digest)
-        try:
-            entry = json.loads((folder / OUTCOME).read_text())
-            whole = all(_sha256(folder / name) == value for name, value in entry["files"].items())
-            return dict(entry["outcome"]) if whole else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
+        """What a finished trial measured; None when it is not finished, or anything of it is damaged."""
+        for _ in range(2):  # a twin may just be replacing one file after the other
+            content = self._entry(digest)
+            if content is None:
+                return None
+            if content and all(self._sha256(digest, name) == value for name, value in content["files"].items()):
+                self._settle(digest)
+                return dict(content["outcome"])
+        return None
 
-    def finish(self, digest: str, outcome: dict[str, Any]) -> None:
-        """Seal an entry: from now on `outcome` answers, and the checkpoint is gone."""
-        folder = self.folder(digest)
-        folder.mkdir(parents=True, exist_ok=True)
-        # By name: a search of the folder would find what another process is about to move into place.
-        kept = [folder / name for name in (WEIGHTS, QUERIES, PERTURBED)]
-        files = {path.name: _sha256(path) for path in kept if path.exists()}
-        entry = json.dumps({"outcome": outcome, "files": files}, indent=1)
-        put(folder / OUTCOME, entry)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+    def rows(self, digest: str) -> list[dict[str, Any]]:
+        """The epochs of a finished trial; ValueError if its entry is not finished, or damaged."""
+        return list(self._sealed(digest)["rows"])
+
+    def finish(self, digest: str, outcome: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> None:
+        """Seal an entry with what was measured, at the end and in each epoch: from now on `outcome` answers."""
+        hashes = {name: self._hashes.get((digest, name)) or self._sha256(digest, name) for name in KEPT}
+        found = {name: value for name, value in hashes.items() if value}
+        content = json.dumps({"outcome": outcome, "files": found, "rows": list(rows)}, indent=1)
+        self._write(digest, OUTCOME, _seal(content.removesuffix("\n}").encode()))
+        for name in KEPT:
+            self._hashes.pop((digest, name), None)
+        self._settle(digest)
 
     def save_weights(self, digest: str, weights: dict[str, Tensor]) -> None:
         """Keep the weights of a network."""
         plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        _replace(self.folder(digest) / WEIGHTS, lambda path: save_file(plain, path))
+        self._keep(digest, WEIGHTS, save(plain))
 
     def weights(self, digest: str) -> dict[str, Tensor]:
-        """The weights kept under a digest, on the CPU."""
-        return load_file(self.folder(digest) / WEIGHTS)
+        """The weights of a finished trial, on the CPU; ValueError if they are damaged."""
+        return load(self._kept(digest, WEIGHTS))
 
     def save_queries(self, digest: str, asked: QuerySet, perturbed: Tensor) -> None:
         """Keep a query set, and its images (n c h w in [0, 1]) as the scheme's last step would show them."""
-        _replace(self.folder(digest) / QUERIES, lambda path: queries.save(asked, path))
-        images = {"images": (perturbed * 255).round().byte().cpu().contiguous()}
-        _replace(self.folder(digest) / PERTURBED, lambda path: save_file(images, path))
+        self._keep(digest, QUERIES, pack(asked))
+        self._keep(digest, PERTURBED, save({"images": (perturbed * 255).round().byte().cpu().contiguous()}))
 
     def queries(self, digest: str) -> QuerySet:
-        """The query set kept under a digest, on the CPU."""
-        return queries.load(self.folder(digest) / QUERIES)
+        """The query set of a finished victim, on the CPU; ValueError if it is damaged."""
+        return QuerySet(**load(self._kept(digest, QUERIES)))
 
     def perturbed(self, digest: str) -> Tensor:
-        """The query images after the ascent (uint8, n c h w)."""
-        return load_file(self.folder(digest) / PERTURBED)["images"]
+        """The query images after the ascent (uint8, n c h w); ValueError if they are damaged."""
+        return load(self._kept(digest, PERTURBED))["images"]
 
     def save_checkpoint(self, digest: str, state: dict[str, Any]) -> None:
         """Keep the state of a training that is under way, behind its hash."""
         content = io.BytesIO()
+        content.write(bytes(HASH))
         torch.save(state, content)
-        put(self.folder(digest) / CHECKPOINT, hashlib.sha256(content.getbuffer()).digest() + content.getvalue())
+        data = content.getbuffer()
+        data[:HASH] = hashlib.sha256(data[HASH:]).digest()
+        # No sync: it would cost more than many an epoch, and a power failure is noticed by the hash.
+        self._files.write(f"{_place(digest)}/{CHECKPOINT}", data)
+        self.tidy(digest)
 
     def checkpoint(self, digest: str) -> dict[str, Any] | None:
-        """The state from which a training goes on; None when there is none, or it is damaged."""
-        path = self.folder(digest) / CHECKPOINT
-        if not path.exists():
+        """The state from which a training goes on; None when there is none, or it is damaged and now removed."""
+        self.tidy(digest)
+        data = self._read(digest, CHECKPOINT)
+        if data is None:
             return None
-        data = path.read_bytes()
         try:
-            if hashlib.sha256(data[32:]).digest() != data[:32]:
+            content = memoryview(data)[HASH:]
+            if hashlib.sha256(content).digest() != data[:HASH]:
                 raise UnpicklingError("the hash is another one")
-            state: dict[str, Any] = torch.load(io.BytesIO(data[32:]), map_location="cpu", weights_only=True)
-        except UnpicklingError:
-            path.unlink(missing_ok=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError):
+            self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
             return None
         return state
 
+    def discard(self, digest: str) -> None:
+        """Remove all that is unfinished or damaged under a digest; a finished entry stays."""
+        if self.outcome(digest) is None:
+            for name in (OUTCOME, CHECKPOINT, *KEPT):
+                self._files.remove(f"{_place(digest)}/{name}")
+            self.tidy(digest)
+            self._files.prune(_place(digest))
 
-def writable(folder: Path) -> None:
-    """Make a folder of results; ValueError, in one line, when nothing can be written there."""
+    def tidy(self, digest: str) -> None:
+        """Remove what dead processes have left half written under a digest."""
+        self._files.tidy(_place(digest))
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything in the store, finished or not, from one listing."""
+        found: dict[str, list[files.File]] = {}
+        for file in self._files.walk():
+            shard, digest, name = (*file.name.split("/", 2), "", "")[:3]
+            if len(shard) == 2 and digest.startswith(shard) and (name or file.folder):
+                found.setdefault(digest, []).append(file)
+        for digest, held in found.items():
+            inside = [file for file in held if not file.folder]
+            modified = max(file.modified for file in inside or held)
+            finished = any(file.name == f"{_place(digest)}/{OUTCOME}" for file in inside)
+            yield Entry(digest, finished, sum(file.bytes for file in inside), modified)
+
+    def remove(self, digest: str) -> None:
+        """Take an entry away, its outcome first: half removed, it is as if it had never been finished."""
+        self._files.remove(f"{_place(digest)}/{OUTCOME}")
+        self._files.clear(_place(digest))
+
+    def _settle(self, digest: str) -> None:
+        """A finished entry has no checkpoint and no drafts; whoever may only read leaves them."""
+        with suppress(OSError):
+            self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
+            self.tidy(digest)
+
+    def _keep(self, digest: str, name: str, data: bytes) -> None:
+        self._write(digest, name, data)
+        self._hashes[digest, name] = hashlib.sha256(data).hexdigest()
+
+    def _write(self, digest: str, name: str, data: bytes) -> None:
+        self._files.write(f"{_place(digest)}/{name}", data, sync=True)
+
+    def _read(self, digest: str, name: str) -> bytes | None:
+        with _if_there():
+            return self._files.read(f"{_place(digest)}/{name}")
+        return None
+
+    def _sha256(self, digest: str, name: str) -> str | None:
+        with _if_there():
+            return self._files.sha256(f"{_place(digest)}/{name}")
+        return None
+
+    def _entry(self, digest: str) -> dict[str, Any] | None:
+        """The content of a finished entry; empty if it is damaged, None if there is none."""
+        data = self._read(digest, OUTCOME)
+        return None if data is None else _unseal(data)
+
+    def _sealed(self, digest: str) -> dict[str, Any]:
+        if content := self._entry(digest):
+            return content
+        raise ValueError(f"{self._files.shown}/{_place(digest)}: {OUTCOME} is missing or damaged")
+
+    def _kept(self, digest: str, name: str) -> bytes:
+        expected = self._sealed(digest)["files"].get(name)
+        data = self._read(digest, name)
+        if data is None or hashlib.sha256(data).hexdigest() != expected:
+            raise ValueError(f"{self._files.shown}/{_place(digest)}: {name} is missing or damaged")
+        return data
+
+
+def _place(digest: str) -> str:
+    return f"{digest[:2]}/{digest}"
+
+
+@contextmanager
+def _if_there() -> Iterator[None]:
+    """Pass over a file that is missing, or that the disk cannot read; a service that is away is neither."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        put(folder / ".probe", "")
-        (folder / ".probe").unlink()
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        pass
     except OSError as error:
-        reason = f"cannot be written ({error.strerror}); name a folder you own"
-        raise ValueError(f"--storage: {folder} {reason}") from None
+        if error.errno != errno.EIO:
+            raise
 
 
-def put(path: Path, content: str | bytes) -> None:
-    """Write a file whole: whoever reads it meanwhile sees the old one."""
-    data = content.encode() if isinstance(content, str) else content
-    _replace(path, lambda beside: beside.write_bytes(data))
+def _seal(body: bytes) -> bytes:
+    """Close an open JSON object with the hash of all that stands before."""
+    return body + f',\n "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}'.encode()
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex}-{path.name}")  # a process number repeats on another machine
-    try:
-        write(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _unseal(data: bytes) -> dict[str, Any]:
+    """The content of a sealed JSON object; empty if one bit of it is not as it was."""
+    if _seal(data[: -len(_seal(b""))]) != data:
+        return {}
+    content: dict[str, Any] = json.loads(data)
+    return content

@@ -65,6 +65,34 @@ class OptunaSearch:
     seed: Seed = 0
 
 
+@spec
+class EarlyStopping:
+    """Asynchronous successive halving (ASHA; Li et al., 2020) of victims, by a measure of their epochs.
+
+    At epochs `grace`, `grace` * `reduction`, ... a victim goes on only if it is among the best 1 / `reduction` of those
+    that came so far.
+    """
+
+    kind: Literal["asha"] = "asha"
+    stage: Text = "victim"
+    metric: Literal["val_acc", "query_acc"] = "val_acc"
+    grace: Count = 5
+    reduction: Annotated[float, Field(gt=1)] = 3.0
+
+    def __post_init__(self) -> None:
+        if self.stage != "victim":
+            reason = "a theft that is cut short says nothing of one that is not: only victims are ended early"
+            raise ValueError(f"stage: {self.stage} is not allowed: {reason}")
+
+
+@spec
+class Budget:
+    """When to begin no more victims. Those under way, and the attacks on them, are run to their end."""
+
+    victims: Count | None = None
+    hours: Positive | None = None
+
+
 Search = Annotated[GridSearch | RandomSearch | OptunaSearch, *OF_A_KIND]
 
 
@@ -76,13 +104,20 @@ class Sweep:
     victim: dict[str, Any]
     attacks: tuple[Text | dict[str, Any], ...] = ()
     search: Search = GridSearch()
+    early_stopping: EarlyStopping | None = None
+    budget: Budget = Budget()
     resources: Resources = Resources()
     tags: dict[str, str] = Field(default_factory=dict)
 
     @property
     def question(self) -> str:
-        """The digest of what is asked: two sweeps of one name must agree on it; name, tags, resources may differ."""
-        return digest(self.victim, list(self.attacks), encode(self.search))
+        """The digest of what is asked: two sweeps of one name must agree on it.
+
+        Name, tags, resources and the budget may differ, and more or fewer samples be drawn.
+        """
+        search = encode(self.search)
+        search.pop("samples", None)
+        return digest(self.victim, list(self.attacks), search, self.early_stopping)
 
 
 def thefts(sweep: Sweep) -> list[tuple[str, Attack]]:
@@ -93,6 +128,9 @@ def thefts(sweep: Sweep) -> list[tuple[str, Attack]]:
     found: dict[str, tuple[str, Attack]] = {}
     for index, tree in enumerate(sweep.attacks):
         path = f"attacks.{index}"
+        if isinstance(tree, dict) and "early_stopping" in tree:
+            reason = "a theft that is cut short says nothing of one that is not; only victims may be ended early"
+            raise ValueError(f"{path}.early_stopping: is not allowed: {reason}")
         for here in domains(tree, path):
             if here.kind != "grid":
                 reason = "every victim must meet the same attacks, or they cannot be compared: use grid"

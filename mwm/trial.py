@@ -64,7 +64,7 @@ class Outcome:
     `agreement` is the share of test images on which student and victim answer alike. `oracle_calls` counts images.
     """
 
-    status: Literal["done", "failed", "skipped"]
+    status: Literal["done", "failed", "skipped", "stopped"]
     error: str = ""
     digest: str
     victim_digest: str

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,6 +13,9 @@ import pytest
 from mwm.data import load
 from mwm.trial import data_key
 from tests.small import DATA, FOREIGN, Loaded, arrays
+
+if TYPE_CHECKING:
+    from tests.unharmed import Undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -20,3 +26,27 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
         np.savez(folder / data.path, **content)
         held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
     return held
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database: to make one takes seconds, to copy it does not."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def uri(migrated: Path, tmp_path: Path) -> str:
+    shutil.copy(migrated, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Undisturbed:
+    """What the sweep that is hit by faults leaves when it is not."""
+    from tests.unharmed import undisturbed
+
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), migrated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,8 +15,10 @@ from mwm.data import DataSet, Npz, Split
 from mwm.fit import Cosine, Recipe
 from mwm.models import Cnn
 from mwm.schemes import Base, Margin, Scheme, Unmarked
+from mwm.spec import decode
 from mwm.stage import run
 from mwm.store import Store
+from mwm.sweep import Sweep
 from mwm.trial import Outcome, Row, Trial, Victim, complete_attack
 
 Loaded = dict[str, DataSet]
@@ -76,3 +78,17 @@ def restarted(trial: Trial, sets: Loaded, store: Store, after: int) -> list[Row 
         next(steps)
     del steps
     return list(run(trial, sets, store, CPU))
+
+
+PLAIN = {"data": "digits", "model": "cnn", "scheme": "none"}
+SPACE = {
+    "scheme": {"choice": ["none", {"kind": "margin", "step_size": {"loguniform": [1e-3, 0.1]}}]},
+    "recipe": {"epochs": {"integers": [2, 4]}, "lr": {"uniform": [0.1, 0.3]}},
+}
+
+
+def swept(victim: dict[str, Any], attacks: Sequence[Any] = (), **search: Any) -> Sweep:
+    """A sweep over changes of a plain victim."""
+    tree = {"name": "s", "victim": PLAIN | victim, "attacks": list(attacks), "search": search or "grid"}
+    sweep: Sweep = decode(Sweep, tree)
+    return sweep

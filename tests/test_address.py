@@ -39,6 +39,14 @@ def test_what_is_absolute_stays_as_it_is(uri: str) -> None:
     assert resolve(uri) == uri
 
 
+def test_postgresql_is_spoken_to_by_the_installed_driver() -> None:
+    resolved = resolve("postgresql://ann:postgresql://@host/runs")
+    assert resolved == "postgresql+psycopg2://ann:postgresql://@host/runs"
+    from sqlalchemy import create_engine
+
+    assert create_engine(resolve("postgresql://ann@host/runs")).driver == "psycopg2"
+
+
 @pytest.mark.parametrize(
     "uri", ["mlflow.db", "file:///runs", "sqlite://", "sqlite:///", "sqlite:///:memory:", "htp://a"]
 )

@@ -25,6 +25,8 @@ FLOORS = [
     "oracle",
     "schemes",
     "attacks",
+    "files",
+    "storage",
     "store",
     "trial",
     "stage",
@@ -33,24 +35,34 @@ FLOORS = [
     "search",
     "plan",
     "check",
+    "lock",
+    "journal",
     "progress",
+    "shelf",
+    "verbs",
     "report",
     "address",
     "outbox",
+    "experiment",
     "tracking",
     "provenance",
     "ledger",
+    "staged",
+    "sync",
     "cluster",
     "commands",
+    "driver",
     "launch",
 ]
 """Rooms from the bottom up; one may import those before it."""
 
 ONLY_IN = {
-    "mlflow": {"tracking"},
-    "ray": {"cluster"},
+    "mlflow": {"experiment"},
+    "ray": {"cluster", "staged"},
     "yaml": {"config"},
     "optuna": {"search"},
+    "pyarrow": {"files"},
+    "fsspec": {"files"},
 }
 WITHOUT_RAY_AND_MLFLOW = FLOORS[: FLOORS.index("report") + 1]
 FILES = [*sorted((ROOT / "mwm").rglob("*.py")), ROOT / "launch.py"]

@@ -196,8 +196,8 @@ def test_the_summary_counts_what_ended_how(tmp_path: Path) -> None:
     ended += [failed(trial(MARGIN, 1, SOFT)), failed(trial(MARGIN, 2, SOFT), "skipped")]
     write(tmp_path / "new", "s", ended, seconds=1.5, complete=False)
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
-    assert summary["victims"] == {"done": 2, "failed": 1, "skipped": 0}
-    assert summary["attacks"] == {"done": 1, "failed": 1, "skipped": 1}
+    assert summary["victims"] == {"done": 2, "failed": 1, "skipped": 0, "stopped": 0}
+    assert summary["attacks"] == {"done": 1, "failed": 1, "skipped": 1, "stopped": 0}
     assert (summary["sweep"], summary["seconds"], summary["complete"]) == ("s", 1.5, False)
     assert [entry["agreement"] for entry in summary["table"]] == [{"n": 0, "mean": None, "sd": None}] * 2
 

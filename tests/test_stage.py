@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mwm import stage as room
 from mwm.attacks import Distillation, Extraction
 from mwm.attacks.student import Disjoint, Same
 from mwm.data import Part, split
@@ -48,10 +48,7 @@ TRIALS = [
 
 
 @pytest.mark.parametrize("trial", TRIALS, ids=["last", "best", "soft", "hard", "distillation"])
-def test_a_killed_trial_ends_as_if_it_had_never_been(
-    trial: Trial, sets: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(room, "CHECKPOINT_SECONDS", 0)
+def test_a_killed_trial_ends_as_if_it_had_never_been(trial: Trial, sets: Loaded, tmp_path: Path) -> None:
     straight, name = Store(tmp_path / "straight"), trial_digest(trial, sets)
     if trial.attack is not None:
         done(Trial(victim=trial.victim), sets, straight)
@@ -62,17 +59,35 @@ def test_a_killed_trial_ends_as_if_it_had_never_been(
         if trial.attack is not None:
             done(Trial(victim=trial.victim), sets, store)
         *again, end = restarted(trial, sets, store, after)
-        untimed = [[asdict(row) | {"epoch_seconds": None} for row in part] for part in (again, rows[after - 1 :])]
+        untimed = [[asdict(row) | {"epoch_seconds": None} for row in part] for part in (again, rows)]
         assert untimed[0] == untimed[1]
+        assert store.rows(name) == [asdict(row) for row in again]
         assert timeless(end) == timeless(outcome)
         assert same(store.weights(name), straight.weights(name))
 
 
-def test_a_restart_does_begin_at_the_checkpoint(sets: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = [len(restarted(TRIALS[0], sets, Store(tmp_path / "unsaved"), 3))]
-    monkeypatch.setattr(room, "CHECKPOINT_SECONDS", 0)
-    first += [len(restarted(TRIALS[0], sets, Store(tmp_path / str(after)), after)) for after in (1, 2, 3)]
-    assert first == [4, 4, 3, 2]
+def test_a_restart_loses_no_epoch_that_was_told(sets: Loaded, tmp_path: Path) -> None:
+    for after in (1, 2, 3):
+        store = Store(tmp_path / str(after))
+        told = list(islice(run(TRIALS[0], sets, store, CPU), after))
+        again = list(run(TRIALS[0], sets, store, CPU))
+        kept = min(after, TRIALS[0].victim.recipe.epochs - 1)
+        assert again[:kept] == told[:kept], "an epoch that was told, its seconds among it, was trained again"
+
+
+def test_an_attack_trains_a_damaged_victim_again(sets: Loaded, tmp_path: Path) -> None:
+    store, attack = Store(tmp_path / "store"), theft(Extraction())
+    victim = done(Trial(victim=VICTIM), sets, store)
+    weights = {key: value.clone() for key, value in store.weights(victim.digest).items()}
+    path = store.folder(victim.digest) / "model.safetensors"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    stolen = done(attack, sets, store)
+    assert same(store.weights(victim.digest), weights)
+    whole = Store(tmp_path / "whole")
+    done(Trial(victim=VICTIM), sets, whole)
+    assert timeless(done(attack, sets, whole)) == timeless(stolen)
 
 
 def test_a_finished_trial_only_tells_its_outcome(sets: Loaded, tmp_path: Path) -> None:

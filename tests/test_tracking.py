@@ -2,83 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.data import get_source
-from mlflow.entities import Run
 
-from mwm.attacks import Extraction
-from mwm.data import Digits
-from mwm.models import Cnn
-from mwm.schemes.margin import Margin
-from mwm.tracking import LONGEST_TAG, LONGEST_VALUE, Tracker
-from mwm.trial import Outcome, Row, Trial, Victim, complete_attack
-
-VICTIM = Victim(data=Digits(), model=Cnn(), scheme=Margin(num_queries=20, step_size=4 / 255))
-MARKED = Trial(victim=VICTIM)
-THEFT = Trial(victim=VICTIM, attack=complete_attack(Extraction(labels="hard"), VICTIM))
-NAMES: dict[str, Any] = {"digest": "v0", "victim_digest": "v0", "data_digest": "d0", "device": "cpu"}
-NUMBERS: dict[str, Any] = {"clean_acc": 0.75, "query_acc": 0.5, "p_value": 0.0, "log10_p": -9.5, "kept_epoch": 3}
-DONE = Outcome(status="done", **NAMES, **NUMBERS)
-STOLEN = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow database: to make one takes seconds, to copy it does not."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def uri(migrated: Path, tmp_path: Path) -> str:
-    shutil.copy(migrated, tmp_path / "mlflow.db")
-    return f"sqlite:///{tmp_path / 'mlflow.db'}"
-
-
-def track(uri: str, sweep: str = "trial") -> Tracker:
-    return Tracker(uri, sweep, tags={"git.revision": "abc"}, params={"search": "grid", "long": "x" * 9000})
-
-
-def begin(tracker: Tracker, *, theft: bool = True) -> None:
-    tracker.start(MARKED, digest="v0", victim_digest="v0", data_digest="d0")
-    if theft:
-        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
-
-
-def row(epoch: int) -> Row:
-    return Row(epoch=epoch, loss=1 / epoch, lr=0.1, val_acc=0.5, query_acc=0.25, epoch_seconds=0.125)
-
-
-def runs(uri: str, sweep: str = "trial") -> dict[str, Run]:
-    """Every run of a sweep by its digest, the sweep's own under "sweep"; fails if a digest has two runs."""
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(sweep)
-    assert experiment is not None
-    found = list(client.search_runs([experiment.experiment_id]))
-    named = {run.data.tags.get("mwm.digest", run.data.tags["kind"]): run for run in found}
-    assert len(named) == len(found), "a run has a twin"
-    return named
-
-
-def history(uri: str, run: Run, metric: str) -> list[tuple[int, float]]:
-    return [(point.step, point.value) for point in MlflowClient(uri).get_metric_history(run.info.run_id, metric)]
+from mwm.experiment import LONGEST_TAG, LONGEST_VALUE
+from mwm.tracking import Tracker
+from mwm.trial import Outcome
+from tests.launching import ROOT
+from tests.tracked import DONE, NUMBERS, STOLEN, THEFT, begin, history, row, runs, sent, track
 
 
 def test_runs_nest_and_carry_names_tags_params_and_data(uri: str) -> None:
@@ -86,6 +29,7 @@ def test_runs_nest_and_carry_names_tags_params_and_data(uri: str) -> None:
     with pytest.raises(AssertionError, match="attack a0 before its victim v0"):
         tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
     begin(tracker)
+    sent(tracker)
     found = runs(uri)
     sweep, victim, theft = found["sweep"], found["v0"], found["a0"]
     assert [run.info.status for run in (sweep, victim, theft)] == ["RUNNING"] * 3
@@ -138,13 +82,26 @@ def test_rows_become_metrics_and_outcomes_the_last_word(uri: str, tmp_path: Path
     assert victim.info.artifact_uri.startswith(tmp_path.as_uri()), "files belong beside the database"
 
 
+KILLED = """
+import os, sys
+from tests.tracked import begin, row, sent, track
+tracker = track(sys.argv[1])
+begin(tracker)
+tracker.log("v0", row(1))
+sent(tracker)
+for epoch in range(2, 4):
+    tracker.log("v0", row(epoch))
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.slow
 def test_after_a_kill_runs_go_on_without_twins(uri: str) -> None:
-    first = track(uri)
-    begin(first)
-    for epoch in range(1, 4):
-        first.log("v0", row(epoch))  # epoch 1 is sent at once, the others die with the driver
+    done = subprocess.run([sys.executable, "-c", KILLED, uri], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
     before = {name: run.info.run_id for name, run in runs(uri).items()}
-    del first
+    assert before.keys() == {"sweep", "v0", "a0"}
+    assert history(uri, runs(uri)["v0"], "loss") == [(1, 1.0)]
     second = track(uri)
     begin(second)
     for epoch in range(1, 6):
@@ -172,26 +129,47 @@ def test_replayed_epochs_are_logged_once(uri: str, sessions: list[tuple[int, int
     assert history(uri, found["v0"], "epoch") == [(epoch, epoch) for epoch in range(1, last + 1)]
 
 
-def test_the_same_outcome_again_writes_nothing(uri: str) -> None:
-    ended = []
-    for _ in range(2):
+@pytest.mark.parametrize("outcome", [DONE, replace(DONE, status="failed", error="boom")], ids=lambda one: one.status)
+def test_the_same_outcome_again_writes_nothing(uri: str, outcome: Outcome) -> None:
+    seen = []
+    for _ in range(3):
+        with track(uri) as tracker:
+            begin(tracker, theft=False, outcome=outcome)
+            tracker.log("v0", row(1))
+            tracker.finish("v0", outcome)
+            tracker.measure("v0", {"mean_query_acc": 0.5, "clean_acc": 0.25})
+            sent(tracker)
+            run = runs(uri)["v0"]
+            seen.append((run.info.status, run.info.end_time, history(uri, run, "clean_acc")))
+            assert history(uri, run, "mean_query_acc") == [(1, 0.5)]
+    assert seen == [seen[0]] * 3
+    assert seen[0][0::2] == ("FINISHED" if outcome is DONE else "FAILED", [(1, 0.75)])
+
+
+def test_epochs_that_were_kept_back_come_later_and_the_outcome_stays_the_last_word(
+    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mwm.tracking.BACKLOG", 2)
+    monkeypatch.setattr("mwm.tracking.SEND_SECONDS", 3600.0)
+    for left in (1, 0):
         tracker = track(uri)
         begin(tracker, theft=False)
-        ended.append((runs(uri)["v0"].info.status, runs(uri)["v0"].info.end_time))
-        tracker.log("v0", row(1))
+        for epoch in range(1, 6):
+            tracker.log("v0", row(epoch))
         tracker.finish("v0", DONE)
-        tracker.measure("v0", {"mean_query_acc": 0.5})
-        tracker.close("FINISHED")
-    victim = runs(uri)["v0"]
-    assert history(uri, victim, "clean_acc") == [(1, 0.75)]
-    assert history(uri, victim, "mean_query_acc") == [(1, 0.5)]
-    assert ended == [("RUNNING", None), ("FINISHED", victim.info.end_time)]
+        assert tracker.close("FINISHED") == left
+        assert ("launch.py sync trial" in capsys.readouterr().err) == bool(left)
+        monkeypatch.undo()
+    run = runs(uri)["v0"]
+    assert history(uri, run, "epoch") == [(epoch, epoch) for epoch in range(1, 6)]
+    assert run.data.metrics["query_acc"] == DONE.query_acc
 
 
 def test_a_failed_trial_that_is_mended_loses_its_error(uri: str) -> None:
     for outcome, status in ((replace(DONE, status="failed", error="boom" * 5000), "FAILED"), (DONE, "FINISHED")):
         tracker = track(uri)
         begin(tracker, theft=False)
+        sent(tracker)
         assert runs(uri)["v0"].info.status == "RUNNING"
         tracker.finish("v0", outcome)
         tracker.close("FINISHED")
@@ -216,15 +194,16 @@ def test_close_leaves_nothing_running_and_ends_all_writing(uri: str) -> None:
 def test_a_run_deleted_by_hand_costs_a_warning(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     tracker = track(uri)
     begin(tracker)
+    sent(tracker)
     MlflowClient(uri).delete_run(tracker.run_id("v0"))
     tracker.log("v0", row(1))
     tracker.finish("v0", DONE)
     tracker.finish("a0", STOLEN, artifacts=[Path("nowhere.png")])
-    tracker.close("FINISHED")
+    assert tracker.close("FINISHED") == 0
     assert runs(uri)["a0"].info.status == "FINISHED"
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert "nowhere.png is not there" in said[-1]
+    assert sum("nowhere.png is not there" in line for line in said) == 1
 
 
 def test_a_deleted_sweep_is_refused(uri: str) -> None:
@@ -249,52 +228,51 @@ def test_a_server_that_does_not_answer_is_refused_soon_without_its_password(sile
     assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["a$b", "", "a/../b", "/a", "x" * 251])
+def test_a_tag_that_mlflow_refuses_is_named(uri: str, name: str) -> None:
+    with pytest.raises(ValueError, match=r"^tags: .* is not allowed \(--tag, tags\): Names may") as caught:
+        Tracker(uri, "trial", tags={name: "x"})
+    assert repr(name) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_context_is_closed_in_any_case(uri: str) -> None:
+    for number, (error, status) in enumerate(((None, "FINISHED"), (KeyError("x"), "FAILED"), (SystemExit(), "KILLED"))):
+        with suppress(KeyError, SystemExit), track(uri, f"sweep {number}") as tracker:
+            begin(tracker)
+            if error:
+                raise error
+        found = runs(uri, f"sweep {number}")
+        assert found["sweep"].info.status == status
+        assert found["v0"].info.status == "KILLED"
+
+
+SIGNALLED = """
+import signal, sys, time
+from contextlib import suppress
+from tests.tracked import begin, track
+came = []
+def stop(number, frame):
+    came.append(number)
+    raise SystemExit(128 + number)
+track(sys.argv[1], "first").close("KILLED")  # an import that a signal interrupts cannot be repeated
+signal.signal(signal.SIGALRM, stop)
+for step in range(16):
+    came.clear()
+    signal.setitimer(signal.ITIMER_REAL, 0.002 + step / 60)
+    with suppress(SystemExit), track(sys.argv[1], f"sweep {step}") as tracker:
+        begin(tracker)
+        while not came:
+            time.sleep(0.01)
+        raise SystemExit
+"""
+
+
 @pytest.mark.slow
-def test_a_server_that_dies_and_returns_has_everything_in_the_end(uri: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    address, file = f"http://127.0.0.1:{port}", Path(uri.removeprefix("sqlite:///")).with_name("note.txt")
-    file.write_text("a note")
-    with server(uri, port):
-        tracker = track(address)
-        begin(tracker, theft=False)
-        tracker.artifact(file)
-        tracker.log("v0", row(1))
-    began = time.monotonic()
-    for epoch in range(2, 200):
-        tracker.log("v0", row(epoch))
-    tracker.finish("v0", DONE, artifacts=[file])
-    tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
-    assert time.monotonic() - began < 10
-    assert not tracker.run_id("a0")
-    with server(uri, port):
-        tracker.close("FINISHED")
-    found = runs(uri)
-    assert [step for step, _ in history(uri, found["v0"], "loss")] == list(range(1, 200))
-    assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
-    assert found["a0"].data.params["attack.labels"] == "hard"
-    assert capfd.readouterr().out == ""
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-@contextmanager
-def server(uri: str, port: int) -> Iterator[None]:
-    """A real MLflow server, ended with all its processes."""
-    folder = Path(uri.removeprefix("sqlite:///")).parent
-    options = f"--host 127.0.0.1 --port {port} --workers 1 --backend-store-uri {uri} --artifacts-destination files"
-    command = [sys.executable, "-m", "mlflow", "server", *options.split()]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=folder, start_new_session=True, env=environment, **quiet)
-    try:
-        while not answers(port):
-            assert process.poll() is None, "the server did not start"
-            time.sleep(0.1)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def test_a_signal_at_any_moment_leaves_nothing_running(uri: str) -> None:
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, uri], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(uri)
+    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert len(found) >= 10
+    assert {run.info.status for run in found} == {"KILLED"}

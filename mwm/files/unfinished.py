@@ -1,0 +1,51 @@
+"""Names for files that are being written: they tell by whom, so that what the dead leave behind can be known."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+import uuid
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+STALE_SECONDS = 3600.0
+"""Nobody is silent for so long in the middle of a file."""
+
+_NAME = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}")
+
+
+def beside(name: str) -> str:
+    """A name next to `name`, used by nobody else."""
+    return f".{name}~{_host()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
+
+
+def abandoned(name: str, modified: float) -> bool:
+    """Whether a name is one of `beside` and its writer is dead, or silent for long; `modified` is a Unix time."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return False
+    if found["host"] == _host() and not _alive(int(found["pid"])):
+        return True
+    return time.time() - modified > STALE_SECONDS
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+@cache
+def _host() -> str:
+    """This machine, or the container of it in which process numbers mean the same."""
+    name = socket.gethostname()
+    with suppress(OSError):
+        name = f"{name}.{Path('/proc/self/ns/pid').stat().st_ino}"
+    return re.sub(r"[^\w.-]+", "-", name)

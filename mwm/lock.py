@@ -1,0 +1,92 @@
+"""Who works on a sweep at present: locks that go with the process which holds them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+LOCK = ".lock"
+PATIENCE_SECONDS = 0.5
+"""A shell that only looks at a lock holds it for a moment; a cleaner holds it for longer."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a sweep's lock, and what for: `run` or `sync`; 0 and "" where it does not say."""
+
+    verb: str = "run"
+    pid: int = 0
+    host: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}" if self.pid else "another process"
+
+
+@contextmanager
+def alone(folder: Path, verb: str = "run") -> Iterator[None]:
+    """Keep every other process off the sweep in results/NAME, and `clean` off all of results/.
+
+    Raises ValueError when another one is there.
+    """
+    with (folder.parent / LOCK).open("a") as shared, (folder / LOCK).open("a+") as own:
+        if not _locked(shared, fcntl.LOCK_SH):
+            raise ValueError(f"--storage: {folder.parent.parent} is being cleaned; try again in a moment")
+        if not _locked(own, fcntl.LOCK_EX):
+            hint = "choose a new one by --name" if verb == "run" else f"{verb} it when that has ended"
+            doing = "synced" if (holder := _said(own)).verb == "sync" else "run"
+            raise ValueError(f"name: {folder.name!r} is being {doing} by {holder}; {hint}")
+        own.truncate(0)
+        own.write(f"{verb} {os.getpid()} {socket.gethostname()}\n")
+        own.flush()
+        yield
+
+
+@contextmanager
+def nobody(results: Path) -> Iterator[bool]:
+    """Whether no sweep in results/ is worked on; if so, none can begin before the end of the block.
+
+    Raises ValueError when nothing can be written there.
+    """
+    try:
+        shared = (results / LOCK).open("a")
+    except OSError as error:
+        raise ValueError(f"--storage: {results} cannot be written ({error.strerror})") from None
+    with shared:
+        yield _locked(shared, fcntl.LOCK_EX)
+
+
+def holder(folder: Path) -> Holder | None:
+    """Who holds the lock of a sweep; None if nobody on this machine does. Writes nothing."""
+    try:
+        with (folder / LOCK).open() as lock:
+            return None if _locked(lock, fcntl.LOCK_SH, patience=0.0) else _said(lock)
+    except OSError:
+        return None
+
+
+def _locked(lock: IO[str], kind: int, patience: float = PATIENCE_SECONDS) -> bool:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def _said(lock: IO[str]) -> Holder:
+    lock.seek(0)
+    match lock.read().split():
+        case [verb, pid, host] if pid.isdecimal():
+            return Holder(verb, int(pid), host)
+    return Holder()

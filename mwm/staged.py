@@ -1,0 +1,126 @@
+"""Tune's view of a plan: what to run next, what came of it, and what is begun again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ray.tune.search import Searcher
+
+from mwm.ledger import Ledger
+from mwm.plan import Plan
+from mwm.spec import encode
+from mwm.trial import Outcome, Row, Trial, data_key, victim_digest
+
+RETRIES = 2
+"""How often in a row a trial is begun again that got no further than before: its process died, or it raised."""
+
+
+@dataclass
+class _Attempt:
+    """One Tune trial: an attempt at a trial of the plan."""
+
+    name: str
+    trial: Trial
+    began: bool = False
+    outcome: Outcome | None = None
+    error: str = ""
+
+
+class Staged(Searcher):
+    """A plan as a Tune searcher. It owns the retries: Tune's own lose a trial whose process dies between two trials."""
+
+    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+        super().__init__()
+        self.plan, self.ledger = plan, ledger
+        self.attempts: dict[str, _Attempt] = {}
+        self.again: list[tuple[str, Trial]] = []
+        self.epochs: dict[str, int] = {}
+        self.failures: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher; nothing of this one is ever read back."""
+        return {}
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial that is not known already; None for now, FINISHED for good."""
+        while item := self.again.pop() if self.again else self.plan.next():
+            name, trial = item
+            known = self.ledger.known(name)
+            if known is None:
+                self.attempts[trial_id] = _Attempt(name, trial)
+                return encode(trial)
+            self.ledger.replay(name, trial, known)
+            self._ended(name, trial, known)
+        return None if self.plan.open else str(Searcher.FINISHED)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Rows have arrived, or the outcome, or word of an error."""
+        attempt = self.attempts[trial_id]
+        name, trial = attempt.name, attempt.trial
+        if not attempt.began:
+            attempt.began = True
+            self.ledger.start(name, trial)
+        rows = [Row(**row) for row in result["rows"]]
+        self.ledger.rows(name, trial, rows)
+        if rows and rows[-1].epoch > self.epochs.get(name, 0):
+            self.epochs[name] = rows[-1].epoch
+            self.failures.pop(name, None)
+        attempt.error = result["error"]
+        if result["outcome"]:
+            attempt.outcome = Outcome(**result["outcome"][0])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """An attempt is over; without an outcome it was stopped early, or it failed."""
+        del result
+        attempt = self.attempts.pop(trial_id)
+        name, trial = attempt.name, attempt.trial
+        if attempt.outcome is not None:
+            self._finish(name, trial, attempt.outcome)
+        elif not error:
+            self.ledger.store.discard(name)
+            reason = f"ended early after epoch {self.epochs.get(name, 0)}: others were better"
+            self._finish(name, trial, self._unmeasured(name, trial, "stopped", reason))
+        elif self.failures.get(name, 0) < RETRIES:
+            self.failures[name] = self.failures.get(name, 0) + 1
+            self.again.append((name, trial))
+        else:
+            self.ledger.start(name, trial)
+            reason = attempt.error or f"its process died {RETRIES + 1} times"
+            self._finish(name, trial, self._unmeasured(name, trial, "failed", reason))
+
+    def collect(self) -> None:
+        """After an early end: take in what was finished although nobody was listening any more."""
+        for attempt in list(self.attempts.values()):
+            outcome = self.ledger.known(attempt.name)
+            if outcome is not None:
+                self.ledger.replay(attempt.name, attempt.trial, outcome)
+
+    def _finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        self.ledger.finish(name, trial, outcome)
+        self._ended(name, trial, outcome)
+
+    def _ended(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        self.epochs.pop(name, None)
+        self.failures.pop(name, None)
+        lost = self.plan.finish(name, trial, outcome)
+        if measures := self.plan.measures(outcome.victim_digest):
+            self.ledger.tracker.measure(outcome.victim_digest, measures)
+        self.ledger.progress.total(victims=self.plan.victims, attacks=self.plan.attacks)
+        for skipped, theft in lost:
+            self.ledger.start(skipped, theft)
+            self.ledger.finish(skipped, theft, self._unmeasured(skipped, theft, "skipped", "its victim failed"))
+
+    def _unmeasured(
+        self, name: str, trial: Trial, status: Literal["failed", "skipped", "stopped"], error: str
+    ) -> Outcome:
+        sets = self.ledger.sets
+        data = sets[data_key(trial.victim.data)].digest
+        victim = victim_digest(trial.victim, sets)
+        return Outcome(status=status, error=error, digest=name, victim_digest=victim, data_digest=data)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: what is finished lies in the store, and the plan is made from it anew."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""
