@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -31,8 +31,8 @@ from mwm.trial import Outcome, Sets, Trial
 CONNECT_SECONDS = 5.0
 """How long a named cluster may take to answer at all."""
 
-MOST_NODES = 1000
-"""An autoscaler without a bound is taken to add this many."""
+NODE_SECONDS = 300.0
+"""How long a joined cluster may take to start a node that can hold a trial."""
 
 REPORT_SECONDS = 1.0
 """Rows travel to the driver at most this often."""
@@ -78,17 +78,33 @@ def _hush() -> None:
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
 
 
-def check_resources(resources: Resources) -> None:
-    """Raise ValueError when no node of the cluster has what a trial takes."""
+def check_resources(resources: Resources, *, patience: float = 0.0, tell: Callable[[str], object] = print) -> None:
+    """Raise ValueError when no node of the cluster has what a trial takes.
+
+    A node may join within `patience` seconds; `tell` is given the reason for the wait.
+    """
+    end, told = time.monotonic() + patience, ""
+    while lack := _lack(resources):
+        if time.monotonic() >= end:
+            raise ValueError(lack)
+        if not told:
+            told = f"{lack}; waiting for such a node for {patience / 60:g} minutes"
+            tell(told)
+        time.sleep(1)
+
+
+def _lack(resources: Resources) -> str:
+    """What no node of the cluster has, although a trial takes it; empty if there is nothing."""
     nodes = _nodes()
     for stage in ("victim", "attack"):
         lease: Lease = getattr(resources, stage)
         for name, key, asked in (("gpus", "GPU", lease.gpus), ("cpus", "CPU", lease.cpus)):
             most = max((node.get(key, 0) for node in nodes), default=0)
             if asked > most:
-                raise ValueError(f"resources.{stage}.{name}: {asked:g} is not allowed: the largest node has {most:g}")
-        if not any(node.get("CPU", 0) >= lease.cpus and node.get("GPU", 0) >= lease.gpus for node in nodes):
-            raise ValueError(f"resources.{stage}: no node has {lease.cpus:g} CPUs and {lease.gpus:g} GPUs together")
+                return f"resources.{stage}.{name}: {asked:g} is not allowed: the largest node has {most:g}"
+        if not any(_fit(node, lease) for node in nodes):
+            return f"resources.{stage}: no node has {lease.cpus:g} CPUs and {lease.gpus:g} GPUs together"
+    return ""
 
 
 def slots(resources: Resources) -> int:
@@ -103,12 +119,8 @@ def _fit(node: dict[str, float], lease: Lease) -> int:
 
 
 def _nodes() -> list[dict[str, float]]:
-    """What each node of the cluster has, and each that its autoscaler may add."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    config = ray._private.state.state.get_cluster_config()
-    for group in config.node_group_configs if config else ():
-        nodes += [dict(group.resources)] * min(group.max_count, MOST_NODES)
-    return nodes
+    """What each node of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def work(config: dict[str, Any], *, sets: Sets, store: str, resources: Resources) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,10 +45,11 @@ def run(
     _claim(sweep, folder, resume=resume)
     sets, _ = check(sweep, download=True)
     # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
-    from mwm.cluster import check_resources, joined
+    from mwm.cluster import NODE_SECONDS, check_resources, joined
 
     with alone(folder), joined(address), _stoppable() as stopped:
-        check_resources(sweep.resources)
+        patience = NODE_SECONDS if address or os.environ.get("RAY_ADDRESS") else 0.0
+        check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
         ledger, left = _conduct(sweep, console, folder, place, sets, uri, stopped)
     console.print(report.table(ledger.results()))
     _farewell(console, ledger, folder, uri)
