@@ -250,6 +250,16 @@ def test_only_what_nobody_names_goes(
     shutil.rmtree(storage)
 
 
+@pytest.mark.parametrize("way", ["start", "finish", "row", "torn"])
+def test_what_is_named_in_any_way_stays(way: str, tmp_path: Path, folder: Path) -> None:
+    store = Store(tmp_path / "store")
+    for name in NAMES[:3]:
+        lay(store, name, True, [], 30)
+    named = refer(folder, {NAMES[0]: (way, NAMES[1])})
+    found = [item.place for item in garbage(tmp_path, store, 24)]
+    assert found == [f"store entry {name}" for name in sorted(set(NAMES[:3]) - named)]
+
+
 def test_what_is_left_in_results_goes(tmp_path: Path, folder: Path) -> None:
     begun(folder)
     for name in (".results.csv~host~1~ab", PULSE, "results.csv", SWEEP_FILE, LOCK, "tune/trial/x"):
