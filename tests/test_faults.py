@@ -102,7 +102,6 @@ def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path) -> None:
     blows = endure(prepared(tmp_path, whole), whole, queue, told.append)
     assert [blow.moment for blow in blows] == list(SHORT), "a moment did not come"
     assert told == blows
-    assert all(blow.lost <= 1.5 for blow in blows), "more than the epoch under way was lost"
 
 
 def test_signals_end_a_sweep_in_good_order(whole: Undisturbed, tmp_path: Path) -> None:
