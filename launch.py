@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--resume", action="store_true", help="go on with a sweep that exists; refuse to begin one")
     for verb in (run, *_looking(verbs)):
         verb.add_argument(
-            "--storage", type=Path, default=Path(), help="folder of results/ and store/; default this one"
+            "--storage", default=".", help="folder of results/ and store/, or s3://BUCKET/PATH; default this folder"
         )
     for name in ("run", "sync"):
         uri = "MLflow; default MLFLOW_TRACKING_URI, else mlflow.db in this folder"
@@ -75,19 +75,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _look(asked: argparse.Namespace, console: Console) -> int:
     # PyTorch takes seconds to import, and to look at a sweep needs none of it.
     from mwm import verbs
+    from mwm.storage import Storage
 
+    place = Storage(asked.storage)
+    place.fetch()
     if asked.command == "list":
-        return verbs.show_list(console, asked.storage)
+        return verbs.show_list(console, place.home)
     if asked.command == "status":
-        return verbs.show_status(console, asked.storage, asked.name, as_json=asked.json)
+        return verbs.show_status(console, place.home, asked.name, as_json=asked.json)
     if asked.command == "clean":
         from mwm.store import Store
 
-        store = Store(asked.storage / "store")
-        return verbs.show_garbage(console, asked.storage, store, hours=asked.older_than, delete=asked.delete)
+        return verbs.show_garbage(console, place.home, Store(place.store), hours=asked.older_than, delete=asked.delete)
     from mwm.sync import sync
 
-    return sync(console, asked.storage, asked.name, asked.tracking_uri)
+    return sync(console, place, asked.name, asked.tracking_uri)
 
 
 def _work(asked: argparse.Namespace, console: Console) -> int:
@@ -96,7 +98,9 @@ def _work(asked: argparse.Namespace, console: Console) -> int:
     sweep = commands.read(asked.config, asked.set, asked.name, asked.tag)
     if asked.command == "check":
         return commands.check(sweep, console)
-    return commands.run(
+    from mwm import driver
+
+    return driver.run(
         sweep,
         console,
         storage=asked.storage,

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from mwm import report
-from mwm.address import without_password
 from mwm.check import check as check_sweep
 from mwm.config import load
-from mwm.journal import SWEEP_FILE
-from mwm.lock import alone
-from mwm.plan import Plan
-from mwm.progress import STATUSES, Progress, label
-from mwm.search import Listed, proposals
-from mwm.spec import decode, encode, flatten
-from mwm.store import Store, put, writable
+from mwm.progress import label
+from mwm.search import Listed
+from mwm.spec import decode
 from mwm.sweep import OptunaSearch, Sweep, corners, thefts
-from mwm.trial import Sets, Trial, Victim, complete_attack, data_key
+from mwm.trial import Trial, Victim, complete_attack, data_key
 from mwm.verdict import needed
 
 if TYPE_CHECKING:
-    from mwm.ledger import Ledger
+    pass
 
 SHOWN, PROOF = 40, 0.001
 
@@ -85,107 +73,3 @@ def _show_victims(sweep: Sweep, victims: Sequence[Victim], console: Console) -> 
     console.print(table)
     if len(victims) > SHOWN:
         console.print(f"and {len(victims) - SHOWN} more")
-
-
-def run(
-    sweep: Sweep, console: Console, *, storage: Path, address: str | None, tracking_uri: str | None, resume: bool
-) -> int:
-    """Run a sweep to its end, or go on with it; 0 if every trial is done, 1 if one failed, 130 or 143 if stopped."""
-    folder = storage / "results" / sweep.name
-    for place in (storage / "store", folder):
-        writable(place)
-    _claim(sweep, folder, resume=resume)
-    sets, _ = check_sweep(sweep, download=True)
-    # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
-    from mwm.cluster import check_resources, joined
-    from mwm.tracking import resolve
-
-    uri = resolve(tracking_uri)
-    with alone(folder), joined(address), _stoppable() as stopped:
-        check_resources(sweep.resources)
-        ledger, left = _conduct(sweep, console, folder, Store(storage / "store"), sets, uri, stopped)
-    console.print(report.table(ledger.results()))
-    _farewell(console, ledger, folder, uri)
-    return 128 + stopped[0] if stopped else int(left > 0)
-
-
-def _conduct(
-    sweep: Sweep, console: Console, folder: Path, store: Store, sets: Sets, uri: str, stopped: list[int]
-) -> tuple[Ledger, int]:
-    """Run what is left of a sweep; the second result counts the trials that are not done in the end."""
-    from mwm.cluster import conduct
-    from mwm.ledger import Ledger
-    from mwm.provenance import provenance
-    from mwm.tracking import Tracker
-
-    tags = {**provenance(), "mwm.config_digest": sweep.question, **sweep.tags}
-    tracker = Tracker(uri, sweep.name, tags=tags, params=flatten(encode(sweep.search), "search"))
-    put(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
-    plan = Plan(proposals(sweep, folder), [attack for _, attack in thefts(sweep)], sets)
-    progress = Progress(console, victims=plan.victims, attacks=plan.attacks)
-    ledger = Ledger(sweep.name, folder, tracker, progress, store, sets)
-    left = 1
-    try:
-        with progress:
-            conduct(plan, ledger, sweep.resources, sweep.early_stopping)
-        left = plan.victims + plan.attacks - ledger.count("done")
-    finally:
-        with _handled(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
-            ledger.close("KILLED" if stopped else "FAILED" if left else "FINISHED", complete=left == 0)
-    return ledger, left
-
-
-def _claim(sweep: Sweep, folder: Path, *, resume: bool) -> None:
-    """Refuse a name that stands for another sweep already."""
-    path = folder / SWEEP_FILE
-    if not path.exists():
-        if resume:
-            raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
-        return
-    before: Sweep = decode(Sweep, load(path))
-    if before.question != sweep.question:
-        raise ValueError(f"name: {sweep.name!r} is another sweep in {folder}; choose a new one by --name")
-
-
-@contextmanager
-def _handled(handler: Any) -> Iterator[None]:
-    """Let `handler` have SIGTERM and SIGINT for a while."""
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
-
-
-@contextmanager
-def _stoppable() -> Iterator[list[int]]:
-    """Let SIGTERM and SIGINT end a sweep in good order; the list holds the signal that came.
-
-    Enter it after Ray was started: Ray takes both signals for itself.
-    """
-    came: list[int] = []
-
-    def stop(number: int, frame: Any) -> None:
-        del frame
-        came.append(number)
-        listening = callable(signal.getsignal(signal.SIGUSR1))
-        if listening and len(came) == 1:  # Tune is running, and ends in good order
-            os.kill(os.getpid(), signal.SIGUSR1)
-        else:
-            raise SystemExit(128 + number)
-
-    with _handled(stop):
-        yield came
-
-
-def _farewell(console: Console, ledger: Ledger, folder: Path, uri: str) -> None:
-    counts = {status: ledger.count(status) for status in STATUSES}
-    ended = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    console.out(f"{ended or 'nothing was run'}; results in {folder / 'results.csv'}", highlight=False)
-    here = uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    mlflow = Path(sys.executable).with_name("mlflow")
-    words = [str(mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow), "ui"]
-    shown = without_password(uri)
-    command = shlex.join(words if here else [*words, "--backend-store-uri", shown])
-    console.out(f"compare the runs: {shown if uri.startswith('http') else command}", highlight=False)

@@ -101,13 +101,16 @@ def _enter(book: Book, event: dict[str, Any], trials: bool) -> None:
 class Journal:
     """The driver's pen: one line per event, written at once, at a cost that does not grow.
 
-    A disk that is full is told once, through `warn`, and ends nothing: the lines wait for the next event.
+    A disk that is full is told once, through `warn`, and ends nothing: the lines wait for the next event. `stopped`
+    holds the outcomes of trials that earlier sessions ended early.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         self._path, self._warn = folder / JOURNAL, warn
         ended = ((name, told.outcome) for name, told in read(folder).trials.items())
-        self._known = {name: _fingerprint(outcome) for name, outcome in ended if outcome is not None}
+        told = {name: outcome for name, outcome in ended if outcome is not None}
+        self.stopped = {name: outcome for name, outcome in told.items() if outcome["status"] == "stopped"}
+        self._known = {name: _fingerprint(outcome) for name, outcome in told.items()}
         self._waiting: deque[bytes] = deque()
         self._torn = not _whole(self._path)
         self._warned = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mwm import report
 from mwm.journal import PULSE, Journal, Pulse
@@ -27,7 +28,8 @@ SAVE_SECONDS = 5.0
 class Ledger:
     """The one place in the driver where rows and outcomes arrive.
 
-    It keeps the sweep's journal, unless it only `brings` to MLflow what stands there already.
+    It keeps the sweep's journal, unless it only `brings` to MLflow what stands there already. `copy` is told whenever
+    the results folder was written.
     """
 
     sweep: str
@@ -39,6 +41,8 @@ class Ledger:
     began: float = field(default_factory=time.monotonic)
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     brings: bool = False
+    copy: Callable[[Path], object] = Path.exists
+    _stopped: dict[str, dict[str, Any]] = field(default_factory=dict)
     _best: float = -1.0
     _save_at: float = 0.0
 
@@ -47,6 +51,7 @@ class Ledger:
             self._save_at = math.inf  # the results folder holds more than has been brought so far
             return
         self._journal = Journal(self.folder, self.progress.warn)
+        self._stopped = self._journal.stopped
         self._journal.begin(totals=self.progress.totals, provenance=provenance())
         self._pulse = Pulse(self.folder, self.progress.snapshot)
 
@@ -59,8 +64,8 @@ class Ledger:
         self.progress.started(_kind(trial), name, label(trial))
 
     def known(self, name: str) -> Outcome | None:
-        """What a finished trial measured; None if it is not finished."""
-        outcome = self.store.outcome(name)
+        """What a finished trial measured, or that this sweep ended it early; None if it is to be run."""
+        outcome = self.store.outcome(name) or self._stopped.get(name)
         return None if outcome is None else Outcome(**outcome)
 
     def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
@@ -127,6 +132,7 @@ class Ledger:
         """Write the results folder."""
         began = time.monotonic()
         report.write(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
+        self.copy(self.folder)
         took = time.monotonic() - began
         self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 

@@ -84,6 +84,10 @@ class Plan:
             self._close(case)
             return []
         thefts = list(case.thefts.items())
+        if outcome.status == "stopped":  # nobody steals what was not trained to its end
+            self.attacks -= len(thefts)
+            case.thefts = {}
+            thefts = []
         if outcome.status == "done":
             case.measures = {key: getattr(outcome, key) for key in ("clean_acc", "query_acc")}
             case.waiting |= case.thefts.keys()

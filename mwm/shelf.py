@@ -120,7 +120,7 @@ def _status(told: Any, sessions: int) -> str:
     if told.outcome is None:
         return "running" if told.session == sessions else "waiting"
     status: str = told.outcome["status"]
-    return status if status == "done" or told.session == sessions else "waiting"
+    return status if status in ("done", "stopped") or told.session == sessions else "waiting"
 
 
 def _counts(book: Book, totals: dict[str, int | None], *, live: bool) -> dict[str, dict[str, int | None]]:

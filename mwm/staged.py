@@ -109,8 +109,7 @@ class Staged(Searcher):
         self.ledger.progress.total(victims=self.plan.victims, attacks=self.plan.attacks)
         for skipped, theft in lost:
             self.ledger.start(skipped, theft)
-            reason = "its victim failed" if outcome.status == "failed" else "its victim was ended early"
-            self.ledger.finish(skipped, theft, self._unmeasured(skipped, theft, "skipped", reason))
+            self.ledger.finish(skipped, theft, self._unmeasured(skipped, theft, "skipped", "its victim failed"))
 
     def _unmeasured(
         self, name: str, trial: Trial, status: Literal["failed", "skipped", "stopped"], error: str

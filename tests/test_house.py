@@ -26,6 +26,7 @@ FLOORS = [
     "schemes",
     "attacks",
     "files",
+    "storage",
     "store",
     "trial",
     "stage",
@@ -50,6 +51,7 @@ FLOORS = [
     "sync",
     "cluster",
     "commands",
+    "driver",
     "launch",
 ]
 """Rooms from the bottom up; one may import those before it."""

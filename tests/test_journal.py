@@ -90,11 +90,11 @@ def test_a_new_session_goes_on(tmp_path: Path) -> None:
 
 
 EVENTS: list[Callable[[Journal, str], None]] = [
-    lambda journal, name: journal.begin(totals={"victim": 3, "attack": None}),
+    lambda journal, _: journal.begin(totals={"victim": 3, "attack": None}),
     lambda journal, name: journal.start(name, "victim", f"the {name} ü"),
     lambda journal, name: journal.finish(VICTIM, outcome(name), f"the {name}"),
     lambda journal, name: journal.finish(VICTIM, outcome(name, "failed"), f"the {name}"),
-    lambda journal, name: journal.end("FINISHED"),
+    lambda journal, _: journal.end("FINISHED"),
 ]
 
 

@@ -88,7 +88,7 @@ def test_sweeps_run_side_by_side_and_no_cleaner_beside_them(folder: Path, other:
 def test_no_sweep_begins_while_a_cleaner_is_there(folder: Path) -> None:
     with ExitStack() as stack:
         assert stack.enter_context(nobody(folder.parent))
-        with pytest.raises(ValueError, match="^--storage: .* is being cleaned; try again in a moment$"):
+        with pytest.raises(ValueError, match=r"^--storage: .* is being cleaned; try again in a moment$"):
             alone(folder).__enter__()
     with alone(folder):
         assert holder(folder) is not None

@@ -1,0 +1,170 @@
+"""What benchmarks share: a sweep conducted in this process and watched, and a file of figures with what made them."""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import io
+import json
+import os
+import platform
+import pstats
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mwm.ledger import Ledger
+from mwm.plan import Plan
+from mwm.progress import Progress
+from mwm.provenance import provenance
+from mwm.search import proposals
+from mwm.spec import decode
+from mwm.store import OUTCOME, Store
+from mwm.sweep import Sweep, thefts
+from mwm.tracking import Tracker
+from mwm.trial import Outcome, Row, Sets, Trial
+from tests.small import arrays
+
+ROOT = Path(__file__).parent.parent.parent
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The driver after so many trials: seconds on the clock, its own CPU seconds, its memory in MiB."""
+
+    trials: int
+    wall: float
+    cpu: float
+    rss: float
+
+
+@dataclass
+class Watched(Ledger):
+    """A ledger that notes when each trial began and ended, and every `every` trials how the driver is."""
+
+    every: int = 50
+    starts: dict[str, float] = field(default_factory=dict)
+    first_rows: dict[str, float] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+
+    def start(self, name: str, trial: Trial) -> None:
+        self.starts.setdefault(name, time.time())
+        super().start(name, trial)
+
+    def rows(self, name: str, trial: Trial, rows: Sequence[Row]) -> None:
+        if rows:
+            self.first_rows.setdefault(name, time.time())
+        super().rows(name, trial, rows)
+
+    def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        super().finish(name, trial, outcome)
+        if len(self.outcomes) % self.every == 0:
+            self.samples.append(sample(len(self.outcomes)))
+
+    def spans(self) -> dict[str, tuple[float, float]]:
+        """When (seconds since 1970) each trial trained here was heard to begin, and when its worker wrote its outcome.
+
+        Both ends lie within the trial, so what is counted is at most the time that its slot was busy.
+        """
+        ends = {name: (self.store.folder(name) / OUTCOME).stat().st_mtime for name in self.outcomes}
+        return {name: (self.starts[name], end) for name, end in ends.items() if end > self.starts[name]}
+
+
+def sample(trials: int) -> Sample:
+    """How this process is now."""
+    own = psutil.Process()
+    times = own.cpu_times()
+    return Sample(trials, time.time(), times.user + times.system, own.memory_info().rss / MIB)
+
+
+def opened(sweep: Sweep, folder: Path, sets: Sets, *, attacks: bool = True) -> tuple[Plan, Watched]:
+    """A plan and a ledger as the product makes them, in `folder`; without `attacks` the victims alone."""
+    results = folder / "results" / sweep.name
+    results.mkdir(parents=True, exist_ok=True)
+    plan = Plan(proposals(sweep, results), [attack for _, attack in thefts(sweep)] if attacks else [], sets)
+    progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=plan.attacks)
+    tracker = Tracker(f"sqlite:///{(folder / 'mlflow.db').resolve()}", sweep.name, tags=provenance())
+    return plan, Watched(sweep.name, results, tracker, progress, Store(folder / "store"), sets)
+
+
+def npz(path: Path, *, images: int = 90, side: int = 6, classes: int = 3) -> Path:
+    """Write a data set that can be learnt at once."""
+    np.savez(path, **arrays(images, (side, side, 1), classes, 0))
+    return path
+
+
+def sweep_of(tree: dict[str, Any]) -> Sweep:
+    """A sweep from the tree of its YAML file."""
+    sweep: Sweep = decode(Sweep, tree)
+    return sweep
+
+
+def size(folder: Path) -> float:
+    """MiB in a file or a folder."""
+    files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files) / MIB
+
+
+def functions(profiler: cProfile.Profile) -> dict[str, float]:
+    """Cumulative seconds of every function that counts, under the end of its path and its name."""
+    stats: Any = pstats.Stats(profiler)
+    whole = max(entry[3] for entry in stats.stats.values())
+    return {
+        f"{'/'.join(Path(path).parts[-2:])}:{line} {name}": entry[3]
+        for (path, line, name), entry in stats.stats.items()
+        if entry[3] > whole / 2000
+    }
+
+
+def parser(about: str | None) -> argparse.ArgumentParser:
+    """A command line with `--output`."""
+    made = argparse.ArgumentParser(description=about)
+    made.add_argument("--output", type=Path, metavar="FILE.json", help="write all figures there")
+    return made
+
+
+def machine() -> dict[str, Any]:
+    """Where and with what a benchmark was run."""
+    return {
+        "command": shlex.join(["python", "-m", f"tests.benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_before": os.getloadavg()[0],
+        "threads": torch.get_num_threads(),
+        "versions": provenance(),
+    }
+
+
+def publish(output: Path | None, machine: dict[str, Any], figures: dict[str, Any], tables: Sequence[Table]) -> None:
+    """Print the tables, and write machine and figures as JSON."""
+    console = Console(width=120)
+    for table in tables:
+        console.print(table)
+    console.print(f"[dim]{machine['cores']} cores, load before {machine['load_before']:.1f}, {machine['date']}[/dim]")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps({"machine": machine, **figures}, indent=1) + "\n")
+
+
+def tabled(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    """A table of text, figures to the right."""
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    for line in lines:
+        table.add_row(*line)
+    return table
