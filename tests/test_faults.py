@@ -118,6 +118,7 @@ def test_signals_end_a_sweep_in_good_order(whole: Undisturbed, tmp_path: Path) -
         more = ["--resume"]
     before = finished(folder)
     assert before, "nothing was finished before the signal"
+    assert {row["status"] for row in rows(folder)} == {"done"}
     done = launched(folder, "run", folder / "sweep.yaml", *more)
     assert done.returncode == 0, done.stderr + done.stdout
     assert_unharmed(folder, whole, before)
