@@ -79,7 +79,7 @@ def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path) -> None
         appeared(watch, driver, checkpointed, 5)
         time.sleep(0.05)
         assert driver.kill_trainers(), "nobody trained in mid-epoch"
-        for delay in (0.0, 0.02, 0.1):  # one of them has just ended a trial, and holds no other yet or only just
+        for delay in (0.0, 0.05):  # one of them has just ended a trial, and holds no other yet or only just
             appeared(watch, driver, ended)
             time.sleep(delay)
             assert driver.kill_trainers(), "nobody was there between two trials"
