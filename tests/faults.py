@@ -20,7 +20,17 @@ from statistics import median
 import psutil
 
 from tests.driver import Driver, family, gone, living
-from tests.unharmed import NAME, Finished, Undisturbed, assert_unharmed, empty_database, finished, prepared, undisturbed
+from tests.unharmed import (
+    EPOCHS,
+    NAME,
+    Finished,
+    Undisturbed,
+    assert_unharmed,
+    empty_database,
+    finished,
+    prepared,
+    undisturbed,
+)
 from tests.watch import Seen, Watch, watching
 
 KINDS = ("victim", "attack", "checkpoint", "mlflow", "between", "results", "any")
@@ -101,11 +111,16 @@ class Blow:
 
 
 class Round:
-    """One driver from its start to its death or its end, watched."""
+    """One driver from its start to its death or its end, watched; `saved` has the times of each checkpoint so far."""
 
-    def __init__(self, watch: Watch, driver: Driver, whole: Undisturbed, before: Blow | None, died: float) -> None:
-        self.watch, self.driver, self.whole, self.before, self.died = watch, driver, whole, before, died
-        self.saved: dict[str, list[float]] = {}
+    def __init__(self, watch: Watch, driver: Driver, victims: set[str], saved: dict[str, list[float]]) -> None:
+        self.watch, self.driver, self.victims, self.saved = watch, driver, victims, saved
+        self.before: Blow | None = None
+        self.died = 0.0
+
+    def after(self, blow: Blow, died: float) -> None:
+        """It goes on where another driver died."""
+        self.before, self.died = blow, died
 
     def run(self, moment: Moment | None) -> Blow | None:
         """Kill the driver at a moment; None when it has ended before, or when there is no moment."""
@@ -113,7 +128,7 @@ class Round:
         while self.driver.alive:
             for seen in self.watch.until(0.1):
                 self._note(seen)
-                left -= moment is not None and moment.meets(seen, self.whole.victims)
+                left -= moment is not None and moment.meets(seen, self.victims)
                 if moment is not None and left <= 0:
                     time.sleep(moment.delay)
                     return self._hit(moment)
@@ -141,8 +156,7 @@ class Round:
         now = time.monotonic()
         orphans = self.driver.kill(power=moment.power)
         for seen in self.watch.until(0.05):
-            if seen.how == "placed" and seen.path.name == "outcome.json":
-                self.saved.pop(seen.path.parent.name, None)
+            self._note(seen)
         done = len(list(self.driver.folder.glob("store/*/*/outcome.json")))
         return Blow(moment, done, max(self._lost(now), default=0.0), orphans)
 
@@ -158,32 +172,34 @@ class Round:
 def endure(folder: Path, whole: Undisturbed, queue: deque[Moment], tell: Callable[[Blow], None]) -> list[Blow]:
     """Run one sweep in `folder` to its end, killed at each moment that comes; a moment that did not come stays.
 
-    A driver is started again at once, while the processes of the one before may still be leaving.
+    A driver is started again at once, while the workers of the one before may still be leaving.
     """
     before: Finished = {}
     blows: list[Blow] = []
+    saved: dict[str, list[float]] = {}
     died = 0.0
     try:
-        while True:
-            more = ["--resume"] if (folder / "results" / NAME / "sweep.json").exists() else []
-            with watching(folder) as watch:
-                driver = Driver(folder, *more)
-                last = blows[-1] if blows else None
-                here = Round(watch, driver, whole, last, died)
+        with watching(folder) as watch:
+            while True:
+                more = ["--resume"] if (folder / "results" / NAME / "sweep.json").exists() else []
+                here = Round(watch, driver := Driver(folder, *more), whole.victims, saved)
+                if blows:
+                    here.after(blows[-1], died)
                 blow = here.run(queue[0] if queue else None)
-                if blow is not None:
-                    died = time.monotonic()
-            if last is not None:
-                gone(last.orphans, ORPHANS_SECONDS)
-                tell(last)
-            if blow is None:
-                break
-            queue.popleft()
-            blows.append(blow)
-            before = finished(folder) | before
+                died = time.monotonic()
+                if blows:
+                    gone(blows[-1].orphans, ORPHANS_SECONDS)
+                    tell(blows[-1])
+                if blow is None:
+                    break
+                queue.popleft()
+                blows.append(blow)
+                before = finished(folder) | before
         assert driver.wait() == 0, driver.said()
         assert "Traceback" not in driver.said(), driver.said()
         assert_unharmed(folder, whole, before)
+        twice = [digest for digest, times in saved.items() if len(times) >= EPOCHS]  # the last epoch has no checkpoint
+        assert not twice, f"epochs that had a checkpoint were trained again: {twice}"
     finally:
         for one in family(folder):
             one.kill()

