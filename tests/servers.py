@@ -62,6 +62,12 @@ class MlflowServer:
         self._process = started
         wait_until(self._healthy, started)
 
+    @property
+    def pid(self) -> int:
+        """The process that started all others of it."""
+        assert self._process is not None, "it does not run"
+        return self._process.pid
+
     def _healthy(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
@@ -71,8 +77,7 @@ class MlflowServer:
 
     def hang(self, number: signal.Signals = signal.SIGSTOP) -> None:
         """Let it accept connections and say nothing, until it is sent SIGCONT."""
-        assert self._process is not None, "it does not run"
-        os.killpg(self._process.pid, number)
+        os.killpg(self.pid, number)
 
     def kill(self) -> None:
         """End it and all its processes at once, with SIGKILL."""
@@ -96,6 +101,8 @@ def mlflow_server(backend: str, folder: Path) -> Iterator[MlflowServer]:
 
 class Postgres:
     """A PostgreSQL server of one's own, with one user who has a password."""
+
+    pid: int
 
     def __init__(self, port: int, password: str) -> None:
         self.port, self.user, self.password = port, "mwm", password
@@ -143,6 +150,7 @@ def postgres() -> Iterator[Postgres]:
         settings = "-c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200"
         run = f"{found['postgres']} -D {data} -p {server.port} -k {folder} {settings}"
         process = subprocess.Popen([*user, *run.split()], cwd=folder, start_new_session=True, **QUIET)
+        server.pid = process.pid
         stack.callback(_stop, process)
         wait_until(server.answers, process)
         yield server

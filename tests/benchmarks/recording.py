@@ -1,0 +1,245 @@
+"""What recording costs: the same sweep recorded and unrecorded, 4 trials at a time on SQLite and 8 on PostgreSQL.
+
+The two arms take turns, each in a process and a folder of its own. Their wall-clock differs by chance as well, so the
+cost is counted directly, too: the CPU time of the thread that sends, the time for which the driver's own thread is held
+up, and the CPU time of the servers where they share the machine, as a share of all CPU time there was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from mwm.check import check
+from mwm.cluster import conduct, joined
+from mwm.ledger import Ledger
+from mwm.plan import Plan
+from mwm.progress import Progress
+from mwm.provenance import provenance
+from mwm.search import proposals
+from mwm.store import Store
+from mwm.sweep import Sweep
+from mwm.tracking import Status, Tracker
+from mwm.trial import Outcome, Row, Trial
+from tests.benchmarks.driving import ROOT, machine, parser, publish, sweep_of, tabled
+from tests.servers import mlflow_server, postgres
+
+TARGET = 0.02
+
+
+class Silent(Tracker):
+    """A tracker that records nothing."""
+
+    def __init__(self) -> None:
+        self.held = self.sending = 0.0
+
+    def start(self, trial: Trial, **names: Any) -> None: ...
+
+    def log(self, digest: str, row: Row) -> None: ...
+
+    def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None: ...
+
+    def measure(self, digest: str, metrics: Mapping[str, float]) -> None: ...
+
+    def run_id(self, digest: str) -> str:
+        del digest
+        return ""
+
+    def artifact(self, path: Path) -> None: ...
+
+    def close(self, status: Status) -> int:
+        del status
+        return 0
+
+
+class Timed(Tracker):
+    """A tracker that notes for how many seconds it held its caller up, and how many CPU seconds its thread spent."""
+
+    held = sending = 0.0
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.held += time.perf_counter() - began
+
+    def start(self, trial: Trial, **names: Any) -> None:
+        with self._timed():
+            super().start(trial, **names)
+
+    def log(self, digest: str, row: Row) -> None:
+        with self._timed():
+            super().log(digest, row)
+
+    def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None:
+        with self._timed():
+            super().finish(digest, outcome, artifacts=artifacts)
+
+    def measure(self, digest: str, metrics: Mapping[str, float]) -> None:
+        with self._timed():
+            super().measure(digest, metrics)
+
+    def close(self, status: Status) -> int:
+        self.flush(60)
+        sender = self._outbox._thread.native_id
+        threads = psutil.Process().threads()
+        self.sending = sum(thread.user_time + thread.system_time for thread in threads if thread.id == sender)
+        return super().close(status)
+
+
+class Clocked(Ledger):
+    """A ledger that notes when the first trial began and the last one ended."""
+
+    first, last = math.inf, 0.0
+
+    def start(self, name: str, trial: Trial) -> None:
+        self.first = min(self.first, time.monotonic())
+        super().start(name, trial)
+
+    def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        super().finish(name, trial, outcome)
+        self.last = time.monotonic()
+
+
+def sweep(slots: int, waves: int, epochs: int, width: int) -> Sweep:
+    """Victims alone, so many at a time on all cores of this machine."""
+    return sweep_of(
+        {
+            "name": "recording",
+            "victim": {
+                "data": "digits",
+                "split": {"validation": 100, "queries": 100},
+                "model": {"kind": "cnn", "width": width},
+                "recipe": {"epochs": epochs, "batch_size": 64, "lr": 0.05, "momentum": 0.9, "schedule": "cosine"},
+                "scheme": {"kind": "margin", "num_queries": 20, "step_size": 0.01},
+                "seed": {"grid": list(range(slots * waves))},
+            },
+            "resources": {"victim": {"cpus": len(os.sched_getaffinity(0)) / slots}},
+        }
+    )
+
+
+def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
+    """Run the sweep in this process, recorded at `uri` or not at all."""
+    sets, _ = check(asked, download=True)
+    results = folder / "results" / asked.name
+    results.mkdir(parents=True)
+    tracker = Silent() if uri is None else Timed(uri, asked.name, tags=provenance())
+    plan = Plan(proposals(asked, results), [], sets)
+    progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=0)
+    ledger = Clocked(asked.name, results, tracker, progress, Store(folder / "store"), sets)
+    with joined(None):
+        conduct(plan, ledger, asked.resources)
+    driver = sum(psutil.Process().cpu_times()[:2])
+    assert ledger.count("done") == plan.victims, "a trial was not done"
+    began = time.monotonic()
+    ledger.close("FINISHED", complete=True)
+    closing = time.monotonic() - began
+    epochs = [row["epoch_seconds"] for name in ledger.outcomes for row in ledger.store.rows(name)]
+    return {
+        "seconds": ledger.last - ledger.first,
+        "trial_seconds": fmean(outcome.seconds or 0.0 for _, outcome in ledger.outcomes.values()),
+        "epoch_seconds": fmean(epochs),
+        "held_seconds": tracker.held,
+        "sending_seconds": tracker.sending,
+        "driver_seconds": driver,
+        "closing_seconds": closing,
+    }
+
+
+def arm(
+    options: argparse.Namespace, slots: int, uri: str | None, servers: Sequence[psutil.Process]
+) -> dict[str, float]:
+    """One arm in a process of its own, and the CPU seconds of the servers meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"slots": slots, "waves": options.waves, "epochs": options.epochs, "width": options.width}
+        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        place = "" if uri is None else uri.format(folder=folder)
+        command = [sys.executable, "-m", "tests.benchmarks.recording", *words, "--arm", folder, "--uri", place]
+        before = _spent(servers)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        return figures | {"server_seconds": _spent(servers) - before}
+
+
+def _spent(servers: Sequence[psutil.Process]) -> float:
+    """CPU seconds of processes and all that they have started."""
+    family = [one for server in servers for one in (server, *server.children(recursive=True))]
+    return sum(sum(one.cpu_times()[:4]) for one in family)
+
+
+def case(options: argparse.Namespace, slots: int, uri: str, servers: Sequence[psutil.Process]) -> dict[str, Any]:
+    """Recorded and unrecorded in turns: off, on, on, off, ..."""
+    found: dict[str, list[dict[str, float]]] = {"on": [], "off": []}
+    for turn in range(options.turns):
+        for name in ("off", "on") if turn % 2 == 0 else ("on", "off"):
+            found[name].append(arm(options, slots, uri if name == "on" else None, servers))
+    mean = {name: {key: fmean(one[key] for one in arms) for key in arms[0]} for name, arms in found.items()}
+    on, whole = mean["on"], mean["on"]["seconds"] * len(os.sched_getaffinity(0))
+    parts = {name: on[f"{name}_seconds"] / whole for name in ("held", "sending", "server")}
+    return {
+        "slots": slots,
+        "trials": slots * options.waves,
+        "wall_clock_cost": on["seconds"] / mean["off"]["seconds"] - 1,
+        "cpu_share": parts | {"together": sum(parts.values())},
+        "mean": mean,
+        "arms": found,
+    }
+
+
+def main() -> None:
+    """Both cases, or with `--arm` one arm of one of them."""
+    options = _options()
+    if options.arm is not None:
+        asked = sweep(options.slots, options.waves, options.epochs, options.width)
+        print(json.dumps(conducted(asked, options.arm, options.uri or None)))
+        return
+    about = machine()
+    cases = {"SQLite": case(options, 4, "sqlite:///{folder}/mlflow.db", [])}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        database = stack.enter_context(postgres())
+        server = stack.enter_context(mlflow_server(database.make("runs"), folder))
+        served = [psutil.Process(server.pid), psutil.Process(database.pid)]
+        cases["PostgreSQL behind a server"] = case(options, 8, server.uri, served)
+    headings = ["", "trials at a time", "s per trial", "s per epoch", "wall-clock", "driver held", "sending", "servers"]
+    lines = []
+    for name, one in cases.items():
+        share, on = one["cpu_share"], one["mean"]["on"]
+        shares = [f"{share[part]:.2%}" for part in ("held", "sending", "server")]
+        times = [f"{on['trial_seconds']:.1f}", f"{on['epoch_seconds']:.2f}", f"{one['wall_clock_cost']:+.2%}"]
+        lines.append([name, str(one["slots"]), *times, *shares])
+    title = f"recording against none: wall-clock, and shares of all CPU time (target {TARGET:.0%})"
+    publish(options.output, about, {"target": TARGET, "cases": cases}, [tabled(title, headings, lines)])
+
+
+def _options() -> argparse.Namespace:
+    made = parser(__doc__)
+    made.add_argument("--waves", type=int, default=2, help="trials that each slot runs one after the other")
+    made.add_argument("--epochs", type=int, default=25)
+    made.add_argument("--width", type=int, default=16, help="of the network; an epoch should take about a second")
+    made.add_argument("--turns", type=int, default=2, help="how often each arm is run")
+    made.add_argument("--slots", type=int, help=argparse.SUPPRESS)
+    made.add_argument("--arm", type=Path, help=argparse.SUPPRESS)
+    made.add_argument("--uri", help=argparse.SUPPRESS)
+    return made.parse_args()
+
+
+if __name__ == "__main__":
+    main()
