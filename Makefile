@@ -1,12 +1,14 @@
 # make run   install into .venv and run the quickstart
 # make test  every test;  make fast  those without Ray, servers or long trainings
+# make faults  kill the driver of a sweep at 20 seeded moments
 # make lint  ruff and mypy;  make check  every shipped sweep, without running it
 
 PYTHON ?= python3
 BIN := .venv/bin
+FAULTS ?= --moments 20 --seed 0
 CONFIG ?= tune_configs/quickstart.yaml
 
-.PHONY: run test fast lint check clean
+.PHONY: run test fast lint check faults clean
 
 run: .venv/installed
 	$(BIN)/python launch.py run $(CONFIG)
@@ -24,6 +26,9 @@ lint: .venv/installed
 
 check: .venv/installed
 	$(BIN)/python -m tests.shipped
+
+faults: .venv/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

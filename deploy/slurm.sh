@@ -36,7 +36,8 @@ driver=
 trap 'came=USR1; kill -TERM $driver 2> /dev/null || true' USR1
 trap 'came=TERM; kill -TERM $driver 2> /dev/null || true' TERM
 steps=()
-trap 'kill "${steps[@]}" || true; wait; srun --ntasks-per-node=1 rm -rf "$scratch"' EXIT
+again=
+trap 'kill "${steps[@]}" || true; wait; srun --ntasks-per-node=1 rm -rf "$scratch"; eval "$again"' EXIT
 
 each=(srun --ntasks-per-node=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --no-kill)
 ray=("$bin/ray" start --block --num-cpus="$SLURM_CPUS_PER_TASK" --disable-usage-stats)
@@ -75,6 +76,6 @@ while [ -n "$driver" ]; do
   kill -0 "$driver" 2> /dev/null || break
 done
 if [ "$came" = USR1 ] && [ "$status" -gt 128 ]; then
-  scontrol requeue "$SLURM_JOB_ID"
+  again="scontrol requeue $SLURM_JOB_ID" # at the very end: it kills this script, too
 fi
 exit "$status"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mwm.address import be_quiet, files_beside, patience, touch
+from mwm.address import be_quiet, files_beside, patience, touch, without_password
+from mwm.outbox import one_line
 from mwm.spec import encode, flatten
-from mwm.trial import Trial
+from mwm.trial import Outcome, Row, Trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +25,32 @@ Point = tuple[str, float, int, int]
 HOPELESS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")
 """Codes of failures that no repetition mends."""
 
+KNOWN = frozenset(one.name for record in (Row, Outcome) for one in fields(record))
+"""What rows and outcomes tell themselves."""
+
 PAGE, LONGEST_VALUE, LONGEST_TAG = 1000, 500, 5000
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
+
+    `waiting` are rows with their time stamps that are to be sent, `fresh` tells that some came since the last outcome,
+    `cut` that some were kept back.
+    """
+
+    id: str = ""
+    status: str = ""
+    epoch: int = 0
+    outcome: str = ""
+    measured: dict[str, float] = field(default_factory=dict)
+    described: bool = False
+    had_error: bool = False
+    asked: bool = False
+    waiting: list[tuple[int, Row]] = field(default_factory=list)
+    due: float = 0.0
+    fresh: bool = False
+    cut: bool = False
 
 
 class Experiment:
@@ -104,6 +131,24 @@ class Experiment:
         """Show a run as ended."""
         self._client.set_terminated(run_id, status)
 
+    def remove(self, run_id: str) -> None:
+        """Hide a run, as MLflow does it: it can be restored."""
+        self._client.delete_run(run_id)
+
+
+def recall(run: Run) -> Recorded:
+    """What a run says of itself."""
+    tags, metrics = run.data.tags, run.data.metrics
+    return Recorded(
+        id=run.info.run_id,
+        status=run.info.status,
+        epoch=int(metrics.get("epoch", 0)),
+        outcome=tags.get("mwm.outcome", ""),
+        measured={key: value for key, value in metrics.items() if key not in KNOWN},
+        described=bool(run.data.params),
+        had_error=bool(tags.get("error")),
+    )
+
 
 def points(values: Mapping[str, Any], stamp: int, step: int) -> list[Point]:
     """The numbers among `values` as metrics."""
@@ -147,3 +192,10 @@ def check_tags(tags: Mapping[str, str]) -> None:
             reason = f"Names may have {validation.MAX_ENTITY_KEY_LENGTH} characters at most"
         if reason:
             raise ValueError(f"tags: {name!r} is not allowed (--tag, tags): {reason.rstrip('.')}")
+
+
+def unusable(uri: str, error: Exception) -> ValueError:
+    """What to raise when a store fails at the start."""
+    refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in HOPELESS
+    what = "cannot be used" if refused else "cannot be reached"
+    return ValueError(f"--tracking-uri: {without_password(uri)} {what} ({one_line(error)})")

@@ -36,7 +36,7 @@ class Storage:
 
     def fetch(self, name: str = "") -> None:
         """Bring here what the copy has of a sweep, or of all, and is newer than what is here."""
-        for file in self._remote.walk(f"{RESULTS}/{name}") if self._remote else ():
+        for file in self._remote.walk(f"{RESULTS}/{name}/" if name else f"{RESULTS}/") if self._remote else ():
             path = self.home / file.name
             if not file.folder and (not path.exists() or path.stat().st_mtime < file.modified):
                 assert self._remote is not None, "only a remote storage has a copy"

@@ -21,9 +21,12 @@ from mwm.storage import Storage
 from mwm.store import Store
 from mwm.sweep import Sweep, thefts
 from mwm.tracking import Status, Tracker, resolve
-from mwm.trial import Outcome, Trial, Victim, complete_attack
+from mwm.trial import Outcome, Trial, complete_attack
 
 Ended = list[tuple[Trial, Outcome]]
+
+TOGETHER, FLUSH_SECONDS = 50, 60.0
+"""So many trials are told before MLflow is waited for: what waits to be sent is bounded."""
 
 
 def sync(console: Console, storage: Storage, name: str, tracking_uri: str | None) -> int:
@@ -39,40 +42,45 @@ def sync(console: Console, storage: Storage, name: str, tracking_uri: str | None
             return 0
         sweep: Sweep = decode(Sweep, load(folder / SWEEP_FILE))
         tags = {**book.begin.get("provenance", {}), "mwm.config_digest": sweep.question, **sweep.tags}
-        tracker = Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"))
         expected = totals(book, {})
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
         status: Status = book.end.get("status", "KILLED")
-        took = book.end.get("at", book.last) - book.begin["at"]
-        ledger = Ledger(
-            name, folder, tracker, progress, Store(storage.store), {}, began=time.monotonic() - took, brings=True
-        )
-        try:
-            with progress:
-                _bring(ledger, sweep, book)
-        finally:
-            left = ledger.close(status, complete=status == "FINISHED")
+        began = time.monotonic() - (book.end.get("at", book.last) - book.begin["at"])
+        store, copy = Store(storage.store), storage.copy
+        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
+            ledger = Ledger(name, folder, tracker, progress, store, {}, began=began, brings=True, copy=copy)
+            try:
+                with progress:
+                    _bring(ledger, sweep, book)
+            finally:
+                left = ledger.close(status, complete=status == "FINISHED")
     counts = ", ".join(f"{ledger.count(status)} {status}" for status in STATUSES if ledger.count(status))
     console.out(f"{counts or 'no trial has ended'}; brought to {without_password(uri)}", highlight=False)
     return int(left > 0)
 
 
 def _bring(ledger: Ledger, sweep: Sweep, book: Book) -> None:
-    ended = list(_ended(book))
     stolen: dict[str, Ended] = defaultdict(list)
-    for trial, outcome in ended:
+    for trial, outcome in _ended(book):
         if trial.attack is None:
-            ledger.replay(outcome.digest, trial, outcome)
+            _replay(ledger, trial, outcome)
         else:
             stolen[outcome.victim_digest].append((trial, outcome))
-    for name, attacks in stolen.items():
-        victim = attacks[0][0].victim
+    attacks = [attack for _, attack in thefts(sweep)]
+    for name, ended in stolen.items():
+        victim = ended[0][0].victim
         if name not in ledger.outcomes:
-            _recover(ledger, Trial(victim=victim), attacks[0][1])
-        for trial, outcome in attacks:
-            ledger.replay(outcome.digest, trial, outcome)
-        if len(attacks) == _expected(sweep, victim):
-            ledger.tracker.measure(name, robustness([outcome for _, outcome in attacks]))
+            _recover(ledger, Trial(victim=victim), ended[0][1])
+        for trial, outcome in ended:
+            _replay(ledger, trial, outcome)
+        if len(ended) == len({digest(encode(complete_attack(attack, victim))) for attack in attacks}):
+            ledger.tracker.measure(name, robustness([outcome for _, outcome in ended]))
+
+
+def _replay(ledger: Ledger, trial: Trial, outcome: Outcome) -> None:
+    ledger.replay(outcome.digest, trial, outcome)
+    if len(ledger.outcomes) % TOGETHER == 0:
+        ledger.tracker.flush(FLUSH_SECONDS)
 
 
 def _ended(book: Book) -> Iterator[tuple[Trial, Outcome]]:
@@ -89,8 +97,3 @@ def _recover(ledger: Ledger, victim: Trial, attack: Outcome) -> None:
         ledger.replay(name, victim, known)
     else:
         ledger.tracker.start(victim, digest=name, victim_digest=name, data_digest=data)
-
-
-def _expected(sweep: Sweep, victim: Victim) -> int:
-    """How many attacks a victim meets."""
-    return len({digest(encode(complete_attack(attack, victim))) for _, attack in thefts(sweep)})

@@ -6,15 +6,15 @@ import atexit
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from mwm.address import resolve, without_password
-from mwm.experiment import HOPELESS, Experiment, Status, check_tags, labels, points
-from mwm.outbox import Outbox, one_line
+from mwm.address import resolve
+from mwm.experiment import HOPELESS, KNOWN, Experiment, Recorded, Status, check_tags, labels, points, recall, unusable
+from mwm.outbox import Outbox
 from mwm.progress import label
 from mwm.spec import digest as fingerprint
 from mwm.trial import Outcome, Row, Trial
@@ -25,25 +25,6 @@ ENDED: dict[str, Status] = {"done": "FINISHED", "failed": "FAILED", "skipped": "
 SEND_SECONDS, CLOSE_SECONDS = 5.0, 60.0
 BATCH, BACKLOG = 100, 100_000
 """Rows that are sent in one request, and that may wait at all."""
-KNOWN = frozenset(one.name for record in (Row, Outcome) for one in fields(record))
-
-
-@dataclass(slots=True)
-class _Run:
-    """What is known of one MLflow run; `id` is empty until it has been created, `asked` tells that it may have been."""
-
-    id: str = ""
-    status: str = ""
-    epoch: int = 0
-    outcome: str = ""
-    measured: dict[str, float] = field(default_factory=dict)
-    described: bool = False
-    had_error: bool = False
-    asked: bool = False
-    waiting: list[tuple[int, Row]] = field(default_factory=list)
-    due: float = 0.0
-    fresh: bool = False
-    cut: bool = False
 
 
 class Tracker:
@@ -57,8 +38,9 @@ class Tracker:
 
     def __init__(self, uri: str, sweep: str, *, tags: Mapping[str, str], params: Mapping[str, Any] = {}) -> None:
         self._name, self._tags = sweep, dict(tags)
-        self._runs: dict[str, _Run] = {}
-        self._sweep = _Run()
+        self._runs: dict[str, Recorded] = {}
+        self._sweep = Recorded()
+        self._doubtful: dict[str, Recorded] = {}
         self._stamp = self._logged = self._sent = self._left = 0
         self._closed = False
         check_tags(tags)
@@ -66,7 +48,7 @@ class Tracker:
             self._server = Experiment(uri, sweep)
             self._recall()
         except Exception as error:
-            raise _unusable(uri, error) from None
+            raise unusable(uri, error) from None
         self._outbox = Outbox("MLflow", hopeless=HOPELESS, present=self._server.present)
         atexit.register(self.close, "KILLED")
         opened: Future[None] = Future()
@@ -75,7 +57,7 @@ class Tracker:
             opened.result()
         except Exception as error:
             self.close("FAILED")
-            raise _unusable(uri, error) from None
+            raise unusable(uri, error) from None
         except BaseException:  # a signal: the request is on its way, and what it makes must not stay running
             self.close("KILLED")
             raise
@@ -91,16 +73,7 @@ class Tracker:
     def _recall(self) -> None:
         """Learn all runs of the experiment in one search."""
         for run in self._server.runs():
-            tags, metrics = run.data.tags, run.data.metrics
-            known = _Run(
-                id=run.info.run_id,
-                status=run.info.status,
-                epoch=int(metrics.get("epoch", 0)),
-                outcome=tags.get("mwm.outcome", ""),
-                measured={key: value for key, value in metrics.items() if key not in KNOWN},
-                described=bool(run.data.params),
-                had_error=bool(tags.get("error")),
-            )
+            tags, known = run.data.tags, recall(run)
             if tags.get("kind") == "sweep":
                 mine = tags.get("mwm.config_digest") == self._tags.get("mwm.config_digest")
                 self._sweep = known if mine else self._sweep
@@ -131,7 +104,7 @@ class Tracker:
         if trial.attack is not None:
             assert victim_digest in self._runs, f"attack {digest} before its victim {victim_digest}"
             parent = self._runs[victim_digest]
-        run = self._runs.setdefault(digest, _Run())
+        run = self._runs.setdefault(digest, Recorded())
         ended = run.status in ENDED.values() and run.outcome
         known = run.status == "FINISHED" or (outcome is not None and run.outcome == fingerprint(asdict(outcome)))
         if self._closed or (ended and known) or (run.status == "RUNNING" and run.described):
@@ -145,14 +118,22 @@ class Tracker:
             self._put(run, lambda: self._server.describe(run.id, trial, data_digest))
         run.status, run.described = "RUNNING", True
 
-    def _create(self, run: _Run, parent: _Run, trial: Trial, names: Mapping[str, str]) -> None:
+    def _create(self, run: Recorded, parent: Recorded, trial: Trial, names: Mapping[str, str]) -> None:
         if run.asked:  # the answer to the first request may have been lost, but not the request
-            for found in self._server.runs(f"tags.`mwm.digest` = '{names['mwm.digest']}'"):
+            for found in self._server.runs(_named(names["mwm.digest"])):
                 run.id = found.info.run_id
                 return
+            self._doubtful[names["mwm.digest"]] = run
         run.asked = True
         above = {"mlflow.parentRunId": parent.id or self._sweep.id}
         run.id = self._server.create(label(trial, victim=False), {**self._tags, **labels(trial), **names, **above})
+
+    def _remove_twins(self) -> None:
+        """Take back what requests made that were answered too late."""
+        for digest, run in self._doubtful.items():
+            for found in self._server.runs(_named(digest)) if run.id else ():
+                if found.info.run_id != run.id:
+                    self._server.remove(found.info.run_id)
 
     def log(self, digest: str, row: Row) -> None:
         """Log the fields of a row as metrics at the step of its epoch, unless that epoch is there already."""
@@ -229,6 +210,7 @@ class Tracker:
                 self._put_rows(run)
                 self._end(run, "KILLED")
         self._end(self._sweep, status)
+        self._outbox.put(self._remove_twins)
         kept_back = sum(run.cut for run in self._runs.values())
         self._left = self._outbox.close(CLOSE_SECONDS) + kept_back
         if self._left:
@@ -243,12 +225,12 @@ class Tracker:
         self._stamp = max(time.time_ns() // 10**6, self._stamp + 1)
         return self._stamp
 
-    def _put_rows(self, run: _Run, *, spare: bool = False) -> None:
+    def _put_rows(self, run: Recorded, *, spare: bool = False) -> None:
         if run.waiting:
             run.due = time.monotonic() + SEND_SECONDS
             self._put(run, partial(self._send_rows, run), spare=spare)
 
-    def _send_rows(self, run: _Run) -> None:
+    def _send_rows(self, run: Recorded) -> None:
         """Send all rows that wait by now; what fails goes on waiting."""
         while batch := run.waiting[:BATCH]:
             self._server.write(
@@ -256,31 +238,29 @@ class Tracker:
             )
             self._forget(run, len(batch))
 
-    def _forget(self, run: _Run, rows: int) -> None:
+    def _forget(self, run: Recorded, rows: int) -> None:
         del run.waiting[:rows]
         self._sent += rows
 
-    def _upload(self, run: _Run, path: Path) -> None:
+    def _upload(self, run: Recorded, path: Path) -> None:
         if path.exists():
             self._put(run, lambda: self._server.upload(run.id, path))
         else:
             self._outbox.warn("file", f"{path} is not there and was not uploaded")
 
-    def _end(self, run: _Run, status: Status) -> None:
+    def _end(self, run: Recorded, status: Status) -> None:
         run.status = status
         self._outbox.put(partial(self._send_end, run, status, self._now()))
 
-    def _send_end(self, run: _Run, status: Status, stamp: int) -> None:
+    def _send_end(self, run: Recorded, status: Status, stamp: int) -> None:
         self._forget(run, sum(then < stamp for then, _ in run.waiting))  # no repetition has mended these
         if run.id:
             self._server.end(run.id, status)
 
-    def _put(self, run: _Run, send: Callable[[], object], *, spare: bool = False) -> None:
+    def _put(self, run: Recorded, send: Callable[[], object], *, spare: bool = False) -> None:
         """Queue a write to a run; nothing is sent to one that could not be created."""
         self._outbox.put(lambda: send() if run.id else None, spare=spare)
 
 
-def _unusable(uri: str, error: Exception) -> ValueError:
-    refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in HOPELESS
-    what = "cannot be used" if refused else "cannot be reached"
-    return ValueError(f"--tracking-uri: {without_password(uri)} {what} ({one_line(error)})")
+def _named(digest: str) -> str:
+    return f"tags.`mwm.digest` = '{digest}'"

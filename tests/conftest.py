@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ import pytest
 from mwm.data import load
 from mwm.trial import data_key
 from tests.small import DATA, FOREIGN, Loaded, arrays
+
+if TYPE_CHECKING:
+    from tests.unharmed import Undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +42,11 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def uri(migrated: Path, tmp_path: Path) -> str:
     shutil.copy(migrated, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Undisturbed:
+    """What the sweep that is hit by faults leaves when it is not."""
+    from tests.unharmed import undisturbed
+
+    return undisturbed(tmp_path_factory.mktemp("undisturbed"), migrated)

@@ -42,8 +42,8 @@ def sweep(folder: Path, change: Callable[[dict[str, Any]], None] | None = None) 
     return path
 
 
-def command(verb: str, path: Path, *more: str) -> list[str]:
-    return [sys.executable, str(ROOT / "launch.py"), verb, str(path), *more]
+def command(verb: str, *words: str | Path) -> list[str]:
+    return [sys.executable, str(ROOT / "launch.py"), verb, *map(str, words)]
 
 
 def environment() -> dict[str, str]:
@@ -51,10 +51,10 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in hidden}
 
 
-def launched(folder: Path, verb: str, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def launched(folder: Path, verb: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command in `folder` as a user would."""
     return subprocess.run(
-        command(verb, path, *more),
+        command(verb, *words),
         cwd=folder,
         env=environment(),
         capture_output=True,

@@ -69,6 +69,11 @@ class MlflowServer:
         except (URLError, OSError):
             return False
 
+    def hang(self, number: signal.Signals = signal.SIGSTOP) -> None:
+        """Let it accept connections and say nothing, until it is sent SIGCONT."""
+        assert self._process is not None, "it does not run"
+        os.killpg(self._process.pid, number)
+
     def kill(self) -> None:
         """End it and all its processes at once, with SIGKILL."""
         if self._process is not None:

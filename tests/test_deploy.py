@@ -157,7 +157,7 @@ def test_every_sweep_that_is_named_can_be_run() -> None:
         arguments = parser().parse_args(words)
         assert arguments.command == "run"
         assert (ROOT / str(arguments.config).removeprefix("/mwm/")).is_file(), f"{name}: {arguments.config}"
-        assert arguments.storage.is_absolute() or name == "mlflow.compose.yaml", f"{name}: {arguments.storage}"
+        assert Path(arguments.storage).is_absolute() or name == "mlflow.compose.yaml", f"{name}: {arguments.storage}"
 
 
 def test_slurm_hands_its_words_on() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import signal
+import subprocess
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.servers import MlflowServer, mlflow_server
-from tests.tracked import DONE, THEFT, begin, epochs, row, runs, sent, track
+from tests.launching import command, environment, sweep
+from tests.servers import MlflowServer, mlflow_server, wait_until
+from tests.tracked import DONE, THEFT, begin, epochs, history, row, runs, sent, track
 
 
 @pytest.mark.slow
@@ -69,3 +75,65 @@ def test_a_server_that_is_away_at_the_end_is_not_waited_for_and_gets_the_rest_la
     found = runs(uri)
     assert epochs(uri) == [1, 2, 3]
     assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_holds_nobody_up_and_makes_no_twins(uri: str, tmp_path: Path) -> None:
+    with mlflow_server(uri, tmp_path) as server:
+        tracker = track(server.uri)
+        begin(tracker, theft=False)
+        sent(tracker)
+        server.hang()
+        began = time.monotonic()
+        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
+        for epoch in range(1, 200):
+            tracker.log("v0", row(epoch))
+        tracker.finish("v0", DONE)
+        assert time.monotonic() - began < 1, "the caller waits for a server that hangs"
+        time.sleep(
+            12
+        )  # longer than a request may take: the one that creates a run is given up, and answered all the same
+        server.hang(signal.SIGCONT)
+        assert tracker.close("FINISHED") == 0
+    found = runs(uri)
+    assert epochs(uri) == list(range(1, 200))
+    assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def _longer(tree: dict[str, Any]) -> None:
+    tree["victim"]["recipe"]["epochs"] = 60
+    tree["victim"]["seed"] = {"grid": [0, 1]}
+    tree["attacks"] = [{"kind": "extraction", "labels": "hard"}]
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_while_its_server_is_dead(uri: str, tmp_path: Path) -> None:
+    def done() -> int:
+        return len(list(tmp_path.glob("store/*/*/outcome.json")))
+
+    with mlflow_server(uri, tmp_path) as server, (tmp_path / "log").open("wb") as log:
+        asked = command("run", sweep(tmp_path, _longer), "--tracking-uri", server.uri)
+        process = subprocess.Popen(asked, cwd=tmp_path, env=environment(), stdout=log, stderr=log)
+        try:
+            wait_until(lambda: done() >= 1, process)
+            server.kill()
+            before = done()
+            wait_until(lambda: done() >= before + 2, process)
+            server.start()
+            assert process.wait(300) == 0, (tmp_path / "log").read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    found = runs(uri, "small")
+    assert Counter(run.data.tags["kind"] for run in found.values()) == {"sweep": 1, "victim": 4, "attack": 4}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    with (tmp_path / "results" / "small" / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 8
+    for line in lines:
+        run = found[line["digest"]]
+        assert line["mlflow_run_id"] == run.info.run_id
+        assert [step for step, _ in history(uri, run, "loss")] == list(range(1, 61))
+        for name in ("clean_acc", "query_acc", "agreement", "margin_mean", "log10_p", "oracle_calls", "clean_drop"):
+            assert run.data.metrics.get(name) == (float(line[name]) if line[name] else None), name

@@ -78,9 +78,8 @@ class Remote:
 
     def remove(self, name: str) -> None:
         """Remove a file, if there is one."""
-        if self.exists(name):
-            with suppress(FileNotFoundError):
-                self._system.delete_file(f"{self._path}/{name}")
+        with suppress(FileNotFoundError):
+            self._system.delete_file(f"{self._path}/{name}")
 
     def clear(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
@@ -115,7 +114,7 @@ class Remote:
 
 def _modified(info: Any) -> float:
     """When a file was changed; now, where that is not known, so that nothing is thrown away for its age."""
-    return time.time() if info.mtime is None else float(info.mtime)
+    return time.time() if info.mtime_ns is None else float(info.mtime_ns / 1e9)
 
 
 def asked(uri: str, ask: Callable[[], _Answer]) -> _Answer:

@@ -1,0 +1,223 @@
+"""Kill the driver of a sweep at seeded moments, go on each time, and compare the end with an undisturbed run.
+
+python -m tests.faults --moments 20 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+from tests.driver import Driver, family, gone, living
+from tests.unharmed import NAME, Finished, Undisturbed, assert_unharmed, empty_database, finished, prepared, undisturbed
+from tests.watch import Seen, Watch, watching
+
+KINDS = ("victim", "attack", "checkpoint", "mlflow", "between", "results", "any")
+AT_MOST = {"victim": 12, "attack": 12, "checkpoint": 20, "mlflow": 40, "between": 2, "results": 3, "any": 1}
+"""How many events of a kind a moment may wait for."""
+
+ORPHANS_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The `count`-th event of a kind, and `delay` seconds more; `power` kills every process and not the driver alone.
+
+    victim, attack: a checkpoint of such a trial is in place, so that its next epoch is under way; checkpoint: one is
+    being written; mlflow: a transaction is open; between: a trial is finished; results: a file of the results is being
+    written; any: the start of the driver.
+    """
+
+    kind: str
+    count: int = 1
+    delay: float = 0.0
+    power: bool = False
+
+    def __str__(self) -> str:
+        hit = "all processes" if self.power else "driver"
+        return f"{self.kind} {self.count} + {self.delay:.2f} s, {hit}"
+
+    def meets(self, seen: Seen, victims: set[str]) -> bool:
+        """Whether this is an event of its kind."""
+        path, name = seen.path, seen.path.name
+        match self.kind:
+            case "victim" | "attack":
+                ours = (path.parent.name in victims) == (self.kind == "victim")
+                return seen.how == "placed" and name == "checkpoint.bin" and ours
+            case "checkpoint":
+                return seen.how == "begun" and name.startswith(".checkpoint.bin")
+            case "mlflow":
+                return name == "mlflow.db-journal"
+            case "between":
+                return seen.how == "placed" and name == "outcome.json"
+            case "results":
+                return seen.how == "begun" and name.startswith((".results.csv", ".summary.json"))
+        return False
+
+
+def moments(seed: int) -> Iterator[Moment]:
+    """Moments without end, of every kind in turn."""
+    chance = random.Random(seed)
+    while True:
+        for kind in chance.sample(KINDS, len(KINDS)):
+            delay = chance.uniform(0, 25) if kind == "any" else chance.choice([0.0, chance.uniform(0, 0.3)])
+            delay = 0.0 if kind == "checkpoint" else delay
+            power = kind == "checkpoint" or chance.random() < 0.3
+            yield Moment(kind, chance.randint(1, AT_MOST[kind]), delay, power)
+
+
+@dataclass
+class Blow:
+    """What a kill met: finished trials, the work lost (epochs of the running trial that lost most), who stayed behind.
+
+    `again`: seconds from the death of the driver before to training; `leaving`: how long its processes stayed.
+    """
+
+    moment: Moment
+    done: int = 0
+    lost: float = 0.0
+    orphans: list[psutil.Process] = field(default_factory=list)
+    again: float | None = None
+    leaving: float | None = None
+
+    def __str__(self) -> str:
+        said = [f"{self.moment}: {self.done} trials finished, {self.lost:.1f} epochs lost"]
+        if self.again is not None:
+            said.append(f"training again after {self.again:.1f} s")
+        if self.leaving is not None:
+            said.append(f"its processes gone after {self.leaving:.1f} s")
+        return ", ".join(said)
+
+
+class Round:
+    """One driver from its start to its death or its end, watched."""
+
+    def __init__(self, watch: Watch, driver: Driver, whole: Undisturbed, before: Blow | None, died: float) -> None:
+        self.watch, self.driver, self.whole, self.before, self.died = watch, driver, whole, before, died
+        self.saved: dict[str, list[float]] = {}
+
+    def run(self, moment: Moment | None) -> Blow | None:
+        """Kill the driver at a moment; None when it has ended before, or when there is no moment."""
+        left = moment.count if moment else 0
+        while self.driver.alive:
+            for seen in self.watch.until(0.1):
+                self._note(seen)
+                left -= moment is not None and moment.meets(seen, self.whole.victims)
+                if moment is not None and left <= 0:
+                    time.sleep(moment.delay)
+                    return self._hit(moment)
+            self._farewell()
+            if moment is not None and moment.kind == "any" and time.monotonic() >= self.driver.began + moment.delay:
+                return self._hit(moment)
+        return None
+
+    def _note(self, seen: Seen) -> None:
+        if seen.how != "placed" or seen.path.name != "checkpoint.bin":
+            return
+        self.saved.setdefault(seen.path.parent.name, []).append(time.monotonic())
+        before = self.before
+        if before is not None and before.again is None and not living(before.orphans):
+            before.again = time.monotonic() - self.died
+
+    def _farewell(self) -> None:
+        before = self.before
+        if before is not None and before.leaving is None and not living(before.orphans):
+            before.leaving = time.monotonic() - self.died
+
+    def _hit(self, moment: Moment) -> Blow | None:
+        if not self.driver.alive:
+            return None
+        now = time.monotonic()
+        orphans = self.driver.kill(power=moment.power)
+        for seen in self.watch.until(0.05):
+            if seen.how == "placed" and seen.path.name == "outcome.json":
+                self.saved.pop(seen.path.parent.name, None)
+        done = len(list(self.driver.folder.glob("store/*/*/outcome.json")))
+        return Blow(moment, done, max(self._lost(now), default=0.0), orphans)
+
+    def _lost(self, now: float) -> Iterator[float]:
+        """Epochs since the last checkpoint, of every trial under way whose pace is known."""
+        for digest, times in self.saved.items():
+            running = not (self.driver.folder / "store" / digest[:2] / digest / "outcome.json").exists()
+            if running and len(times) > 2:
+                pace = median(late - early for early, late in pairwise(times))
+                yield max(0.0, now - times[-1]) / pace
+
+
+def endure(folder: Path, whole: Undisturbed, queue: deque[Moment], tell: Callable[[Blow], None]) -> list[Blow]:
+    """Run one sweep in `folder` to its end, killed at each moment that comes; a moment that did not come stays.
+
+    A driver is started again at once, while the processes of the one before may still be leaving.
+    """
+    before: Finished = {}
+    blows: list[Blow] = []
+    died = 0.0
+    try:
+        while True:
+            more = ["--resume"] if (folder / "results" / NAME / "sweep.json").exists() else []
+            with watching(folder) as watch:
+                driver = Driver(folder, *more)
+                last = blows[-1] if blows else None
+                here = Round(watch, driver, whole, last, died)
+                blow = here.run(queue[0] if queue else None)
+                if blow is not None:
+                    died = time.monotonic()
+            if last is not None:
+                gone(last.orphans, ORPHANS_SECONDS)
+                tell(last)
+            if blow is None:
+                break
+            queue.popleft()
+            blows.append(blow)
+            before = finished(folder) | before
+        assert driver.wait() == 0, driver.said()
+        assert "Traceback" not in driver.said(), driver.said()
+        assert_unharmed(folder, whole, before)
+    finally:
+        for one in family(folder):
+            one.kill()
+    return blows
+
+
+def main() -> int:
+    """Kill drivers at so many moments; the exit status is 1 when one of them did harm."""
+    asked = argparse.ArgumentParser(prog="python -m tests.faults", description=(__doc__ or "").split("\n")[0])
+    asked.add_argument("--moments", type=int, default=20, help="how many kills (default 20)")
+    asked.add_argument("--seed", type=int, default=0, help="where and when they come (default 0)")
+    options = asked.parse_args()
+    chosen = moments(options.seed)
+    queue = deque(next(chosen) for _ in range(options.moments))
+    place = Path(tempfile.mkdtemp(prefix="faults-"))
+    whole = undisturbed(place / "undisturbed", empty_database(place / "empty.db"))
+    blows: list[Blow] = []
+    harmed = sweeps = 0
+    while queue:
+        sweeps += 1
+        folder, left = prepared(place / f"sweep{sweeps}", whole), len(queue)
+        try:
+            blows += endure(folder, whole, queue, lambda blow: print(blow, flush=True))
+            print(f"sweep {sweeps}: unharmed after {left - len(queue)} kills", flush=True)
+        except AssertionError as error:
+            harmed += 1
+            print(f"sweep {sweeps}: HARMED, see {folder}: {error}", flush=True)
+            queue = queue if len(queue) < left else deque(list(queue)[1:])
+    again = max((blow.again for blow in blows if blow.again is not None), default=0.0)
+    lost = max((blow.lost for blow in blows), default=0.0)
+    print(f"{options.moments} kills in {sweeps} sweeps: {harmed} sweeps harmed; at worst {again:.1f} s from a driver's")
+    print(f"death to training again, and {lost:.1f} epochs lost by a running trial")
+    return int(harmed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Tune's view of a plan: retries, early ends, and what is known already; with a real ledger, store and MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mwm.attacks import Extraction
+from mwm.ledger import Ledger
+from mwm.plan import Plan
+from mwm.progress import Progress
+from mwm.spec import decode
+from mwm.staged import RETRIES, Staged
+from mwm.store import Store
+from mwm.tracking import Tracker
+from mwm.trial import Outcome, Row, Trial, Victim, trial_digest, victim_digest
+from tests.small import VICTIM, Loaded, done
+
+ATTACKS = [Extraction(), Extraction(labels="hard")]
+
+
+class Two:
+    """Two victims."""
+
+    total = 2
+
+    def __init__(self) -> None:
+        self._left = [(seed, replace(VICTIM, seed=seed)) for seed in (1, 0)]
+
+    def ask(self) -> tuple[int, Victim] | None:
+        return self._left.pop() if self._left else None
+
+    def tell(self, number: int, measures: dict[str, float] | None) -> None:
+        """Nobody learns here."""
+
+
+class Bench:
+    """A searcher at work: trials are asked for and answered by hand."""
+
+    def __init__(self, folder: Path, uri: str, sets: Loaded) -> None:
+        self.sets, self.plan = sets, Plan(Two(), ATTACKS, sets)
+        tracker = Tracker(uri, "staged", tags={})
+        progress = Progress(Console(quiet=True), victims=2, attacks=4)
+        self.ledger = Ledger("staged", folder, tracker, progress, Store(folder / "store"), sets)
+        self.searcher, self.count = Staged(self.plan, self.ledger), 0
+
+    def ask(self) -> tuple[str, Any]:
+        """A Tune trial's id and its trial; None or FINISHED where there is none."""
+        self.count += 1
+        config = self.searcher.suggest(str(self.count))
+        return str(self.count), decode(Trial, config) if isinstance(config, dict) else config
+
+    def tell(self, number: str, *epochs: int, outcome: Outcome | None = None, error: str = "") -> None:
+        rows = [asdict(Row(epoch=one, loss=1, lr=1, val_acc=0, query_acc=0, epoch_seconds=1)) for one in epochs]
+        said = [] if outcome is None else [asdict(outcome)]
+        self.searcher.on_trial_result(number, {"rows": rows, "outcome": said, "error": error})
+
+    def fail(self, number: str) -> None:
+        self.searcher.on_trial_complete(number, error=True)
+
+    def answer(self, number: str, trial: Trial) -> None:
+        name, victim = trial_digest(trial, self.sets), victim_digest(trial.victim, self.sets)
+        blank = Outcome(status="done", digest=name, victim_digest=victim, data_digest="d", clean_acc=0.5, query_acc=0.5)
+        self.tell(number, 1, outcome=blank)
+        self.searcher.on_trial_complete(number)
+
+    def statuses(self) -> dict[str, str]:
+        return {name: outcome.status for name, (_, outcome) in self.ledger.outcomes.items()}
+
+
+@pytest.fixture
+def bench(uri: str, tmp_path: Path, sets: Loaded) -> Iterator[Bench]:
+    at_work = Bench(tmp_path, uri, sets)
+    yield at_work
+    at_work.ledger.close("FINISHED", complete=True)
+
+
+def test_a_trial_whose_process_died_is_begun_again_first(bench: Bench) -> None:
+    number, trial = bench.ask()
+    bench.fail(number)
+    again, same = bench.ask()
+    assert same == trial
+    assert again != number
+    bench.answer(again, same)
+    assert list(bench.statuses().values()) == ["done"]
+
+
+def test_a_trial_that_gets_no_further_is_given_up(bench: Bench) -> None:
+    for _ in range(RETRIES + 1):
+        number, trial = bench.ask()
+        bench.tell(number, 1)
+        bench.fail(number)
+    name = trial_digest(trial, bench.sets)
+    assert bench.statuses()[name] == "failed"
+    assert bench.ledger.outcomes[name][1].error == "its process died 3 times"
+    assert sorted(bench.statuses().values()) == ["failed", "skipped", "skipped"]
+    assert bench.ask()[1] != trial, "it was begun once more"
+
+
+def test_a_trial_that_gets_further_each_time_is_never_given_up(bench: Bench) -> None:
+    for epoch in range(1, 10):
+        number, trial = bench.ask()
+        bench.tell(number, *range(1, epoch + 1))
+        bench.fail(number)
+    number, same = bench.ask()
+    assert same == trial
+    bench.answer(number, same)
+    assert list(bench.statuses().values()) == ["done"]
+
+
+def test_an_error_is_told_in_the_words_of_the_last_attempt(bench: Bench) -> None:
+    for attempt in range(RETRIES + 1):
+        number, trial = bench.ask()
+        bench.tell(number)
+        bench.tell(number, error=f"OSError: disk {attempt}")
+        bench.fail(number)
+    assert bench.ledger.outcomes[trial_digest(trial, bench.sets)][1].error == "OSError: disk 2"
+
+
+def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:
+    number, trial = bench.ask()
+    bench.tell(number, 1, 2)
+    bench.searcher.on_trial_complete(number)
+    name = trial_digest(trial, bench.sets)
+    assert bench.statuses() == {name: "stopped"}
+    assert "after epoch 2" in bench.ledger.outcomes[name][1].error
+    assert (bench.plan.victims, bench.plan.attacks) == (2, 2)
+    for _ in range(3):
+        number, other = bench.ask()
+        assert other.victim.seed != trial.victim.seed
+        bench.answer(number, other)
+    assert bench.ask()[1] == "FINISHED"
+
+
+def test_who_was_ended_early_stays_so_in_the_next_session(bench: Bench, uri: str, tmp_path: Path) -> None:
+    number, trial = bench.ask()
+    bench.tell(number, 1)
+    bench.searcher.on_trial_complete(number)
+    bench.ledger.close("KILLED", complete=False)
+    again = Bench(tmp_path, uri, bench.sets)
+    _, other = again.ask()
+    assert other.victim.seed != trial.victim.seed
+    assert again.statuses() == {trial_digest(trial, again.sets): "stopped"}
+    again.ledger.close("KILLED", complete=False)
+
+
+def test_what_is_in_the_store_is_not_run(bench: Bench) -> None:
+    known = done(Trial(victim=VICTIM), bench.sets, bench.ledger.store)
+    _, trial = bench.ask()
+    assert trial.attack is not None, "the victim was trained again"
+    assert trial.victim == VICTIM
+    assert bench.ledger.outcomes[known.digest][1] == known
+
+
+def test_what_was_finished_unheard_is_collected(bench: Bench) -> None:
+    _, trial = bench.ask()
+    bench.ask()
+    known = done(trial, bench.sets, bench.ledger.store)
+    bench.searcher.collect()
+    assert bench.statuses() == {known.digest: "done"}

@@ -1,0 +1,87 @@
+"""Where the files of sweeps go: here, or in an object store with a working copy here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mwm.storage import Storage
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A URI; the driver's own folder is another one."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return (tmp_path / "bucket").as_uri()
+
+
+def test_a_folder_holds_results_and_store(tmp_path: Path) -> None:
+    place = Storage(str(tmp_path))
+    folder = place.prepare("mine")
+    assert (folder, place.store) == (tmp_path / "results" / "mine", str(tmp_path / "store"))
+    (folder / "sweep.json").write_text("{}")
+    place.copy(folder)
+    place.fetch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "results", "store", "sweep.json"]
+
+
+def test_results_follow_to_another_machine(remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Storage(remote)
+    folder = one.prepare("mine")
+    for name in ("sweep.json", "queries/v.png", ".lock", "tune/state.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(name)
+    one.copy(folder)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    again = Storage(remote).prepare("mine")
+    assert sorted(str(path.relative_to(again)) for path in again.rglob("*")) == [
+        "queries",
+        "queries/v.png",
+        "sweep.json",
+    ]
+    assert (again / "queries" / "v.png").read_text() == "queries/v.png"
+
+
+def test_only_what_has_changed_is_copied(remote: str, tmp_path: Path) -> None:
+    place = Storage(remote)
+    folder, copy = place.prepare("mine"), tmp_path / "bucket" / "results" / "mine"
+    (folder / "a").write_text("1")
+    (folder / "b").write_text("1")
+    place.copy(folder)
+    before = {name: (copy / name).stat().st_ino for name in "ab"}
+    (folder / "b").write_text("22")
+    place.copy(folder)
+    assert (copy / "a").stat().st_ino == before["a"]
+    assert (copy / "b").read_text() == "22"
+
+
+@pytest.mark.parametrize(("age", "kept"), [(60, "copy"), (-60, "here")])
+def test_the_newer_file_stays(remote: str, tmp_path: Path, age: float, kept: str) -> None:
+    place = Storage(remote)
+    folder = place.prepare("mine")
+    copy = tmp_path / "bucket" / "results" / "mine"
+    copy.mkdir(parents=True)
+    (copy / "a").write_text("copy")
+    (folder / "a").write_text("here")
+    then = (copy / "a").stat().st_mtime - age
+    os.utime(folder / "a", (then, then))
+    place.fetch("mine")
+    assert (folder / "a").read_text() == kept
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"^--storage: .* cannot be written \(.*\); name a folder you own$"):
+        Storage(str(tmp_path / "file")).prepare("mine")
+
+
+def test_only_what_lies_inside_goes_with_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remote: str) -> None:
+    here = Path.cwd()
+    assert not Storage(".").survives(here)
+    assert not Storage("below/it").survives(here)
+    assert Storage(str(tmp_path / "elsewhere")).survives(here)
+    assert Storage(remote).survives(here)
