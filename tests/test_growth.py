@@ -19,6 +19,7 @@ from mwm.search import Listed
 from mwm.spec import decode
 from mwm.sweep import Sweep
 from mwm.trial import Outcome, Trial
+from mwm.verdict import interval
 from tests.benchmarks.driving import npz, opened, sweep_of
 from tests.benchmarks.simulating import Clock, gone_through, trained, tree
 from tests.test_plan import SETS, outcome
@@ -30,11 +31,19 @@ ATTACKS = [Extraction(seed=seed) for seed in range(4)]
 
 
 def took(work: Callable[[], object]) -> float:
-    """CPU seconds of this thread, which other processes do not change."""
-    gc.collect()
-    began = time.thread_time()
-    work()
-    return time.thread_time() - began
+    """CPU seconds of this thread, the least of two goes: what other processes do at the time hardly changes that."""
+
+    def once() -> float:
+        gc.collect()
+        gc.disable()
+        began = time.thread_time()
+        try:
+            work()
+            return time.thread_time() - began
+        finally:
+            gc.enable()
+
+    return min(once(), once())
 
 
 def grid(victims: int) -> Sweep:
@@ -58,7 +67,7 @@ def followed(victims: int) -> list[tuple[Trial, Outcome]]:
 
 def test_a_plan_of_ten_thousand_trials_is_made_in_linear_time() -> None:
     followed(50)
-    small, large = min(took(lambda: followed(500)) for _ in range(2)), took(lambda: followed(2000))
+    small, large = took(lambda: followed(500)), took(lambda: followed(500 * TIMES))
     assert large <= ALLOWED * small, f"{small:.2f} s for 500 victims, {large:.2f} s for 2000"
     assert large < 30
 
@@ -70,7 +79,7 @@ def test_reports_grow_with_the_number_of_results(tmp_path: Path) -> None:
 
     small, large = ([Result(*one) for one in followed(victims)] for victims in (40, 40 * TIMES))
     reported(small)
-    before, after = min(took(lambda: reported(small)) for _ in range(2)), took(lambda: reported(large))
+    before, after = took(lambda: reported(small)), took(lambda: reported(large))
     assert after <= ALLOWED * before, f"{before:.2f} s for {len(small)} results, {after:.2f} s for {len(large)}"
 
 
@@ -79,15 +88,16 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
 ) -> None:
     """However fast trials end and however many there are: a save waits ten times as long as the one before took."""
     monkeypatch.setattr(ledger, "SAVE_SECONDS", 0.0)
+    interval(5, 10)  # it imports scipy, which takes as long as many a save
     shutil.copy(migrated, tmp_path / "mlflow.db")
-    sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 20))
+    sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 8))
     sets, _ = check(sweep, download=False)
     model = trained(sweep, sets, tmp_path / "model")
     plan, driven = opened(sweep, tmp_path, sets)
     began = time.monotonic()
     gone_through(plan, driven, model, Clock())
-    elapsed, saves = time.monotonic() - began, driven.saves
+    elapsed, saves = time.monotonic() - began, list(driven.saves)
     driven.close("FINISHED", complete=True)
-    assert driven.count("done") == 100
-    assert len(saves) >= 3, "nothing is learnt of saves"
+    assert driven.count("done") == 40
+    assert len(saves) >= 2, "nothing is learnt of saves"
     assert sum(saves[:-1]) <= elapsed / 10
