@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -37,7 +38,7 @@ from mwm.trial import Outcome, Row, Sets, Trial
 from tests.small import arrays
 
 ROOT = Path(__file__).parent.parent.parent
-MIB = 2**20
+MIB, WIDTH = 2**20, 120
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Watched(Ledger):
     starts: dict[str, float] = field(default_factory=dict)
     first_rows: dict[str, float] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
+    saves: list[float] = field(default_factory=list)
 
     def start(self, name: str, trial: Trial) -> None:
         self.starts.setdefault(name, time.time())
@@ -73,12 +75,17 @@ class Watched(Ledger):
         if len(self.outcomes) % self.every == 0:
             self.samples.append(sample(len(self.outcomes)))
 
+    def save(self, *, complete: bool) -> None:
+        began = time.monotonic()
+        super().save(complete=complete)
+        self.saves.append(time.monotonic() - began)
+
     def spans(self) -> dict[str, tuple[float, float]]:
         """When (seconds since 1970) each trial trained here was heard to begin, and when its worker wrote its outcome.
 
         Both ends lie within the trial, so what is counted is at most the time that its slot was busy.
         """
-        ends = {name: (self.store.folder(name) / OUTCOME).stat().st_mtime for name in self.outcomes}
+        ends = {name: (self.store.folder(name) / OUTCOME).stat().st_mtime for name in self.starts}
         return {name: (self.starts[name], end) for name, end in ends.items() if end > self.starts[name]}
 
 
@@ -149,22 +156,20 @@ def machine() -> dict[str, Any]:
     }
 
 
-def publish(output: Path | None, machine: dict[str, Any], figures: dict[str, Any], tables: Sequence[Table]) -> None:
-    """Print the tables, and write machine and figures as JSON."""
-    console = Console(width=120)
-    for table in tables:
-        console.print(table)
-    console.print(f"[dim]{machine['cores']} cores, load before {machine['load_before']:.1f}, {machine['date']}[/dim]")
+def publish(output: Path | None, machine: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Say what was measured where, and write machine and figures as JSON."""
+    console = Console(width=WIDTH)
+    console.print(f"{machine['cores']} cores, load before {machine['load_before']:.1f}, {machine['date']}")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps({"machine": machine, **figures}, indent=1) + "\n")
 
 
-def tabled(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
-    """A table of text, figures to the right."""
-    table = Table(title=title, title_justify="left")
+def show(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    """Print a table of text, figures to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left")
     for line in lines:
         table.add_row(*line)
-    return table
+    Console(width=WIDTH).print(table)

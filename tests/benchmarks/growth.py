@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.table import Table
 
 from tests.benchmarks.driving import (
     ROOT,
@@ -33,9 +32,9 @@ from tests.benchmarks.driving import (
     parser,
     publish,
     sample,
+    show,
     size,
     sweep_of,
-    tabled,
 )
 from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tree
 
@@ -74,6 +73,7 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         found["close"] = time.perf_counter() - began
         assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
         found |= {"trained": sum(outcome.seconds or 0.0 for _, outcome in ledger.outcomes.values())}
+        found["saves"] = sum(ledger.saves)
         found |= {"first_start": min(ledger.starts.values()), "samples": [asdict(one) for one in ledger.samples]}
         found |= {"sizes": {part: size(folder / part) for part in ("results", "store", "mlflow.db")}}
         return found | _figures(found) | {"functions": functions(profiler) if profile else {}}
@@ -129,7 +129,7 @@ def apart(what: str, victims: int, *, profile: bool) -> dict[str, Any]:
         return found
 
 
-def conducted_table(runs: Sequence[dict[str, Any]]) -> Table:
+def show_conducted(runs: Sequence[dict[str, Any]]) -> None:
     """The runs on Ray, one line each."""
     headings = (
         "trials",
@@ -147,6 +147,7 @@ def conducted_table(runs: Sequence[dict[str, Any]]) -> Table:
             f"{run['trials']}",
             f"{run['overhead']:.3f}",
             f"{run['cpu']:.3f}",
+            f"{run['saves'] / run['trials']:.4f}",
             f"{run['late']:.2f}",
             f"{run['rss_start']:.0f} → {run['rss_end']:.0f}",
             f"{run['rss_per_1000']:.0f}",
@@ -156,10 +157,10 @@ def conducted_table(runs: Sequence[dict[str, Any]]) -> Table:
     ]
     factor = runs[-1]["overhead"] / runs[0]["overhead"]
     title = f"on Ray, per trial; aims: {SECONDS} s, and at most {FACTOR} x that in the end (here {factor:.2f} x)"
-    return tabled(title, headings, lines)
+    show(title, headings, lines)
 
 
-def simulated_table(runs: Sequence[dict[str, Any]]) -> Table:
+def show_simulated(runs: Sequence[dict[str, Any]]) -> None:
     """The runs without Ray: CPU milliseconds per trial of each part, and the exponent between the two ends."""
     first, last = runs[0], runs[-1]
     lines = []
@@ -170,7 +171,7 @@ def simulated_table(runs: Sequence[dict[str, Any]]) -> Table:
         each = [f"{1000 * run['wall'][number] / run['trials']:.2f}" for run in runs]
         lines.append((part, *each, "-"))
     lines.append(("memory, MiB", *(f"{run['rss_end'] - run['rss_start']:.0f}" for run in runs), "-"))
-    return tabled("without Ray, CPU ms per trial", ("trials", *(str(run["trials"]) for run in runs), "exponent"), lines)
+    show("without Ray, CPU ms per trial", ("trials", *(str(run["trials"]) for run in runs), "exponent"), lines)
 
 
 def exponent(small: dict[str, Any], large: dict[str, Any], part: str) -> float:
@@ -196,21 +197,20 @@ def main() -> None:
         asked.output.write_text(json.dumps(run(asked.victims[0], profile=asked.profile)))
         return
     found: dict[str, Any] = {"ray": [], "simulated": [], "profiled": []}
-    tables = []
     if asked.victims:
         found["ray"] = [apart("ray", victims, profile=False) for victims in asked.victims]
-        tables.append(conducted_table(found["ray"]))
+        show_conducted(found["ray"])
     if asked.simulate:
         found["simulated"] = [apart("simulate", victims, profile=False) for victims in asked.simulate]
-        tables.append(simulated_table(found["simulated"]))
+        show_simulated(found["simulated"])
     if asked.profile:
         for what, sizes in (("ray", asked.victims), ("simulate", asked.simulate)):
             ends = [apart(what, victims, profile=True) for victims in (sizes[:1] + sizes[-1:] if sizes else [])]
             if ends:
                 found["profiled"] += ends
                 headings = (f"grew ({what})", "s", *(f"ms/trial at {run['trials']}" for run in ends), "factor")
-                tables.append(tabled(f"cost per trial grew by more than {GREW} x", headings, grown(*ends)))
-    publish(asked.output, here, found, tables)
+                show(f"cost per trial grew by more than {GREW} x", headings, grown(*ends))
+    publish(asked.output, here, found)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from mwm.store import CHECKPOINT, Store
-from tests.benchmarks.driving import ROOT, machine, parser, publish, tabled
+from tests.benchmarks.driving import ROOT, machine, parser, publish, show
 from tests.launching import command, environment
 
 TRIALS, PATIENCE_SECONDS = 2, 240.0
@@ -137,7 +137,7 @@ def alone(path: Path, marks: Path) -> int:
     mark("python")
     import mlflow
 
-    from mwm import cluster, commands, ledger, tracking
+    from mwm import cluster, driver, ledger, tracking
 
     assert mlflow, "imported by the tracker when it is made, and here for its time to be told apart"
     mark("libraries")
@@ -150,7 +150,7 @@ def alone(path: Path, marks: Path) -> int:
         if rows and rows[-1].epoch > held[name]:
             mark("epoch")
 
-    _around(commands, "check_sweep", after=lambda *_: mark("data"))
+    _around(driver, "check", after=lambda *_: mark("data"))
     _around(tracking.Tracker, "__init__", after=lambda *_: mark("mlflow"))
     _around(cluster, "conduct", before=lambda *_: mark("plan"))
     _around(ledger.Ledger, "start", after=begun)
@@ -211,11 +211,9 @@ def main() -> None:
     lengths = [one["epoch_seconds"] for run in runs for one in run["death"]["trials"].values()]
     lines.append(("an epoch", _spread(lengths)))
     lost = [epochs for run in runs for epochs in run["epochs_lost"]]
-    tables = [
-        tabled("seconds (worst)", ("part", "s"), lines),
-        tabled("epochs lost per running trial", ("", "epochs"), [("mean (worst)", _spread(lost))]),
-    ]
-    publish(asked.output, here, {"runs": runs}, tables)
+    show("seconds (worst)", ("part", "s"), lines)
+    show("epochs lost per running trial", ("", "epochs"), [("mean (worst)", _spread(lost))])
+    publish(asked.output, here, {"runs": runs})
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -19,7 +19,7 @@ from mwm.stage import run
 from mwm.store import Store
 from mwm.sweep import Sweep, corners, thefts
 from mwm.trial import Row, Sets, Trial, complete_attack
-from tests.benchmarks.driving import Watched, machine, opened, parser, publish, sweep_of, tabled
+from tests.benchmarks.driving import Watched, machine, opened, parser, publish, show, sweep_of
 
 SLOTS, LONGER = 4, 4
 PROBE = 4
@@ -141,7 +141,8 @@ def main() -> None:
     ]
     title = f"{asked.victims} victims x {asked.attacks} attacks on {SLOTS} slots"
     headings = ("design", "busy", "training", "whole s", "victim s", "attack s", "ratio")
-    publish(asked.output, here, found, [tabled(title, headings, lines)])
+    show(title, headings, lines)
+    publish(asked.output, here, found)
 
 
 if __name__ == "__main__":
