@@ -46,7 +46,15 @@ class Staged(Searcher):
         """The next trial that is not known already; None for now, FINISHED for good."""
         while item := self.again.pop() if self.again else self.plan.next():
             name, trial = item
-            known = self.ledger.known(name)
+            try:
+                known = self.ledger.known(name)
+            except OSError as error:  # a store that is away may hold it: wait, and in the end let the trial itself see
+                self.failures[name] = self.failures.get(name, 0) + 1
+                if self.failures[name] <= RETRIES:
+                    self.again.append(item)
+                    self.ledger.progress.warn(f"warning: the store does not answer: {error}")
+                    return None
+                known = None
             if known is None:
                 self.attempts[trial_id] = _Attempt(name, trial)
                 return encode(trial)
