@@ -51,6 +51,7 @@ def check(sweep: Sweep, console: Console) -> int:
         name = label(Trial(victim=victims[0], attack=filled), victim=False)
         console.print(f"attack: {name}, student {filled.student.kind}")
     count = sweep.search.samples if isinstance(sweep.search, OptunaSearch) else Listed(sweep).total
+    count = min(count, sweep.budget.victims or count)
     for stage, number in (("victims", count), ("attacks", count * len(attacks))):
         lease = getattr(sweep.resources, stage[:-1])
         console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
@@ -58,6 +59,13 @@ def check(sweep: Sweep, console: Console) -> int:
     for classes, queries in sorted(keys):
         matches = needed(queries, classes, PROOF)
         console.print(f"of {queries} queries {matches or 'more than all'} must match for p ≤ {PROOF}")
+    if sweep.early_stopping is not None:
+        how = sweep.early_stopping
+        console.print(
+            f"victims end early unless among the best 1/{how.reduction:g} by {how.metric} at epoch {how.grace}"
+        )
+    if sweep.budget.hours is not None:
+        console.print(f"no victim is begun after {sweep.budget.hours:g} hours")
     for note in notes:
         console.print(f"note: {note}; its sizes were not checked", soft_wrap=True)
     return 0
