@@ -61,9 +61,7 @@ def check(sweep: Sweep, console: Console) -> int:
         console.print(f"of {queries} queries {matches or 'more than all'} must match for p ≤ {PROOF}")
     if sweep.early_stopping is not None:
         how = sweep.early_stopping
-        console.print(
-            f"victims end early unless among the best 1/{how.reduction:g} by {how.metric} at epoch {how.grace}"
-        )
+        console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction:g}")
     if sweep.budget.hours is not None:
         console.print(f"no victim is begun after {sweep.budget.hours:g} hours")
     for note in notes:
