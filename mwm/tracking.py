@@ -22,7 +22,9 @@ from mwm.trial import Outcome, Row, Trial
 __all__ = ["Status", "Tracker", "resolve"]
 
 ENDED: dict[str, Status] = {"done": "FINISHED", "failed": "FAILED", "skipped": "KILLED", "stopped": "KILLED"}
-SEND_SECONDS, CLOSE_SECONDS = 5.0, 60.0
+SEND_SECONDS = 5.0
+KILLED_SECONDS, CLOSE_SECONDS = 60.0, 3600.0
+"""How long a tracker sends at its end, while MLflow answers: who is killed has not much time."""
 BATCH, BACKLOG = 100, 100_000
 """Rows that are sent in one request, and that may wait at all."""
 
@@ -199,7 +201,8 @@ class Tracker:
     def close(self, status: Status) -> int:
         """Send what is left and end all runs: the sweep's as `status`, trials that never finished as killed.
 
-        The result counts the writes that did not get through; a line on stderr tells of them.
+        It takes as long as MLflow answers, but a minute at most for a sweep that was killed. The result counts the
+        writes that did not get through; a line on stderr tells of them.
         """
         if self._closed:
             return self._left
@@ -212,7 +215,7 @@ class Tracker:
         self._end(self._sweep, status)
         self._outbox.put(self._remove_twins)
         kept_back = sum(run.cut for run in self._runs.values())
-        self._left = self._outbox.close(CLOSE_SECONDS) + kept_back
+        self._left = self._outbox.close(KILLED_SECONDS if status == "KILLED" else CLOSE_SECONDS) + kept_back
         if self._left:
             self._outbox.warn("unsent", f"{self._left} writes were not sent; send them later by {self._remedy()}")
         return self._left

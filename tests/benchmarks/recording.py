@@ -36,7 +36,7 @@ from mwm.store import Store
 from mwm.sweep import Sweep
 from mwm.tracking import Status, Tracker
 from mwm.trial import Outcome, Row, Trial
-from tests.benchmarks.driving import ROOT, machine, parser, publish, sweep_of, tabled
+from tests.benchmarks.driving import ROOT, machine, parser, publish, show, sweep_of
 from tests.servers import mlflow_server, postgres
 
 TARGET = 0.02
@@ -226,7 +226,8 @@ def main() -> None:
         times = [f"{on['trial_seconds']:.1f}", f"{on['epoch_seconds']:.2f}", f"{one['wall_clock_cost']:+.2%}"]
         lines.append([name, str(one["slots"]), *times, *shares])
     title = f"recording against none: wall-clock, and shares of all CPU time (target {TARGET:.0%})"
-    publish(options.output, about, {"target": TARGET, "cases": cases}, [tabled(title, headings, lines)])
+    show(title, headings, lines)
+    publish(options.output, about, {"target": TARGET, "cases": cases})
 
 
 def _options() -> argparse.Namespace:
