@@ -37,7 +37,7 @@ KINDS = ("victim", "attack", "checkpoint", "mlflow", "between", "results", "any"
 AT_MOST = {"victim": 12, "attack": 12, "checkpoint": 20, "mlflow": 40, "between": 2, "results": 3, "any": 1}
 """How many events of a kind a moment may wait for."""
 
-ORPHANS_SECONDS = 30.0
+ORPHANS_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
