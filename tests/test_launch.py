@@ -175,8 +175,7 @@ def test_optuna_sweep_runs(tmp_path: Path) -> None:
 def test_asha_ends_victims_and_never_attacks(tmp_path: Path) -> None:
     def halving(tree: dict[str, Any]) -> None:
         tree["victim"]["scheme"] = {"kind": "none", "num_queries": 10}
-        tree["victim"]["model"]["width"] = 8
-        tree["victim"]["recipe"] |= {"epochs": 400, "lr": {"grid": [0.05, 1e-7, 2e-7]}}
+        tree["victim"]["recipe"] |= {"epochs": 150, "lr": {"grid": [0.05, 1e-7, 2e-7]}}
         tree["attacks"][0]["recipe"] = {"epochs": 1, "batch_size": 128}
         tree["early_stopping"] = {"kind": "asha", "grace": 2, "reduction": 2}
         tree["resources"] = {"victim": {"cpus": 2}}
