@@ -161,10 +161,11 @@ class Round:
         return Blow(moment, done, max(self._lost(now), default=0.0), orphans)
 
     def _lost(self, now: float) -> Iterator[float]:
-        """Epochs since the last checkpoint, of every trial under way whose pace is known."""
+        """Epochs since the last checkpoint, of every trial that this driver has under way and whose pace is known."""
+        alone = 0.0 if self.before is None else self.died + (self.before.leaving or now)
         for digest, times in self.saved.items():
             running = not (self.driver.folder / "store" / digest[:2] / digest / "outcome.json").exists()
-            if running and len(times) > 2 and times[-1] > self.driver.began:
+            if running and len(times) > 2 and times[-1] > alone:
                 yield max(0.0, now - times[-1]) / median(late - early for early, late in pairwise(times))
 
 
