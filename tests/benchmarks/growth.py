@@ -41,6 +41,9 @@ from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tr
 GREW, SHARE = 1.5, 0.01
 """A function is named if its cost per trial grew by this factor and it has this share of the larger run."""
 
+SAMPLES = 40
+"""How often a run looks at its driver."""
+
 FACTOR, SECONDS = 1.3, 0.5
 """The aims: overhead per trial of the smallest run, and by how much it may be more in the largest."""
 
@@ -58,6 +61,7 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         sets, _ = check(sweep, download=False)
         found: dict[str, Any] = {"check": time.perf_counter() - began, "slots": slots(sweep.resources)}
         plan, ledger = opened(sweep, folder, sets)
+        ledger.every = max(1, (plan.victims + plan.attacks) // SAMPLES)
         ledger.samples.append(sample(0))
         profiler = cProfile.Profile()
         if profile:
