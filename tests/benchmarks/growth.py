@@ -2,7 +2,7 @@
 
 Overhead per trial is the wall-clock from the first start to the end less what the trials themselves took (what their
 outcomes say, per slot), over their number. Each size is a process of its own. `--simulate` leaves Ray out (see
-`simulating.py`), `--profile` repeats the runs under cProfile and names the functions whose cost per trial grew.
+`simulating.py`), `--profile` repeats the runs under cProfile and names the functions whose CPU time per trial grew.
 The whole is `--victims 20 400 --simulate 100 200 400`; 2,000 victims x 4 attacks take about an hour of each.
 """
 
@@ -63,7 +63,7 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         plan, ledger = opened(sweep, folder, sets)
         ledger.every = max(1, (plan.victims + plan.attacks) // SAMPLES)
         ledger.samples.append(sample(0))
-        profiler = cProfile.Profile()
+        profiler = cProfile.Profile(time.thread_time)
         if profile:
             profiler.enable()
         conduct(plan, ledger, sweep.resources)
