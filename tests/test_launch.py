@@ -163,6 +163,48 @@ def test_optuna_sweep_runs(tmp_path: Path) -> None:
     rows = results(tmp_path)
     assert Counter(row["kind"] for row in rows) == {"victim": 3, "attack": 6}
     assert len({row["step_size"] for row in rows}) == 3
-    again = launched(tmp_path, "run", path, "--resume")
+    again = launched(tmp_path, "run", path, "--resume", "--set", "search.samples=4")
     assert again.returncode == 0, again.stderr
-    assert without_time(results(tmp_path)) == without_time(rows)
+    assert "[12/12]" in again.stdout
+    kept = [row for row in results(tmp_path) if row["digest"] in {one["digest"] for one in rows}]
+    assert without_time(kept) == without_time(rows), "what was found before has changed"
+    assert len({row["step_size"] for row in results(tmp_path)}) == 4
+
+
+@pytest.mark.slow
+def test_asha_ends_victims_and_never_attacks(tmp_path: Path) -> None:
+    def halving(tree: dict[str, Any]) -> None:
+        tree["victim"]["scheme"] = {"kind": "none", "num_queries": 10}
+        tree["victim"]["recipe"] |= {"epochs": 150, "lr": {"grid": [0.05, 1e-7, 2e-7]}}
+        tree["attacks"][0]["recipe"] = {"epochs": 1, "batch_size": 128}
+        tree["early_stopping"] = {"kind": "asha", "grace": 2, "reduction": 2}
+        tree["resources"] = {"victim": {"cpus": 2}}
+
+    path = sweep(tmp_path, halving)
+    for words in ((), ("--resume",)):
+        done = launched(tmp_path, "run", path, *words)
+        assert done.returncode == 0, done.stderr
+        found = Counter((row["kind"], row["status"]) for row in results(tmp_path))
+        assert found == {("victim", "done"): 1, ("victim", "stopped"): 2, ("attack", "done"): 2}
+        ended = [row for row in results(tmp_path) if row["status"] == "stopped"]
+        assert all("ended early after epoch" in row["error"] for row in ended)
+        assert all(not list(tmp_path.glob(f"store/*/{row['digest']}")) for row in ended), "something was left behind"
+        assert Counter(run.info.status for run in mlflow_runs(tmp_path)) == {"FINISHED": 4, "KILLED": 2}
+
+
+@pytest.mark.slow
+def test_a_spent_budget_begins_no_victim(tmp_path: Path) -> None:
+    path = sweep(tmp_path)
+    none = launched(tmp_path, "run", path, "--set", "budget.hours=1e-7")
+    assert none.returncode == 0, none.stderr
+    assert "no more victims were begun" in none.stdout
+    assert results(tmp_path) == []
+    one = launched(tmp_path, "run", path, "--set", "budget.victims=1")
+    assert one.returncode == 0, one.stderr
+    assert Counter((row["kind"], row["status"]) for row in results(tmp_path)) == {
+        ("victim", "done"): 1,
+        ("attack", "done"): 2,
+    }
+    whole = launched(tmp_path, "run", path)
+    assert whole.returncode == 0, whole.stderr
+    assert Counter(row["status"] for row in results(tmp_path)) == {"done": 6}
