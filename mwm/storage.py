@@ -31,6 +31,8 @@ class Storage:
         folder = self.results / name
         for place in (self.store, folder):
             writable(place)
+        for part in ("", "queries"):  # a driver that was killed may have been writing there
+            files.at(folder).tidy(part)
         self.fetch(name)
         return folder
 

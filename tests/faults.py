@@ -37,7 +37,7 @@ KINDS = ("victim", "attack", "checkpoint", "mlflow", "between", "results", "any"
 AT_MOST = {"victim": 12, "attack": 12, "checkpoint": 20, "mlflow": 40, "between": 2, "results": 3, "any": 1}
 """How many events of a kind a moment may wait for."""
 
-ORPHANS_SECONDS = 30.0
+ORPHANS_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,8 @@ class Round:
         """Epochs since the last checkpoint, of every trial under way whose pace is known."""
         for digest, times in self.saved.items():
             running = not (self.driver.folder / "store" / digest[:2] / digest / "outcome.json").exists()
-            if running and len(times) > 2:
-                pace = median(late - early for early, late in pairwise(times))
-                yield max(0.0, now - times[-1]) / pace
+            if running and len(times) > 2 and times[-1] > self.driver.began:
+                yield max(0.0, now - times[-1]) / median(late - early for early, late in pairwise(times))
 
 
 def endure(folder: Path, whole: Undisturbed, queue: deque[Moment], tell: Callable[[Blow], None]) -> list[Blow]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from mwm.files.unfinished import beside
 from mwm.storage import Storage
 
 
@@ -26,6 +28,23 @@ def test_a_folder_holds_results_and_store(tmp_path: Path) -> None:
     place.copy(folder)
     place.fetch()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "results", "store", "sweep.json"]
+
+
+def test_what_a_killed_driver_left_half_written_goes(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    folder = Storage(str(tmp_path)).prepare("mine")
+    for name in ("results.csv", "queries/v.png"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("whole")
+        mine = beside(path.name)
+        for draft in (mine, mine.replace(f"~{os.getpid()}~", f"~{ended.pid}~")):
+            path.with_name(draft).write_text("half")
+    Storage(str(tmp_path)).prepare("mine")
+    left = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert {"results.csv", "v.png"} <= set(left)
+    assert len(left) == 4, "the drafts of the living stay, and only they"
 
 
 def test_results_follow_to_another_machine(remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
