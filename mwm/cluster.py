@@ -7,17 +7,19 @@ import math
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
 from ray import tune
-from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from mwm.ledger import Ledger
 from mwm.plan import Plan
@@ -126,6 +128,7 @@ def _nodes() -> list[dict[str, float]]:
 def work(config: dict[str, Any], *, sets: Sets, store: str, resources: Resources) -> None:
     """One Tune trial: run a trial on the device it was given and report its rows."""
     trial: Trial = decode(Trial, config)
+    _end_with_parent()
     device = _fresh(_lease(resources, config))
     tune.report(_message())
     rows: list[dict[str, Any]] = []
@@ -155,6 +158,18 @@ def _standing(row: dict[str, Any]) -> dict[str, Any]:
 
 def _lease(resources: Resources, config: dict[str, Any]) -> Lease:
     return resources.victim if config["attack"] is None else resources.attack
+
+
+@cache
+def _end_with_parent() -> None:
+    """End this process soon after the one that started it: Ray leaves a trial, and its memory, for a minute more."""
+
+    def watch(parent: int) -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(os.getppid(),), name="parent", daemon=True).start()
 
 
 def _fresh(lease: Lease) -> torch.device:
@@ -201,10 +216,21 @@ def conduct(plan: Plan, ledger: Ledger, resources: Resources, early_stopping: Ea
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _scheduler(early_stopping: EarlyStopping | None) -> tune.schedulers.TrialScheduler | None:
+class _InOrder(FIFOScheduler):
+    """Tune begins pending trials in their order anyway; to choose one, it would look at all there ever were."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None."""
+
+
+class _Halving(_InOrder, AsyncHyperBandScheduler):
+    """ASHA."""
+
+
+def _scheduler(early_stopping: EarlyStopping | None) -> FIFOScheduler:
     if early_stopping is None:
-        return None
-    return AsyncHyperBandScheduler(
+        return _InOrder()  # type: ignore[no-untyped-call]
+    return _Halving(
         time_attr="epoch",
         metric=early_stopping.metric,
         mode="max",

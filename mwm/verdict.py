@@ -41,6 +41,7 @@ def needed(queries: int, classes: int, level: float) -> int | None:
     return fewest if fewest <= queries else None
 
 
+@lru_cache(maxsize=4096)
 def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[float, float]:
     """The match rates (low, high) that agree with the matches seen (Clopper and Pearson, 1934).
 

@@ -101,7 +101,7 @@ def test_a_server_that_hangs_holds_nobody_up_and_makes_no_twins(uri: str, tmp_pa
 
 
 def _longer(tree: dict[str, Any]) -> None:
-    tree["victim"]["recipe"]["epochs"] = 60
+    tree["victim"]["recipe"]["epochs"] = 40
     tree["victim"]["seed"] = {"grid": [0, 1]}
     tree["attacks"] = [{"kind": "extraction", "labels": "hard"}]
 
@@ -134,6 +134,6 @@ def test_a_sweep_goes_on_while_its_server_is_dead(uri: str, tmp_path: Path) -> N
     for line in lines:
         run = found[line["digest"]]
         assert line["mlflow_run_id"] == run.info.run_id
-        assert [step for step, _ in history(uri, run, "loss")] == list(range(1, 61))
+        assert [step for step, _ in history(uri, run, "loss")] == list(range(1, 41))
         for name in ("clean_acc", "query_acc", "agreement", "margin_mean", "log10_p", "oracle_calls", "clean_drop"):
             assert run.data.metrics.get(name) == (float(line[name]) if line[name] else None), name

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -255,11 +256,15 @@ came = []
 def stop(number, frame):
     came.append(number)
     raise SystemExit(128 + number)
-track(sys.argv[1], "first").close("KILLED")  # an import that a signal interrupts cannot be repeated
+for name in ("first", "second"):  # an import that a signal interrupts cannot be repeated
+    began = time.monotonic()
+    with track(sys.argv[1], name) as tracker:
+        begin(tracker)
+    took = time.monotonic() - began
 signal.signal(signal.SIGALRM, stop)
 for step in range(16):
     came.clear()
-    signal.setitimer(signal.ITIMER_REAL, 0.002 + step / 60)
+    signal.setitimer(signal.ITIMER_REAL, 0.001 + took * step / 12)
     with suppress(SystemExit), track(sys.argv[1], f"sweep {step}") as tracker:
         begin(tracker)
         while not came:
@@ -275,4 +280,5 @@ def test_a_signal_at_any_moment_leaves_nothing_running(uri: str) -> None:
     client = MlflowClient(uri)
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
     assert len(found) >= 10
-    assert {run.info.status for run in found} == {"KILLED"}
+    assert Counter(run.info.status for run in found if run.data.tags["kind"] == "sweep")["KILLED"] >= 3
+    assert "RUNNING" not in {run.info.status for run in found}

@@ -2,7 +2,7 @@
 
 Overhead per trial is the wall-clock from the first start to the end less what the trials themselves took (what their
 outcomes say, per slot), over their number. Each size is a process of its own. `--simulate` leaves Ray out (see
-`simulating.py`), `--profile` repeats the runs under cProfile and names the functions whose cost per trial grew.
+`simulating.py`), `--profile` repeats the runs under cProfile and names the functions whose CPU time per trial grew.
 The whole is `--victims 20 400 --simulate 100 200 400`; 2,000 victims x 4 attacks take about an hour of each.
 """
 
@@ -41,6 +41,9 @@ from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tr
 GREW, SHARE = 1.5, 0.01
 """A function is named if its cost per trial grew by this factor and it has this share of the larger run."""
 
+SAMPLES = 40
+"""How often a run looks at its driver."""
+
 FACTOR, SECONDS = 1.3, 0.5
 """The aims: overhead per trial of the smallest run, and by how much it may be more in the largest."""
 
@@ -58,8 +61,9 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         sets, _ = check(sweep, download=False)
         found: dict[str, Any] = {"check": time.perf_counter() - began, "slots": slots(sweep.resources)}
         plan, ledger = opened(sweep, folder, sets)
+        ledger.every = max(1, (plan.victims + plan.attacks) // SAMPLES)
         ledger.samples.append(sample(0))
-        profiler = cProfile.Profile()
+        profiler = cProfile.Profile(time.thread_time)
         if profile:
             profiler.enable()
         conduct(plan, ledger, sweep.resources)

@@ -86,7 +86,7 @@ def killed(folder: Path, path: Path, seed: int) -> dict[str, Any]:
     for file in store.glob(f"*/*/{CHECKPOINT}"):
         state = Store(store).checkpoint(file.parent.name)
         assert state is not None, "a checkpoint is damaged"
-        length = fmean(row["epoch_seconds"] for row in state["rows"])
+        length = state["seconds"] / len(state["rows"])
         lost = max(0.0, at - file.stat().st_mtime)
         trials[file.parent.name] = {"epochs": len(state["rows"]), "epoch_seconds": length, "lost_seconds": lost}
     return {"at": at, "below": below, "trials": trials}

@@ -157,7 +157,7 @@ def simulated(victims: int, *, profile: bool) -> dict[str, Any]:
     """Run a sweep twice, the second time as one that is resumed; CPU seconds of each part."""
     torch.set_num_threads(1)
     clocks = {"": Clock(), "again: ": Clock()}
-    profiler, began = cProfile.Profile(), sample(0)
+    profiler, began = cProfile.Profile(time.thread_time), sample(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sweep = sweep_of(tree(npz(folder / "data.npz"), victims))

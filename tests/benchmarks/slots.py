@@ -110,7 +110,8 @@ def compared(victims: int, attacks: int, seconds: float, cores: int) -> dict[str
         found: dict[str, Any] = {"epochs": epochs, "slots": SLOTS}
         warm = sweep_of(tree(SLOTS, 1, (1, 1), cores))
         with joined(None):
-            staged(warm, folder / "warm" / "run", sets)  # or the first design alone would pay for cold files
+            for ledger in staged(warm, folder / "warm" / "run", sets):  # or the first design would pay for cold files
+                ledger.close("FINISHED", complete=True)
             for design, conducted in zip(DESIGNS, (staged, in_a_row), strict=True):
                 ledgers = conducted(sweep, folder / design / "run", sets)
                 found[design] = figures(ledgers)
