@@ -78,7 +78,9 @@ def _look(asked: argparse.Namespace, console: Console) -> int:
     from mwm.storage import Storage
 
     place = Storage(asked.storage)
-    place.fetch()
+    if asked.command == "clean" and place.remote:
+        raise ValueError(f"--storage: {place.shown} cannot be cleaned: sweeps elsewhere may be using it")
+    place.fetch(getattr(asked, "name", ""))
     if asked.command == "list":
         return verbs.show_list(console, place.home)
     if asked.command == "status":

@@ -44,7 +44,8 @@ def _service(uri: str) -> str:
 def without_password(text: str) -> str:
     """A text in which no URI shows a password any more."""
     text = re.sub(r"(://[^:/\s@]*):\S*@", r"\1:***@", text)
-    return re.sub(r"(?i)\b(password|passwd|pwd|token|secret)=[^&\s]+", r"\1=***", text)
+    text = re.sub(r"(https?://)[^:/\s@]+@", r"\1***@", text)
+    return re.sub(r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret|key|sig|signature))=[^&\s]+", r"\1=***", text)
 
 
 def files_beside(uri: str, experiment: str) -> str | None:

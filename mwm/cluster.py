@@ -54,7 +54,7 @@ def joined(address: str | None) -> Iterator[None]:
         else:
             _reach(address)
             ray.init(address=address, runtime_env={"py_modules": [str(Path(__file__).parent)]}, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "; for a cluster that asks for a token set RAY_AUTH_MODE=token" if address else ""
         raise ValueError(f"--address: {address or 'a cluster of its own'} cannot be joined ({reason}){hint}") from None

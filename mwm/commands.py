@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +17,6 @@ from mwm.spec import decode
 from mwm.sweep import OptunaSearch, Sweep, corners, thefts
 from mwm.trial import Trial, Victim, complete_attack, data_key
 from mwm.verdict import needed
-
-if TYPE_CHECKING:
-    pass
 
 SHOWN, PROOF = 40, 0.001
 

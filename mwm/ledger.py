@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mwm import report
-from mwm.journal import PULSE, Journal, Pulse
+from mwm.journal import PULSE, Journal, Pulse, read
 from mwm.progress import Progress, label, line
 from mwm.provenance import provenance
 from mwm.report import Result
-from mwm.spec import encode
+from mwm.spec import decode, encode
 from mwm.store import Store
 from mwm.tracking import Status, Tracker
 from mwm.trial import Outcome, Row, Sets, Trial, data_key, victim_digest
@@ -43,6 +43,7 @@ class Ledger:
     brings: bool = False
     copy: Callable[[Path], object] = Path.exists
     _stopped: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     _best: float = -1.0
     _save_at: float = 0.0
 
@@ -52,6 +53,9 @@ class Ledger:
             return
         self._journal = Journal(self.folder, self.progress.warn)
         self._stopped = self._journal.stopped
+        for name, told in read(self.folder, trials=True).trials.items():
+            if told.trial is not None and told.outcome is not None:
+                self._earlier[name] = decode(Trial, told.trial), Outcome(**told.outcome)
         self._journal.begin(totals=self.progress.totals, provenance=provenance())
         self._pulse = Pulse(self.folder, self.progress.snapshot)
 
@@ -125,16 +129,19 @@ class Ledger:
         return [path]
 
     def results(self) -> list[Result]:
-        """Every trial so far."""
-        return [Result(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in self.outcomes.items()]
+        """Every trial so far, those of earlier sessions among them."""
+        known = self._earlier | self.outcomes
+        return [Result(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in known.items()]
 
     def save(self, *, complete: bool) -> None:
         """Write the results folder."""
         began = time.monotonic()
-        report.write(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
-        self.copy(self.folder)
-        took = time.monotonic() - began
-        self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
+        try:
+            report.write(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
+            self.copy(self.folder)
+        finally:
+            took = time.monotonic() - began
+            self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 
     def close(self, status: Status, *, complete: bool) -> int:
         """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take."""
@@ -144,7 +151,7 @@ class Ledger:
             with self._tolerant():
                 self.save(complete=complete)
             for row in report.rows(self.sweep, self.results()):
-                if row["clean_drop"] is not None:
+                if row["clean_drop"] is not None and row["digest"] in self.outcomes:
                     self.tracker.measure(row["digest"], {"clean_drop": row["clean_drop"]})
             for path in sorted(self.folder.glob("*.*")):
                 if path.suffix in (".csv", ".json") and path.name != PULSE:

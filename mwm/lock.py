@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -35,7 +36,11 @@ def alone(folder: Path, verb: str = "run") -> Iterator[None]:
 
     Raises ValueError when another one is there.
     """
-    with (folder.parent / LOCK).open("a") as shared, (folder / LOCK).open("a+") as own:
+    try:
+        files = (folder.parent / LOCK).open("a"), (folder / LOCK).open("a+")
+    except OSError as error:
+        raise ValueError(f"--storage: {folder} cannot be locked ({error.strerror})") from None
+    with files[0] as shared, files[1] as own:
         if not _locked(shared, fcntl.LOCK_SH):
             raise ValueError(f"--storage: {folder.parent.parent} is being cleaned; try again in a moment")
         if not _locked(own, fcntl.LOCK_EX):
@@ -76,7 +81,9 @@ def _locked(lock: IO[str], kind: int, patience: float = PATIENCE_SECONDS) -> boo
     while True:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise ValueError(f"--storage: {lock.name} cannot be locked ({error.strerror})") from None
             if time.monotonic() >= end:
                 return False
             time.sleep(0.05)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +17,9 @@ from mwm.trial import Outcome, Row, Trial, data_key, victim_digest
 
 RETRIES = 2
 """How often in a row a trial is begun again that got no further than before: its process died, or it raised."""
+
+WAIT_SECONDS = 5.0
+"""How long a store that does not answer is left alone at first; twice as long each time, five minutes at most."""
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Staged(Searcher):
         self.again: list[tuple[str, Trial]] = []
         self.epochs: dict[str, int] = {}
         self.failures: dict[str, int] = {}
+        self.wait_until, self.wait_seconds = 0.0, WAIT_SECONDS
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher; nothing of this one is ever read back."""
@@ -44,17 +51,17 @@ class Staged(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial that is not known already; None for now, FINISHED for good."""
+        if time.monotonic() < self.wait_until:
+            return None
         while item := self.again.pop() if self.again else self.plan.next():
             name, trial = item
             try:
                 known = self.ledger.known(name)
-            except OSError as error:  # a store that is away may hold it: wait, and in the end let the trial itself see
-                self.failures[name] = self.failures.get(name, 0) + 1
-                if self.failures[name] <= RETRIES:
-                    self.again.append(item)
-                    self.ledger.progress.warn(f"warning: the store does not answer: {error}")
-                    return None
-                known = None
+            except OSError as error:  # the store is away, and may hold it
+                self.again.append(item)
+                self._wait(error)
+                return None
+            self.wait_seconds = WAIT_SECONDS
             if known is None:
                 self.attempts[trial_id] = _Attempt(name, trial)
                 return encode(trial)
@@ -86,7 +93,8 @@ class Staged(Searcher):
         if attempt.outcome is not None:
             self._finish(name, trial, attempt.outcome)
         elif not error:
-            self.ledger.store.discard(name)
+            with self._warned():
+                self.ledger.store.discard(name)
             reason = f"ended early after epoch {self.epochs.get(name, 0)}: others were better"
             self._finish(name, trial, self._unmeasured(name, trial, "stopped", reason))
         elif self.failures.get(name, 0) < RETRIES:
@@ -100,9 +108,23 @@ class Staged(Searcher):
     def collect(self) -> None:
         """After an early end: take in what was finished although nobody was listening any more."""
         for attempt in list(self.attempts.values()):
-            outcome = self.ledger.known(attempt.name)
-            if outcome is not None:
-                self.ledger.replay(attempt.name, attempt.trial, outcome)
+            with self._warned():
+                outcome = self.ledger.known(attempt.name)
+                if outcome is not None:
+                    self.ledger.replay(attempt.name, attempt.trial, outcome)
+
+    def _wait(self, error: OSError) -> None:
+        self.ledger.progress.warn(f"warning: the store does not answer, again in {self.wait_seconds:g} s: {error}")
+        self.wait_until = time.monotonic() + self.wait_seconds
+        self.wait_seconds = min(2 * self.wait_seconds, 300.0)
+
+    @contextmanager
+    def _warned(self) -> Iterator[None]:
+        """A store that is away now can be tidied later."""
+        try:
+            yield
+        except OSError as error:
+            self.ledger.progress.warn(f"warning: the store does not answer: {error}")
 
     def _finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         self.ledger.finish(name, trial, outcome)

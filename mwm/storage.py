@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mwm import files
 from mwm.files import Files, writable
+from mwm.journal import PULSE
+from mwm.lock import holder
 
 RESULTS, STORE = "results", "store"
 
@@ -15,14 +17,15 @@ class Storage:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
 
     Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder. `home` is
-    the folder of results/, `store` the root of the store.
+    the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI.
     """
 
     def __init__(self, place: str | Path) -> None:
         self._remote: Files | None = files.at(place) if "://" in str(place) else None
         self.home = Path() if self._remote else Path(place)
         self.results = self.home / RESULTS
-        self.store = f"{str(place).rstrip('/')}/{STORE}" if self._remote else str(self.home / STORE)
+        self.store = _below(str(place), STORE) if self._remote else str(self.home / STORE)
+        self.remote = self._remote is not None
         self.shown = self._remote.shown if self._remote else str(place)
         self._sent: dict[str, tuple[int, int]] = {}
 
@@ -37,19 +40,27 @@ class Storage:
         return folder
 
     def fetch(self, name: str = "") -> None:
-        """Bring here what the copy has of a sweep, or of all, and is newer than what is here."""
-        for file in self._remote.walk(f"{RESULTS}/{name}/" if name else f"{RESULTS}/") if self._remote else ():
+        """Bring here what the copy has of a sweep, or of all, and is newer than what is here.
+
+        A sweep that is being worked on here is left alone. Raises ValueError when the copy cannot be read.
+        """
+        if (remote := self._remote) is not None:
+            files.asked(remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/"))
+
+    def _fetch(self, remote: Files, below: str) -> None:
+        for file in remote.walk(below):
             path = self.home / file.name
-            if not file.folder and (not path.exists() or path.stat().st_mtime < file.modified):
-                assert self._remote is not None, "only a remote storage has a copy"
-                files.put(path, self._remote.read(file.name))
+            newer = not path.exists() or path.stat().st_mtime < file.modified
+            if not file.folder and newer and holder(self.results / PurePath(file.name).parts[1]) is None:
+                files.put(path, remote.read(file.name))
                 os.utime(path, (file.modified, file.modified))
 
     def copy(self, folder: Path) -> None:
         """Bring to the copy what has changed in the folder of a sweep; raises OSError."""
         for path in sorted(folder.rglob("*")) if self._remote else ():
             inside = path.relative_to(folder)
-            if path.is_file() and inside.parts[0] != "tune" and not path.name.startswith("."):
+            passing = inside.parts[0] in ("tune", PULSE) or path.name.startswith(".")
+            if path.is_file() and not passing:
                 state = path.stat()
                 stamp = state.st_size, state.st_mtime_ns
                 if self._sent.get(str(inside)) != stamp:
@@ -60,3 +71,9 @@ class Storage:
     def survives(self, folder: Path) -> bool:
         """Whether its files stay when `folder` is deleted."""
         return self._remote is not None or not self.home.resolve().is_relative_to(folder)
+
+
+def _below(uri: str, name: str) -> str:
+    """A place below a URI, whose options stay where they are."""
+    place, mark, options = uri.partition("?")
+    return f"{place.rstrip('/')}/{name}{mark}{options}"

@@ -65,6 +65,11 @@ def test_a_password_is_never_shown(secret: str) -> None:
     assert without_password("http://host:5000/?password=ab&x=1") == "http://host:5000/?password=***&x=1"
 
 
+def test_tokens_and_keys_are_passwords() -> None:
+    assert without_password("https://TOKEN@host/x") == "https://***@host/x"
+    assert without_password("https://host/?access_key=ab&sig=cd&x=1") == "https://host/?access_key=***&sig=***&x=1"
+
+
 def test_a_text_without_a_password_stays_as_it_is() -> None:
     assert without_password("http://host:5000 said: mail ann@host") == "http://host:5000 said: mail ann@host"
 

@@ -18,6 +18,7 @@ from pyarrow.fs import FileSelector, FileSystem
 
 from mwm.files import at, writable
 from mwm.store import CHECKPOINT, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store
+from tests.launching import launched, sweep
 from tests.test_store import NAME, OUTCOME_TREE, ROWS, query_set, same, weights
 
 pytestmark = pytest.mark.slow
@@ -199,3 +200,30 @@ def test_a_server_that_is_away_undoes_nothing() -> None:
             store.discard(NAME)
         with pytest.raises(OSError, match="NETWORK_CONNECTION"):
             store.save_checkpoint(NAME, {"epoch": 1})
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A storage on S3, the credentials where a user has them."""
+    with s3() as (address, _):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+        yield f"s3://bucket/mwm?endpoint_override={address}&scheme=http&region=us-east-1"
+
+
+def test_a_sweep_goes_on_elsewhere(bucket: str, tmp_path: Path) -> None:
+    found = []
+    for machine in ("one", "two"):
+        folder = tmp_path / machine
+        folder.mkdir()
+        done = launched(folder, "run", sweep(folder), "--storage", bucket, *["--resume"] * (machine == "two"))
+        assert done.returncode == 0, done.stderr
+        assert (folder / "results" / "small" / "summary.json").exists()
+        found.append({file.name: file.modified for file in at(bucket).walk() if file.name.endswith(OUTCOME)})
+    assert len(found[0]) == 6
+    assert found[0] == found[1], "a finished trial was trained again"
+    listed = launched(tmp_path, "list", "--storage", bucket)
+    assert listed.returncode == 0, listed.stderr
+    assert "finished" in listed.stdout
+    refused = launched(tmp_path, "clean", "--storage", bucket)
+    assert (refused.returncode, "cannot be cleaned" in refused.stderr) == (2, True)

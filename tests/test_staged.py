@@ -163,3 +163,29 @@ def test_what_was_finished_unheard_is_collected(bench: Bench) -> None:
     known = done(trial, bench.sets, bench.ledger.store)
     bench.searcher.collect()
     assert bench.statuses() == {known.digest: "done"}
+
+
+def test_a_store_that_is_away_is_waited_for(bench: Bench, tmp_path: Path) -> None:
+    folder, away = tmp_path / "store", tmp_path / "away"
+    name = done(Trial(victim=VICTIM), bench.sets, bench.ledger.store).digest
+    place = folder / name[:2]
+    place.rename(away)
+    place.symlink_to(place.name)  # a loop: what lies there cannot be read, nor is it missing
+    assert bench.ask()[1] is None
+    assert bench.ask()[1] is None, "it was asked again at once"
+    place.unlink()
+    away.rename(place)
+    bench.searcher.wait_until = 0.0
+    _, trial = bench.ask()
+    assert trial.attack is not None, "what the store held was trained again"
+    assert not bench.searcher.failures
+
+
+def test_results_of_an_earlier_session_stay_in_the_table(bench: Bench, uri: str, tmp_path: Path) -> None:
+    number, trial = bench.ask()
+    bench.answer(number, trial)
+    bench.ledger.close("KILLED", complete=False)
+    again = Bench(tmp_path, uri, bench.sets)
+    again.ledger.close("KILLED", complete=False)
+    assert [result.trial for result in again.ledger.results()] == [trial]
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mwm.files.unfinished import beside
+from mwm.lock import alone
 from mwm.storage import Storage
 
 
@@ -104,3 +105,28 @@ def test_only_what_lies_inside_goes_with_a_folder(tmp_path: Path, monkeypatch: p
     assert not Storage("below/it").survives(here)
     assert Storage(str(tmp_path / "elsewhere")).survives(here)
     assert Storage(remote).survives(here)
+
+
+def test_a_sweep_at_work_here_is_not_overwritten(remote: str, tmp_path: Path) -> None:
+    place = Storage(remote)
+    folder = place.prepare("mine")
+    (folder / "journal.jsonl").write_text("old")
+    place.copy(folder)
+    (folder / "journal.jsonl").write_text("new")
+    os.utime(folder / "journal.jsonl", (1, 1))
+    with alone(folder):
+        place.fetch()
+        assert (folder / "journal.jsonl").read_text() == "new"
+    place.fetch()
+    assert (folder / "journal.jsonl").read_text() == "old"
+
+
+def test_options_of_a_uri_stay_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Storage("memory://place?region=x").store == "memory://place/store?region=x"
+
+
+def test_a_place_that_does_not_exist_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^--storage: .* cannot be used"):
+        Storage("nothing://place").fetch()

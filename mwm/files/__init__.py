@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from mwm.files.folder import File, Folder
 from mwm.files.remote import Remote, asked, without_secrets
 
-__all__ = ["File", "Files", "Folder", "Remote", "at", "put", "without_secrets", "writable"]
+__all__ = ["File", "Files", "Folder", "Remote", "asked", "at", "put", "without_secrets", "writable"]
 
 Files = Folder | Remote
 """Both have the same methods, and names below the root such as `a/b.json`."""

@@ -139,6 +139,7 @@ def show_conducted(runs: Sequence[dict[str, Any]]) -> None:
         "trials",
         "overhead s",
         "driver CPU s",
+        "saves s",
         "late/early",
         "RSS MiB",
         "per 1,000",
