@@ -13,9 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 
 import psutil
 
@@ -89,20 +87,20 @@ def moments(seed: int) -> Iterator[Moment]:
 
 @dataclass
 class Blow:
-    """What a kill met: finished trials, the work lost (epochs of the running trial that lost most), who stayed behind.
+    """What a kill met: finished trials, the age (seconds) of a running trial's oldest checkpoint, who stayed behind.
 
     `again`: seconds from the death of the driver before to training; `leaving`: how long its processes stayed.
     """
 
     moment: Moment
     done: int = 0
-    lost: float = 0.0
+    age: float = 0.0
     orphans: list[psutil.Process] = field(default_factory=list)
     again: float | None = None
     leaving: float | None = None
 
     def __str__(self) -> str:
-        said = [f"{self.moment}: {self.done} trials finished, {self.lost:.1f} epochs lost"]
+        said = [f"{self.moment}: {self.done} trials finished, a checkpoint {self.age:.1f} s old"]
         if self.again is not None:
             said.append(f"training again after {self.again:.1f} s")
         if self.leaving is not None:
@@ -158,15 +156,15 @@ class Round:
         for seen in self.watch.until(0.05):
             self._note(seen)
         done = len(list(self.driver.folder.glob("store/*/*/outcome.json")))
-        return Blow(moment, done, max(self._lost(now), default=0.0), orphans)
+        return Blow(moment, done, max(self._ages(now), default=0.0), orphans)
 
-    def _lost(self, now: float) -> Iterator[float]:
-        """Epochs since the last checkpoint, of every trial that this driver has under way and whose pace is known."""
+    def _ages(self, now: float) -> Iterator[float]:
+        """Seconds since the last checkpoint, of every trial that this driver has under way."""
         alone = 0.0 if self.before is None else self.died + (self.before.leaving or now)
         for digest, times in self.saved.items():
             running = not (self.driver.folder / "store" / digest[:2] / digest / "outcome.json").exists()
-            if running and len(times) > 2 and times[-1] > alone:
-                yield max(0.0, now - times[-1]) / median(late - early for early, late in pairwise(times))
+            if running and times and times[-1] > alone:
+                yield max(0.0, now - times[-1])
 
 
 def endure(folder: Path, whole: Undisturbed, queue: deque[Moment], tell: Callable[[Blow], None]) -> list[Blow]:
@@ -229,9 +227,9 @@ def main() -> int:
             print(f"sweep {sweeps}: HARMED, see {folder}: {error}", flush=True)
             queue = queue if len(queue) < left else deque(list(queue)[1:])
     again = max((blow.again for blow in blows if blow.again is not None), default=0.0)
-    lost = max((blow.lost for blow in blows), default=0.0)
+    age = max((blow.age for blow in blows), default=0.0)
     print(f"{options.moments} kills in {sweeps} sweeps: {harmed} sweeps harmed; at worst {again:.1f} s from a driver's")
-    print(f"death to training again, and {lost:.1f} epochs lost by a running trial")
+    print(f"death to training again, and {age:.1f} s since the last checkpoint of a running trial")
     return int(harmed > 0)
 
 
