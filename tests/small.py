@@ -15,6 +15,7 @@ from mwm.data import DataSet, Npz, Split
 from mwm.fit import Cosine, Recipe
 from mwm.models import Cnn
 from mwm.schemes import Base, Margin, Scheme, Unmarked
+from mwm.search import Listed
 from mwm.spec import decode
 from mwm.stage import run
 from mwm.store import Store
@@ -92,3 +93,14 @@ def swept(victim: dict[str, Any], attacks: Sequence[Any] = (), **search: Any) ->
     tree = {"name": "s", "victim": PLAIN | victim, "attacks": list(attacks), "search": search or "grid"}
     sweep: Sweep = decode(Sweep, tree)
     return sweep
+
+
+def drawn(sweep: Sweep) -> list[Victim]:
+    """The victims of a sweep in the order in which they are asked for."""
+    source = Listed(sweep)
+    found: list[Victim] = []
+    while (proposal := source.ask()) is not None:
+        assert proposal[0] == len(found)
+        found.append(proposal[1])
+    assert len(found) == source.total
+    return found

@@ -15,19 +15,7 @@ from mwm.search import Bounded, Listed, Suggested
 from mwm.spec import decode
 from mwm.sweep import Budget, Sweep, thefts
 from mwm.trial import Victim
-from tests.small import SPACE, swept
-
-
-def drawn(sweep: Sweep) -> list[Victim]:
-    """The victims of a sweep in the order in which they are asked for."""
-    source = Listed(sweep)
-    found: list[Victim] = []
-    while (proposal := source.ask()) is not None:
-        assert proposal[0] == len(found)
-        found.append(proposal[1])
-    assert len(found) == source.total
-    return found
-
+from tests.small import SPACE, drawn, swept
 
 # Chance
 

@@ -10,24 +10,11 @@ import pytest
 from mwm.attacks import Attack, Extraction
 from mwm.config import load
 from mwm.schemes import Base, Margin
-from mwm.search import Listed
 from mwm.spec import decode, encode
 from mwm.sweep import Sweep, corners, thefts
-from mwm.trial import Victim
-from tests.small import PLAIN, swept
+from tests.small import PLAIN, drawn, swept
 
 SHIPPED = sorted((Path(__file__).parent.parent / "tune_configs").rglob("*.y*ml"))
-
-
-def drawn(sweep: Sweep) -> list[Victim]:
-    """The victims of a sweep in the order in which they are asked for."""
-    source = Listed(sweep)
-    found: list[Victim] = []
-    while (proposal := source.ask()) is not None:
-        assert proposal[0] == len(found)
-        found.append(proposal[1])
-    assert len(found) == source.total
-    return found
 
 
 # What a file says
