@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+import launch
 from mwm.data import load
 from mwm.trial import data_key
+from tests.asking import Say
 from tests.small import DATA, FOREIGN, Loaded, arrays
 
 if TYPE_CHECKING:
@@ -50,3 +52,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Undisturb
     from tests.unharmed import undisturbed
 
     return undisturbed(tmp_path_factory.mktemp("undisturbed"), migrated)
+
+
+@pytest.fixture
+def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
+    """The command in this process: its exit status, and what it says on stdout and stderr."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.chdir(tmp_path)
+        status = launch.main(words)
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
