@@ -21,6 +21,8 @@ from tests.asking import Say, heard, one_line, tree
 from tests.launching import command, environment, launched, sweep
 
 DAY = 86400.0
+EPOCHS = 300
+"""Of the victim: seconds, so that it is seen under way more than once."""
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Watched:
 
 
 def _hopeless(tree: dict[str, Any]) -> None:
-    tree["victim"]["recipe"] |= {"lr": {"grid": [0.05, 1e30]}, "epochs": 60}
+    tree["victim"]["recipe"] |= {"lr": {"grid": [0.05, 1e30]}, "epochs": EPOCHS}
     tree["victim"]["scheme"] = {"kind": "none", "num_queries": 10}
     tree["attacks"][0]["recipe"] = {"epochs": 2, "batch_size": 128, "lr": 0.05, "momentum": 0.9}
 
@@ -76,9 +78,9 @@ def test_a_sweep_is_seen_while_it_runs(watched: Watched) -> None:
     running = [now for now in watched.seen if now["state"] == "running"]
     assert {now["pid"] for now in running} == {watched.seen[0]["pid"]}
     under_way = [trial for now in running for trial in now["running"]]
-    epochs = [trial["epoch"] for trial in under_way if trial["kind"] == "victim" and trial["epochs"] == 60]
+    epochs = [trial["epoch"] for trial in under_way if trial["kind"] == "victim" and trial["epochs"] == EPOCHS]
     assert epochs == sorted(epochs)
-    assert any(0 < epoch < 60 for epoch in epochs), "no epoch was seen"
+    assert any(0 < epoch < EPOCHS for epoch in epochs), "no epoch was seen"
     done = [now["counts"]["victims"]["done"] + now["counts"]["attacks"]["done"] for now in running]
     assert done == sorted(done)
     assert running[-1]["counts"]["victims"]["total"] == 2
