@@ -101,16 +101,15 @@ def _enter(book: Book, event: dict[str, Any], trials: bool) -> None:
 class Journal:
     """The driver's pen: one line per event, written at once, at a cost that does not grow.
 
-    A disk that is full is told once, through `warn`, and ends nothing: the lines wait for the next event. `stopped`
-    holds the outcomes of trials that earlier sessions ended early.
+    A disk that is full is told once, through `warn`, and ends nothing: the lines wait for the next event. `earlier`
+    holds the trees of the trials that ended in earlier sessions, and of their outcomes.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         self._path, self._warn = folder / JOURNAL, warn
-        ended = ((name, told.outcome) for name, told in read(folder).trials.items())
-        told = {name: outcome for name, outcome in ended if outcome is not None}
-        self.stopped = {name: outcome for name, outcome in told.items() if outcome["status"] == "stopped"}
-        self._known = {name: _fingerprint(outcome) for name, outcome in told.items()}
+        told = read(folder, trials=True).trials
+        self.earlier = [(one.trial, one.outcome) for one in told.values() if one.trial and one.outcome]
+        self._known = {outcome["digest"]: _fingerprint(outcome) for _, outcome in self.earlier}
         self._waiting: deque[bytes] = deque()
         self._torn = not _whole(self._path)
         self._warned = False

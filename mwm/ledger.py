@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mwm import report
-from mwm.journal import PULSE, Journal, Pulse, read
+from mwm.journal import PULSE, Journal, Pulse
 from mwm.progress import Progress, label, line
 from mwm.provenance import provenance
 from mwm.report import Result
@@ -42,7 +41,6 @@ class Ledger:
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     brings: bool = False
     copy: Callable[[Path], object] = Path.exists
-    _stopped: dict[str, dict[str, Any]] = field(default_factory=dict)
     _earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     _best: float = -1.0
     _save_at: float = 0.0
@@ -52,10 +50,8 @@ class Ledger:
             self._save_at = math.inf  # the results folder holds more than has been brought so far
             return
         self._journal = Journal(self.folder, self.progress.warn)
-        self._stopped = self._journal.stopped
-        for name, told in read(self.folder, trials=True).trials.items():
-            if told.trial is not None and told.outcome is not None:
-                self._earlier[name] = decode(Trial, told.trial), Outcome(**told.outcome)
+        for trial, outcome in self._journal.earlier:
+            self._earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
         self._journal.begin(totals=self.progress.totals, provenance=provenance())
         self._pulse = Pulse(self.folder, self.progress.snapshot)
 
@@ -69,8 +65,11 @@ class Ledger:
 
     def known(self, name: str) -> Outcome | None:
         """What a finished trial measured, or that this sweep ended it early; None if it is to be run."""
-        outcome = self.store.outcome(name) or self._stopped.get(name)
-        return None if outcome is None else Outcome(**outcome)
+        outcome = self.store.outcome(name)
+        if outcome is not None:
+            return Outcome(**outcome)
+        _, earlier = self._earlier.get(name, (None, None))
+        return earlier if earlier is not None and earlier.status == "stopped" else None
 
     def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks."""
