@@ -39,7 +39,20 @@ def parser() -> argparse.ArgumentParser:
     for name in ("run", "sync"):
         uri = "MLflow; default MLFLOW_TRACKING_URI, else mlflow.db in this folder"
         verbs.choices[name].add_argument("--tracking-uri", help=uri)
+    _power(verbs)
     return top
+
+
+def _power(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """How many queries a verdict needs."""
+    power = verbs.add_parser("power", help="how many queries prove a copy, for its survival rate and a level")
+    power.add_argument("--classes", type=int, required=True, help="classes of the network")
+    power.add_argument("--level", type=float, nargs="+", default=[1e-3, 1e-6], help="p-values that prove")
+    power.add_argument("--survival", type=float, nargs="+", default=[0.2, 0.3, 0.4, 0.5, 0.7, 0.9], metavar="SHARE")
+    power.add_argument("--power", type=float, default=0.9, metavar="CHANCE", help="chance of proof; default 0.9")
+    power.add_argument(
+        "--queries", type=int, nargs="+", default=[], metavar="N", help="show the power of N queries, too"
+    )
 
 
 def _looking(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> list[argparse.ArgumentParser]:
@@ -64,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=LINE)
     try:
-        return _look(asked, console) if asked.command in ("list", "status", "sync", "clean") else _work(asked, console)
+        does = {**dict.fromkeys(("list", "status", "sync", "clean"), _look), "power": _forecast}
+        return does.get(asked.command, _work)(asked, console)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -92,6 +106,19 @@ def _look(asked: argparse.Namespace, console: Console) -> int:
     from mwm.sync import sync
 
     return sync(console, place, asked.name, asked.tracking_uri)
+
+
+def _forecast(asked: argparse.Namespace, console: Console) -> int:
+    from mwm import power
+
+    return power.show(
+        console,
+        classes=asked.classes,
+        levels=asked.level,
+        survivals=asked.survival,
+        power=asked.power,
+        queries=asked.queries,
+    )
 
 
 def _work(asked: argparse.Namespace, console: Console) -> int:
