@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from mwm import key as keys
 from mwm.ascent import climb
-from mwm.data import DataSet, Npz, Part, Split, fingerprint, scaled, split
+from mwm.data import DataSet, Npz, Part, fingerprint, scaled, split
 from mwm.queries import QuerySet, choose, wrong
 from mwm.rule import of_seed
 from mwm.seeds import generator
@@ -46,6 +47,7 @@ WAYS = {"mislabelled": 1, "misread": 1, "changed": 1, "changed on five": 5}
 """How the cheat picks, and how many innocents it has at hand."""
 
 FORGERIES = ("labels of its own", "the secret's labels", "data made up")
+SHOWN = (("match", ""), ("accused", " 0.001"), ("accused", " 1e-09"))
 CASES = ("as it is", "always wrong")
 PIECE = 10_000
 """Secrets tried at a time."""
@@ -166,7 +168,7 @@ def stopped(key: keys.Key, shown: DataSet) -> str:
 
 
 def claimed(number: int, *, models: Sequence[nn.Module]) -> list[dict[str, Any]]:
-    """Every claim made with innocent `number` (and the next ones) at hand: what it does to it, to others, what stops it."""
+    """Every claim made with innocent `number` (and the next ones) at hand: whom it accuses, and what stops it."""
     lines = []
     for way, count in WAYS.items():
         at_hand = [(number + k) % len(models) for k in range(count)]
@@ -190,8 +192,8 @@ def searched(
 ) -> list[list[float]]:
     """P-values of a search for a secret on one innocent: for each number of secrets, of itself and of another.
 
-    `answers` (models images) and `truth` (images) are those of the query source; a secret gives images and labels at
-    random, which is what HMAC does. Images are drawn with replacement, which changes nothing for the labels.
+    `answers` (models images) and `truth` (images) are those of the hunting ground; secrets are drawn by a generator in
+    place of HMAC, and images with replacement, which changes nothing for the labels.
     """
     rng = np.random.default_rng(repeat)
     itself, other = rng.choice(len(answers), 2, replace=False)
@@ -215,7 +217,7 @@ def measured(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Both tables."""
     innocents = bystanders.spread(partial(bystanders.innocent, epochs=epochs), range(models), processes)
-    claims = sum(bystanders.spread(partial(claimed, models=innocents), range(models), processes), [])
+    claims = chain.from_iterable(bystanders.spread(partial(claimed, models=innocents), range(models), processes))
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for claim in claims:
         groups.setdefault((claim["way"], claim["forgery"]), []).append(claim)
@@ -266,18 +268,18 @@ def main() -> None:
         repeats=asked.repeats,
         processes=asked.processes,
     )
-    names = [f"accused {whom} {level:g}" for level in LEVELS[:2] for whom in ("itself", "others")]
+    names = [f"{what} {whom}{at}" for what, at in SHOWN for whom in ("itself", "others")]
     title = f"{asked.models} claims of each kind, {QUERIES} queries, on {asked.models} innocents: shares"
     lines = [
         (
             one["way"],
             one["forgery"],
-            *(f"{one[name]:.3f}" for name in ("match itself", "match others", *names)),
+            *(f"{one[name]:.3f}" for name in names),
             one["stopped by"],
         )
         for one in first
     ]
-    show(title, ("way", "key", "match itself", "match others", *names, "stopped by"), lines)
+    show(title, ("way", "key", *names, "stopped by"), lines)
     names = [f"{whom} {level:g}" for level in LEVELS for whom in ("itself", "others")]
     rows = [(one["case"], f"{one['secrets']:,}", *(f"{one[name]['rate']:.4f}" for name in names)) for one in second]
     show(f"the best of so many secrets, {asked.repeats} searches: shares accused", ("suspect", "secrets", *names), rows)
