@@ -43,6 +43,7 @@ FLOORS = [
     "progress",
     "shelf",
     "verbs",
+    "keys",
     "report",
     "address",
     "outbox",
