@@ -45,6 +45,7 @@ FLOORS = [
     "progress",
     "shelf",
     "verbs",
+    "keys",
     "report",
     "address",
     "outbox",
