@@ -138,9 +138,9 @@ def test_a_trial_that_is_not_to_blame_is_begun_again_after_a_pause(bench: Bench,
     for attempt in range(PATIENCE):
         fail(number)
         assert bench.ask()[1] is None, "it was begun again at once"
-        ((ready, *item),) = bench.searcher.again
-        assert ready - time.monotonic() == pytest.approx(2**attempt, abs=0.5)
-        bench.searcher.again = [(0.0, *item)]
+        ((ready, name, held),) = bench.searcher.again
+        assert ready - time.monotonic() == pytest.approx(2**attempt, abs=0.9)
+        bench.searcher.again = [(0.0, name, held)]
         number, same = bench.ask()
         assert same == trial
     assert not bench.statuses(), "it was given up too early"
@@ -158,7 +158,7 @@ def test_blame_and_bad_luck_are_counted_apart(bench: Bench) -> None:
         assert same == trial
     bench.fail(number)
     assert not bench.statuses(), "a process that died before it began was held against the trial"
-    bench.searcher.again = [(0.0, *item) for _, *item in bench.searcher.again]
+    bench.searcher.again = [(0.0, name, held) for _, name, held in bench.searcher.again]
     number, same = bench.ask()
     bench.tell(number)
     bench.fail(number)
