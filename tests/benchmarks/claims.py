@@ -279,16 +279,8 @@ def main() -> None:
     )
     names = [f"{what} {whom}{at}" for what, at in SHOWN for whom in WHOM]
     title = f"{asked.models} claims of each kind of {QUERIES} queries: share matched, and share accused at p ≤ ..."
-    lines = [
-        (
-            one["way"],
-            one["forgery"],
-            *(f"{one[name]:.3f}" for name in names),
-            one["stopped by"],
-        )
-        for one in first
-    ]
-    headings = [f"{whom}{at or ' match'}" for _, at in SHOWN for whom in WHOM]
+    lines = [(one["way"], one["forgery"], *(f"{one[name]:.3f}" for name in names), one["stopped by"]) for one in first]
+    headings = [f"{whom}\n{at or 'match'}" for _, at in SHOWN for whom in WHOM]
     show(title, ("way", "key", *headings, "stopped by"), lines)
     names = [f"{whom} {level:g}" for level in LEVELS for whom in WHOM]
     rows = [(one["case"], f"{one['secrets']:,}", *(f"{one[name]['rate']:.4f}" for name in names)) for one in second]
