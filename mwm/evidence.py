@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -107,9 +108,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
         if not 0 <= p <= 1:
             raise ValueError(f"p-value {p} is not allowed: must be from 0 to 1")
     adjusted, least, count = [0.0] * len(p_values), 0.0, len(p_values)
-    for place, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
-        least = max(least, min(1.0, (count - place) * p_values[index]))
-        adjusted[index] = least
+    for place, one in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (count - place) * p_values[one]))
+        adjusted[one] = least
     return adjusted
 
 
@@ -127,10 +128,10 @@ class Sequential:
         require_classes(classes)
         self.queries = self.matches = 0
         self.p_value = 1.0
-        self._wrong = classes - 1
+        self._wrong = index(classes) - 1
         # Counts of the equally likely draws of labels: with so many matches in so many queries, and with so many at
         # most in one query more. Both follow from those before, by Pascal's rule.
-        self._equal, self._at_most = 1, classes - 2
+        self._equal, self._at_most = 1, self._wrong - 1
 
     def add(self, matched: bool) -> None:
         """Take in the answer to one more query."""
@@ -141,7 +142,7 @@ class Sequential:
         else:
             self._equal = self._equal * (n + 1) * others // (n + 1 - k)
             self._at_most = self._wrong * self._at_most - self._equal
-        self.queries, self.matches = n + 1, k + matched
+        self.queries, self.matches = n + 1, k + bool(matched)
         self.p_value = min(self.p_value, self.p_now)
 
     @property

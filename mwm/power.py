@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -72,13 +73,13 @@ def _tail(fewest: Any, queries: Any, survival: float) -> Any:
 
 def _thresholds(classes: int, level: float) -> Iterator[int]:
     """`verdict.needed` for 1, 2, 3, ... queries, each from the one before; one too many where all prove nothing."""
-    others, total, fewest = classes - 2, 1, 1
+    wrong, total, fewest = index(classes) - 1, 1, 1
     hits, edge = 0, 1  # draws of the labels with at least `fewest` matches, and with one match less
     for n in range(1, MOST + 1):
-        hits, total = (classes - 1) * hits + edge, (classes - 1) * total
-        edge = edge * n * others // (n + 1 - fewest)
+        hits, total = wrong * hits + edge, wrong * total
+        edge = edge * n * (wrong - 1) // (n + 1 - fewest)
         if hits / total > level:
-            edge = edge * (n + 1 - fewest) // (fewest * others)
+            edge = edge * (n + 1 - fewest) // (fewest * (wrong - 1))
             hits, fewest = hits - edge, fewest + 1
         yield fewest
 

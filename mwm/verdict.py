@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from functools import lru_cache
+from operator import index
 
 
 def p_value(matches: int, queries: int, classes: int) -> float:
@@ -65,6 +66,7 @@ def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[floa
 @lru_cache(maxsize=4096)
 def _odds(matches: int, queries: int, classes: int) -> tuple[int, int]:
     """In how many of all the equally likely draws of labels a fixed model has at least `matches` matches."""
+    matches, queries, classes = index(matches), index(queries), index(classes)  # NumPy's whole numbers would overflow
     _count(matches, queries)
     require_classes(classes)
     draws = hits = 1  # exactly k matches: C(n, k) (classes - 2)^(n - k) draws, here for k = n

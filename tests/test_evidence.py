@@ -329,6 +329,10 @@ def test_long_keys_neither_overflow_nor_underflow() -> None:
         innocent.add(False)
     assert owned.log10_e == pytest.approx(2000 * math.log10(999) - math.log10(2001 * (1 - 1 / 999)), rel=1e-14)
     assert (owned.p_value, innocent.p_value) == (0.0, 1.0)
+    numpy = Sequential(np.int64(1000))  # type: ignore[arg-type]
+    for matched in np.ones(2000, bool):
+        numpy.add(matched)
+    assert numpy.log10_e == owned.log10_e, "NumPy's whole numbers overflow"
     assert innocent.log10_e == pytest.approx(-math.log10(2001), rel=1e-14)
 
 

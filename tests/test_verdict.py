@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -100,6 +101,12 @@ def test_logarithm_does_not_underflow() -> None:
     assert p_value(1000, 1000, 10) == 0.0
     assert log10_p(1000, 1000, 10) == pytest.approx(-1000 * math.log10(9), rel=1e-15)
     assert log10_p(2000, 2000, 1000) == pytest.approx(-2000 * math.log10(999), rel=1e-15)
+
+
+def test_whole_numbers_of_numpy_do_not_overflow() -> None:
+    many, fewer = np.int64(2000), np.int64(600)
+    assert p_value(fewer, many, np.int64(1000)) == p_value(600, 2000, 1000)  # type: ignore[arg-type]
+    assert needed(many, np.int64(1000), 1e-9) == needed(2000, 1000, 1e-9)  # type: ignore[arg-type]
 
 
 def test_no_match_and_all_matches() -> None:
