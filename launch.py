@@ -40,7 +40,20 @@ def parser() -> argparse.ArgumentParser:
     for name in ("run", "sync"):
         uri = "MLflow; default MLFLOW_TRACKING_URI, else mlflow.db in this folder"
         verbs.choices[name].add_argument("--tracking-uri", help=uri)
+    _power(verbs)
     return top
+
+
+def _power(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """How many queries a verdict needs."""
+    power = verbs.add_parser("power", help="how many queries prove a copy, for its survival rate and a level")
+    power.add_argument("--classes", type=int, required=True, help="classes of the network")
+    power.add_argument("--level", type=float, nargs="+", default=[1e-3, 1e-6], help="p-values that prove")
+    power.add_argument("--survival", type=float, nargs="+", default=[0.2, 0.3, 0.4, 0.5, 0.7, 0.9], metavar="SHARE")
+    power.add_argument("--power", type=float, default=0.9, metavar="CHANCE", help="chance of proof; default 0.9")
+    power.add_argument(
+        "--queries", type=int, nargs="+", default=[], metavar="N", help="show the power of N queries, too"
+    )
 
 
 def _looking(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> list[argparse.ArgumentParser]:
@@ -95,9 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=LINE)
     try:
-        if asked.command == "verify":
-            return _prove(asked, console)
-        return _look(asked, console) if asked.command in ("list", "status", "sync", "clean") else _work(asked, console)
+        looks = dict.fromkeys(("list", "status", "sync", "clean"), _look)
+        does = {**looks, "power": _forecast, "verify": _prove}
+        return does.get(asked.command, _work)(asked, console)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -132,6 +145,19 @@ def _prove(asked: argparse.Namespace, console: Console) -> int:
 
     options = {name: value for name, value in vars(asked).items() if name not in ("command", "json")}
     return verify.run(verify.Case(**options), console, as_json=asked.json)
+
+
+def _forecast(asked: argparse.Namespace, console: Console) -> int:
+    from mwm import power
+
+    return power.show(
+        console,
+        classes=asked.classes,
+        levels=asked.level,
+        survivals=asked.survival,
+        power=asked.power,
+        queries=asked.queries,
+    )
 
 
 def _work(asked: argparse.Namespace, console: Console) -> int:

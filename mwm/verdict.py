@@ -23,12 +23,16 @@ def log10_p(matches: int, queries: int, classes: int) -> float:
 
     Raises ValueError for counts that cannot be.
     """
-    hits, total = _odds(matches, queries, classes)
-    misses = total - hits
-    if misses < hits:  # p is near 1, where only the distance from 1 still has digits
-        return math.log1p(-misses / total) / math.log(10) if misses else 0.0
-    shift = total.bit_length() - hits.bit_length()
-    return math.log10((hits << shift) / total) - shift * math.log10(2)
+    return log10_ratio(*_odds(matches, queries, classes))
+
+
+def log10_ratio(above: int, below: int) -> float:
+    """The decimal logarithm of above / below, positive whole numbers of any size, to its last digits also near 1."""
+    if below < 2 * above < 4 * below:  # only the distance from 1 still has digits
+        return math.log1p((above - below) / below) / math.log(10)
+    shift = below.bit_length() - above.bit_length()
+    near = (above << max(shift, 0)) / (below << max(-shift, 0))
+    return math.log10(near) - shift * math.log10(2)
 
 
 def needed(queries: int, classes: int, level: float) -> int | None:

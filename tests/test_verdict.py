@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
@@ -35,6 +36,12 @@ def tail(matches: int, queries: int, classes: int) -> Fraction:
     return sum((chance(k, queries, classes) for k in range(matches, queries + 1)), Fraction())
 
 
+def far_tail(matches: int, queries: int, classes: int) -> Fraction:
+    """The same in whole numbers, which is quick enough for long keys."""
+    draws = (math.comb(queries, k) * (classes - 2) ** (queries - k) for k in range(matches, queries + 1))
+    return Fraction(sum(draws), (classes - 1) ** queries)
+
+
 def log10(p: Fraction) -> float:
     with localcontext(prec=400, Emin=-(10**6)):
         return float((Decimal(p.numerator) / Decimal(p.denominator)).log10())
@@ -57,10 +64,30 @@ def test_logarithm_is_precise_everywhere(case: tuple[int, int, int]) -> None:
     assert log10_p(*case) == pytest.approx(log10(tail(*case)), rel=1e-14, abs=0)
 
 
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 2000), st.integers(3, 1000), st.floats(0, 1), st.booleans())
+def test_long_keys_are_exact(queries: int, classes: int, part: float, near: bool) -> None:
+    """Over the whole range of matches, and near the threshold, where decisions fall."""
+    threshold = min(queries, int(queries / (classes - 1) + 5 * part * math.sqrt(queries)))
+    matches = threshold if near else int(part * queries)
+    exact = far_tail(matches, queries, classes)
+    assert p_value(matches, queries, classes) == float(exact)
+    if exact < Fraction(1, 2):
+        assert log10_p(matches, queries, classes) == pytest.approx(log10(exact), rel=1e-14, abs=0)
+
+
 @pytest.mark.parametrize("classes", [3, 10, 1000])
-@pytest.mark.parametrize("matches", [1800, 1999, 2000])
+@pytest.mark.parametrize("matches", [1800, 1850, 1999, 2000])
 def test_logarithm_is_precise_far_out(matches: int, classes: int) -> None:
-    assert log10_p(matches, 2000, classes) == pytest.approx(log10(tail(matches, 2000, classes)), rel=1e-14, abs=0)
+    """Down to 10^-5999."""
+    assert log10_p(matches, 2000, classes) == pytest.approx(log10(far_tail(matches, 2000, classes)), rel=1e-14, abs=0)
+
+
+def test_long_keys_take_no_time() -> None:
+    began = time.process_time()
+    for matches in range(0, 2001, 100):
+        p_value(matches, 2000, 997)
+    assert time.process_time() - began < 2, "a tenth of a second on a free machine"
 
 
 def test_logarithm_is_precise_on_both_sides_of_one_half() -> None:
@@ -122,15 +149,41 @@ def test_false_positives_stay_within_the_level(classes: int, level: float) -> No
         assert wrong <= level
 
 
+def convicted(answers: Sequence[int | None], truth: Sequence[int], level: float) -> Fraction:
+    """The share of all draws of the labels, in 4 classes, with which a fixed model is convicted."""
+    draws = list(itertools.product(*([c for c in range(4) if c != true] for true in truth)))
+    matches = [sum(a == t for a, t in zip(answers, labels, strict=True)) for labels in draws]
+    return Fraction(sum(p_value(m, len(truth), 4) <= level for m in matches), len(draws))
+
+
 @pytest.mark.parametrize("level", [0.02, 0.05, 0.3, 0.5])
 def test_no_independent_model_is_convicted_too_often(level: float) -> None:
-    """Every fixed model, right or wrong on any query, against every draw of the labels of 4 queries in 4 classes."""
-    truth = (0, 1, 2, 3)
-    draws = list(itertools.product(*([c for c in range(4) if c != true] for true in truth)))
-    for answers in itertools.product(range(4), repeat=4):
-        matches = [sum(a == t for a, t in zip(answers, labels, strict=True)) for labels in draws]
-        convicted = sum(p_value(m, 4, 4) <= level for m in matches)
-        assert Fraction(convicted, len(draws)) <= level
+    """Every fixed model, right or wrong or without an answer on any query: what was left open counts as no match."""
+    for answers in itertools.product((None, 0, 1, 2, 3), repeat=4):
+        assert convicted(answers, (0, 1, 2, 3), level) <= level
+
+
+@pytest.mark.parametrize("level", [0.02, 0.05, 0.3, 0.5])
+def test_duplicates_convict_nobody_too_often(level: float) -> None:
+    """One image several times has one answer, but a label drawn anew each time."""
+    for one, other in itertools.product((None, 0, 1, 2, 3), repeat=2):
+        assert convicted((one, one, one, one), (0, 0, 0, 0), level) <= level
+        assert convicted((one, one, other, other), (0, 0, 1, 1), level) <= level
+
+
+def test_duplicates_with_one_label_would_convict_too_often() -> None:
+    """Why the labels of duplicates are drawn anew: one draw for four copies is one query, not four."""
+    draws = [(label,) * 4 for label in (1, 2, 3)]
+    wrong = sum(p_value(sum(label == 1 for label in labels), 4, 4) <= 0.05 for labels in draws)
+    assert Fraction(wrong, len(draws)) > 0.3
+
+
+def test_queries_left_out_by_the_claimant_would_convict_too_often() -> None:
+    """Why a query without an answer stays in the count: to drop those that did not match is to choose the result."""
+    assert p_value(20, 100, 10) > 1e-3
+    assert p_value(20, 20, 10) < 1e-19
+    for matches, queries in itertools.product(range(30), range(30, 60)):
+        assert p_value(matches, queries + 1, 10) >= p_value(matches, queries, 10), "silence never helps the claimant"
 
 
 def hits(counts: Iterable[int], queries: int, rate: float) -> float:

@@ -1,0 +1,177 @@
+"""Tests of independence beside the exact binomial one; each says what must hold for its p-value to be one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mwm.verdict import log10_ratio
+
+EXACT = 1000
+"""Up to so many queries the rank test counts draws of labels; beyond, it bounds their number from above."""
+
+PIECE = 1000
+"""Permutations made at a time: enough for vectors, few enough for memory."""
+
+NO_ANSWER = -1
+"""What stands for the answer to a query that was left open: it matches no label."""
+
+
+def permutation(answers: ArrayLike, labels: ArrayLike, truth: ArrayLike, *, rounds: int = 9999, seed: int = 0) -> float:
+    """How seldom the suspect's answers match as often if labels change places among queries of one true class.
+
+    Holds if, within each true class, the labels were drawn alike and independently of the suspect (exchangeable): they
+    may favour some classes. One-sided, (1 + #) / (1 + rounds) over random permutations, so never below 1 / (1 + rounds)
+    and never too small (Phipson and Smyth, 2010), provided that nobody chose `seed` after seeing the answers.
+    `answers`, `labels`, `truth` are class indices (n); -1 where no answer came. Raises ValueError for other shapes.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds {rounds} is not allowed: must be at least 1")
+    given, assigned, true = _aligned(answers, labels, truth)
+    seen, drawn = int((given == assigned).sum()), np.random.default_rng(seed)
+    groups = [np.flatnonzero(true == one) for one in np.unique(true)]
+    as_many = 0
+    for start in range(0, rounds, PIECE):
+        matches = np.zeros(min(PIECE, rounds - start), np.int64)
+        for group in groups:
+            dealt = np.tile(assigned[group], (len(matches), 1))
+            matches += (drawn.permuted(dealt, axis=1) == given[group]).sum(1)
+        as_many += int((matches >= seen).sum())
+    return (1 + as_many) / (1 + rounds)
+
+
+def rank_test(scores: ArrayLike, labels: ArrayLike, truth: ArrayLike) -> float:
+    """How seldom the assigned labels rank as high among the wrong classes, by the suspect's scores (n C).
+
+    Holds if each label was drawn uniformly over the C - 1 wrong classes, independently of the suspect: its rank is then
+    uniform on 1 to C - 1, and the sum of ranks is compared with that of n such draws. A tie ranks last, which only
+    raises p; a query without an answer is a row of equal scores. Exact up to 1000 queries, beyond that an upper bound
+    (Chernoff, 1952). Raises ValueError for NaN and for arrays that do not fit.
+    """
+    held = np.asarray(scores, np.float64)
+    if held.ndim != 2 or held.shape[1] < 3:
+        raise ValueError(f"scores of shape {held.shape} are not allowed: must be (queries, classes), 3 classes or more")
+    if unclear := int(np.isnan(held).any(1).sum()):
+        raise ValueError(f"NaN among the scores of {unclear} of {len(held)} queries is not allowed: it has no rank")
+    _, assigned, true = _aligned(held.argmax(1), labels, truth, classes=held.shape[1])
+    rows = np.arange(len(held))
+    ahead = held >= held[rows, assigned][:, None]
+    ahead[rows, true] = ahead[rows, assigned] = False
+    return _at_most(int(ahead.sum()), len(held), held.shape[1] - 1)
+
+
+def _at_most(total: int, draws: int, faces: int) -> float:
+    """The chance that `draws` uniform draws from 0 to `faces` - 1 sum to `total` at most, or an upper bound of it."""
+    if draws <= EXACT:
+        return _ways(total, draws, faces) / faces**draws
+    if 2 * total >= draws * (faces - 1):
+        return 1.0
+    # The mean of exp(t (total - sum)) bounds the chance for every t > 0, so the best of many is a bound as well.
+    t = np.geomspace(1e-4 / faces, 40, 4000)
+    bounds = t * total + draws * (np.log(-np.expm1(-t * faces)) - np.log(-np.expm1(-t)) - math.log(faces))
+    return min(1.0, math.exp(bounds.min() + 1e-12 * draws))  # what rounding may have taken is given back
+
+
+def _ways(total: int, draws: int, faces: int) -> int:
+    """In how many ways: a convolution of uniform draws, in closed form by inclusion and exclusion (de Moivre, 1711)."""
+    most = draws * (faces - 1)
+    if 2 * total > most:  # the sums lie symmetrically: count the fewer terms
+        return faces**draws - _ways(most - total - 1, draws, faces)
+    terms = range(total // faces + 1)
+    return sum((-1) ** j * math.comb(draws, j) * math.comb(total - j * faces + draws, draws) for j in terms)
+
+
+def empirical(statistic: float, null: Sequence[float]) -> float:
+    """How seldom models trained independently of the key show a statistic as large as the suspect's.
+
+    (1 + #) / (1 + len(null)); holds if an independent suspect is one more of the same kind, exchangeable with those of
+    the null (Besag and Clifford, 1989): it is only as good as the choice of models. Raises ValueError for NaN.
+    """
+    values = np.asarray(null, np.float64)
+    if math.isnan(statistic) or np.isnan(values).any():
+        raise ValueError("a statistic of NaN is not allowed: it cannot be compared")
+    return (1 + int((values >= statistic).sum())) / (1 + values.size)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values for several suspects at once: whoever convicts at a level accuses any innocent with that chance at most.
+
+    Holds for p-values that each hold alone, however they depend on each other (Holm, 1979). Order is kept. Raises
+    ValueError for what is no p-value.
+    """
+    for p in p_values:
+        if not 0 <= p <= 1:
+            raise ValueError(f"p-value {p} is not allowed: must be from 0 to 1")
+    adjusted, least, count = [0.0] * len(p_values), 0.0, len(p_values)
+    for place, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        least = max(least, min(1.0, (count - place) * p_values[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+class Sequential:
+    """A test that may be looked at after every query and stopped at will: it keeps its level all the same.
+
+    The e-value is the likelihood ratio of match rates above 1 / (C - 1), all equally likely beforehand, to that of an
+    independent model (mixture method; Robbins, 1970). It holds if each label was drawn uniformly over the wrong classes
+    and the next query is not chosen by its label: a bet that is fair or worse, whatever the model's accuracy. So the
+    chance that it ever reaches 1 / level is at most `level` (Ville, 1939; Ramdas et al., 2023). Exact: a ratio of whole
+    numbers. A query without an answer is one that did not match. Raises ValueError for fewer than 3 classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        if classes < 3:
+            raise ValueError(f"{classes} classes leave no wrong label to draw at random; at least 3 are needed")
+        self.queries = self.matches = 0
+        self.p_value = 1.0
+        self._wrong = classes - 1
+        # Counts of the equally likely draws of labels: with so many matches in so many queries, and with so many at
+        # most in one query more. Both follow from those before, by Pascal's rule.
+        self._equal, self._at_most = 1, classes - 2
+
+    def add(self, matched: bool) -> None:
+        """Take in the answer to one more query."""
+        n, k, others = self.queries, self.matches, self._wrong - 1
+        if matched:
+            self._equal = self._equal * (n + 1) // (k + 1)
+            self._at_most = self._wrong * self._at_most + others * self._equal
+        else:
+            self._equal = self._equal * (n + 1) * others // (n + 1 - k)
+            self._at_most = self._wrong * self._at_most - self._equal
+        self.queries, self.matches = n + 1, k + matched
+        self.p_value = min(self.p_value, self.p_now)
+
+    @property
+    def _odds(self) -> tuple[int, int]:
+        return self._at_most, (self.queries + 1) * (self._wrong - 1) * self._equal
+
+    @property
+    def log10_e(self) -> float:
+        """The decimal logarithm of the e-value now; its mean under independence is 1 at most, whenever one stops."""
+        return log10_ratio(*self._odds)
+
+    @property
+    def p_now(self) -> float:
+        """One over the e-value now, 1 at most; `p_value` is the smallest of these so far."""
+        above, below = self._odds
+        return below / above if below < above else 1.0
+
+
+def _aligned(
+    answers: ArrayLike, labels: ArrayLike, truth: ArrayLike, *, classes: int | None = None
+) -> tuple[NDArray[np.int64], ...]:
+    """The three as class indices of one length; ValueError, in one line, for anything else."""
+    given, assigned, true = (np.asarray(array) for array in (answers, labels, truth))
+    for name, array in (("answers", given), ("labels", assigned), ("truth", true)):
+        if array.shape != (given.size,) or not array.size or array.dtype.kind not in "iu":
+            raise ValueError(f"{name} are {array.dtype} {array.shape}; allowed: integers ({max(given.size, 1)},)")
+    for name, array in (("labels", assigned), ("truth", true)):
+        odd = array[(array < 0) | (array >= (classes or np.inf))]
+        if odd.size:
+            raise ValueError(f"{name} hold {odd[0]}; allowed: 0 to {'' if classes is None else classes - 1}".rstrip())
+    if (assigned == true).any():
+        raise ValueError(f"label {assigned[assigned == true][0]} is the true one; allowed: wrong labels only")
+    return given, assigned, true

@@ -1,0 +1,175 @@
+"""How many queries a verdict needs, before any suspect is asked."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mwm.evidence import Sequential
+from mwm.verdict import needed
+
+MOST = 10_000
+"""Queries beyond which nobody is told to go."""
+
+
+def power(queries: int, classes: int, level: float, survival: float) -> float:
+    """The chance that `queries` prove a copy at `level` if it keeps each of them with the chance `survival`.
+
+    The exact tail of Binomial(queries, survival) from `verdict.needed` on. Raises ValueError for shares outside (0, 1].
+    """
+    _share("survival", survival)
+    fewest = needed(queries, classes, level)
+    return 0.0 if fewest is None else float(_tail(fewest, queries, survival))
+
+
+def queries_for(survival: float, classes: int, level: float, power: float = 0.9) -> int | None:
+    """The number of queries from which on a copy is proved with the chance `power`, by that number and every larger.
+
+    Not the first that reaches it: power is saw-toothed, it falls a little wherever one more match becomes needed. All
+    numbers are looked at up to where Chernoff's bound (1952) proves the rest, or up to 10,000. None if those do not
+    suffice, as for a `survival` that innocents have, 1 / (classes - 1) and below. Raises ValueError for shares outside
+    their ranges.
+    """
+    end = _enough(survival, classes, level, power)
+    counts = np.arange(1, min(end, MOST) + 1)
+    fewest = np.fromiter(islice(_thresholds(classes, level), len(counts)), np.int64)
+    short = counts[_tail(fewest, counts, survival) < power]
+    last = int(short.max(initial=0))
+    return None if last == MOST else last + 1
+
+
+def one_by_one(survival: float, classes: int, level: float) -> float | None:
+    """The mean number of queries after which the sequential test has proved a copy that keeps `survival` of them.
+
+    Exact up to 1e-9 of the copies, by following all ways through the test; none is lost, as there is no end to the key.
+    None if 10,000 queries do not suffice. Raises ValueError as `queries_for`.
+    """
+    if _enough(survival, classes, level, 0.5) > MOST:
+        return None
+    alive, mean = np.ones(1), 0.0  # chances of so many matches without an end so far
+    for fewest in islice(_boundary(classes, level), MOST):
+        mean += alive.sum()
+        alive = np.convolve(alive, (1 - survival, survival))[:fewest]
+        if alive.sum() < 1e-9:
+            return float(mean)
+    return None
+
+
+def _tail(fewest: Any, queries: Any, survival: float) -> Any:
+    """P(Binomial(queries, survival) >= fewest) for whole numbers or arrays of them; 0 where fewest > queries."""
+    from scipy.special import betainc
+
+    return np.where(fewest <= queries, betainc(fewest, np.maximum(queries - fewest, 0) + 1, survival), 0.0)
+
+
+def _thresholds(classes: int, level: float) -> Iterator[int]:
+    """`verdict.needed` for 1, 2, 3, ... queries, each from the one before; one too many where all prove nothing."""
+    others, total, fewest = classes - 2, 1, 1
+    hits, edge = 0, 1  # draws of the labels with at least `fewest` matches, and with one match less
+    for n in range(1, MOST + 1):
+        hits, total = (classes - 1) * hits + edge, (classes - 1) * total
+        edge = edge * n * others // (n + 1 - fewest)
+        if hits / total > level:
+            edge = edge * (n + 1 - fewest) // (fewest * others)
+            hits, fewest = hits - edge, fewest + 1
+        yield fewest
+
+
+def _boundary(classes: int, level: float) -> Iterator[int]:
+    """The matches that end the sequential test after 1, 2, 3, ... queries: each time the same or one more."""
+    at = Sequential(classes)
+    while at.p_now > level:
+        at.add(True)
+        yield at.queries + (at.p_now > level)
+    while True:
+        missed = copy.copy(at)
+        missed.add(False)
+        if missed.p_now > level:
+            at.add(True)
+        else:
+            at = missed
+        yield at.matches
+
+
+def _enough(survival: float, classes: int, level: float, power: float) -> float:
+    """So many queries, or more, surely have the power: two bounds of Chernoff (1952) on the best share of matches.
+
+    At a share x between the rates of innocents and of the copy, exp(-n KL(x, rate)) bounds the chance of each to be on
+    the wrong side. Infinite where the copy is no better than innocents.
+    """
+    from scipy.special import rel_entr
+
+    _share("survival", survival)
+    for name, value in (("level", level), ("power", power)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} {value} is not allowed; it must lie strictly between 0 and 1")
+    needed(1, classes, level)  # refuses too few classes
+    innocent = 1 / (classes - 1)
+    if survival <= innocent:
+        return math.inf
+    x = innocent + (survival - innocent) * np.linspace(0, 1, 1002)[1:-1]
+    accused, missed = (rel_entr(x, rate) + rel_entr(1 - x, 1 - rate) for rate in (innocent, survival))
+    return math.ceil(np.maximum(-math.log(level) / accused, -math.log(1 - power) / missed).min())
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise ValueError(f"{name} {value} is not allowed; it must be above 0 and at most 1")
+
+
+def table(classes: int, levels: Sequence[float], survivals: Sequence[float], power: float) -> Table:
+    """For each survival rate and level: queries of the exact test, and how many the sequential one asks on average."""
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column("survival")
+    for level in levels:
+        made.add_column(f"p ≤ {level:g}", justify="right")
+        made.add_column("one by one", justify="right")
+    for survival in survivals:
+        cells = []
+        for level in levels:
+            fixed, mean = queries_for(survival, classes, level, power), one_by_one(survival, classes, level)
+            cells += ["-" if fixed is None else str(fixed), "-" if mean is None else f"{mean:.1f}"]
+        made.add_row(f"{survival:g}", *cells)
+    return made
+
+
+def given(queries: Sequence[int], classes: int, levels: Sequence[float], survivals: Sequence[float]) -> Table:
+    """For numbers of queries and levels: the matches needed, and the power at each survival rate."""
+    made = Table(box=box.SIMPLE_HEAD)
+    for name in ("queries", "level", "matches needed", *(f"{survival:g}" for survival in survivals)):
+        made.add_column(name, justify="left" if name == "queries" else "right")
+    for number in queries:
+        for level in levels:
+            fewest = needed(number, classes, level)
+            chances = [f"{power(number, classes, level, survival):.3f}" for survival in survivals]
+            made.add_row(str(number), f"{level:g}", "-" if fewest is None else str(fewest), *chances)
+    return made
+
+
+def show(
+    console: Console,
+    *,
+    classes: int,
+    levels: Sequence[float],
+    survivals: Sequence[float],
+    power: float,
+    queries: Sequence[int],
+) -> int:
+    """Print what `launch.py power` is asked for; its exit status."""
+    asked, known = table(classes, levels, survivals, power), given(queries, classes, levels, survivals)
+    console.print(
+        f"Queries that prove a copy with the chance {power:g}, by the share of them that it still matches", asked
+    )
+    console.print("One by one: how many the sequential test asks on average, with no end to the key.")
+    console.print(f"An innocent model matches a share of 1/{classes - 1} at most, on average.")
+    if queries:
+        console.print("\nThe chance to prove a copy, by the share of the queries that it still matches", known)
+    return 0

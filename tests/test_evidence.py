@@ -1,0 +1,353 @@
+"""The tests of independence against brute force: every draw of the labels, every answer, every way to stop."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mwm import evidence
+from mwm.evidence import NO_ANSWER, Sequential, empirical, holm, permutation, rank_test
+from mwm.verdict import p_value
+
+LEVELS = (0.5, 0.2, 0.05, 1e-3)
+Labels = tuple[int, ...]
+
+
+def draws(truth: Sequence[int], classes: int) -> list[Labels]:
+    """Every equally likely draw of wrong labels."""
+    return list(itertools.product(*([c for c in range(classes) if c != true] for true in truth)))
+
+
+def share(p_values: Sequence[float], level: float) -> Fraction:
+    return Fraction(sum(p <= level for p in p_values), len(p_values))
+
+
+# Permutation
+
+
+def rearranged(labels: Labels, truth: Labels) -> Iterator[Labels]:
+    """The labels in every order that keeps each with a query of its true class."""
+    for order in itertools.permutations(range(len(labels))):
+        if all(truth[i] == truth[j] for i, j in enumerate(order)):
+            yield tuple(labels[j] for j in order)
+
+
+def matches(answers: Sequence[int], labels: Sequence[int]) -> int:
+    return sum(a == t for a, t in zip(answers, labels, strict=True))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_permutation_estimates_the_share_of_all_rearrangements(data: st.DataObject) -> None:
+    truth = data.draw(st.sampled_from([(0, 0, 0, 1, 1, 1), (0, 0, 1, 1, 2, 2), (2, 2, 2, 2, 2, 2), (0, 1, 2, 0, 1, 2)]))
+    labels = tuple(data.draw(st.sampled_from([c for c in range(4) if c != true])) for true in truth)
+    answers = data.draw(st.tuples(*([st.integers(NO_ANSWER, 3)] * 6)))
+    seen, ways = matches(answers, labels), list(rearranged(labels, truth))
+    exact = sum(matches(answers, way) >= seen for way in ways) / len(ways)
+    found = permutation(answers, labels, truth, rounds=1999)
+    assert abs(found - (1 + 1999 * exact) / 2000) <= 5 * math.sqrt(exact * (1 - exact) / 1999) + 1e-12
+
+
+def test_permutation_keeps_its_level_where_labels_favour_a_class() -> None:
+    """Labels 1 or 2 with chances 0.9 and 0.1, a suspect that says 1: the binomial test is fooled, this one is not."""
+    n, count = 20, 400
+    chance, truth = np.random.default_rng(0), np.zeros(n, np.int64)
+    labels = np.where(chance.random((count, n)) < 0.9, 1, 2)
+    answers = np.where(chance.random((count, n)) < 0.7, 1, 2)
+    p = [permutation(a, t, truth, rounds=199, seed=i) for i, (a, t) in enumerate(zip(answers, labels, strict=True))]
+    fooled = [p_value(int((a == t).sum()), n, 10) for a, t in zip(answers, labels, strict=True)]
+    assert share(fooled, 0.05) == 1
+    for level in (0.2, 0.05):
+        assert share(p, level) <= level + 3 * math.sqrt(level / count)
+
+
+@pytest.mark.parametrize("answers", [(1, 1, 0, 0), (2, 1, 3, 0), (0, 0, 1, 1), (1, 2, 1, 2), (3, 3, 3, 3)])
+def test_permutation_convicts_no_fixed_suspect_too_often(answers: Labels) -> None:
+    truth = (0, 0, 1, 1)
+    found = [permutation(answers, labels, truth, rounds=19, seed=i) for i, labels in enumerate(draws(truth, 4) * 5)]
+    for level in (0.5, 0.2, 0.05):
+        assert share(found, level) <= level + 3 * math.sqrt(level / len(found))
+
+
+def test_permutation_by_its_seed() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 10, 60)
+    labels = (truth + rng.integers(1, 10, 60)) % 10
+    answers = np.where(rng.random(60) < 0.1, labels, truth)
+    first, again, other = (permutation(answers, labels, truth, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert permutation(labels, labels, truth) == 1e-4, "the least that 9999 rounds can say"
+    assert permutation(truth, labels, truth) == 1.0
+    assert permutation(np.full(60, NO_ANSWER), labels, truth, rounds=10) == 1.0
+
+
+# Ranks
+
+
+@cache
+def sums(count: int, faces: int) -> Counter[int]:
+    """How many of all throws of `count` dice numbered from 1 give each sum."""
+    return Counter(sum(throw) for throw in itertools.product(range(1, faces + 1), repeat=count))
+
+
+def ranks(scores: NDArray[np.float64], labels: Sequence[int], truth: Sequence[int]) -> int:
+    """The sum of ranks by the words of the docstring."""
+    total = 0
+    for row, label, true in zip(scores, labels, truth, strict=True):
+        total += sum(row[c] >= row[label] for c in range(len(row)) if c != true)
+    return total
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(3, 6), st.integers(0, 2**32 - 1), st.booleans())
+def test_ranks_against_all_throws_of_dice(n: int, classes: int, seed: int, coarse: bool) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 3, (n, classes)).astype(float) if coarse else rng.normal(size=(n, classes))
+    truth = rng.integers(0, classes, n)
+    labels = (truth + rng.integers(1, classes, n)) % classes
+    seen = ranks(scores, labels.tolist(), truth.tolist())
+    ways = sum(count for total, count in sums(n, classes - 1).items() if total <= seen)
+    assert rank_test(scores, labels, truth) == ways / (classes - 1) ** n
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ranks_convict_no_fixed_suspect_too_often(seed: int) -> None:
+    """Any scores, with and without ties, against every draw of the labels."""
+    rng, truth = np.random.default_rng(seed), (0, 1, 2, 3)
+    scores = rng.integers(0, 2 + seed, (4, 4)).astype(float)
+    found = [rank_test(scores, labels, truth) for labels in draws(truth, 4)]
+    for level in LEVELS:
+        assert share(found, level) <= level
+
+
+def convolved(total: int, count: int, faces: int) -> Fraction:
+    """The chance of at most `total`, adding one die after another."""
+    ways = [1]
+    for _ in range(count):
+        ways = [sum(ways[max(0, s - faces + 1) : s + 1]) for s in range(len(ways) + faces - 1)]
+    return Fraction(sum(ways[: total + 1]), faces**count)
+
+
+@pytest.mark.parametrize(("count", "faces"), [(30, 2), (40, 9), (12, 99), (1, 999)])
+def test_sums_are_those_of_a_convolution(count: int, faces: int) -> None:
+    for total in range(0, count * (faces - 1) + 1, max(1, count * faces // 37)):
+        assert evidence._at_most(total, count, faces) == float(convolved(total, count, faces))
+    assert evidence._at_most(count * (faces - 1), count, faces) == 1.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.sampled_from([2, 9, 99, 999]), st.floats(0, 1))
+def test_the_bound_for_long_keys_is_never_below_the_exact_chance(count: int, faces: int, part: float) -> None:
+    total = int(part * count * (faces - 1))
+    exact = evidence._at_most(total, count, faces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evidence, "EXACT", 0)
+        bound = evidence._at_most(total, count, faces)
+    assert exact <= bound <= 1
+
+
+def test_the_bound_for_long_keys_is_of_use() -> None:
+    n, classes = 3000, 10
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, n)
+    labels = (truth + rng.integers(1, classes, n)) % classes
+    scores = rng.normal(size=(n, classes))
+    assert rank_test(scores, labels, truth) > 1e-3
+    scores[np.arange(n), labels] += 0.5
+    assert rank_test(scores, labels, truth) < 1e-30
+
+
+def test_ties_and_missing_answers_are_no_evidence() -> None:
+    truth, labels = np.zeros(50, np.int64), np.arange(50) % 9 + 1
+    assert rank_test(np.zeros((50, 10)), labels, truth) == 1.0, "one score for all classes"
+    hard = np.eye(10)[labels]
+    assert rank_test(hard, labels, truth) == pytest.approx(9.0**-50)
+    assert rank_test(np.where(hard > 0, 0.0, -np.inf), labels, truth) == pytest.approx(9.0**-50), "logarithms of 0"
+
+
+# Empirical null and several suspects
+
+
+def test_empirical_counts_itself_and_ties() -> None:
+    assert empirical(3, []) == 1.0
+    assert empirical(3, [1, 2]) == 1 / 3
+    assert empirical(3, [3, 2, 4]) == 3 / 4
+    assert empirical(math.inf, [1.0, -math.inf]) == 1 / 3
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_empirical_accuses_the_share_of_equals_that_it_may(statistics: list[int]) -> None:
+    """Whatever the models show: take each for the suspect in turn, and the others for its null."""
+    others = [(one, statistics[:i] + statistics[i + 1 :]) for i, one in enumerate(statistics)]
+    found = [empirical(one, null) for one, null in others]
+    for level in LEVELS:
+        assert share(found, level) <= level
+
+
+def test_holm_by_hand() -> None:
+    assert holm([]) == []
+    assert holm([0.02]) == [0.02]
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.001, 0.9, 0.4]) == pytest.approx([1.0, 0.004, 1.0, 1.0])
+
+
+@given(st.lists(st.floats(0, 1), max_size=9), st.sampled_from(LEVELS))
+def test_holm_steps_down(p_values: list[float], level: float) -> None:
+    """Convicted are the smallest, as long as each is below the level over how many are left (Holm, 1979)."""
+    ordered, convicted = sorted(p_values), 0
+    while convicted < len(ordered) and (len(ordered) - convicted) * ordered[convicted] <= level:
+        convicted += 1
+    adjusted = holm(p_values)
+    assert sum(p <= level for p in adjusted) == convicted
+    assert all(p <= q for p, q in zip(p_values, adjusted, strict=True))
+    assert [p for _, p in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
+
+
+def test_holm_accuses_none_of_several_innocents_too_often() -> None:
+    """Three suspects, alike and unlike, asked the same queries: every draw of the labels."""
+    truth, suspects = (0, 1, 2, 3), ((1, 0, 0, 0), (1, 0, 0, 1), (2, 2, 1, 1))
+    least = [min(holm([p_value(matches(s, labels), 4, 4) for s in suspects])) for labels in draws(truth, 4)]
+    for level in LEVELS:
+        assert share(least, level) <= level
+
+
+# One query after another
+
+
+def mixture(n: int, k: int, classes: int) -> Fraction:
+    """The e-value by its definition: the mean likelihood ratio over all rates from 1 / (C - 1) to 1, term by term."""
+    null = Fraction(1, classes - 1)
+    terms = ((-1) ** j * math.comb(n - k, j) * (1 - null ** (k + j + 1)) / (k + j + 1) for j in range(n - k + 1))
+    return sum(terms, Fraction()) / (null**k * (1 - null) ** (n - k + 1))
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(3, 1000))
+def test_e_value_is_the_mixture_whatever_the_order(seen: list[bool], classes: int) -> None:
+    test = Sequential(classes)
+    lowest = 1.0
+    for count, matched in enumerate(seen, 1):
+        test.add(matched)
+        exact = mixture(count, sum(seen[:count]), classes)
+        assert test.log10_e == pytest.approx(math.log10(exact), rel=1e-12, abs=1e-15)
+        assert test.p_now == float(min(Fraction(1), 1 / exact))
+        lowest = min(lowest, test.p_now)
+        assert test.p_value == lowest
+    assert (test.queries, test.matches) == (len(seen), sum(seen))
+
+
+def lattice(classes: int, most: int) -> list[list[Sequential]]:
+    """The test after n queries with k matches, for every k up to every n up to `most`."""
+    rows = [[Sequential(classes)]]
+    for _ in range(most):
+        rows.append([after(one, False) for one in rows[-1]] + [after(rows[-1][-1], True)])
+    return rows
+
+
+def after(test: Sequential, matched: bool) -> Sequential:
+    further = copy.copy(test)
+    further.add(matched)
+    return further
+
+
+@pytest.mark.parametrize("classes", [3, 10, 100])
+@pytest.mark.parametrize("level", [0.5, 0.05, 1e-3, 1e-6])
+def test_level_is_kept_under_optional_stopping(classes: int, level: float) -> None:
+    """Exactly, over the whole binomial tree: the chance that the test ever convicts an innocent within 150 queries.
+
+    The innocent is the worst there is: in every node it may be wrong on the next query, or right, as is worse for it.
+    """
+    rows, null = lattice(classes, 150), 1 / (classes - 1)
+    reached: list[float] = [float(one.p_now <= level) for one in rows[-1]]
+    for row in reversed(rows[:-1]):
+        wrong = [null * reached[k + 1] + (1 - null) * reached[k] for k in range(len(row))]
+        worst = [max(w, reached[k]) for k, w in enumerate(wrong)]
+        reached = [1.0 if one.p_now <= level else w for one, w in zip(row, worst, strict=True)]
+    assert level / 50 < reached[0] <= level, "kept, and not by convicting nobody"
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+def test_no_way_to_stop_makes_money(classes: int) -> None:
+    """The mean e-value is 1 at most for the best of all stopping rules, in whole numbers: a fair bet (Ville, 1939)."""
+    rows, null = lattice(classes, 30), Fraction(1, classes - 1)
+    value = [Fraction(*one._odds) for one in rows[-1]]
+    for row in reversed(rows[:-1]):
+        go_on = [null * value[k + 1] + (1 - null) * value[k] for k in range(len(row))]
+        now = [Fraction(*one._odds) for one in row]
+        assert go_on == now, "playing on is worth what one has"
+        value = [max(*pair) for pair in zip(now, go_on, strict=True)]
+    assert value == [1]
+
+
+def test_repeated_binomial_tests_would_not_keep_the_level() -> None:
+    """What the sequential test is for: to look at the binomial p-value after each query convicts too many."""
+    null, level = 1 / 9, 0.05
+    alive, convicted = {0: 1.0}, 0.0
+    for n in range(1, 151):
+        further: Counter[int] = Counter()
+        for k, chance in alive.items():
+            further[k + 1] += null * chance
+            further[k] += (1 - null) * chance
+        ended = [k for k in further if p_value(k, n, 10) <= level]
+        convicted += sum(further.pop(k) for k in ended)
+        alive = dict(further)
+    assert convicted > 2 * level
+
+
+def test_long_keys_neither_overflow_nor_underflow() -> None:
+    owned, innocent = Sequential(1000), Sequential(10)
+    for _ in range(2000):
+        owned.add(True)
+        innocent.add(False)
+    assert owned.log10_e == pytest.approx(math.log10(mixture(2000, 2000, 1000)), rel=1e-12)
+    assert (owned.p_value, innocent.p_value) == (0.0, 1.0)
+    assert -110 < innocent.log10_e < -100
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        (([1, 1], [1], [0]), r"labels are int64 \(1,\); allowed: integers \(2,\)"),
+        (([1], [1], [0, 0]), r"truth are int64 \(2,\)"),
+        (([], [], []), "answers are float64"),
+        (([1.0], [1], [0]), "answers are float64"),
+        (([1], [-1], [0]), "labels hold -1; allowed: 0 to"),
+        (([1], [1], [-1]), "truth hold -1"),
+        (([1, 2], [2, 1], [0, 1]), "label 1 is the true one"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arrays: tuple[list[float], list[int], list[int]], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        permutation(*arrays)
+
+
+def test_other_mistakes_are_refused() -> None:
+    with pytest.raises(ValueError, match="rounds 0"):
+        permutation([1], [1], [0], rounds=0)
+    with pytest.raises(ValueError, match="NaN among the scores of 1 of 2 queries"):
+        rank_test([[0, 1, math.nan], [0, 1, 2]], [1, 1], [0, 0])
+    with pytest.raises(ValueError, match=r"scores of shape \(1, 2\)"):
+        rank_test([[0, 1]], [1], [0])
+    with pytest.raises(ValueError, match="labels hold 3; allowed: 0 to 2"):
+        rank_test([[0, 1, 2]], [3], [0])
+    with pytest.raises(ValueError, match="NaN"):
+        empirical(1, [math.nan])
+    with pytest.raises(ValueError, match=r"p-value 1\.5"):
+        holm([1.5])
+    with pytest.raises(ValueError, match="p-value nan"):
+        holm([math.nan])
+    with pytest.raises(ValueError, match="2 classes"):
+        Sequential(2)
