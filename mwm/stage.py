@@ -17,10 +17,11 @@ from mwm.attacks.student import Disjoint, Loot, Same
 from mwm.data import Part, Views, fit_to, split
 from mwm.evaluate import accuracy, logits, margins
 from mwm.fit import DivergedError, Epoch, Training, fit
-from mwm.models import build, channel_statistics, parameters
+from mwm.models import Blueprint, Model, build, channel_statistics, parameters
 from mwm.oracle import Oracle
 from mwm.queries import QuerySet, choose
 from mwm.seeds import derive, generator
+from mwm.spec import encode
 from mwm.store import Store
 from mwm.trial import Outcome, Row, Sets, Trial, data_key, trial_digest, victim_digest
 
@@ -74,6 +75,11 @@ class _Stage(ABC):
         )
         return fresh.to(self.device)
 
+    def keep(self, model: nn.Module, name: str, kind: Model) -> None:
+        """Keep a trained network, with all that is needed to rebuild it."""
+        about = Blueprint(model=kind, shape=self.dataset.shape, classes=self.dataset.classes)
+        self.store.save_weights(name, model.state_dict(), encode(about))
+
     @abstractmethod
     def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
         """Train, from a saved state if there is one."""
@@ -96,7 +102,7 @@ class _Victim(_Stage):
         return fit(training, views.owner, objective, flip=flip, pad=pad, seed=victim.seed, validation=views.validation)
 
     def finish(self, model: nn.Module, name: str) -> dict[str, float]:
-        self.store.save_weights(name, model.state_dict())
+        self.keep(model, name, self.victim.model)
         self.store.save_queries(name, self.queries, self.victim.scheme.perturb(model, self.queries))
         return {}
 
@@ -133,7 +139,9 @@ class _Attack(_Stage):
         return Part(images.to(self.device), torch.tensor(foreign.y_train).to(self.device)), source
 
     def finish(self, model: nn.Module, name: str) -> dict[str, float]:
-        self.store.save_weights(name, model.state_dict())
+        assert self.trial.attack is not None, "a victim's trial has no attack"
+        assert self.trial.attack.student is not None, "the student's network was never filled in"
+        self.keep(model, name, self.trial.attack.student)
         assert self.oracle is not None, "no student without an oracle"
         test = self.views.test.images
         return {
