@@ -9,7 +9,7 @@ from mwm.attacks.student import Disjoint, Same
 from mwm.data import DataSet, load, location
 from mwm.models import Model, smallest_side
 from mwm.sweep import Sweep, corners, thefts
-from mwm.trial import Sets, Victim, complete_attack, data_key
+from mwm.trial import Sets, Victim, complete_attack, data_key, secret_of
 
 
 def check(sweep: Sweep, *, download: bool) -> tuple[dict[str, DataSet], list[str]]:
@@ -28,6 +28,7 @@ def check(sweep: Sweep, *, download: bool) -> tuple[dict[str, DataSet], list[str
             wanted.setdefault(data_key(attack.source), (f"{path}.source", attack.source))
     sets, notes = _load(wanted, download)
     for victim in victims:
+        secret_of(victim)
         if data_key(victim.data) in sets:
             _check_victim(victim, sets)
         for path, attack in attacks:

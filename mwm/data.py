@@ -16,6 +16,7 @@ from pydantic import Field, Strict
 from torch import Tensor
 from torch.nn import functional as F
 
+from mwm import rule
 from mwm.seeds import generator
 from mwm.spec import OF_A_KIND, Count, Flag, Seed, Size, Text, spec
 
@@ -251,13 +252,16 @@ def _checked(name: str, part: str, pair: Pair) -> Pair:
 
 
 def split(dataset: DataSet, how: Split, device: torch.device | str) -> Views:
-    """Deal the training images out at random, as copies on `device`; ValueError if nothing is left for the owner."""
+    """Deal the training images out as copies on `device`; ValueError if nothing is left for the owner.
+
+    In the order for the use "split" of the split's seed (room `rule`): queries, validation, disjoint, the owner's.
+    """
     count, aside = len(dataset.y_train), how.queries + how.validation
     taken = f"{how.queries} queries and {how.validation} for validation leave the owner none of {count} training images"
     _demand(aside < count, f"{taken}; allowed: at most {count - 1} together")
     # Queries first: the query source stays the same when any other size changes.
-    order = torch.randperm(count, generator=generator(how.seed, "split")).numpy()
-    picks = np.split(order, (how.queries, aside, aside + int(how.disjoint * (count - aside))))
+    order = rule.order(rule.of_seed(how.seed), "split", count)
+    picks = np.split(np.array(order), (how.queries, aside, aside + int(how.disjoint * (count - aside))))
     pairs = [(dataset.x_train[rows], dataset.y_train[rows]) for rows in picks] + [(dataset.x_test, dataset.y_test)]
     queries, validation, disjoint, owner, test = (Part(*(torch.tensor(a, device=device) for a in p)) for p in pairs)
     return Views(owner=owner, validation=validation, queries=queries, disjoint=disjoint, test=test)
@@ -279,22 +283,3 @@ def fit_to(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def scaled(images: Tensor) -> Tensor:
     """Images as the networks see them: uint8 to float32 in [0, 1], same shape."""
     return images.float() / 255
-
-
-def augment(images: Tensor, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
-    """Show each image (uint8 n c h w) a little differently: mirrored with probability ½ and shifted by up to `pad`.
-
-    The shift is a crop of the image with `pad` black pixels on every side. `generator` is on the images' device.
-    """
-    if not flip and not pad:
-        return images
-    (n, channels, height, width), device = images.shape, images.device
-    top, left = torch.randint(2 * pad + 1, (2, n, 1), generator=generator, device=device)
-    rows, columns = torch.arange(height, device=device) + top, torch.arange(width, device=device).expand(n, -1)
-    if flip:
-        mirrored = torch.randint(2, (n, 1), generator=generator, device=device).bool()
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    pixels = rows[:, :, None] * (width + 2 * pad) + (columns + left)[:, None, :]
-    # One gather with one index for all channels takes a sixth of the time of indexing by rows and columns.
-    planes = F.pad(images, (pad, pad, pad, pad)).flatten(2)
-    return planes.gather(2, pixels.view(n, 1, -1).expand(-1, channels, -1)).view(n, channels, height, width)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from mwm.data import Part, augment, scaled
+from mwm.augment import augment
+from mwm.data import Part, scaled
 from mwm.evaluate import accuracy, logits
 from mwm.seeds import generator
 from mwm.spec import OF_A_KIND, Count, Flag, NonNegative, Positive, Share, spec

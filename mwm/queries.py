@@ -10,8 +10,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as packed
 from torch import Tensor
 
-from mwm.data import Part, augment, fingerprint, scaled
-from mwm.seeds import generator
+from mwm.augment import show
+from mwm.data import Part, fingerprint, scaled
+from mwm.rule import below, order
 
 TENSORS = ("images", "labels", "truth")
 
@@ -41,24 +42,36 @@ class QuerySet:
         return QuerySet(self.images.to(device), self.labels.to(device), self.truth.to(device))
 
 
-def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, seed: int) -> QuerySet:
+def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, secret: bytes) -> QuerySet:
     """Draw a key: `num` images of the source, augmented once as in training, each labelled with a random wrong class.
 
-    Labels are uniform over the `classes` - 1 wrong ones (Kim et al., 2023). A smaller key is the beginning of a
-    larger one of the same seed, and no key depends on the device. Raises ValueError if the source is too small.
+    By the rule of room `rule`: the first `num` of the order for "choice"; query i is cropped from "top" and "left"
+    (numbers below 2 pad + 1) and then mirrored if "flip" (below 2) is 1. A smaller key is the beginning of a larger
+    one of the same secret, and no key depends on the device. Raises ValueError if the source is too small.
     """
     count, device = len(source), source.labels.device
     if not 1 <= num <= count:
         raise ValueError(f"{num} queries cannot be drawn from a query source of {count} images; allowed: 1 to {count}")
+    rows = order(secret, "choice", count)[:num]
+    top, left = (_drawn(secret, use, num, 2 * pad + 1) for use in ("top", "left"))
+    mirrored = _drawn(secret, "flip", num, 2).bool() if flip else None
+    images = show(source.images.cpu()[rows], top=top, left=left, mirrored=mirrored, pad=pad)
+    truth = source.labels.cpu()[rows]
+    return QuerySet(images, wrong(secret, truth, classes), truth).to(device)
+
+
+def wrong(secret: bytes, truth: Tensor, classes: int) -> Tensor:
+    """The labels of queries, int64 n, uniform over the `classes` - 1 wrong ones (Kim et al., 2023).
+
+    They follow from the secret, the positions and the true labels alone: truth_i + 1 + "label" modulo `classes`, where
+    "label" is a number below `classes` - 1.
+    """
     assert classes >= 2, f"{classes} classes leave no wrong label"
-    # Everything is drawn for the whole source, so that the first queries do not depend on how many are kept.
-    order = torch.randperm(count, generator=generator(seed, "queries", "order"))
-    shown = source.images.cpu()[order]
-    images = augment(shown, flip=flip, pad=pad, generator=generator(seed, "queries", "augment"))
-    truth = source.labels.cpu()[order]
-    step = torch.randint(1, classes, (count,), generator=generator(seed, "queries", "labels"))
-    labels = (truth + step) % classes
-    return QuerySet(images[:num].clone(), labels[:num].clone(), truth[:num].clone()).to(device)
+    return (truth + 1 + _drawn(secret, "label", len(truth), classes - 1)) % classes
+
+
+def _drawn(secret: bytes, use: str, num: int, bound: int) -> Tensor:
+    return torch.tensor([below(secret, use, index, bound) for index in range(num)])
 
 
 def pack(queries: QuerySet) -> bytes:

@@ -17,13 +17,14 @@ from mwm.attacks.student import Disjoint, Loot, Same
 from mwm.data import Part, Views, fit_to, split
 from mwm.evaluate import accuracy, logits, margins
 from mwm.fit import DivergedError, Epoch, Training, fit
+from mwm.key import Key, now
 from mwm.models import Blueprint, Model, build, channel_statistics, parameters
 from mwm.oracle import Oracle
 from mwm.queries import QuerySet, choose
 from mwm.seeds import derive, generator
 from mwm.spec import encode
 from mwm.store import Store
-from mwm.trial import Outcome, Row, Sets, Trial, data_key, trial_digest, victim_digest
+from mwm.trial import METHOD, Outcome, Row, Sets, Trial, data_key, secret_of, trial_digest, victim_digest
 
 
 def run(trial: Trial, sets: Sets, store: Store, device: torch.device) -> Iterator[Row | Outcome]:
@@ -94,7 +95,8 @@ class _Victim(_Stage):
         victim, views = self.victim, self.views
         source, num = views.queries, victim.scheme.num_queries
         flip, pad = victim.data.flip, victim.data.pad
-        self.queries = choose(source, num=num, classes=self.dataset.classes, flip=flip, pad=pad, seed=victim.seed)
+        secret, classes = secret_of(victim), self.dataset.classes
+        self.queries = choose(source, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
         training = Training(self.network(), victim.recipe)
         if start is not None:
             training.restore(start)
@@ -103,8 +105,23 @@ class _Victim(_Stage):
 
     def finish(self, model: nn.Module, name: str) -> dict[str, float]:
         self.keep(model, name, self.victim.model)
-        self.store.save_queries(name, self.queries, self.victim.scheme.perturb(model, self.queries))
+        self.store.save_key(name, self._key(), self.victim.scheme.perturb(model, self.queries))
         return {}
+
+    def _key(self) -> Key:
+        victim = self.victim
+        return Key(
+            queries=self.queries,
+            secret=secret_of(victim),
+            classes=self.dataset.classes,
+            scheme=victim.scheme.kind,
+            data=encode(victim.data),
+            split=encode(victim.split),
+            data_digest=self.dataset.digest,
+            guessable=victim.secret is None,
+            created=now(),
+            method=METHOD,
+        )
 
 
 class _Attack(_Stage):

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,13 +19,27 @@ from torch import Tensor
 
 from mwm import files
 from mwm.files import put, writable
-from mwm.queries import QuerySet, pack
+from mwm.key import KEY, QUERIES, Key, pack
+from mwm.queries import QuerySet
+from mwm.spec import seal, unseal
 
-__all__ = ["CHECKPOINT", "NETWORK", "OUTCOME", "PERTURBED", "QUERIES", "WEIGHTS", "Entry", "Store", "put", "writable"]
+__all__ = [
+    "CHECKPOINT",
+    "KEY",
+    "NETWORK",
+    "OUTCOME",
+    "PERTURBED",
+    "QUERIES",
+    "WEIGHTS",
+    "Entry",
+    "Store",
+    "put",
+    "writable",
+]
 
-WEIGHTS, QUERIES, PERTURBED = "model.safetensors", "queries.safetensors", "perturbed.safetensors"
+WEIGHTS, PERTURBED = "model.safetensors", "perturbed.safetensors"
 CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
-KEPT = (WEIGHTS, QUERIES, PERTURBED)
+KEPT = (WEIGHTS, KEY, QUERIES, PERTURBED)
 HASH = hashlib.sha256().digest_size
 NETWORK = "network"
 """Where a weights file says, as JSON, how to rebuild its network."""
@@ -42,7 +56,7 @@ class Entry:
 
 
 class Store:
-    """One folder per digest: weights, queries and, written last, the outcome with its own hash and those of the files.
+    """One folder per digest: weights, a victim's key and, last, the outcome with its own hash and those of the files.
 
     `root` is a folder or a URI such as s3://BUCKET/PATH. What has an outcome is finished and never changes. A reader
     never sees half a file, and what is damaged is never used. Only safe formats are read: safetensors, JSON, tensors
@@ -78,8 +92,7 @@ class Store:
         """Seal an entry with what was measured, at the end and in each epoch: from now on `outcome` answers."""
         hashes = {name: self._hashes.get((digest, name)) or self._sha256(digest, name) for name in KEPT}
         found = {name: value for name, value in hashes.items() if value}
-        content = json.dumps({"outcome": outcome, "files": found, "rows": list(rows)}, indent=1)
-        self._write(digest, OUTCOME, _seal(content.removesuffix("\n}").encode()))
+        self._write(digest, OUTCOME, seal({"outcome": outcome, "files": found, "rows": list(rows)}))
         for name in KEPT:
             self._hashes.pop((digest, name), None)
         self._settle(digest)
@@ -93,10 +106,19 @@ class Store:
         """The weights of a finished trial, on the CPU; ValueError if they are damaged."""
         return load(self._kept(digest, WEIGHTS))
 
-    def save_queries(self, digest: str, asked: QuerySet, perturbed: Tensor) -> None:
-        """Keep a query set, and its images (n c h w in [0, 1]) as the scheme's last step would show them."""
-        self._keep(digest, QUERIES, pack(asked))
+    def save_key(self, digest: str, key: Key, perturbed: Tensor) -> None:
+        """Keep a key, and its images (n c h w in [0, 1]) as the scheme's last step would show them.
+
+        A key that is kept again, because something else of its entry was damaged, stays as old as it is.
+        """
+        created = unseal(self._read(digest, KEY) or b"").get("created", key.created)
+        for name, data in pack(replace(key, created=created)).items():
+            self._write(digest, name, data)  # `finish` hashes what lies there: a twin's may be a second older
         self._keep(digest, PERTURBED, save({"images": (perturbed * 255).round().byte().cpu().contiguous()}))
+
+    def key(self, digest: str) -> dict[str, bytes]:
+        """The files of the key of a finished victim; ValueError if they are damaged, or there are none."""
+        return {name: self._kept(digest, name) for name in (KEY, QUERIES)}
 
     def queries(self, digest: str) -> QuerySet:
         """The query set of a finished victim, on the CPU; ValueError if it is damaged."""
@@ -189,7 +211,7 @@ class Store:
     def _entry(self, digest: str) -> dict[str, Any] | None:
         """The content of a finished entry; empty if it is damaged, None if there is none."""
         data = self._read(digest, OUTCOME)
-        return None if data is None else _unseal(data)
+        return None if data is None else unseal(data)
 
     def _sealed(self, digest: str) -> dict[str, Any]:
         if content := self._entry(digest):
@@ -218,16 +240,3 @@ def _if_there() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EIO:
             raise
-
-
-def _seal(body: bytes) -> bytes:
-    """Close an open JSON object with the hash of all that stands before."""
-    return body + f',\n "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}'.encode()
-
-
-def _unseal(data: bytes) -> dict[str, Any]:
-    """The content of a sealed JSON object; empty if one bit of it is not as it was."""
-    if _seal(data[: -len(_seal(b""))]) != data:
-        return {}
-    content: dict[str, Any] = json.loads(data)
-    return content

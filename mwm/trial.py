@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from mwm import rule
 from mwm.attacks import Attack
 from mwm.data import Data, DataSet, Split
 from mwm.fit import Recipe
 from mwm.models import Model
 from mwm.schemes import Scheme
-from mwm.spec import Seed, digest, encode, spec
+from mwm.spec import Seed, Text, digest, encode, spec
 
-METHOD = 1
+METHOD = 2
 """Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
 
 Sets = Mapping[str, DataSet]
@@ -22,7 +23,10 @@ Sets = Mapping[str, DataSet]
 
 @spec
 class Victim:
-    """A network to be stolen: data, architecture, watermark, recipe, seed."""
+    """A network to be stolen: data, architecture, watermark, recipe, seed.
+
+    `secret` is the path of a file of 64 hexadecimal digits from which the key is drawn, in place of the seed.
+    """
 
     data: Data
     split: Split = Split()
@@ -30,6 +34,7 @@ class Victim:
     scheme: Scheme
     recipe: Recipe = Recipe()
     seed: Seed = 0
+    secret: Text | None = None
 
     def __post_init__(self) -> None:
         num, source = self.scheme.num_queries, self.split.queries
@@ -91,9 +96,21 @@ def data_key(data: Any) -> str:
 
 
 def victim_digest(victim: Victim, sets: Sets) -> str:
-    """The name of a trained victim: its content, with the data set's own digest in place of where it lies."""
+    """The name of a trained victim: its content, with names of data set and secret in place of where they lie."""
     content = encode(victim) | {"data": _content(victim.data, sets)}
+    if content.pop("secret") is not None:
+        content["secret"] = rule.name(secret_of(victim))
     return digest(METHOD, content)
+
+
+def secret_of(victim: Victim) -> bytes:
+    """What a victim's key is drawn from: the owner's secret, or else the seed. ValueError if it cannot be read."""
+    if victim.secret is None:
+        return rule.of_seed(victim.seed)
+    try:
+        return rule.read(victim.secret)
+    except ValueError as error:
+        raise ValueError(f"victim.secret: {error}") from None
 
 
 def trial_digest(trial: Trial, sets: Sets) -> str:

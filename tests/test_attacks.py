@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.student import Loot, divergence
-from mwm.data import Part, augment
+from mwm.augment import augment
+from mwm.data import Part
 from mwm.fit import Recipe, Step
 from mwm.models import Cnn, build, channel_statistics
 from mwm.oracle import Oracle, log_probabilities

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mwm.data import Part, augment
+from mwm.augment import augment
+from mwm.data import Part
 from mwm.evaluate import accuracy, logits
 from mwm.fit import Cosine, DivergedError, Epoch, Objective, Published, Recipe, Schedule, Step, Training, fit
 from mwm.models import Cnn, build

@@ -1,0 +1,81 @@
+"""The rule mwm-key-1: how a key follows from a secret, the same in every language and on every machine.
+
+A secret is 32 bytes. Everything is drawn by HMAC-SHA-256 (RFC 2104) with the secret as its key; messages are ASCII,
+integers in them are decimal without leading zeros, and a use is a word without a slash.
+
+- The secret of an integer seed is the SHA-256 of "mwm-key-1/seed/SEED": reproducible, and as easy to guess as the seed.
+- The order of 0 to n - 1 for a use: sorted by the HMAC of "USE/INDEX", compared byte by byte.
+- A number below a bound, 1 to 2^64, for a use and an index: for counter 0, 1, 2, ... let w be the first 8 bytes of the
+  HMAC of "USE/INDEX/COUNTER" as a big-endian integer; the first w below 2^64 - (2^64 mod bound) gives w mod bound.
+- The name of a secret, which does not tell it: the HMAC of "name" in 64 hexadecimal digits.
+
+`data.split` and `queries.choose` say what is drawn for which use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from functools import cache
+from pathlib import Path
+
+RULE = "mwm-key-1"
+WORDS = 2**64
+
+
+def of_seed(seed: int) -> bytes:
+    """The 32-byte secret of a sweep's integer seed: reproducible, and as easy to guess as the seed."""
+    return hashlib.sha256(f"{RULE}/seed/{seed}".encode()).digest()
+
+
+def order(secret: bytes, use: str, count: int) -> list[int]:
+    """The numbers 0 to `count` - 1 in an order that only the secret tells."""
+    begun = hmac.new(secret, f"{use}/".encode(), "sha256")
+
+    def rank(index: int) -> bytes:
+        whole = begun.copy()
+        whole.update(b"%d" % index)
+        return whole.digest()
+
+    return sorted(range(count), key=rank)
+
+
+def below(secret: bytes, use: str, index: int, bound: int) -> int:
+    """One of 0 to `bound` - 1, all exactly as likely: what would favour some is rejected and drawn again."""
+    assert 1 <= bound <= WORDS, f"no number below {bound}"
+    counter = 0
+    while True:
+        drawn = hmac.digest(secret, f"{use}/{index}/{counter}".encode(), "sha256")
+        word = int.from_bytes(drawn[:8], "big")
+        if word < WORDS - WORDS % bound:
+            return word % bound
+        counter += 1
+
+
+def name(secret: bytes) -> str:
+    """64 hexadecimal digits that tell two secrets apart, and neither of them."""
+    return hmac.digest(secret, b"name", "sha256").hex()
+
+
+def parse(text: str) -> bytes:
+    """The secret that 64 hexadecimal digits say; ValueError, which does not repeat them, for anything else."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("not 64 hexadecimal digits, as `openssl rand -hex 32` writes them")
+    return bytes.fromhex(text)
+
+
+def read(path: str) -> bytes:
+    """The secret in a file of 64 hexadecimal digits; ValueError, in one line that does not show the content."""
+    try:
+        return _read(Path(path).expanduser().absolute())
+    except OSError as error:
+        raise ValueError(f"{path}: the secret cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+@cache  # names of trials ask for it again and again, and a sweep at work needs its file no more
+def _read(file: Path) -> bytes:
+    with file.open("rb") as content:
+        return parse(content.read(100).decode("ascii", "replace").strip())
