@@ -25,10 +25,11 @@ from mwm.spec import encode
 from mwm.store import Store
 from mwm.suspects import open_suspect
 from mwm.trial import Outcome, Trial
-from tests.small import RECIPE, VICTIM, Loaded, done, theft
+from tests.small import RECIPE, VICTIM, done, loaded, theft
 
 CLASSES, QUERIES = 4, 30
 SHAPE = (1, 6, 6)
+FILES = ("SHA256SUMS", "answers.jsonl", "report.md", "verdict.json")
 MARKED = replace(
     VICTIM,
     split=Split(validation=24, queries=QUERIES),
@@ -52,9 +53,9 @@ class Court:
     null: Path
 
 
-def court(home: Path, sets: Loaded, innocents: int = 3) -> Court:
+def court(home: Path, innocents: int = 3) -> Court:
     """Train all of it. The sweep holds the marked network, too, its student, and the control with the key's queries."""
-    store, told = Store(home / "store"), []
+    sets, store, told = loaded(home), Store(home / "store"), []
 
     def train(trial: Trial) -> Outcome:
         told.append((trial, done(trial, sets, store)))
