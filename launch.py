@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument("--tag", action="append", default=[], metavar="k=v", help="free tag on every MLflow run")
     run.add_argument("--address", help="Ray cluster to join; default RAY_ADDRESS, else one on this machine")
     run.add_argument("--resume", action="store_true", help="go on with a sweep that exists; refuse to begin one")
-    for verb in (run, *_looking(verbs)):
+    for verb in (run, *_looking(verbs), _keys(verbs)):
         verb.add_argument(
             "--storage", default=".", help="folder of results/ and store/, or s3://BUCKET/PATH; default this folder"
         )
@@ -75,17 +75,11 @@ def _looking(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> list
 
 def _verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The verb that asks suspects."""
-    verify = verbs.add_parser(
-        "verify", help="ask suspects the queries of a key; exit status 0 owned, 1 not shown, 2 error"
-    )
-    say = verify.add_argument
+    what = "ask suspects the queries of a key; exit status 0 owned, 1 not shown, 2 error"
+    say = verbs.add_parser("verify", help=what).add_argument
     say("--key", type=Path, required=True, metavar="FOLDER", help="a key's folder, such as a victim's in the store")
     say("--suspect", dest="suspects", action="append", required=True, metavar="X", help="who is asked; may be repeated")
-    say(
-        "--trust",
-        action="store_true",
-        help="open what may run code: all but safetensors, ONNX and endpoints",
-    )
+    say("--trust", action="store_true", help="open what may run code: all but safetensors, ONNX and endpoints")
     say("--commitment", metavar="HEX", help="what was published of the key; it must open it")
     say("--level", type=float, default=1e-3, help="chance at which an innocent may be accused; default 1e-3")
     say("--sequential", action="store_true", help="decide by the sequential test, and stop as soon as it decides")
@@ -103,14 +97,32 @@ def _verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     say("--storage", default=".", help="folder of results/; default this folder")
 
 
+def _keys(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
+    """The verbs about the key of a victim; the one that needs a store is the result."""
+    commit = verbs.add_parser("commit", help="show the commitment to a key, to publish before the network is")
+    request = "write a request by which a time stamping authority stamps it (RFC 3161)"
+    commit.add_argument("--request", type=Path, metavar="FILE.tsq", help=request)
+    opened = verbs.add_parser("open", help="check a key against a commitment; exit status 1 if it is another key's")
+    opened.add_argument("--commitment", required=True, metavar="HEX", help="64 digits, as `commit` showed them")
+    opened.add_argument("--recompute", action="store_true", help="draw the key again from its secret and its data")
+    where = "with --recompute: where the data lie on this machine"
+    opened.add_argument("--set", action="append", default=[], metavar="data.path=X", help=where)
+    for verb in (commit, opened):
+        verb.add_argument("key", type=Path, metavar="KEY", help="folder of key.json and queries.safetensors")
+    export = verbs.add_parser("export", help="copy the key of a victim out of a store")
+    export.add_argument("digest", metavar="DIGEST", help="the victim's, as in results.csv")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    return export
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what was asked; a mistake of the user is one line per fault on stderr and exit status 2."""
     asked = parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=LINE)
     try:
-        looks = dict.fromkeys(("list", "status", "sync", "clean"), _look)
-        does = {**looks, "power": _forecast, "verify": _prove}
-        return does.get(asked.command, _work)(asked, console)
+        ways = {"run": _work, "check": _work, "commit": _key, "open": _key, "export": _key}
+        ways |= {"power": _forecast, "verify": _prove}
+        return ways.get(asked.command, _look)(asked, console)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -158,6 +170,19 @@ def _forecast(asked: argparse.Namespace, console: Console) -> int:
         power=asked.power,
         queries=asked.queries,
     )
+
+
+def _key(asked: argparse.Namespace, console: Console) -> int:
+    from mwm import keys
+
+    if asked.command == "commit":
+        return keys.show_commitment(console, asked.key, asked.request)
+    if asked.command == "open":
+        return keys.show_opened(console, asked.key, asked.commitment, again=asked.recompute, changes=asked.set)
+    from mwm.storage import Storage
+    from mwm.store import Store
+
+    return keys.export(console, Store(Storage(asked.storage).store), asked.digest, asked.folder)
 
 
 def _work(asked: argparse.Namespace, console: Console) -> int:

@@ -112,8 +112,9 @@ class Store:
         A key that is kept again, because something else of its entry was damaged, stays as old as it is.
         """
         created = unseal(self._read(digest, KEY) or b"").get("created", key.created)
-        for name, data in pack(replace(key, created=created)).items():
-            self._write(digest, name, data)  # `finish` hashes what lies there: a twin's may be a second older
+        content = pack(replace(key, created=created))
+        self._keep(digest, QUERIES, content[QUERIES])
+        self._write(digest, KEY, content[KEY])  # not `_keep`: what `finish` finds may be a twin's, a second older
         self._keep(digest, PERTURBED, save({"images": (perturbed * 255).round().byte().cpu().contiguous()}))
 
     def key(self, digest: str) -> dict[str, bytes]:

@@ -190,3 +190,13 @@ def test_a_foreign_set_counts_its_own_images(tmp_path: Path) -> None:
     npz = {"kind": "npz", "path": str(archive(tmp_path / "x.npz"))}
     line = refusal(swept(["extraction", {"kind": "extraction", "source": npz}]))
     assert line.startswith("victim.recipe.batch_size: 64 is not allowed: the thief of attacks.1 has 60 images")
+
+
+def test_an_owners_secret_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "owner.secret"
+    assert refusal(swept(secret=str(path))).startswith(f"victim.secret: {path}: the secret cannot be read (No such")
+    path.write_text("12" * 31)
+    said = refusal(swept(secret={"grid": [str(path)]}))
+    assert said == f"victim.secret: {path}: not 64 hexadecimal digits, as `openssl rand -hex 32` writes them"
+    path.write_text("12" * 32)
+    check(swept(secret=str(path)), download=False)

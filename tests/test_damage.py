@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mwm.store import CHECKPOINT, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Store
+from mwm.store import CHECKPOINT, KEY, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Store
 from tests.test_files import tiny_disk
 from tests.test_store import NAME, OUTCOME_TREE, ROWS, filled, weights
 
@@ -44,7 +44,7 @@ def test_a_damaged_checkpoint_is_none_and_is_replaced(damage: Callable[[bytes], 
 
 
 @DAMAGED
-@pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, QUERIES, PERTURBED])
+@pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED])
 def test_a_damaged_entry_is_not_finished(name: str, damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     store = filled(tmp_path)
     path = store.folder(NAME) / name
@@ -55,7 +55,7 @@ def test_a_damaged_entry_is_not_finished(name: str, damage: Callable[[bytes], by
     assert filled(tmp_path).outcome(NAME) == OUTCOME_TREE
 
 
-@pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, QUERIES, PERTURBED])
+@pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED])
 def test_an_entry_that_lacks_a_file_is_not_finished(name: str, tmp_path: Path) -> None:
     store = filled(tmp_path)
     (store.folder(NAME) / name).unlink()
@@ -67,7 +67,8 @@ def test_an_entry_that_lacks_a_file_is_not_finished(name: str, tmp_path: Path) -
 def unusable(store: Store, name: str) -> None:
     """Check that nothing is made of an entry one file of which is damaged, and that it is named."""
     assert store.outcome(NAME) is None
-    uses = {WEIGHTS: store.weights, QUERIES: store.queries, PERTURBED: store.perturbed, OUTCOME: store.rows}
+    uses: dict[str, Callable[[str], object]] = {WEIGHTS: store.weights, QUERIES: store.queries, KEY: store.key}
+    uses |= {PERTURBED: store.perturbed, OUTCOME: store.rows}
     for used in uses if name == OUTCOME else [name]:
         with pytest.raises(ValueError, match=f"^{store.folder(NAME)}: {name} is missing or damaged$"):
             uses[used](NAME)
@@ -89,7 +90,7 @@ def test_no_bit_of_an_outcome_can_change(tmp_path: Path) -> None:
     assert store.rows(NAME) == ROWS
 
 
-@given(st.sampled_from([WEIGHTS, QUERIES, PERTURBED]), st.integers(0, 10**6))
+@given(st.sampled_from([WEIGHTS, KEY, QUERIES, PERTURBED]), st.integers(0, 10**6))
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_bit_undoes_a_result(tmp_path: Path, name: str, place: int) -> None:
     store = filled(tmp_path)
@@ -128,7 +129,7 @@ DIE = """
 import os, signal, sys
 import torch
 from mwm.store import Store
-from tests.test_store import NAME, OUTCOME_TREE, ROWS, query_set, weights
+from tests.test_store import NAME, OUTCOME_TREE, ROWS, key, query_set, weights
 
 left = None
 def count(event, arguments):
@@ -144,7 +145,7 @@ def train(store):
     store.save_checkpoint(NAME, {"epoch": 2, "w": torch.ones(9)})
     asked = query_set()
     store.save_weights(NAME, weights())
-    store.save_queries(NAME, asked, asked.pixels)
+    store.save_key(NAME, key(), asked.pixels)
     store.finish(NAME, OUTCOME_TREE, ROWS)
 
 def throw(store):

@@ -47,6 +47,7 @@ FLOORS = [
     "progress",
     "shelf",
     "verbs",
+    "keys",
     "report",
     "outbox",
     "experiment",

@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import chisquare
 from torch import Tensor
 
+from mwm import rule
 from mwm.data import Part
-from mwm.queries import QuerySet, choose, load, save
+from mwm.queries import QuerySet, choose, load, save, wrong
 
-KEY: dict[str, Any] = {"classes": 10, "flip": True, "pad": 1, "seed": 3}
+KEY: dict[str, Any] = {"classes": 10, "flip": True, "pad": 1, "secret": rule.of_seed(3)}
 
 
 def source(count: int = 40, classes: int = 10) -> Part:
@@ -41,12 +42,14 @@ def first(queries: QuerySet, num: int) -> QuerySet:
     classes=st.integers(2, 12),
     flip=st.booleans(),
     pad=st.integers(0, 2),
-    seed=st.integers(0, 2**63 - 1),
+    secret=st.binary(min_size=32, max_size=32),
 )
-def test_a_smaller_key_begins_a_larger_one(num: int, more: int, classes: int, flip: bool, pad: int, seed: int) -> None:
+def test_a_smaller_key_begins_a_larger_one(
+    num: int, more: int, classes: int, flip: bool, pad: int, secret: bytes
+) -> None:
     part = source(classes=classes)
     small, large = (
-        choose(part, num=size, classes=classes, flip=flip, pad=pad, seed=seed) for size in (num, num + more)
+        choose(part, num=size, classes=classes, flip=flip, pad=pad, secret=secret) for size in (num, num + more)
     )
     assert len(small) == num
     assert same(small, first(large, num))
@@ -58,7 +61,7 @@ def test_a_smaller_key_begins_a_larger_one(num: int, more: int, classes: int, fl
 
 def test_queries_are_distinct_members_of_the_source_with_their_truth() -> None:
     part = source()
-    queries = choose(part, num=25, classes=10, flip=False, pad=0, seed=5)
+    queries = choose(part, num=25, classes=10, flip=False, pad=0, secret=rule.of_seed(5))
     rows = [int((part.images == image).flatten(1).all(1).nonzero()) for image in queries.images]
     assert len({*rows}) == 25
     assert queries.truth.tolist() == part.labels[rows].tolist()
@@ -72,7 +75,7 @@ def shifts(image: Tensor) -> list[Tensor]:
 
 def test_queries_are_training_views_of_the_source() -> None:
     part = source()
-    plain, shown = (choose(part, num=40, classes=10, flip=shift, pad=int(shift), seed=3) for shift in (False, True))
+    plain, shown = (choose(part, num=40, **(KEY | how)) for how in ({"flip": False, "pad": 0}, {}))
     assert torch.equal(plain.labels, shown.labels), "labels must not depend on the augmentation"
     for image, view in zip(plain.images, shown.images, strict=True):
         assert any(torch.equal(view, crop) for crop in shifts(image))
@@ -88,11 +91,11 @@ def test_wrong_labels_are_uniform() -> None:
     assert chisquare(table[~np.eye(10, dtype=bool)]).pvalue > 1e-3
 
 
-def test_the_key_depends_on_its_seed_and_leaves_the_source_alone() -> None:
+def test_the_key_depends_on_its_secret_and_leaves_the_source_alone() -> None:
     part = source()
     before = part.images.clone()
     one, again = (choose(part, num=20, **KEY) for _ in range(2))
-    other = choose(part, num=20, **(KEY | {"seed": 4}))
+    other = choose(part, num=20, **(KEY | {"secret": rule.of_seed(4)}))
     assert same(one, again)
     assert one.digest() == again.digest() != other.digest()
     assert not torch.equal(one.labels, other.labels)
@@ -100,6 +103,34 @@ def test_the_key_depends_on_its_seed_and_leaves_the_source_alone() -> None:
     plain = choose(part, num=20, **(KEY | {"flip": False, "pad": 0}))
     plain.images.zero_()
     assert torch.equal(part.images, before)
+
+
+def strangers_view(image: list[list[int]], top: int, left: int, mirrored: int) -> list[list[int]]:
+    """A shifted image, and then perhaps its mirror, by loops over its pixels."""
+    inside = range(6)
+    shown = [[image[y + top][x + left] if {y + top, x + left} <= {*inside} else 0 for x in inside] for y in inside]
+    return [line[::-1] for line in shown] if mirrored else shown
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    num=st.integers(1, 40),
+    classes=st.integers(2, 12),
+    flip=st.booleans(),
+    pad=st.integers(0, 2),
+    secret=st.binary(min_size=32, max_size=32),
+)
+def test_a_stranger_draws_the_same_key(num: int, classes: int, flip: bool, pad: int, secret: bytes) -> None:
+    part = source(classes=classes)
+    queries = choose(part, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
+    for index, row in enumerate(rule.order(secret, "choice", 40)[:num]):
+        truth = int(part.labels[row])
+        top, left = (rule.below(secret, use, index, 2 * pad + 1) - pad for use in ("top", "left"))
+        mirrored = rule.below(secret, "flip", index, 2) if flip else 0
+        assert queries.images[index, 0].tolist() == strangers_view(part.images[row, 0].tolist(), top, left, mirrored)
+        assert int(queries.truth[index]) == truth
+        assert int(queries.labels[index]) == (truth + 1 + rule.below(secret, "label", index, classes - 1)) % classes
+    assert torch.equal(queries.labels, wrong(secret, queries.truth, classes))
 
 
 def test_the_key_of_this_version_stays_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import product
 
 import numpy as np
@@ -15,11 +16,12 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from mwm import data as room
+from mwm import rule
+from mwm.augment import augment
 from mwm.data import (
     DataSet,
     Part,
     Split,
-    augment,
     fit_to,
     split,
 )
@@ -82,6 +84,21 @@ def test_split_depends_on_its_seed_and_copies() -> None:
         part.images.zero_()
         part.labels.zero_()
     assert numbers(split(dataset, Split(validation=50, queries=50, seed=1), "cpu").test) == [0, 1, 2, 3, 4]
+
+
+def test_a_stranger_deals_the_same_images() -> None:
+    views = split(numbered(300), Split(validation=50, queries=30, disjoint=0.5, seed=9), "cpu")
+    order = rule.order(rule.of_seed(9), "split", 300)
+    dealt = [numbers(part) for part in (views.queries, views.validation, views.disjoint, views.owner)]
+    assert dealt == [order[:30], order[30:80], order[80:190], order[190:]]
+    assert order[:6] == []
+
+
+def test_a_large_data_set_is_dealt_at_once() -> None:
+    dataset = numbered(73_000)
+    began = time.perf_counter()
+    split(dataset, Split(), "cpu")
+    assert time.perf_counter() - began < 1, "a tenth of that on an idle machine"
 
 
 def test_scaled_is_exact_at_every_level() -> None:

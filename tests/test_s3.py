@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import torch
 from pyarrow.fs import FileSelector, FileSystem
 
 from mwm.files import at, writable
-from mwm.store import CHECKPOINT, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store
+from mwm.store import CHECKPOINT, KEY, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store
 from tests.launching import launched, sweep
-from tests.test_store import NAME, OUTCOME_TREE, ROWS, query_set, same, weights
+from tests.test_store import NAME, OUTCOME_TREE, ROWS, key, query_set, same, weights
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent
@@ -66,7 +66,7 @@ def filled(root: str) -> Store:
     """A store with one finished entry."""
     store, asked = Store(root), query_set()
     store.save_weights(NAME, weights())
-    store.save_queries(NAME, asked, asked.pixels)
+    store.save_key(NAME, key(), asked.pixels)
     store.finish(NAME, OUTCOME_TREE, ROWS)
     return store
 
@@ -98,7 +98,7 @@ def test_everything_comes_back_as_it_was(address: str) -> None:
     assert same(again.weights(NAME), weights())
     assert again.queries(NAME).digest() == query_set().digest()
     assert torch.equal(again.perturbed(NAME), query_set().images)
-    assert set(objects(root)) == {f"01/{NAME}/{name}" for name in (OUTCOME, WEIGHTS, QUERIES, PERTURBED)}
+    assert set(objects(root)) == {f"01/{NAME}/{name}" for name in (OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED)}
 
 
 def test_large_weights_come_back(address: str) -> None:
@@ -109,7 +109,7 @@ def test_large_weights_come_back(address: str) -> None:
     assert same(store.weights(NAME), large)
 
 
-@pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, QUERIES, PERTURBED])
+@pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED])
 def test_what_is_damaged_is_not_finished(name: str, address: str) -> None:
     root = uri(address, f"damage/{name}")
     store, files, path = filled(root), at(root), f"01/{NAME}/{name}"
@@ -118,7 +118,8 @@ def test_what_is_damaged_is_not_finished(name: str, address: str) -> None:
     for data in (b"", whole[:-1], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], None):
         files.remove(path) if data is None else files.write(path, data)
         assert store.outcome(NAME) is None
-        uses = {WEIGHTS: store.weights, QUERIES: store.queries, PERTURBED: store.perturbed, OUTCOME: store.rows}
+        uses: dict[str, Callable[[str], object]] = {WEIGHTS: store.weights, QUERIES: store.queries, KEY: store.key}
+        uses |= {PERTURBED: store.perturbed, OUTCOME: store.rows}
         with pytest.raises(ValueError, match=rf"^s3://bucket/damage/{name}/01/{NAME}: {name} is missing or damaged$"):
             uses[name](NAME)
     store.discard(NAME)

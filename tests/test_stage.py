@@ -12,15 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mwm import rule
 from mwm.attacks import Distillation, Extraction
 from mwm.attacks.student import Disjoint, Same
 from mwm.data import Part, split
+from mwm.key import KEY, commitment, load, recompute
 from mwm.models import Cnn, build, channel_statistics
 from mwm.queries import QuerySet
 from mwm.schemes import Unmarked
+from mwm.spec import encode
 from mwm.stage import run
 from mwm.store import Store
-from mwm.trial import Outcome, Row, Trial, data_key, trial_digest, victim_digest
+from mwm.trial import METHOD, Outcome, Row, Trial, data_key, trial_digest, victim_digest
 from mwm.verdict import log10_p, p_value
 from tests.small import (
     CPU,
@@ -88,6 +91,38 @@ def test_an_attack_trains_a_damaged_victim_again(sets: Loaded, tmp_path: Path) -
     whole = Store(tmp_path / "whole")
     done(Trial(victim=VICTIM), sets, whole)
     assert timeless(done(attack, sets, whole)) == timeless(stolen)
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["seed", "secret"])
+def test_a_finished_victim_is_a_key(own: bool, sets: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "owner.secret").write_text("0f" * 32)
+    victim = replace(VICTIM, secret=str(tmp_path / "owner.secret") if own else None)
+    store, dataset = Store(tmp_path / "store"), sets[data_key(DATA)]
+    outcome = done(Trial(victim=victim), sets, store)
+    folder = store.folder(outcome.digest)
+    key = load(folder)
+    recompute(key, dataset)
+    assert key.secret == (b"\x0f" * 32 if own else rule.of_seed(VICTIM.seed))
+    assert (key.guessable, key.scheme, key.classes, key.data_digest) == (not own, "margin", 4, dataset.digest)
+    assert (key.data["kind"], key.split, key.method) == ("npz", encode(VICTIM.split), METHOD)
+    assert key.queries.digest() == outcome.query_digest
+    published, told = commitment(key), (folder / KEY).read_bytes()
+    (folder / "model.safetensors").write_bytes(b"")
+    assert timeless(done(Trial(victim=victim), sets, store)) == timeless(outcome)
+    assert (folder / KEY).read_bytes() == told, "what was sound stays as old as it is"
+    (folder / KEY).write_bytes(b"")
+    assert timeless(done(Trial(victim=victim), sets, store)) == timeless(outcome)
+    assert commitment(load(folder)) == published
+
+
+def test_another_secret_is_another_key(sets: Loaded, tmp_path: Path) -> None:
+    (tmp_path / "owner.secret").write_text("0f" * 32)
+    store, owned = Store(tmp_path / "store"), replace(VICTIM, secret=str(tmp_path / "owner.secret"))
+    plain, own = (done(Trial(victim=victim), sets, store) for victim in (VICTIM, owned))
+    assert plain.digest != own.digest
+    assert plain.query_digest != own.query_digest
+    stolen = done(theft(Extraction(), owned), sets, store)
+    assert (stolen.victim_digest, stolen.query_digest) == (own.digest, own.query_digest)
 
 
 def test_a_finished_trial_only_tells_its_outcome(sets: Loaded, tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mwm.key import Key
 from mwm.queries import QuerySet
-from mwm.store import CHECKPOINT, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store, put
+from mwm.store import CHECKPOINT, KEY, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store, put
 
 NAME = "0123456789abcdef"
 OUTCOME_TREE = {"status": "done", "clean_acc": 0.5, "p_value": 1e-9, "oracle_calls": 12, "query_acc": None}
@@ -37,12 +38,29 @@ def query_set() -> QuerySet:
     return QuerySet(images, torch.tensor([1, 2, 0]), torch.tensor([0, 1, 2]))
 
 
+def key(created: str = "2026-01-02T03:04:05Z") -> Key:
+    """A key of these queries."""
+    secret, split = bytes(range(32)), {"validation": 1, "queries": 3, "disjoint": 0.0, "seed": 0}
+    return Key(
+        queries=query_set(),
+        secret=secret,
+        classes=3,
+        scheme="base",
+        data={"kind": "digits"},
+        split=split,
+        data_digest="0" * 16,
+        guessable=False,
+        created=created,
+        method=2,
+    )
+
+
 def filled(root: Path) -> Store:
     """A store with one finished entry."""
     store = Store(root)
     asked = query_set()
     store.save_weights(NAME, weights())
-    store.save_queries(NAME, asked, asked.pixels + 0.4 / 255)
+    store.save_key(NAME, key(), asked.pixels + 0.4 / 255)
     store.finish(NAME, OUTCOME_TREE, ROWS)
     return store
 
@@ -60,7 +78,20 @@ def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     assert store.perturbed(NAME).dtype == torch.uint8
     assert store.outcome(NAME) == OUTCOME_TREE
     assert Store(tmp_path).outcome(NAME) == OUTCOME_TREE
-    assert sorted(path.name for path in store.folder(NAME).iterdir()) == sorted([WEIGHTS, QUERIES, PERTURBED, OUTCOME])
+    assert {path.name for path in store.folder(NAME).iterdir()} == {WEIGHTS, KEY, QUERIES, PERTURBED, OUTCOME}
+
+
+def test_a_key_that_is_kept_again_stays_as_old_as_it_is(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    path = store.folder(NAME) / KEY
+    before = path.read_bytes()
+    for damage in (before, before[:-1], b""):
+        path.write_bytes(damage)
+        store.save_key(NAME, key("2026-05-06T07:08:09Z"), query_set().pixels)
+        assert (path.read_bytes() == before) == (damage == before)
+    store.finish(NAME, OUTCOME_TREE)
+    assert Store(tmp_path).outcome(NAME) == OUTCOME_TREE
+    assert store.key(NAME) == {KEY: path.read_bytes(), QUERIES: (path.parent / QUERIES).read_bytes()}
 
 
 def test_nothing_is_finished_before_its_outcome(tmp_path: Path) -> None:
@@ -146,7 +177,7 @@ def test_a_finished_entry_holds_nothing_else(tmp_path: Path) -> None:
     store = filled(tmp_path)
     store.save_checkpoint(NAME, {"epoch": 1})
     assert store.outcome(NAME) == OUTCOME_TREE, "a slower twin was still training"
-    assert {path.name for path in store.folder(NAME).iterdir()} == {OUTCOME, WEIGHTS, QUERIES, PERTURBED}
+    assert {path.name for path in store.folder(NAME).iterdir()} == {OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED}
 
 
 def test_what_lies_in_a_store_is_listed(tmp_path: Path) -> None:
@@ -217,5 +248,5 @@ def test_an_outcome_is_plain_json(tmp_path: Path) -> None:
     entry: dict[str, Any] = json.loads((filled(tmp_path).folder(NAME) / OUTCOME).read_text())
     assert entry["outcome"] == OUTCOME_TREE
     assert entry["rows"] == ROWS
-    assert sorted(entry["files"]) == sorted([WEIGHTS, QUERIES, PERTURBED])
+    assert sorted(entry["files"]) == sorted([WEIGHTS, KEY, QUERIES, PERTURBED])
     assert all(len(value) == 64 for value in entry["files"].values())

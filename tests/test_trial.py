@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from mwm import rule
 from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.student import Disjoint
 from mwm.data import Npz, fingerprint
 from mwm.fit import Recipe
 from mwm.models import Cnn
-from mwm.trial import Trial, complete_attack, data_key, trial_digest, victim_digest
+from mwm.trial import Trial, Victim, complete_attack, data_key, secret_of, trial_digest, victim_digest
 from tests.small import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, theft
 
 
@@ -55,6 +59,34 @@ def test_everything_that_makes_a_victim_is_in_its_name(sets: Loaded) -> None:
     assert trial_digest(Trial(victim=VICTIM), sets) == names[0]
     shown = replace(VICTIM, data=replace(DATA, flip=True))
     assert victim_digest(shown, {data_key(shown.data): sets[data_key(DATA)]}) not in names
+
+
+def owned(path: Path, digits: str) -> Victim:
+    """The victim with a secret of its owner's."""
+    path.write_text(digits + "\n")
+    return replace(VICTIM, secret=str(path))
+
+
+def test_a_secret_is_in_a_name_and_its_place_is_not(
+    sets: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, other = owned(tmp_path / "here", "ab" * 32), owned(tmp_path / "other", "cd" * 32)
+    monkeypatch.chdir(tmp_path)
+    moved = [owned(tmp_path / "moved", "ab" * 32), owned(tmp_path / "upper", "AB" * 32), replace(VICTIM, secret="here")]
+    assert {victim_digest(victim, sets) for victim in moved} == {victim_digest(here, sets)}
+    names = [victim_digest(victim, sets) for victim in (VICTIM, here, other, replace(here, seed=1))]
+    assert len({*names}) == 4
+    assert [secret_of(victim) for victim in (VICTIM, here)] == [rule.of_seed(0), b"\xab" * 32]
+    guessed = owned(tmp_path / "guessed", rule.of_seed(0).hex())
+    assert victim_digest(guessed, sets) != names[0], "one is marked as guessable, the other is not"
+    assert trial_digest(theft(Extraction(), here), sets) != trial_digest(theft(Extraction()), sets)
+
+
+def test_a_secret_that_is_not_there_is_one_line(sets: Loaded, tmp_path: Path) -> None:
+    for secret, words in ((tmp_path / "nowhere", "No such file"), (Path(__file__), "not 64 hexadecimal digits")):
+        with pytest.raises(ValueError, match=f"^victim.secret: {secret}: .*{words}") as caught:
+            victim_digest(replace(VICTIM, secret=str(secret)), sets)
+        assert "\n" not in str(caught.value)
 
 
 def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:

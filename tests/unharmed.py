@@ -24,7 +24,7 @@ MOVING = ("seconds", "mlflow_run_id", "sweep")
 
 CURVES = ("loss", "lr", "val_acc")
 KEPT = {"outcome.json", "model.safetensors"}
-KEPT_OF_VICTIMS = KEPT | {"queries.safetensors", "perturbed.safetensors"}
+KEPT_OF_VICTIMS = KEPT | {"key.json", "queries.safetensors", "perturbed.safetensors"}
 BESIDE = {".lock", "journal.jsonl", "queries", "results.csv", "summary.json", "sweep.json"}
 
 Finished = dict[Path, tuple[int, int]]
