@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mwm.verdict import log10_ratio
+from mwm.verdict import log10_ratio, require_classes
 
 EXACT = 1000
 """Up to so many queries the rank test counts draws of labels; beyond, it bounds their number from above."""
@@ -123,8 +123,7 @@ class Sequential:
     """
 
     def __init__(self, classes: int) -> None:
-        if classes < 3:
-            raise ValueError(f"{classes} classes leave no wrong label to draw at random; at least 3 are needed")
+        require_classes(classes)
         self.queries = self.matches = 0
         self.p_value = 1.0
         self._wrong = classes - 1

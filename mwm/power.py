@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mwm.evidence import Sequential
-from mwm.verdict import needed
+from mwm.verdict import needed, require_classes, require_share
 
 MOST = 10_000
 """Queries beyond which nobody is told to go."""
@@ -25,7 +25,7 @@ def power(queries: int, classes: int, level: float, survival: float) -> float:
 
     The exact tail of Binomial(queries, survival) from `verdict.needed` on. Raises ValueError for shares outside (0, 1].
     """
-    _share("survival", survival)
+    _rate(survival)
     fewest = needed(queries, classes, level)
     return 0.0 if fewest is None else float(_tail(fewest, queries, survival))
 
@@ -107,11 +107,10 @@ def _enough(survival: float, classes: int, level: float, power: float) -> float:
     """
     from scipy.special import rel_entr
 
-    _share("survival", survival)
-    for name, value in (("level", level), ("power", power)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name} {value} is not allowed; it must lie strictly between 0 and 1")
-    needed(1, classes, level)  # refuses too few classes
+    _rate(survival)
+    require_share("level", level)
+    require_share("power", power)
+    require_classes(classes)
     innocent = 1 / (classes - 1)
     if survival <= innocent:
         return math.inf
@@ -120,9 +119,9 @@ def _enough(survival: float, classes: int, level: float, power: float) -> float:
     return math.ceil(np.maximum(-math.log(level) / accused, -math.log(1 - power) / missed).min())
 
 
-def _share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise ValueError(f"{name} {value} is not allowed; it must be above 0 and at most 1")
+def _rate(survival: float) -> None:
+    if not 0 < survival <= 1:
+        raise ValueError(f"survival {survival} is not allowed; it must be above 0 and at most 1")
 
 
 def table(classes: int, levels: Sequence[float], survivals: Sequence[float], power: float) -> Table:

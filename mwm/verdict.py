@@ -40,7 +40,7 @@ def needed(queries: int, classes: int, level: float) -> int | None:
 
     None if even all matches prove nothing at that level. Raises ValueError for a level outside (0, 1).
     """
-    _open_share("level", level)
+    require_share("level", level)
     fewest = bisect_left(range(queries + 1), True, key=lambda matches: p_value(matches, queries, classes) <= level)
     return fewest if fewest <= queries else None
 
@@ -55,7 +55,7 @@ def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[floa
     from scipy.stats import beta
 
     _count(matches, queries)
-    _open_share("confidence", confidence)
+    require_share("confidence", confidence)
     tail = (1 - confidence) / 2
     low = float(beta.ppf(tail, matches, queries - matches + 1)) if matches else 0.0
     high = float(beta.isf(tail, matches + 1, queries - matches)) if matches < queries else 1.0
@@ -66,8 +66,7 @@ def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[floa
 def _odds(matches: int, queries: int, classes: int) -> tuple[int, int]:
     """In how many of all the equally likely draws of labels a fixed model has at least `matches` matches."""
     _count(matches, queries)
-    if classes < 3:
-        raise ValueError(f"{classes} classes leave no wrong label to draw at random; at least 3 are needed")
+    require_classes(classes)
     draws = hits = 1  # exactly k matches: C(n, k) (classes - 2)^(n - k) draws, here for k = n
     for k in range(queries, matches, -1):
         draws = draws * k * (classes - 2) // (queries - k + 1)
@@ -82,6 +81,13 @@ def _count(matches: int, queries: int) -> None:
         raise ValueError(f"{matches} matches are impossible; allowed: 0 to {queries}, the number of queries")
 
 
-def _open_share(name: str, value: float) -> None:
+def require_classes(classes: int) -> None:
+    """Refuse, by a ValueError, so few classes that no label can be drawn at random among the wrong ones."""
+    if classes < 3:
+        raise ValueError(f"{classes} classes leave no wrong label to draw at random; at least 3 are needed")
+
+
+def require_share(name: str, value: float) -> None:
+    """Refuse, by a ValueError, what does not lie between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name} {value} is not allowed; it must lie strictly between 0 and 1")

@@ -1,0 +1,102 @@
+"""Innocent models for benchmarks: small networks that never saw a key, trained in many ways, and what they answer."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mwm.attacks.extraction import Extraction
+from mwm.attacks.student import Loot
+from mwm.data import DataSet, Digits, Part, Split, Views, load, split
+from mwm.evaluate import logits
+from mwm.fit import Cosine, Epoch, Recipe, Training, fit
+from mwm.models import Cnn, build, channel_statistics
+from mwm.oracle import Oracle
+from mwm.schemes.none import clean_loss
+from mwm.seeds import derive, generator
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+DATA = Digits()
+SPLIT = Split(validation=40, queries=400, disjoint=0.5)
+NETWORKS = [Cnn(width=width, depth=depth) for width, depth in ((4, 2), (8, 2), (16, 2), (8, 3), (12, 3))]
+EPOCHS = 10
+
+
+@cache
+def grounds() -> tuple[DataSet, Views]:
+    """The data, and who has which part of it; no innocent is trained on the query source."""
+    dataset = load(DATA)
+    return dataset, split(dataset, SPLIT, "cpu")
+
+
+def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
+    """Innocent `number`: its network, its part of the data and its seed, different from those of all others.
+
+    Every fourth is a student that extracted an unmarked victim, with the other half of the data.
+    """
+    _, views = grounds()
+    both = Part(*(torch.cat(pair) for pair in zip(_pair(views.owner), _pair(views.disjoint), strict=True)))
+    part = (views.owner, views.disjoint, both)[number % 3]
+    seed, network = derive(number, "innocent"), NETWORKS[number % len(NETWORKS)]
+    model = _last(_trained(network, part, seed, epochs))
+    if number % 4:
+        return model
+    loot = Loot(
+        oracle=Oracle(model, "soft" if number % 8 else "hard"),
+        images=views.owner if number % 3 else views.disjoint,
+        validation=views.validation,
+        classes=grounds()[0].classes,
+        flip=DATA.flip,
+        pad=DATA.pad,
+        seed=seed,
+    )
+    labels = "soft" if number % 8 else "hard"
+    return _last(Extraction(labels=labels, student=NETWORKS[(number + 2) % 5], recipe=_recipe(epochs)).run(loot))
+
+
+def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    return part.images, part.labels
+
+
+def _recipe(epochs: int) -> Recipe:
+    return Recipe(epochs=epochs, batch_size=64, lr=0.1, momentum=0.9, schedule=Cosine())
+
+
+def _trained(network: Cnn, part: Part, seed: int, epochs: int) -> Iterable[Epoch]:
+    dataset, views = grounds()
+    mean, std = channel_statistics(part.images)
+    chance = generator(seed, "weights")
+    fresh = build(network, shape=dataset.shape, classes=dataset.classes, mean=mean, std=std, generator=chance)
+    training, validation = Training(fresh, _recipe(epochs)), views.validation
+    return fit(training, part, clean_loss, flip=DATA.flip, pad=DATA.pad, seed=seed, validation=validation)
+
+
+def _last(epochs: Iterable[Epoch]) -> nn.Module:
+    (end,) = deque(epochs, maxlen=1)
+    return end.training.model.eval()
+
+
+def answers(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The model's scores (n C) for images (n c h w)."""
+    scores: NDArray[np.float32] = logits(model, torch.from_numpy(images)).numpy()
+    return scores
+
+
+def spread(work: Callable[[Item], Result], items: Sequence[Item], processes: int) -> list[Result]:
+    """The results of `work` in the order of the items, from so many processes of one thread each; 0 for this one."""
+    torch.set_num_threads(1)
+    if not processes:
+        return [work(item) for item in items]
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawned, torch.set_num_threads, (1,)) as pool:
+        return list(pool.map(work, items, chunksize=-(-len(items) // processes)))  # `work` travels once to each
