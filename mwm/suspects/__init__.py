@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mwm.suspects import checkpoint, endpoint, foreign, graph
 from mwm.suspects.answers import Answers, SilentError, short
-from mwm.suspects.checkpoint import open_checkpoint
 
 __all__ = ["SilentError", "Suspect", "open_suspect"]
 
+ALLOWED = (
+    "a store entry's folder, *.safetensors, *.onnx, *.pt2, *.ts, *.pt, *.pth, http(s)://..., models:/..., runs:/..., "
+    "mlflow-artifacts:/... or module:function"
+)
 ENDINGS = {
     ".safetensors": "checkpoint",
     ".onnx": "onnx",
@@ -22,22 +27,25 @@ ENDINGS = {
     ".pt": "torch",
     ".pth": "torch",
 }
-ALLOWED = (
-    "a store entry's folder, *.safetensors, *.onnx, *.pt2, *.ts, *.pt, *.pth, http(s)://..., models:/..., runs:/..., "
-    "mlflow-artifacts:/... or module:function"
-)
+STARTS = {
+    "http://": "endpoint",
+    "https://": "endpoint",
+    "models:/": "mlflow",
+    "runs:/": "mlflow",
+    "mlflow-artifacts:/": "mlflow",
+}
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 RUNS_CODE = {
-    "export": "torch.export files hold pickles, and to read a pickle can run any code",
-    "torch": "TorchScript is code, and to read a pickled network can run any",
+    "export": "torch.export files hold pickles, and a pickle can run any code when it is read",
+    "torch": "TorchScript is code, and a pickled network can run any when it is read",
     "mlflow": "a model of MLflow is Python code and pickles, which run when it is loaded",
-    "callable": "to import a module runs its code",
+    "callable": "a module runs its code when it is imported",
 }
 """Why a form is opened only for those who trust its maker."""
 
 
 class Suspect(Protocol):
-    """Something to ask: `name` is how it may be shown, `access` the form in which it is at hand."""
+    """Something to ask, which may have been stolen."""
 
     @property
     def name(self) -> str:
@@ -45,12 +53,12 @@ class Suspect(Protocol):
 
     @property
     def access(self) -> str:
-        """What it is: checkpoint, onnx, export, torchscript, module, mlflow, callable or endpoint."""
+        """How it is at hand: checkpoint, onnx, export, torchscript, module, mlflow, callable or endpoint."""
 
     def __call__(self, images: NDArray[np.uint8]) -> Answers:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
 
-        Raises SilentError if it does not answer or the answers cannot be used.
+        Raises SilentError if it does not answer or its answers cannot be used, ValueError if it has other classes.
         """
 
 
@@ -64,31 +72,46 @@ def open_suspect(
     retries: int = 5,
     tracking_uri: str | None = None,
 ) -> Suspect:
-    """Open the suspect at `address`, for images of `shape` (c, h, w) and labels of `classes` classes.
+    """Open the suspect at `address`, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
 
-    What could run code is opened with `trust` alone. `timeout` (seconds a request) and `retries` are for endpoints,
-    `tracking_uri` for models of MLflow. Raises ValueError, in one line, for a mistake of the user's.
+    What can run code is opened with `trust` alone. `timeout` (seconds a request) and `retries` are for endpoints,
+    `tracking_uri` for models of MLflow. Raises ValueError, in one line, for what cannot be opened.
     """
-    form = _form(address)
-    if form in RUNS_CODE and not trust:
-        raise ValueError(f"{short(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it")
-    key: dict[str, Any] = {"classes": classes}
-    if form == "checkpoint":
-        return open_checkpoint(address, shape=shape, **key)
-    from mwm.suspects.foreign import open_callable
-
-    return open_callable(address, **key)
+    form, sizes = _form(address), {"shape": shape, "classes": classes}
+    if form in RUNS_CODE:
+        if not trust:
+            raise ValueError(f"{short(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it")
+        _look_here()
+    match form:
+        case "endpoint":
+            return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries)
+        case "mlflow":
+            return foreign.open_model(address, classes=classes, tracking_uri=tracking_uri)
+        case "callable":
+            return foreign.open_callable(address, classes=classes)
+    opener: Any = {"checkpoint": checkpoint.open_checkpoint, **graph.FORMS}[form]
+    found: Suspect = opener(address, **sizes)
+    return found
 
 
 def _form(address: str) -> str:
-    path, form = Path(address), ""
+    """Which form an address names, by its beginning or its end alone; ValueError if it names none."""
+    for start, form in STARTS.items():
+        if address.lower().startswith(start):
+            return form
+    path = Path(address)
     if path.is_dir():
-        form = "checkpoint"
-    elif form := ENDINGS.get(path.suffix.lower(), ""):
+        return "checkpoint"
+    if form := ENDINGS.get(path.suffix.lower(), ""):
         if not path.is_file():
             raise ValueError(f"{address}: there is no such file")
-    elif FUNCTION.fullmatch(address):
-        form = "callable"
-    else:
-        raise ValueError(f"{short(address)!r} is no suspect; allowed: {ALLOWED}")
-    return form
+        return form
+    if FUNCTION.fullmatch(address):
+        return "callable"
+    raise ValueError(f"{short(address)!r} is no suspect; allowed: {ALLOWED}")
+
+
+def _look_here() -> None:
+    """Let modules and the classes of pickled networks be found in the current folder, now and when they are asked."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)

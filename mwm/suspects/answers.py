@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 from mwm.address import without_password
 
 Answers = NDArray[np.int64] | NDArray[np.float64]
+PLAIN = {"logits": 2, "probabilities": 2, "labels": 1}
+"""The names of answers, the most telling first, and their number of axes."""
+
 WHOLE = 2**53
 """Below it every whole number is a float64 of its own."""
+
+LONGEST = 200
+"""Characters that are shown of a text from elsewhere."""
 
 
 class SilentError(OSError):
@@ -27,7 +33,7 @@ def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
     values = _numbers(came)
     needed = f"needed: {count} class indices, or scores ({count}, {classes})"
     if values is None:
-        raise SilentError(f"{who}: answered with {_kind(came)}; {needed}")
+        raise SilentError(f"{who}: answered with a {type(came).__name__} that holds no such numbers; {needed}")
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim not in (1, 2) or len(values) != count:
@@ -39,6 +45,22 @@ def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
     if values.shape[1] != classes:
         raise ValueError(f"{who}: answers with scores of {values.shape[1]} classes, the key has {classes}")
     return values.astype(np.float64)
+
+
+def unwrapped(came: Any) -> Any:
+    """The list or matrix in an answer of MLflow's: in its one output, in rows that are dicts, in a split data frame.
+
+    Columns named 0, 1, 2, ... are put in order; others are taken as they come.
+    """
+    if isinstance(came, dict):
+        only = list(came) if len(came) == 1 else []
+        inner = [key for key in ("predictions", "data", *PLAIN, *only) if key in came]
+        return unwrapped(came[inner[0]]) if inner else came
+    if isinstance(came, list) and came and all(isinstance(row, dict) and row.keys() == came[0].keys() for row in came):
+        names = list(came[0])
+        names = sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+        return [[row[name] for name in names] for row in came]
+    return came
 
 
 def _numbers(came: Any) -> NDArray[Any] | None:
@@ -60,16 +82,11 @@ def _labels(values: NDArray[Any], said: str, needed: str) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def _kind(came: Any) -> str:
-    name = type(came).__name__
-    return f"{name} {short(repr(came), 60)}" if isinstance(came, str | bytes | bool | list | dict) else name
-
-
-def short(text: str, longest: int = 200) -> str:
+def short(text: str) -> str:
     """The start of a text from elsewhere, fit to be shown: one line, printable, no password of a URI in it."""
     line = " ".join(without_password(text).split())
     shown = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return shown if len(shown) <= longest else shown[: longest - 3] + "..."
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
 
 
 def told(error: BaseException) -> str:

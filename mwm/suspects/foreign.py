@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from pathlib import Path
+import logging
+import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import mkdtemp
 from typing import Any
 
-from mwm.suspects.answers import told
+from mwm.address import be_quiet, resolve, without_password
+from mwm.suspects.answers import told, unwrapped
 from mwm.suspects.local import Local
 
 
 def open_callable(address: str, *, classes: int) -> Local:
-    """The function that `module:function` names, from the Python path or the current folder.
-
-    Raises ValueError, in one line, if the module cannot be imported or holds no such function.
-    """
+    """The function that `module:function` names; ValueError in one line if it cannot be imported."""
     module, _, name = address.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # for good: the function may import more when it is called
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
@@ -28,3 +29,40 @@ def open_callable(address: str, *, classes: int) -> Local:
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
     return Local(address, "callable", classes, found)
+
+
+def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local:
+    """A model of MLflow, from the store at `tracking_uri`; ValueError in one line if it cannot be loaded.
+
+    Its files stay here as long as the suspect does: some models read them when they are asked.
+    """
+    uri = resolve(tracking_uri)
+    be_quiet()
+    from mlflow import pyfunc
+
+    def ask(pixels: Any) -> Any:
+        return unwrapped(model.predict(pixels))
+
+    folder = mkdtemp(prefix="mwm-suspect-")
+    weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with _at(uri):
+            model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
+    except Exception as error:
+        raise ValueError(f"{address}: cannot be loaded from {without_password(uri)} ({told(error)})") from error
+    return Local(address, "mlflow", classes, ask)
+
+
+@contextmanager
+def _at(uri: str) -> Iterator[None]:
+    """Let MLflow look for models at `uri`, and after that where it did before."""
+    import mlflow
+
+    before: Any = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)

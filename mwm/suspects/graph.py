@@ -1,0 +1,103 @@
+"""Networks in files of their own: ONNX, torch.export, TorchScript and pickled modules."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mwm.suspects.answers import SilentError, told
+from mwm.suspects.local import Local, asking
+
+Shape = tuple[int, int, int]
+FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
+
+def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
+    """A network in ONNX: one input of images, of which the first output counts.
+
+    onnxruntime runs its own operators only, since no library is registered with it; it reads weights beside the file
+    from the file's own folder alone, links followed before it looks; and options in the file are passed over.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised
+    path = str(Path(address).absolute())
+    with _opening(address, "ONNX"):
+        session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"], read_config_from_model=0
+        )
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type not in FLOATS:
+        found = ", ".join(f"{one.name} {one.type}" for one in inputs)
+        raise ValueError(f"{address}: takes {found or 'nothing'}; allowed: one input of floats")
+    name, kind, output = inputs[0].name, FLOATS[inputs[0].type], session.get_outputs()[0].name
+    batch = _batch(address, inputs[0].shape, shape)
+    found = Local(address, "onnx", classes, lambda pixels: session.run([output], {name: pixels.astype(kind)})[0], batch)
+    return _tried(found, shape)
+
+
+def open_export(address: str, *, shape: Shape, classes: int) -> Local:
+    """A network that torch.export has saved."""
+    with _opening(address, "torch.export"):
+        program = torch.export.load(address)
+        network = program.module()
+    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+    if len(inputs) != 1:
+        raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
+    batch = _batch(address, list(inputs[0].meta["val"].shape), shape)
+    return _tried(Local(address, "export", classes, asking(network), batch), shape)
+
+
+def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
+    """A network in TorchScript, or a pickled one."""
+    with _opening(address, "TorchScript or as a pickled network"):
+        found: Any = torch.load(address, map_location="cpu", weights_only=False)
+    if not isinstance(found, nn.Module):
+        raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
+    access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
+    return _tried(Local(address, access, classes, asking(found.eval())), shape)
+
+
+def _batch(address: str, given: list[Any], shape: Shape) -> int | None:
+    """The one batch size that a network takes, if there is only one; ValueError if it takes other images."""
+    sizes = [size if isinstance(size, int) else None for size in given]
+    if len(sizes) not in (0, 4) or any(size not in (None, side) for size, side in zip(sizes[1:], shape, strict=False)):
+        shown = ", ".join("n" if size is None else str(size) for size in sizes)
+        raise ValueError(f"{address}: is a network for images ({shown}), the key has (n, {', '.join(map(str, shape))})")
+    return sizes[0] if sizes else None
+
+
+def _tried(suspect: Local, shape: Shape) -> Local:
+    """A suspect that has answered to a black image: what it cannot take shows before it is asked anything."""
+    try:
+        suspect(np.zeros((1, *shape), np.uint8))
+    except SilentError as error:
+        raise ValueError(str(error)) from error
+    return suspect
+
+
+@contextmanager
+def _opening(address: str, form: str) -> Iterator[None]:
+    """Tell in one line that a file cannot be read; nobody else says anything about it."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise ValueError(f"{address}: cannot be read as {form} ({told(error)})") from error
+    finally:
+        logging.disable(before)
+
+
+FORMS: dict[str, Callable[..., Local]] = {"onnx": open_onnx, "export": open_export, "torch": open_torch}
