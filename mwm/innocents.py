@@ -75,4 +75,4 @@ def _answers(entry: Path, asked: Questions) -> NDArray[np.int64]:
         found = open_suspect(str(entry), shape=shape, classes=asked.classes)(asked.images)
     except (ValueError, SilentError) as error:
         raise ValueError(f"--null: {error}") from None
-    return found.argmax(1) if found.ndim > 1 else found
+    return found.argmax(1) if found.ndim > 1 else found.astype(np.int64)

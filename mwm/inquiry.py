@@ -7,11 +7,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,14 @@ from numpy.typing import NDArray
 from mwm.address import without_password
 from mwm.evidence import NO_ANSWER
 from mwm.key import Key
+from mwm.key import now as moment
 from mwm.queries import TENSORS
 from mwm.rule import of_seed, order
 from mwm.suspects import SilentError, Suspect
 
 ANSWERS = "answers.jsonl"
+LINE = {"suspect", "at", "seconds", "queries", "labels"}
+"""What the line of a request holds at least; also `scores`, or the `error` for which a query stays unanswered."""
 
 More = Callable[[Sequence[int]], int]
 """How many queries to ask next, given the answers so far; 0 ends the inquiry."""
@@ -94,8 +97,7 @@ class Page:
 
     def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, seconds: float, error: str = "") -> None:
         """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
-        line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": round(seconds, 4)}
-        line["queries"] = list(queries)
+        line: dict[str, Any] = {"at": moment(), "seconds": round(seconds, 4), "queries": list(queries)}
         if answers is None:
             line |= {"labels": [NO_ANSWER] * len(queries), "error": error}
         elif answers.ndim == 1:
@@ -123,83 +125,79 @@ class Page:
         return np.array([self.scores.get(query, [0.0] * classes) for query in queries])
 
 
-class Sheet:
-    """The answers of all suspects on disk: a line on what is asked, then one line per request, as it is answered.
+@contextmanager
+def sheet(folder: Path, plan: Mapping[str, Any], *, again: bool) -> Iterator[list[Page]]:
+    """A page for each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it is answered.
 
     Whatever ends the process, a page knows what was answered before and nobody is asked it again; with `again`, what
     was refused is asked once more. A line that was cut off is taken away. Raises ValueError for a folder that was
     begun with another plan, is used by another process, is damaged or cannot be written.
     """
-
-    def __init__(self, folder: Path, plan: Mapping[str, Any], *, again: bool) -> None:
-        self._folder = folder
-        self.pages: list[Page] = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
-        except OSError as error:
-            raise ValueError(f"--report: {folder} cannot be written ({error.strerror}); name another folder") from None
-        try:
-            self._open(plan, again)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._file.close()
-
-    def _open(self, plan: Mapping[str, Any], again: bool) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"--report: {self._folder} is being written by another process") from None
-        self.pages = [Page(self._pen(number)) for number in range(len(plan["suspects"]))]
-        lines = self._lines()
-        begun = next(lines, None)
-        if begun is None:
-            self._append({"plan": plan})
-            return
-        self._compare(begun, plan)
+    with _alone(folder) as file:
+        begun, *lines = _lines(file, folder) or [{}]
+        if not begun:
+            _append(file, {"plan": plan})
+        elif fault := _other(begun["plan"], plan):
+            raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
+        pages = [Page(partial(_append, file, suspect=number)) for number in range(len(plan["suspects"]))]
         for line in lines:
             if "error" not in line or not again:
-                self.pages[line["suspect"]].learn(line)
+                pages[line["suspect"]].learn(line)
+        yield pages
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        self._file.seek(0)
-        data = self._file.read()
-        whole, _, torn = data.rpartition(b"\n")
-        self._file.truncate(len(data) - len(torn))
-        for number, text in enumerate(whole.splitlines(), start=1):
-            try:
-                line = json.loads(text)
-            except ValueError:
-                reason = f"line {number} of {ANSWERS} is damaged; name another folder to ask again"
-                raise ValueError(f"--report: {self._folder}: {reason}") from None
-            yield line
 
-    def _compare(self, begun: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-        then = begun.get("plan", {})
-        for name, now in plan.items():
-            if then.get(name) != now:
-                said = f"{name} was {_short(then.get(name))} there and is {_short(now)} now"
-                raise ValueError(f"--report: {self._folder} was begun otherwise: {said}; name another folder")
+@contextmanager
+def _alone(folder: Path) -> Iterator[BinaryIO]:
+    """The file of answers, which no other process has while this one does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
+    except OSError as error:
+        raise ValueError(f"--report: {folder} cannot be written ({error.strerror}); name another folder") from None
+    with opened as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"--report: {folder} is being written by another process") from None
+        yield file
 
-    def _pen(self, number: int) -> Callable[[dict[str, Any]], None]:
-        return lambda line: self._append({"suspect": number, **line})
 
-    def _append(self, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        while data:
-            data = data[self._file.write(data) :]
-        os.fsync(self._file.fileno())
+def _lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of the file; what follows them is taken away."""
+    file.seek(0)
+    data = file.read()
+    whole, _, torn = data.rpartition(b"\n")
+    file.truncate(len(data) - len(torn))
+    found = []
+    for number, text in enumerate(whole.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not line.keys() >= (LINE if number > 1 else {"plan"}):
+            raise ValueError(f"--report: {folder}: line {number} of {ANSWERS} is damaged; name another folder")
+        found.append(line)
+    return found
+
+
+def _other(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In what two plans differ; empty if they do not."""
+    for name, value in now.items():
+        if then.get(name) != value:
+            return f"{name} was {_short(then.get(name))} there and is {_short(value)} here"
+    return ""
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _append(file: BinaryIO, line: Mapping[str, Any], **more: Any) -> None:
+    data = json.dumps(more | dict(line), separators=(",", ":")).encode() + b"\n"
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())
 
 
 def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, more: More) -> NDArray[np.int64]:

@@ -45,10 +45,10 @@ def weigh(
     """
     labels, truth, classes = asked.labels[: len(answers)], asked.truth[: len(answers)], asked.classes
     matched = answers == labels
-    matches, asked = int(matched.sum()), len(matched)
+    matches, count = int(matched.sum()), len(matched)
     sequential, highest = _sequence(matched, classes)
     found: Tree = {
-        BINOMIAL: {"p_value": p_value(matches, asked, classes), "log10_p": log10_p(matches, asked, classes)},
+        BINOMIAL: {"p_value": p_value(matches, count, classes), "log10_p": log10_p(matches, count, classes)},
         SEQUENTIAL: {"p_value": sequential.p_value, "log10_p": 0.0 - highest},
         "permutation": {"p_value": permutation(answers, labels, truth)},
         "rank": None,
@@ -57,7 +57,7 @@ def weigh(
     if scores is not None:
         found["rank"] = {"p_value": rank_test(scores, labels, truth)}
     if null is not None:
-        as_many = sum(count >= matches for count in null)
+        as_many = sum(innocent >= matches for innocent in null)
         found["empirical"] = {"p_value": empirical(matches, null), "as_many": as_many, "innocents": len(null)}
     return found
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from mwm.files import put
 from mwm.inquiry import ANSWERS
-from mwm.judge import OWNED
+from mwm.judge import NOT_SHOWN, OWNED
 
 VERDICT, REPORT, SUMS = "verdict.json", "report.md", "SHA256SUMS"
 SIGN = f"ssh-keygen -Y sign -n mwm-verdict -f ~/.ssh/id_ed25519 {SUMS}"
 SIGN_TOO = f"gpg --armor --detach-sign {SUMS}"
+HASH = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum"
 TESTS = {
     "binomial": "exact binomial",
     "sequential": "sequential e-value",
@@ -28,34 +29,38 @@ Tree = Mapping[str, Any]
 
 def lines(verdict: Tree) -> Iterator[str]:
     """What was asked, what came out, and what it means, in a few lines."""
-    key, plan, several = verdict["key"], verdict["plan"], len(verdict["suspects"]) > 1
+    key, plan, suspects = verdict["key"], verdict["plan"], verdict["suspects"]
     yield f"key       {key['commitment'][:16]}..., {key['queries']} queries, {key['classes']} classes"
-    for suspect in verdict["suspects"]:
+    for suspect in suspects:
         low, high = map(_share, suspect["interval"])
         rate = f"{_share(suspect['match_rate'])}, 95 % interval {low} to {high}"
         chance = f"an innocent's: {_share(1 / (key['classes'] - 1))} on average at most"
-        adjusted = f"; times suspects (Holm) {_p(suspect['adjusted_p_value'])}" if several else ""
-        yield f"suspect   {suspect['name']} ({suspect['access']})"
-        yield f"asked     {_asked(suspect)} of {plan['queries']} queries in {suspect['requests']} requests"
-        yield f"matches   {suspect['matches']} of {suspect['asked']} ({rate}; {chance})"
-        yield f"p         {_test(plan['test'], suspect['tests'][plan['test']])}{adjusted}"
+        adjusted = f"; {_p(suspect['adjusted_p_value'])} as one of {len(suspects)} suspects (Holm)"
         others = [_test(*test) for test in suspect["tests"].items() if test[1] and test[0] != plan["test"]]
+        yield f"suspect   {suspect['name']} ({suspect['access']})"
+        yield f"asked     {_asked(suspect)}, of {plan['queries']}"
+        yield f"matches   {suspect['matches']} of {suspect['asked']} ({rate}; {chance})"
+        yield f"p         {_test(plan['test'], suspect['tests'][plan['test']])}{adjusted if len(suspects) > 1 else ''}"
         yield f"beside    {'; '.join(others)}"
         yield f"decision  {suspect['decision'].upper()} at level {plan['level']:g}"
-    yield from (f"note      {note}" for note in (meaning(verdict), *verdict["notes"]))
+    yield from (f"note      {note}" for note in _notes(verdict))
 
 
-def meaning(verdict: Tree) -> str:
-    """What the decision says, and what it does not."""
-    if verdict["decision"] == OWNED:
+def _notes(verdict: Tree) -> Iterator[str]:
+    """What the decisions say, and what they do not; then what else there is to know."""
+    decisions = {suspect["decision"] for suspect in verdict["suspects"]}
+    if OWNED in decisions:
         chance = f"a chance of {verdict['plan']['level']:g} at most, if the key was fixed before it"
-        return f"a model made independently of the key is called owned with {chance}; who copied, and how, is not told"
-    return "not shown does not mean innocent: a theft can lose the mark, and few queries can miss it"
+        yield f"owned: made independently of the key, a model is called so with {chance}; who copied, and how, is open"
+    if NOT_SHOWN in decisions:
+        yield "not shown does not mean innocent: a theft can lose the mark, and few queries can miss it"
+    yield from verdict["notes"]
 
 
 def _asked(suspect: Tree) -> str:
-    silent = suspect["unanswered"]
-    return f"{suspect['asked']} ({silent} unanswered, counted as no match)" if silent else str(suspect["asked"])
+    many = "s" * (suspect["requests"] != 1)
+    silent = f", {suspect['unanswered']} unanswered and counted as no match" if suspect["unanswered"] else ""
+    return f"{suspect['asked']} queries in {suspect['requests']} request{many}{silent}"
 
 
 def _test(name: str, test: Tree) -> str:
@@ -76,7 +81,8 @@ def report(verdict: Tree) -> str:
     """The whole verdict as a page of Markdown, for a stranger."""
     key, plan = verdict["key"], verdict["plan"]
     fixed = {
-        "Commitment": f"`{key['commitment']}`, {'given and opened' if key['committed'] else 'not given'}",
+        "Commitment to the key": f"`{key['commitment']}`",
+        "The key opens a commitment that was given": "yes" if key["committed"] else "none was given",
         "Key": f"{key['queries']} queries, {key['classes']} classes, scheme {key['scheme']}, rule {key['rule']}",
         "Made, by its own word": key["created"],
         "Test that decides": TESTS[plan["test"]],
@@ -89,7 +95,7 @@ def report(verdict: Tree) -> str:
         _list(fixed),
         *(_section(suspect) for suspect in verdict["suspects"]),
         "## What it means",
-        "\n".join(f"* {note}" for note in (meaning(verdict), *verdict["notes"])),
+        "\n".join(f"* {note}" for note in _notes(verdict)),
         "## How to check it",
         "\n".join(f"* {check}" for check in _checks(key["commitment"])),
     ]
@@ -101,7 +107,7 @@ def _section(suspect: Tree) -> str:
         "Decision": suspect["decision"],
         "Access": suspect["access"],
         "SHA-256": f"`{suspect['sha256']}`" if suspect["sha256"] else "unknown: not a file on the asker's machine",
-        "Asked": f"{_asked(suspect)}, in {suspect['requests']} requests, {suspect['began']} to {suspect['ended']}",
+        "Asked": f"{_asked(suspect)}, {suspect['began']} to {suspect['ended']}",
         "Matches": f"{suspect['matches']}, 95 % interval of their rate {' to '.join(map(_share, suspect['interval']))}",
         "p": f"{_p(suspect['p_value'], suspect['log10_p'])}, adjusted {_p(suspect['adjusted_p_value'])}",
         "Every test": "; ".join(_test(*test) for test in suspect["tests"].items() if test[1]),
@@ -119,6 +125,7 @@ def _checks(commitment: str) -> Iterator[str]:
     yield f"Who says so: a signature of {SUMS}, made by `{SIGN}` or `{SIGN_TOO}`."
     yield f"The key is the one committed to: `launch.py open KEY --commitment {commitment}`."
     yield "The commitment is older than the suspect: by its time stamp, or where it was published."
+    yield f"A suspect's SHA-256 is that of its file, or of what `{HASH}` says in its folder."
     yield f"The suspect answers so: ask it again by `launch.py verify`, or compare with {ANSWERS}."
     yield f"Take care: what a copy says in {ANSWERS} is mostly the key's labels."
 

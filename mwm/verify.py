@@ -15,7 +15,7 @@ from rich.console import Console
 from mwm import recorded, statement
 from mwm.address import without_password
 from mwm.innocents import Innocents, ask_innocents
-from mwm.inquiry import Manner, Page, Questions, Sheet, inquire, questions
+from mwm.inquiry import Manner, Page, Questions, inquire, questions, sheet
 from mwm.judge import BINOMIAL, NOT_SHOWN, OWNED, SEQUENTIAL, decide, still_needed, weigh
 from mwm.key import Key, commitment, load
 from mwm.spec import digest
@@ -111,9 +111,9 @@ def prove(case: Case) -> tuple[Tree, Path]:
     folder = case.report or Storage(case.storage).results / recorded.VERDICTS / digest(plan)
     experiment = recorded.opened(case.tracking_uri)
     innocents = ask_innocents(case.null, key, asked) if case.null else None
-    with Sheet(folder, plan, again=not case.skip_unanswered) as sheet:
+    with sheet(folder, plan, again=not case.skip_unanswered) as pages:
         findings = [
-            _finding(case, asked, suspect, page, innocents) for suspect, page in zip(suspects, sheet.pages, strict=True)
+            _finding(case, asked, suspect, page, innocents) for suspect, page in zip(suspects, pages, strict=True)
         ]
         decide(findings, case.test, case.level)
         verdict = _verdict(case, key, plan, findings, innocents)
@@ -169,9 +169,9 @@ def _sha256(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else []
-    sums = "".join(f"{_sha256(one)}  {one.relative_to(path).as_posix()}\n" for one in files)
-    return hashlib.sha256(sums.encode()).hexdigest() if files else ""
+    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
+    sums = "".join(f"{_sha256(path / name)}  {name}\n" for name in names)
+    return hashlib.sha256(sums.encode()).hexdigest() if names else ""
 
 
 def _finding(case: Case, asked: Questions, suspect: Suspect, page: Page, innocents: Innocents | None) -> Tree:

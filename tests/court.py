@@ -1,14 +1,9 @@
-"""A key, its network, networks that never saw it, and a suspect behind HTTP, for tests of verdicts."""
+"""A key, its network and networks that never saw it, on disk and behind HTTP, for tests of verdicts."""
 
 from __future__ import annotations
 
-import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +20,7 @@ from mwm.spec import encode
 from mwm.store import Store
 from mwm.suspects import open_suspect
 from mwm.trial import Outcome, Trial
+from tests.answering import Asked, Reply
 from tests.small import RECIPE, VICTIM, done, loaded, theft
 
 CLASSES, QUERIES = 4, 30
@@ -33,7 +29,7 @@ FILES = ("SHA256SUMS", "answers.jsonl", "report.md", "verdict.json")
 MARKED = replace(
     VICTIM,
     split=Split(validation=24, queries=QUERIES),
-    model=Cnn(width=8, depth=1),
+    model=Cnn(width=16, depth=2),
     scheme=Base(num_queries=QUERIES, queries_per_step=QUERIES),
     recipe=replace(RECIPE, epochs=60),
 )
@@ -81,59 +77,19 @@ def answers(entry: Path) -> Say:
     return open_suspect(str(entry), shape=SHAPE, classes=CLASSES)
 
 
-class Witness:
-    """A suspect behind HTTP that answers what `say` does, as labels or scores.
+def saying(say: Say) -> Callable[[Asked], Reply]:
+    """What a server replies that answers as `say` does, in labels or scores."""
 
-    `faults` come first, one per request: a status to answer with, or a text to answer instead. `pause` is the time
-    (seconds) that it takes for each answer. `asked` holds the images of each request that it answered.
-    """
+    def reply(asked: Asked) -> Reply:
+        said = say(seen(asked))
+        return Reply({"labels" if said.ndim == 1 else "logits": said.tolist()})
 
-    def __init__(self, say: Say) -> None:
-        self.say, self.pause = say, 0.0
-        self.faults: list[int | str] = []
-        self.asked: list[NDArray[np.uint8]] = []
-        self.address = ""
-
-    def answer(self, body: bytes) -> tuple[int, bytes]:
-        """Status and content of the answer to one request."""
-        fault = self.faults.pop(0) if self.faults else 200
-        if isinstance(fault, str):
-            return 200, fault.encode()
-        if fault != 200:
-            return fault, b""
-        images = (np.array(json.loads(body)["images"]) * 255).round().astype(np.uint8)
-        time.sleep(self.pause)
-        said = self.say(images)
-        self.asked.append(images)
-        return 200, json.dumps({"labels" if said.ndim == 1 else "logits": said.tolist()}).encode()
+    return reply
 
 
-@contextmanager
-def witness(say: Say) -> Iterator[Witness]:
-    """A server on 127.0.0.1, in a thread of this process."""
-    held = Witness(say)
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, content = held.answer(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing on stderr."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    held.address = f"http://127.0.0.1:{server.server_port}/ask"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield held
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def seen(asked: Asked) -> NDArray[np.uint8]:
+    """The images of a request as they are in a key (uint8, n c h w)."""
+    return (asked.images * 255).round().astype(np.uint8)
 
 
 def questions(count: int = 12, seed: int = 0) -> Questions:

@@ -11,8 +11,11 @@ import pytest
 
 from mwm.inquiry import ANSWERS
 from mwm.key import commitment, load
+from mwm.statement import HASH
+from mwm.store import WEIGHTS
+from tests.answering import answering
 from tests.asking import Ask, Say, one_line
-from tests.court import FILES, Court, answers, witness
+from tests.court import FILES, Court, answers, saying
 
 
 def secretive(folder: Path, key: Path) -> bool:
@@ -38,6 +41,15 @@ def test_the_folder_can_be_checked_and_signed_and_tells_no_secret(ask: Ask, hall
         assert words in report
 
 
+def test_the_sum_of_a_folder_is_what_the_report_says(ask: Ask, hall: Court, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    shutil.copytree(hall.key, folder / "b" / "c")
+    shutil.copy(hall.key / WEIGHTS, folder)
+    _, found = ask("--suspect", folder)
+    done = subprocess.run(f"{HASH} | sha256sum", cwd=folder, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == found["suspects"][0]["sha256"]
+
+
 def test_the_same_verdict_is_written_in_the_same_bytes(ask: Ask, hall: Court, tmp_path: Path) -> None:
     """So that a signature stays valid."""
     words = ("--suspect", hall.key, "--suspect", hall.innocent, "--null", hall.null)
@@ -55,7 +67,7 @@ def test_people_read_a_few_calm_lines(say: Say, hall: Court) -> None:
     )
     assert (status, err) == (0, "")
     assert len(out.splitlines()) < 16
-    for words in ("30 of 30 queries", "OWNED at level 0.001", "results/verdicts/", "the key opens the commitment"):
+    for words in ("30 queries in 1 request, of 30", "OWNED at level 0.001", "results/verdicts/", "opens the commit"):
         assert words in out
     assert "can be guessed" in out, "the secret is that of a sweep's seed"
     out = heard_with(1, say, "verify", "--key", str(hall.key), "--suspect", str(hall.innocent))
@@ -72,30 +84,30 @@ def heard_with(status: int, say: Say, *words: str) -> str:
 
 # Mistakes
 
-MISTAKES = {
-    "no key": (["--key", "nowhere"], "nowhere"),
-    "another commitment": (["--commitment", "0" * 64], "--commitment: 000", "not that of this key"),
-    "level": (["--level", "2"], "--level: 2", "between 0 and 1"),
-    "no level": (["--level", "nan"], "--level: nan"),
-    "too many queries": (["--queries", "31"], "--queries: 31", "the key has 30"),
-    "no queries": (["--queries", "0"], "--queries: 0"),
-    "batch": (["--batch", "0"], "--batch: 0"),
-    "rate": (["--rate", "-1"], "--rate: -1"),
-    "timeout": (["--timeout", "0"], "--timeout: 0"),
-    "retries": (["--retries", "-1"], "--retries: -1"),
-    "order": (["--order-seed", "-1"], "--order-seed: -1"),
-    "unknown suspect": (["--suspect", "what?"], "--suspect: ", "what?"),
-    "no trust": (["--suspect", "os:getcwd"], "--suspect: os:getcwd", "--trust"),
-    "no sweep": (["--null", "nowhere"], "--null: nowhere", "results/NAME"),
-    "no MLflow": (["--tracking-uri", "nothing://"], "--tracking-uri: 'nothing://'"),
+MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "no key": (["--key", "nowhere"], ["nowhere"]),
+    "another commitment": (["--commitment", "0" * 64], ["--commitment: 000", "not that of this key"]),
+    "level": (["--level", "2"], ["--level: 2", "between 0 and 1"]),
+    "no level": (["--level", "nan"], ["--level: nan"]),
+    "too many queries": (["--queries", "31"], ["--queries: 31", "the key has 30"]),
+    "no queries": (["--queries", "0"], ["--queries: 0"]),
+    "batch": (["--batch", "0"], ["--batch: 0"]),
+    "rate": (["--rate", "-1"], ["--rate: -1"]),
+    "timeout": (["--timeout", "0"], ["--timeout: 0"]),
+    "retries": (["--retries", "-1"], ["--retries: -1"]),
+    "order": (["--order-seed", "-1"], ["--order-seed: -1"]),
+    "unknown suspect": (["--suspect", "what?"], ["--suspect: ", "what?"]),
+    "no trust": (["--suspect", "os:getcwd"], ["--suspect: os:getcwd", "--trust"]),
+    "no sweep": (["--null", "nowhere"], ["--null: nowhere", "results/NAME"]),
+    "no MLflow": (["--tracking-uri", "nothing://"], ["--tracking-uri: 'nothing://'"]),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_before_anything_is_asked(mistake: str, say: Say, hall: Court, tmp_path: Path) -> None:
-    words, *said = MISTAKES[mistake]
-    with witness(answers(hall.key)) as suspect:
-        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.address, *words), *said)
+    words, said = MISTAKES[mistake]
+    with answering(saying(answers(hall.key))) as suspect:
+        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.uri, *words), *said)
         assert suspect.asked == []
     assert not list(tmp_path.rglob(ANSWERS))
 
@@ -121,8 +133,8 @@ def test_a_file_that_was_exchanged_is_another_suspect(ask: Ask, say: Say, hall: 
 
 
 def test_a_password_is_neither_shown_nor_kept(ask: Ask, hall: Court, tmp_path: Path) -> None:
-    with witness(answers(hall.key)) as suspect:
-        _, found = ask("--suspect", suspect.address.replace("//", "//me:hunter2@"))
+    with answering(saying(answers(hall.key))) as suspect:
+        _, found = ask("--suspect", suspect.uri.replace("//", "//me:hunter2@"))
     content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"hunter2" not in content
-    assert found["suspects"][0]["name"] == suspect.address.replace("//", "//me:***@")
+    assert found["suspects"][0]["name"] == suspect.uri.replace("//", "//me:***@")

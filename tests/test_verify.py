@@ -16,8 +16,9 @@ from mwm.inquiry import ANSWERS, questions
 from mwm.judge import still_needed
 from mwm.key import load
 from mwm.verdict import log10_p, p_value
+from tests.answering import Reply, answering
 from tests.asking import Ask, Say, one_line
-from tests.court import CLASSES, QUERIES, Court, answers, witness
+from tests.court import CLASSES, QUERIES, Court, answers, saying, seen
 from tests.launching import command, environment
 
 SUSPECT = {
@@ -93,17 +94,17 @@ def test_an_innocent_is_not_shown(ask: Ask, hall: Court) -> None:
 
 
 def test_random_labels_are_not_shown(ask: Ask) -> None:
-    with witness(at_random) as suspect:
-        status, found = ask("--suspect", suspect.address)
+    with answering(saying(at_random)) as suspect:
+        status, found = ask("--suspect", suspect.uri)
     assert (status, found["decision"]) == (1, "not shown")
     assert found["suspects"][0]["tests"]["rank"] is None, "labels have no ranks"
 
 
 def test_a_level_that_cannot_be_reached_is_refused_unasked(say: Say, hall: Court) -> None:
-    with witness(answers(hall.key)) as suspect:
-        words = ("verify", "--key", str(hall.key), "--suspect", suspect.address, "--queries", "6", "--level", "1e-3")
+    with answering(saying(answers(hall.key))) as suspect:
+        words = ("verify", "--key", str(hall.key), "--suspect", suspect.uri, "--queries", "6", "--level", "1e-3")
         one_line(say(*words), "--level: 0.001 is out of reach", "6 matches of 6")
-        one_line(say(*words[:-1], "1e-2", "--sequential"), "--level: 0.01 is out of reach")
+        one_line(say(*words, "--sequential"), "--level: 0.001 is out of reach")
         assert suspect.asked == []
 
 
@@ -119,16 +120,14 @@ def test_several_suspects_share_the_level(ask: Ask, hall: Court) -> None:
 
 
 def test_a_request_holds_a_hundred_queries(ask: Ask, hall: Court) -> None:
-    with witness(answers(hall.key)) as suspect:
-        _, found = ask("--suspect", suspect.address)
-        assert [len(images) for images in suspect.asked] == [QUERIES]
+    with answering(saying(answers(hall.key))) as suspect:
+        _, found = ask("--suspect", suspect.uri)
+        assert [len(one.images) for one in suspect.asked] == [QUERIES]
         assert found["suspects"][0]["requests"] == 1
         assert found["suspects"][0]["tests"]["rank"]["p_value"] < 1e-3
-        suspect.asked.clear()
-        ask("--suspect", suspect.address, "--batch", "8", "--report", "eights")
-        assert [len(images) for images in suspect.asked] == [8, 8, 8, 6]
-        ask("--suspect", suspect.address, "--batch", "8", "--report", "eights")
-        assert len(suspect.asked) == 4, "what was asked is not asked again"
+        for _ in range(2):
+            ask("--suspect", suspect.uri, "--batch", "8", "--report", "eights")
+            assert [len(one.images) for one in suspect.asked] == [QUERIES, 8, 8, 8, 6], "asked again"
 
 
 def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, hall: Court) -> None:
@@ -144,10 +143,10 @@ def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, hall: Court) -
 
 def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, hall: Court) -> None:
     """One query less, and it would not be decided: with each request no more are asked than must match at least."""
-    with witness(answers(hall.key)) as suspect:
-        status, found = ask("--suspect", suspect.address, "--sequential", "--level", "1e-2")
+    with answering(saying(answers(hall.key))) as suspect:
+        status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-2")
         (finding,) = found["suspects"]
-        sizes = [len(images) for images in suspect.asked]
+        sizes = [len(one.images) for one in suspect.asked]
     assert (status, finding["decision"]) == (0, "owned")
     assert finding["p_value"] <= 1e-2
     assert finding["asked"] == sum(sizes) < QUERIES
@@ -159,9 +158,9 @@ def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, hall: Court) -> N
 
 
 def test_the_sequential_test_gives_up_when_nothing_can_decide_it(ask: Ask) -> None:
-    with witness(lambda images: np.full(len(images), 99)) as suspect:
-        status, found = ask("--suspect", suspect.address, "--sequential", "--level", "1e-4")
-        assert sum(map(len, suspect.asked)) < QUERIES
+    with answering(saying(lambda images: np.full(len(images), 99))) as suspect:
+        status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-4")
+        assert sum(len(one.images) for one in suspect.asked) < QUERIES
     assert (status, found["suspects"][0]["matches"]) == (1, 0)
 
 
@@ -169,34 +168,44 @@ def test_the_sequential_test_gives_up_when_nothing_can_decide_it(ask: Ask) -> No
 
 
 def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, hall: Court) -> None:
-    with witness(answers(hall.key)) as suspect:
-        suspect.faults = [503, 429]
-        status, _ = ask("--suspect", suspect.address)
+    with answering(Reply(status=503), Reply(status=429), saying(answers(hall.key))) as suspect:
+        status, _ = ask("--suspect", suspect.uri)
     assert status == 0
 
 
 @pytest.mark.parametrize(
-    "fault", ['{"labels": [1, 2]}', '{"logits": [[1, 2, 3]]}', "no JSON", '{"labels": ["a"]}', 403]
+    "fault",
+    [
+        Reply({"labels": [1, 2]}),
+        Reply({"logits": [[1, 2, 3]]}),
+        Reply({"labels": ["a"] * 10}),
+        Reply(b"no JSON"),
+        Reply(status=403),
+        Reply(status=500),
+        Reply(hold=1.0),
+    ],
+    ids=repr,
 )
-def test_answers_that_cannot_be_used_end_it_in_one_line(
-    fault: int | str, say: Say, hall: Court, tmp_path: Path
-) -> None:
-    words = ("verify", "--key", str(hall.key), "--batch", "10", "--retries", "0", "--suspect")
-    with witness(answers(hall.key)) as suspect:
-        ask_it = (*words, suspect.address)
-        suspect.faults = [200, fault]
-        one_line(say(*ask_it), suspect.address, "run the same command again", "10 of 30 answers are kept")
+def test_silence_ends_it_in_one_line_and_nothing_is_lost(fault: Reply, say: Say, hall: Court, tmp_path: Path) -> None:
+    honest = saying(answers(hall.key))
+    with answering(honest, fault, honest) as suspect:
+        limits = ("--batch", "10", "--retries", "0", "--timeout", "0.5")
+        words = ("verify", "--key", str(hall.key), *limits, "--suspect", suspect.uri)
+        one_line(say(*words), suspect.uri, "run the same command again", "10 of 30 answers are kept")
         (folder,) = (tmp_path / "results" / "verdicts").iterdir()
         assert [path.name for path in folder.iterdir()] == [ANSWERS]
-        status, out, err = say(*ask_it)
+        status, out, err = say(*words)
         assert (status, err) == (0, "")
-        assert [len(images) for images in suspect.asked] == [10, 10, 10], "an answer was lost, or asked for twice"
-        assert "30 of 30 queries" in out
+        first, refused, *rest = suspect.asked
+        images = np.concatenate([seen(one) for one in (first, *rest)])
+        assert np.array_equal(images, questions(load(hall.key), None, 0).images), "an answer was lost, or asked twice"
+        assert np.array_equal(refused.images, rest[0].images)
+        assert "30 queries in 3 requests, of 30" in out
 
 
 def test_other_classes_are_a_mistake(say: Say, hall: Court) -> None:
-    with witness(lambda images: np.zeros((len(images), CLASSES + 1))) as suspect:
-        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.address), "5 classes, the key has 4")
+    with answering(saying(lambda images: np.zeros((len(images), CLASSES + 1)))) as suspect:
+        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.uri), "5 classes, the key has 4")
 
 
 def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
@@ -206,8 +215,8 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
     def say(images: NDArray[np.uint8]) -> Any:
         return np.array([None]) if any(image.tobytes() in refused for image in images) else honest(images)
 
-    with witness(say) as suspect:
-        status, found = ask("--suspect", suspect.address, "--skip-unanswered")
+    with answering(saying(say)) as suspect:
+        status, found = ask("--suspect", suspect.uri, "--skip-unanswered")
     (finding,) = found["suspects"]
     matches = int((honest(asked.images).argmax(1) == asked.labels)[5:].sum())
     assert (status, finding["unanswered"], finding["asked"], finding["matches"]) == (0, 5, QUERIES, matches)
@@ -217,9 +226,14 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
 
 @pytest.mark.slow
 def test_a_killed_inquiry_goes_on_where_it_was(hall: Court, tmp_path: Path) -> None:
-    with witness(answers(hall.key)) as suspect:
-        suspect.pause = 0.2
-        words = command("verify", "--key", hall.key, "--suspect", suspect.address, "--batch", "2", "--json")
+    honest = answers(hall.key)
+
+    def slow(images: NDArray[np.uint8]) -> Any:
+        time.sleep(0.2 if len(suspect.asked) < 10 else 0.0)
+        return honest(images)
+
+    with answering(saying(slow)) as suspect:
+        words = command("verify", "--key", hall.key, "--suspect", suspect.uri, "--batch", "2", "--json")
         process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while len(suspect.asked) < 5:
@@ -228,9 +242,9 @@ def test_a_killed_inquiry_goes_on_where_it_was(hall: Court, tmp_path: Path) -> N
             time.sleep(0.01)
         process.kill()
         process.wait()
-        suspect.pause, first = 0.0, len(suspect.asked)
+        first = len(suspect.asked)
         done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
-        asked = [image.tobytes() for images in suspect.asked for image in images]
+        asked = [image.tobytes() for one in suspect.asked for image in one.images]
     assert done.returncode == 0, done.stderr
     assert first < QUERIES / 2
     assert len(set(asked)) == QUERIES
