@@ -14,7 +14,7 @@ from pydantic import Field, Strict
 
 from mwm import queries
 from mwm.data import Data, DataSet, Split, split
-from mwm.queries import TENSORS, QuerySet, choose, wrong
+from mwm.queries import QuerySet, choose, wrong
 from mwm.rule import RULE, parse
 from mwm.spec import Count, Flag, Text, decode, encode, seal, spec, unseal
 
@@ -49,7 +49,7 @@ class _Sheet:
     rule: Literal["mwm-key-1"]
     secret: Text
     guessable: Flag
-    classes: Annotated[int, Strict(), Field(ge=2)]
+    classes: Annotated[int, Strict(), Field(ge=2, lt=2**31)]
     scheme: Annotated[str, Strict(), Field(pattern=r"^[a-z0-9_]+$")]
     data: Data
     split: Split
@@ -118,7 +118,9 @@ def _sheet(path: Path) -> _Sheet:
 
 def _fault(key: Key) -> str:
     """In what a key is not what its secret gives, as far as it tells without the data."""
-    highest = int(key.queries.truth.max())
+    most, highest = key.split["queries"], int(key.queries.truth.max())
+    if len(key.queries) > most or max(key.split.values()) >= 2**63:
+        return f"{len(key.queries)} queries cannot come from a split of {key.split}"
     if highest >= key.classes:
         return f"truth holds {highest}; allowed: 0 to {key.classes - 1}"
     expected = wrong(key.secret, key.queries.truth, key.classes)
@@ -153,6 +155,6 @@ def recompute(key: Key, dataset: DataSet) -> None:
     flip, pad = key.data["flip"], key.data["pad"]
     num = len(key.queries)
     again = choose(source, num=num, classes=key.classes, flip=flip, pad=pad, secret=key.secret)
-    for name in TENSORS:
+    for name in ("images", "truth", "labels"):
         if not torch.equal(getattr(again, name), getattr(key.queries, name).cpu()):
             raise ValueError(f"the {name} of the key are not what its secret gives from the data")

@@ -45,9 +45,10 @@ class QuerySet:
 def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, secret: bytes) -> QuerySet:
     """Draw a key: `num` images of the source, augmented once as in training, each labelled with a random wrong class.
 
-    By the rule of room `rule`: the first `num` of the order for "choice"; query i is cropped from "top" and "left"
-    (numbers below 2 pad + 1) and then mirrored if "flip" (below 2) is 1. A smaller key is the beginning of a larger
-    one of the same secret, and no key depends on the device. Raises ValueError if the source is too small.
+    By the rule of room `rule`: the images are the first `num` in the order for "choice"; number i gets `pad` black
+    pixels on every side and is cropped at row "top" and column "left", both below 2 pad + 1, then mirrored if "flip",
+    below 2, is 1. A smaller key is the beginning of a larger one of the same secret, and no key depends on the device.
+    Raises ValueError if the source is too small.
     """
     count, device = len(source), source.labels.device
     if not 1 <= num <= count:

@@ -63,10 +63,10 @@ def test_the_values_of_this_rule_stay_the_same() -> None:
     assert rule.RULE == "mwm-key-1"
     assert secret == hashlib.sha256(b"mwm-key-1/seed/0").digest()
     assert secret.hex() == "41998aef968e28e60b7e65c49e9532ff822b082cfe859d43600c6a71ff3e61ab"
-    assert rule.order(secret, "choice", 12) == [0]
-    assert [rule.below(secret, "label", index, 9) for index in range(12)] == [0]
-    assert rule.below(bytes(range(32)), "x", 7, 2**64) == 0
-    assert rule.name(secret) == ""
+    assert rule.order(secret, "choice", 12) == [1, 5, 3, 10, 8, 4, 11, 0, 2, 9, 6, 7]
+    assert [rule.below(secret, "label", index, 9) for index in range(12)] == [5, 0, 0, 1, 0, 0, 8, 5, 1, 5, 0, 4]
+    assert rule.below(bytes(range(32)), "x", 7, 2**64) == 13223575315333666775
+    assert rule.name(secret) == "d7efb8fb02e686f66ffffdbed36609e29454cd12e57fc4d7f47682101923cbc8"
 
 
 @pytest.mark.parametrize("bound", [2, 3, 9, 99])
