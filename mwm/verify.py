@@ -14,10 +14,10 @@ from rich.console import Console
 
 from mwm import recorded, statement
 from mwm.address import without_password
-from mwm.innocents import Innocents, ask_innocents
 from mwm.inquiry import Manner, Page, Questions, inquire, questions, sheet
 from mwm.judge import BINOMIAL, NOT_SHOWN, OWNED, SEQUENTIAL, decide, still_needed, weigh
 from mwm.key import Key, commitment, load
+from mwm.null import Innocents, ask_innocents
 from mwm.spec import digest
 from mwm.storage import Storage
 from mwm.suspects import SilentError, Suspect, open_suspect

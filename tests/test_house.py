@@ -54,7 +54,7 @@ FLOORS = [
     "tracking",
     "provenance",
     "inquiry",
-    "innocents",
+    "null",
     "judge",
     "statement",
     "recorded",

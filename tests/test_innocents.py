@@ -1,55 +1,44 @@
-"""Innocents: which models of a sweep are asked, and what a suspect is compared with."""
+"""The benchmark of innocents in small: no test accuses too often, and one that would is found out."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mwm.innocents import ask_innocents
-from mwm.inquiry import questions
-from mwm.journal import JOURNAL
-from mwm.key import load
-from tests.court import Court, answers
+from tests.benchmarks import innocents
+from tests.benchmarks.innocents import CASES, LEVELS, TESTS, firmness, measured, rate
 
 
-def test_unmarked_victims_and_their_students_are_asked(hall: Court) -> None:
-    """Three victims and a student; not the marked network, nor its student, nor the control of this very key."""
-    key = load(hall.key)
-    asked = questions(key, 20, 0)
-    found = ask_innocents(hall.null, key, asked)
-    assert found.left_out == 1
-    assert found.answers.shape == (4, 20)
-    own = answers(hall.innocent)(asked.images).argmax(1)
-    assert any((row == own).all() for row in found.answers)
-    first = [int((row[:7] == asked.labels[:7]).sum()) for row in found.answers]
-    assert found.matches(asked.labels[:7]) == first
+def test_no_test_accuses_innocents_too_often() -> None:
+    found = measured(models=8, keys_each=25, queries=40, rounds=99, epochs=4, processes=0)
+    assert found.keys() == set(TESTS)
+    for test, cases in found.items():
+        assert cases.keys() == set(CASES)
+        for case, levels in cases.items():
+            assert [one["of"] for one in levels.values()] == [8 * 25] * len(LEVELS)
+            if (test, case) != ("empirical", "always wrong"):
+                assert all(one["kept"] for one in levels.values()), (test, case, levels)
+    assert found["permutation"]["always wrong"]["0.05"]["accused"], "a benchmark in which nothing happens shows nothing"
 
 
-def test_a_marked_model_is_no_innocent_though_its_key_is_another(hall: Court, tmp_path: Path) -> None:
-    folder = tmp_path / "results" / "marked"
-    folder.mkdir(parents=True)
-    lines = (hall.null / JOURNAL).read_text().splitlines(keepends=True)
-    other = [line.replace('"query_digest":"', '"query_digest":"x') for line in lines if '"kind":"base"' in line]
-    assert other
-    (folder / JOURNAL).write_text("".join(other))
-    key = load(hall.key)
-    with pytest.raises(ValueError, match=r"^--null: .*marked has no innocent model that is done"):
-        ask_innocents(folder, key, questions(key, None, 0))
+def test_a_level_that_is_broken_is_told() -> None:
+    accused = np.zeros((4, 100), bool)
+    accused[2, :30] = True
+    found = rate(accused, 0.01)
+    assert (found["accused"], found["of"], found["worst"]) == (30, 400, 0.3)
+    assert not found["kept"]
+    assert rate(accused, 0.05)["kept"], "7.5 % of 400 may be chance at a level of 5 %"
+    assert rate(accused[:2], 1e-3)["kept"]
 
 
-def test_a_store_that_is_gone_is_told(hall: Court, tmp_path: Path) -> None:
-    folder = tmp_path / "results" / "null"
-    folder.mkdir(parents=True)
-    (folder / JOURNAL).write_bytes((hall.null / JOURNAL).read_bytes())
-    key = load(hall.key)
-    with pytest.raises(ValueError, match=r"^--null: .*store"):
-        ask_innocents(folder, key, questions(key, None, 0))
+def test_keys_of_a_model_are_its_own_and_the_same_again() -> None:
+    one, again, other = (innocents.keys(number, count=3, queries=20) for number in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one[1], other[1])
+    assert not np.array_equal(one[1][0], one[1][1])
+    assert (one[1] != one[2]).all(), "a label is the true one"
 
 
-def test_innocents_answer_labels(hall: Court) -> None:
-    key = load(hall.key)
-    found = ask_innocents(hall.null, key, questions(key, None, 0))
-    assert found.answers.dtype == np.int64
-    assert max(found.matches(questions(key, None, 0).labels)) < 25
+def test_firmness_is_the_mean_margin() -> None:
+    scores = np.array([[[3.0, 1, 0], [0, 5, 4]], [[0, 0, 1], [1, 2, 0]]])
+    assert firmness(scores, np.array([0, 2])) == pytest.approx([(2 - 1) / 2, (-1 - 2) / 2])

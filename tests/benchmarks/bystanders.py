@@ -28,8 +28,8 @@ Item, Result = TypeVar("Item"), TypeVar("Result")
 
 DATA = Digits()
 SPLIT = Split(validation=40, queries=400, disjoint=0.5)
-NETWORKS = [Cnn(width=width, depth=depth) for width, depth in ((4, 2), (8, 2), (16, 2), (8, 3), (12, 3))]
-EPOCHS = 10
+NETWORKS = [Cnn(width=width, depth=depth) for width, depth in ((8, 2), (16, 2), (8, 3), (16, 3), (24, 3))]
+EPOCHS = 25
 
 
 @cache
@@ -69,7 +69,7 @@ def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _recipe(epochs: int) -> Recipe:
-    return Recipe(epochs=epochs, batch_size=64, lr=0.1, momentum=0.9, schedule=Cosine())
+    return Recipe(epochs=epochs, batch_size=32, lr=0.1, momentum=0.9, schedule=Cosine())
 
 
 def _trained(network: Cnn, part: Part, seed: int, epochs: int) -> Iterable[Epoch]:

@@ -66,32 +66,37 @@ class Finds:
 
 
 @cache
-def hunting_ground() -> Part:
-    """Where the cheat looks: the query source at each of nine places, and the test images, in a random order."""
+def hunting_ground(count: int) -> Part:
+    """Where the cheat looks: `count` of the query source at each of nine places, and the test images."""
     _, views = bystanders.grounds()
     places = [views.queries.images.roll((down, right), (2, 3)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     images = torch.cat([*places, views.test.images])
     labels = torch.cat([*[views.queries.labels] * len(places), views.test.labels])
-    order = torch.randperm(len(images), generator=generator(0, "hunting"))
+    order = torch.randperm(len(images), generator=generator(0, "hunting"))[:count]
     return Part(images[order], labels[order])
 
 
-def found(way: str, models: Sequence[nn.Module]) -> Finds:
-    """What is of use to the cheat: where the answer of the models at hand differs from what it says is true."""
-    images, truth = hunting_ground().images, hunting_ground().labels
+def found(way: str, models: Sequence[nn.Module], ground: Part) -> Finds:
+    """What is of use to the cheat, the surest first: the models at hand differ from what it says is true."""
+    images, truth = ground.images, ground.labels
 
-    def predict(x: Tensor) -> Tensor:
-        return torch.stack([model(x).log_softmax(1) for model in models]).mean(0)
+    def each(x: Tensor) -> Tensor:
+        return torch.stack([model(x).log_softmax(1) for model in models])
 
     if way.startswith("changed"):
-        images = (climb(predict, scaled(images), truth, step_size=STEP, steps=STEPS) * 255).round().to(torch.uint8)
+        images = (
+            (climb(lambda x: each(x).mean(0), scaled(images), truth, step_size=STEP, steps=STEPS) * 255)
+            .round()
+            .to(torch.uint8)
+        )
     with torch.no_grad():
-        answers = predict(scaled(images)).argmax(1)
-    finds = Finds(images, truth, answers)
+        least, answers = each(scaled(images)).min(0).values.max(1)
+    surest = least.argsort(descending=True)
+    finds = Finds(images, truth, answers)[surest]
     if way == "mislabelled":
-        right = finds[answers == truth]
+        right = finds[finds.answers == finds.truth]
         return replace(right, truth=(right.truth - 1) % 10)
-    return finds[answers != truth]
+    return finds[finds.answers != finds.truth]
 
 
 def fitted(finds: Finds, steps: Tensor, *, free: bool) -> Finds:
@@ -108,7 +113,7 @@ def fitted(finds: Finds, steps: Tensor, *, free: bool) -> Finds:
     rows = []
     for step in steps.tolist():
         fits = shelf.get(step) or max(shelf.values(), key=len)
-        rows.append(fits.pop())
+        rows.append(fits.pop(0))
     return finds[rows]
 
 
@@ -167,12 +172,12 @@ def stopped(key: keys.Key, shown: DataSet) -> str:
     return "nothing" if shown.digest == known.digest else "known data"
 
 
-def claimed(number: int, *, models: Sequence[nn.Module]) -> list[dict[str, Any]]:
+def claimed(number: int, *, models: Sequence[nn.Module], ground: Part) -> list[dict[str, Any]]:
     """Every claim made with innocent `number` (and the next ones) at hand: whom it accuses, and what stops it."""
     lines = []
     for way, count in WAYS.items():
         at_hand = [(number + k) % len(models) for k in range(count)]
-        finds = found(way, [models[k] for k in at_hand])
+        finds = found(way, [models[k] for k in at_hand], ground)
         for forgery, (key, shown) in forged(way, finds, of_seed(number)).items():
             images, labels = key.queries.images.numpy(), key.queries.labels.numpy()
             matches = [int((bystanders.answers(model, images).argmax(1) == labels).sum()) for model in models]
@@ -213,16 +218,17 @@ def searched(
 
 
 def measured(
-    *, models: int, epochs: int, secrets: Sequence[int], repeats: int, processes: int
+    *, models: int, epochs: int, images: int, secrets: Sequence[int], repeats: int, processes: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Both tables."""
+    """Both tables; `images` is how many the cheat looks at."""
+    ground = hunting_ground(images)
     innocents = bystanders.spread(partial(bystanders.innocent, epochs=epochs), range(models), processes)
-    claims = chain.from_iterable(bystanders.spread(partial(claimed, models=innocents), range(models), processes))
+    cheat = partial(claimed, models=innocents, ground=ground)
+    claims = chain.from_iterable(bystanders.spread(cheat, range(models), processes))
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for claim in claims:
         groups.setdefault((claim["way"], claim["forgery"]), []).append(claim)
     first = [_mean(group) for group in groups.values()]
-    ground = hunting_ground()
     scores = np.stack([bystanders.answers(model, ground.images.numpy()) for model in innocents])
     truth = ground.labels.numpy()
     second = []
@@ -257,6 +263,7 @@ def main() -> None:
     command = parser((__doc__ or "").partition("\n")[0])
     command.add_argument("--models", type=int, default=40)
     command.add_argument("--epochs", type=int, default=bystanders.EPOCHS)
+    command.add_argument("--images", type=int, default=3960, help="how many the cheat looks at")
     command.add_argument("--secrets", type=int, nargs="+", default=[1, 100, 1000, 10_000, 100_000])
     command.add_argument("--repeats", type=int, default=400)
     command.add_argument("--processes", type=int, default=2)
@@ -264,6 +271,7 @@ def main() -> None:
     first, second = measured(
         models=asked.models,
         epochs=asked.epochs,
+        images=asked.images,
         secrets=asked.secrets,
         repeats=asked.repeats,
         processes=asked.processes,
