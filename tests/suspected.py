@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from mwm.data import scaled
 from mwm.evaluate import logits
 from mwm.models import Cnn, build
 from mwm.suspects import Suspect, open_suspect
@@ -21,11 +22,14 @@ IMAGES: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (23, *SHAP
 
 
 def network(seed: int = 0) -> nn.Module:
-    """A network whose statistics and answers are no longer those of its beginning."""
+    """A network whose statistics are no longer those of its beginning, and which names more than one class."""
     chance = torch.Generator().manual_seed(seed)
     made = build(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.2], generator=chance)
     made(torch.rand(64, *SHAPE, generator=chance))
-    return made.eval()
+    with torch.no_grad():
+        bias = list(made.parameters())[-1]
+        bias.sub_(made.eval()(scaled(torch.from_numpy(IMAGES))).mean(0))
+    return made
 
 
 def scores(of: nn.Module) -> NDArray[np.float64]:
@@ -44,7 +48,8 @@ def labels(suspect: Suspect) -> NDArray[np.int64]:
     """The classes that a suspect names for IMAGES."""
     said = suspect(IMAGES)
     assert said.dtype == (np.int64 if said.ndim == 1 else np.float64)
-    return said if said.ndim == 1 else said.argmax(1)
+    named: NDArray[np.int64] = said if said.ndim == 1 else said.argmax(1)  # type: ignore[assignment]
+    return named
 
 
 class Bomb:

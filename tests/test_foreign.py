@@ -23,7 +23,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mwm.address import be_quiet
+from mwm.address import be_quiet, files_beside
 from mwm.suspects import SilentError, open_suspect
 from tests.servers import free_port, mlflow_server, wait_until
 from tests.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, network, opened, pickled, scores
@@ -53,28 +53,28 @@ class Logged:
 
 def log(uri: str, answer: str = "scores", **more: Any) -> Logged:
     """Log the small network to a store as a Python function that answers in one of the forms."""
-    import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.pyfunc import PythonModel
-    from mlflow.types import Schema, TensorSpec
-
-    class Network(PythonModel):
-        def predict(self, model_input: Any) -> Any:  # type: ignore[override]
-            with torch.inference_mode():
-                return ANSWERS[answer](network()(torch.from_numpy(model_input)).double().numpy())
-
     be_quiet()
-    signature = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *SHAPE))]))
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        import mlflow
+        from mlflow.models import ModelSignature
+        from mlflow.pyfunc.model import PythonModel
+        from mlflow.types import Schema, TensorSpec
+
+        class Network(PythonModel):
+            def predict(self, model_input: np.ndarray) -> Any:  # type: ignore[override]
+                with torch.inference_mode():
+                    return ANSWERS[answer](network()(torch.from_numpy(model_input)).double().numpy())
+
+        images = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *SHAPE))]))
+        told: dict[str, Any] = {"signature": images, "pip_requirements": [], **more}
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(uri)
         try:
-            with mlflow.start_run() as run:
-                made = mlflow.pyfunc.log_model(
-                    name="net", python_model=Network(), signature=signature, pip_requirements=[], **more
-                )
+            experiment = mlflow.create_experiment("suspects", files_beside(uri, "suspects"))
+            with mlflow.start_run(experiment_id=experiment) as run:
+                made = mlflow.pyfunc.log_model(name="net", python_model=Network(), **told)
         finally:
             mlflow.set_tracking_uri(before)  # type: ignore[arg-type]
     return Logged(uri, run.info.run_id, made.model_uri)

@@ -55,11 +55,11 @@ def to_fixed_export(model: nn.Module, path: Path) -> None:
 
 
 def to_trace(model: nn.Module, path: Path) -> None:
-    torch.jit.trace(model, example(2)).save(path)
+    torch.jit.trace(model, example(2)).save(path)  # type: ignore[no-untyped-call]
 
 
 def to_frozen(model: nn.Module, path: Path) -> None:
-    torch.jit.freeze(torch.jit.trace(model, example(2))).save(path)
+    torch.jit.freeze(torch.jit.trace(model, example(2))).save(path)  # type: ignore[no-untyped-call]
 
 
 FORMS: dict[str, tuple[Write, str, str]] = {
@@ -100,7 +100,7 @@ class Halving(nn.Module):
         self.fc = nn.Linear(36, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.fc(x.flatten(1))
+        y: torch.Tensor = self.fc(x.flatten(1))
         if bool(y.sum() > 0):
             y = y * 0.5
         return y.argmax(1)
@@ -109,7 +109,7 @@ class Halving(nn.Module):
 def test_a_script_answers_with_labels(tmp_path: Path) -> None:
     model = Halving()
     with quiet():
-        torch.jit.script(model).save(tmp_path / "net.ts")
+        torch.jit.script(model).save(tmp_path / "net.ts")  # type: ignore[no-untyped-call]
     said = opened(tmp_path / "net.ts", trust=True)(IMAGES)
     assert said.dtype == np.int64
     assert np.array_equal(said, model(torch.from_numpy(IMAGES) / 255).numpy())
@@ -235,7 +235,6 @@ def test_an_operator_of_a_library_is_not_known(tmp_path: Path) -> None:
 
 
 def test_options_in_an_onnx_file_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
     monkeypatch.chdir(tmp_path)
     model = onnx.load(written("fixed onnx", tmp_path))
     config = {"session_options": {"enable_profiling": 1}}

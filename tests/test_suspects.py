@@ -211,7 +211,8 @@ def test_the_pickle_of_these_tests_is_a_live_one(write: Any, tmp_path: Path) -> 
 
 def asked(pixels: NDArray[np.float32]) -> Any:
     """A suspect in Python, which checks what it is given."""
-    assert (pixels.dtype, pixels.shape[1:]) == (np.float32, SHAPE)
+    assert pixels.dtype == np.float32
+    assert pixels.shape[1:] == SHAPE
     assert 0 <= pixels.min() <= pixels.max() <= 1
     return network()(torch.from_numpy(pixels))
 

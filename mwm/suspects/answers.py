@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from mwm.address import without_password
 
-Answers = NDArray[np.int64] | NDArray[np.float64]
+Answers = NDArray[np.int64 | np.float64]
+"""Labels (int64, n) or scores (float64, n C)."""
+
 PLAIN = {"logits": 2, "probabilities": 2, "labels": 1}
 """The names of answers, the most telling first, and their number of axes."""
 

@@ -28,7 +28,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 BASE_BYTES, SCORE_BYTES = 2**20, 100
 """An answer to n images may have BASE_BYTES, and SCORE_BYTES for each of n C scores."""
 
-LEVELS = np.array([float(f"{level / 255:.9g}") for level in range(256)], dtype=object)
+LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(str).astype(float).astype(object)
 """The 256 grey levels in [0, 1], with as many digits as tell float32 numbers apart."""
 
 

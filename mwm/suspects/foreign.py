@@ -13,19 +13,17 @@ from tempfile import mkdtemp
 from typing import Any
 
 from mwm.address import be_quiet, resolve, without_password
-from mwm.suspects.answers import told, unwrapped
-from mwm.suspects.local import Local
+from mwm.suspects.answers import unwrapped
+from mwm.suspects.local import Local, opening
 
 
 def open_callable(address: str, *, classes: int) -> Local:
     """The function that `module:function` names; ValueError in one line if it cannot be imported."""
     module, _, name = address.partition(":")
-    try:
+    with opening(f"{address}: cannot be imported"):
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except Exception as error:
-        raise ValueError(f"{address}: cannot be imported ({told(error)})") from error
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
     return Local(address, "callable", classes, found)
@@ -38,20 +36,16 @@ def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local
     """
     uri = resolve(tracking_uri)
     be_quiet()
-    from mlflow import pyfunc
 
     def ask(pixels: Any) -> Any:
         return unwrapped(model.predict(pixels))
 
     folder = mkdtemp(prefix="mwm-suspect-")
     weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with _at(uri):
-            model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
-    except Exception as error:
-        raise ValueError(f"{address}: cannot be loaded from {without_password(uri)} ({told(error)})") from error
+    with opening(f"{address}: cannot be loaded from {without_password(uri)}"), _at(uri):
+        from mlflow import pyfunc
+
+        model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
     return Local(address, "mlflow", classes, ask)
 
 
@@ -60,6 +54,8 @@ def _at(uri: str) -> Iterator[None]:
     """Let MLflow look for models at `uri`, and after that where it did before."""
     import mlflow
 
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     before: Any = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:

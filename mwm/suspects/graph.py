@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mwm.suspects.answers import SilentError, told
-from mwm.suspects.local import Local, asking
+from mwm.suspects.answers import SilentError
+from mwm.suspects.local import Local, asking, opening
 
 Shape = tuple[int, int, int]
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
@@ -31,14 +28,14 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     path = str(Path(address).absolute())
-    with _opening(address, "ONNX"):
+    with opening(f"{address}: cannot be read as ONNX"):
         session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], read_config_from_model=0
+            path, options, ["CPUExecutionProvider"], read_config_from_model=0, enable_fallback=0
         )
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in FLOATS:
-        found = ", ".join(f"{one.name} {one.type}" for one in inputs)
-        raise ValueError(f"{address}: takes {found or 'nothing'}; allowed: one input of floats")
+        taken = ", ".join(f"{one.name} {one.type}" for one in inputs)
+        raise ValueError(f"{address}: takes {taken or 'nothing'}; allowed: one input of floats")
     name, kind, output = inputs[0].name, FLOATS[inputs[0].type], session.get_outputs()[0].name
     batch = _batch(address, inputs[0].shape, shape)
     found = Local(address, "onnx", classes, lambda pixels: session.run([output], {name: pixels.astype(kind)})[0], batch)
@@ -47,7 +44,7 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
 
 def open_export(address: str, *, shape: Shape, classes: int) -> Local:
     """A network that torch.export has saved."""
-    with _opening(address, "torch.export"):
+    with opening(f"{address}: cannot be read as torch.export"):
         program = torch.export.load(address)
         network = program.module()
     inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
@@ -59,7 +56,7 @@ def open_export(address: str, *, shape: Shape, classes: int) -> Local:
 
 def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
     """A network in TorchScript, or a pickled one."""
-    with _opening(address, "TorchScript or as a pickled network"):
+    with opening(f"{address}: cannot be read as TorchScript or as a pickled network"):
         found: Any = torch.load(address, map_location="cpu", weights_only=False)
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
@@ -83,21 +80,6 @@ def _tried(suspect: Local, shape: Shape) -> Local:
     except SilentError as error:
         raise ValueError(str(error)) from error
     return suspect
-
-
-@contextmanager
-def _opening(address: str, form: str) -> Iterator[None]:
-    """Tell in one line that a file cannot be read; nobody else says anything about it."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        raise ValueError(f"{address}: cannot be read as {form} ({told(error)})") from error
-    finally:
-        logging.disable(before)
 
 
 FORMS: dict[str, Callable[..., Local]] = {"onnx": open_onnx, "export": open_export, "torch": open_torch}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +45,21 @@ class Local:
         except Exception as error:
             raise SilentError(f"{self.name}: failed on images of shape {full.shape} ({told(error)})") from error
         return usable(came, count=size, classes=self.classes, who=self.name)[: len(images)]
+
+
+@contextmanager
+def opening(otherwise: str) -> Iterator[None]:
+    """What fails is a ValueError that says `otherwise`, and why, in one line; libraries say nothing themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Exception as error:
+        raise ValueError(f"{otherwise} ({told(error)})") from error
+    finally:
+        logging.disable(before)
 
 
 def asking(network: nn.Module) -> Callable[[NDArray[np.float32]], Any]:
