@@ -22,6 +22,7 @@ import pandas as pd
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from mwm.address import be_quiet, files_beside
 from mwm.suspects import SilentError, open_suspect
@@ -51,8 +52,8 @@ class Logged:
     model: str
 
 
-def log(uri: str, answer: str = "scores", **more: Any) -> Logged:
-    """Log the small network to a store as a Python function that answers in one of the forms."""
+def log(uri: str, answer: str = "scores", of: Callable[[], nn.Module] = network, **more: Any) -> Logged:
+    """Log a network to a store as a Python function that answers in one of the forms."""
     be_quiet()
     before = os.environ.get("MLFLOW_TRACKING_URI")
     with warnings.catch_warnings():
@@ -65,7 +66,7 @@ def log(uri: str, answer: str = "scores", **more: Any) -> Logged:
         class Network(PythonModel):
             def predict(self, model_input: np.ndarray) -> Any:  # type: ignore[override]
                 with torch.inference_mode():
-                    return ANSWERS[answer](network()(torch.from_numpy(model_input)).double().numpy())
+                    return ANSWERS[answer](of()(torch.from_numpy(model_input)).double().numpy())
 
         images = ModelSignature(inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *SHAPE))]))
         told: dict[str, Any] = {"signature": images, "pip_requirements": [], **more}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 
 from mwm.inquiry import ANSWERS, questions
 from mwm.judge import still_needed
-from mwm.key import load
+from mwm.key import commitment, load
+from mwm.store import WEIGHTS
+from mwm.suspects.checkpoint import read
 from mwm.verdict import log10_p, p_value
 from tests.answering import Reply, answering
 from tests.asking import Ask, Say, one_line
-from tests.court import CLASSES, QUERIES, Court, answers, saying, seen
+from tests.court import CLASSES, QUERIES, SHAPE, Court, answers, saying, seen
 from tests.launching import command, environment
+from tests.test_foreign import log, scoring
 
 SUSPECT = {
     **{"name": str, "access": str, "sha256": str, "decision": str, "began": str, "ended": str},
@@ -64,7 +68,9 @@ def at_random(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def test_a_copy_is_owned_and_says_so_in_full(ask: Ask, hall: Court, tmp_path: Path) -> None:
+    began = time.monotonic()
     status, found = ask("--suspect", hall.key, "--null", hall.null)
+    assert time.monotonic() - began < 3, "imports were done before"
     (suspect,) = found["suspects"]
     assert shape(found) == FORMAT
     assert (status, found["decision"], suspect["decision"]) == (0, "owned", "owned")
@@ -222,6 +228,21 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
     assert (status, finding["unanswered"], finding["asked"], finding["matches"]) == (0, 5, QUERIES, matches)
     assert finding["p_value"] == p_value(matches, QUERIES, CLASSES)
     assert finding["tests"]["rank"]["p_value"] < 1e-3
+
+
+@pytest.mark.slow
+def test_a_copy_that_mlflow_serves_is_owned(ask: Ask, hall: Court, uri: str, tmp_path: Path) -> None:
+    """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
+    made = log(uri, of=partial(read, hall.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
+    with scoring(made, tmp_path) as address:
+        committed = commitment(load(hall.key))
+        status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
+    _, here = ask("--suspect", hall.key)
+    trusted, local = ask("--suspect", made.model, "--trust", "--tracking-uri", uri)
+    assert (status, trusted) == (0, 0)
+    for finding, access in ((found["suspects"][0], "endpoint"), (local["suspects"][0], "mlflow")):
+        assert (finding["access"], finding["requests"]) == (access, 1)
+        assert finding["tests"] == here["suspects"][0]["tests"]
 
 
 @pytest.mark.slow
