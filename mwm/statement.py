@@ -74,7 +74,7 @@ def _p(value: float, log10: float | None = None) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.2f}".removeprefix("0") if value < 1 else "1"
+    return f"{value:.2f}".removeprefix("0")
 
 
 def report(verdict: Tree) -> str:

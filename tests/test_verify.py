@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import time
 from functools import partial
@@ -246,7 +247,10 @@ def test_a_copy_that_mlflow_serves_is_owned(ask: Ask, hall: Court, uri: str, tmp
 
 
 @pytest.mark.slow
-def test_a_killed_inquiry_goes_on_where_it_was(hall: Court, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_killed_inquiry_goes_on_where_it_was(
+    number: signal.Signals, status: int, hall: Court, tmp_path: Path
+) -> None:
     honest = answers(hall.key)
 
     def slow(images: NDArray[np.uint8]) -> Any:
@@ -261,8 +265,8 @@ def test_a_killed_inquiry_goes_on_where_it_was(hall: Court, tmp_path: Path) -> N
             assert process.poll() is None
             assert time.monotonic() < end
             time.sleep(0.01)
-        process.kill()
-        process.wait()
+        process.send_signal(number)
+        assert process.wait(30) == status
         first = len(suspect.asked)
         done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
         asked = [image.tobytes() for one in suspect.asked for image in one.images]
