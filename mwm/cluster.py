@@ -21,6 +21,7 @@ import torch
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
+from mwm.files import passing
 from mwm.ledger import Ledger
 from mwm.plan import Plan
 from mwm.spec import decode
@@ -143,12 +144,14 @@ def work(config: dict[str, Any], *, sets: Sets, store: str, resources: Resources
                 tune.report(_message(rows) | (_standing(rows[-1]) if trial.attack is None else {}))
                 rows, reported = [], time.monotonic()
     except Exception as error:
-        tune.report(_message(rows, error=f"{type(error).__name__}: {error}"))
+        tune.report(_message(rows, error=f"{type(error).__name__}: {error}", passing=passing(error)))
         raise
 
 
-def _message(rows: Sequence[Any] = (), outcome: Sequence[Any] = (), error: str = "") -> dict[str, Any]:
-    return {"rows": list(rows), "outcome": list(outcome), "error": error}
+def _message(
+    rows: Sequence[Any] = (), outcome: Sequence[Any] = (), error: str = "", passing: bool = False
+) -> dict[str, Any]:
+    return {"rows": list(rows), "outcome": list(outcome), "error": error, "passing": passing}
 
 
 def _standing(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,17 @@ from ray.tune.search import Searcher
 
 from mwm.ledger import Ledger
 from mwm.plan import Plan
+from mwm.progress import label
 from mwm.spec import encode
 from mwm.trial import Outcome, Row, Trial, data_key, victim_digest
 
 RETRIES = 2
 """How often in a row a trial is begun again that got no further than before: its process died, or it raised."""
+
+PATIENCE = 6
+"""How often in a row where it is not to blame: a disk was full, or its process died before it began.
+
+The pauses are 1, 2, 4, ... seconds."""
 
 WAIT_SECONDS = 5.0
 """How long a store that does not answer is left alone at first; twice as long each time, five minutes at most."""
@@ -31,6 +38,7 @@ class _Attempt:
     began: bool = False
     outcome: Outcome | None = None
     error: str = ""
+    passing: bool = False
 
 
 class Staged(Searcher):
@@ -40,9 +48,9 @@ class Staged(Searcher):
         super().__init__()
         self.plan, self.ledger = plan, ledger
         self.attempts: dict[str, _Attempt] = {}
-        self.again: list[tuple[str, Trial]] = []
+        self.again: list[tuple[float, str, Trial]] = []
         self.epochs: dict[str, int] = {}
-        self.failures: dict[str, int] = {}
+        self.failures: dict[str, Counter[bool]] = {}
         self.wait_until, self.wait_seconds = 0.0, WAIT_SECONDS
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,12 +61,12 @@ class Staged(Searcher):
         """The next trial that is not known already; None for now, FINISHED for good."""
         if time.monotonic() < self.wait_until:
             return None
-        while item := self.again.pop() if self.again else self.plan.next():
+        while item := self._next():
             name, trial = item
             try:
                 known = self.ledger.known(name)
             except OSError as error:  # the store is away, and may hold it
-                self.again.append(item)
+                self.again.append((0.0, *item))
                 self._wait(error)
                 return None
             self.wait_seconds = WAIT_SECONDS
@@ -68,6 +76,15 @@ class Staged(Searcher):
             self.ledger.replay(name, trial, known)
             self._ended(name, trial, known)
         return None if self.plan.open else str(Searcher.FINISHED)
+
+    def _next(self) -> tuple[str, Trial] | None:
+        """What is to be begun again, as soon as its pause is over; else what the plan says."""
+        now = time.monotonic()
+        for item in self.again:
+            if item[0] <= now:
+                self.again.remove(item)
+                return item[1:]
+        return self.plan.next()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Rows have arrived, or the outcome, or word of an error."""
@@ -81,7 +98,7 @@ class Staged(Searcher):
         if rows and rows[-1].epoch > self.epochs.get(name, 0):
             self.epochs[name] = rows[-1].epoch
             self.failures.pop(name, None)
-        attempt.error = result["error"]
+        attempt.error, attempt.passing = result["error"], result["passing"]
         if result["outcome"]:
             attempt.outcome = Outcome(**result["outcome"][0])
 
@@ -97,13 +114,26 @@ class Staged(Searcher):
                 self.ledger.store.discard(name)
             reason = f"ended early after epoch {self.epochs.get(name, 0)}: others were better"
             self._finish(name, trial, self._unmeasured(name, trial, "stopped", reason))
-        elif self.failures.get(name, 0) < RETRIES:
-            self.failures[name] = self.failures.get(name, 0) + 1
-            self.again.append((name, trial))
+        elif (pause := self._pause(attempt)) is not None:
+            self.again.append((time.monotonic() + pause, name, trial))
         else:
             self.ledger.start(name, trial)
-            reason = attempt.error or f"its process died {RETRIES + 1} times"
+            reason = attempt.error or f"its process died {self.failures[name].total()} times"
             self._finish(name, trial, self._unmeasured(name, trial, "failed", reason))
+
+    def _pause(self, attempt: _Attempt) -> float | None:
+        """Seconds after which a trial that failed is begun again; None if it is given up."""
+        blameless = attempt.passing or not attempt.began
+        failures = self.failures.setdefault(attempt.name, Counter())
+        failures[blameless] += 1
+        if not blameless:
+            return 0.0 if failures[False] <= RETRIES else None
+        if failures[True] > PATIENCE:
+            return None
+        pause = 2.0 ** (failures[True] - 1)
+        if attempt.error:
+            self.ledger.progress.warn(f"warning: {label(attempt.trial)}: {attempt.error}; again in {pause:g} s")
+        return pause
 
     def collect(self) -> None:
         """After an early end: take in what was finished although nobody was listening any more."""

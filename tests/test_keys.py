@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import torch
 from mwm import rule
 from mwm.attacks import Extraction
 from mwm.data import DataSet
-from mwm.key import KEY, QUERIES, commitment, load, save
+from mwm.key import KEY, QUERIES, Key, commitment, load, save
 from mwm.store import WEIGHTS, Store
 from mwm.trial import Trial
 from tests.asking import Say, heard, one_line
 from tests.keyed import CREATED, archive, drawn, pictures, sealed_again
 from tests.launching import launched, sweep
 from tests.small import VICTIM, Loaded, done, theft
+from tests.test_key import drop, relabel, repaint, reseed, retell
 from tests.test_s3 import s3, uri
 
 OPENSSL = shutil.which("openssl")
@@ -66,6 +68,14 @@ def test_a_key_opens_its_own_commitment_only(say: Say, tmp_path: Path, dataset: 
     sealed_again(tmp_path / "key", lambda content: content.update(secret="00" * 32))
     one_line(say("open", "key", "--commitment", digits), "key: no sound key: label", "its secret gives")
     one_line(say("commit", "key"), "key: no sound key")
+
+
+@pytest.mark.parametrize(("change", "status"), [(relabel, 2), (repaint, 1), (reseed, 1), (retell, 1), (drop, 1)])
+def test_a_claimant_cannot_open_what_was_published(
+    change: Callable[[Key], Key], status: int, say: Say, tmp_path: Path, dataset: DataSet
+) -> None:
+    save(change(drawn(dataset)), tmp_path / "key")
+    assert say("open", "key", "--commitment", commitment(drawn(dataset)))[0] == status
 
 
 def test_a_key_is_drawn_again_from_its_data(say: Say, tmp_path: Path, dataset: DataSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from mwm.ledger import Ledger
 from mwm.plan import Plan
 from mwm.progress import Progress
 from mwm.spec import decode
-from mwm.staged import RETRIES, Staged
+from mwm.staged import PATIENCE, RETRIES, Staged
 from mwm.store import Store
 from mwm.tracking import Tracker
 from mwm.trial import Outcome, Row, Trial, Victim, trial_digest, victim_digest
@@ -55,10 +56,12 @@ class Bench:
         config = self.searcher.suggest(str(self.count))
         return str(self.count), decode(Trial, config) if isinstance(config, dict) else config
 
-    def tell(self, number: str, *epochs: int, outcome: Outcome | None = None, error: str = "") -> None:
+    def tell(
+        self, number: str, *epochs: int, outcome: Outcome | None = None, error: str = "", passing: bool = False
+    ) -> None:
         rows = [asdict(Row(epoch=one, loss=1, lr=1, val_acc=0, query_acc=0, epoch_seconds=1)) for one in epochs]
         said = [] if outcome is None else [asdict(outcome)]
-        self.searcher.on_trial_result(number, {"rows": rows, "outcome": said, "error": error})
+        self.searcher.on_trial_result(number, {"rows": rows, "outcome": said, "error": error, "passing": passing})
 
     def fail(self, number: str) -> None:
         self.searcher.on_trial_complete(number, error=True)
@@ -82,6 +85,7 @@ def bench(uri: str, tmp_path: Path, sets: Loaded) -> Iterator[Bench]:
 
 def test_a_trial_whose_process_died_is_begun_again_first(bench: Bench) -> None:
     number, trial = bench.ask()
+    bench.tell(number)
     bench.fail(number)
     again, same = bench.ask()
     assert same == trial
@@ -117,9 +121,48 @@ def test_an_error_is_told_in_the_words_of_the_last_attempt(bench: Bench) -> None
     for attempt in range(RETRIES + 1):
         number, trial = bench.ask()
         bench.tell(number)
-        bench.tell(number, error=f"OSError: disk {attempt}")
+        bench.tell(number, error=f"RuntimeError: attempt {attempt}")
         bench.fail(number)
-    assert bench.ledger.outcomes[trial_digest(trial, bench.sets)][1].error == "OSError: disk 2"
+    assert bench.ledger.outcomes[trial_digest(trial, bench.sets)][1].error == "RuntimeError: attempt 2"
+
+
+@pytest.mark.parametrize("began", [True, False], ids=["disk full", "died before it began"])
+def test_a_trial_that_is_not_to_blame_is_begun_again_after_a_pause(bench: Bench, began: bool) -> None:
+    def fail(number: str) -> None:
+        if began:
+            bench.tell(number, error="OSError: full", passing=True)
+        bench.fail(number)
+
+    number, trial = bench.ask()
+    bench.ask()
+    for attempt in range(PATIENCE):
+        fail(number)
+        assert bench.ask()[1] is None, "it was begun again at once"
+        ((ready, name, held),) = bench.searcher.again
+        assert ready - time.monotonic() == pytest.approx(2**attempt, abs=0.9)
+        bench.searcher.again = [(0.0, name, held)]
+        number, same = bench.ask()
+        assert same == trial
+    assert not bench.statuses(), "it was given up too early"
+    fail(number)
+    error = bench.ledger.outcomes[trial_digest(trial, bench.sets)][1].error
+    assert error == ("OSError: full" if began else "its process died 7 times")
+
+
+def test_blame_and_bad_luck_are_counted_apart(bench: Bench) -> None:
+    number, trial = bench.ask()
+    for _ in range(RETRIES):
+        bench.tell(number)
+        bench.fail(number)
+        number, same = bench.ask()
+        assert same == trial
+    bench.fail(number)
+    assert not bench.statuses(), "a process that died before it began was held against the trial"
+    bench.searcher.again = [(0.0, name, held) for _, name, held in bench.searcher.again]
+    number, same = bench.ask()
+    bench.tell(number)
+    bench.fail(number)
+    assert bench.ledger.outcomes[trial_digest(same, bench.sets)][1].error == "its process died 4 times"
 
 
 def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -9,10 +10,19 @@ from urllib.parse import unquote, urlsplit
 from mwm.files.folder import File, Folder
 from mwm.files.remote import Remote, asked, without_secrets
 
-__all__ = ["File", "Files", "Folder", "Remote", "asked", "at", "put", "without_secrets", "writable"]
+__all__ = ["File", "Files", "Folder", "Remote", "asked", "at", "passing", "put", "without_secrets", "writable"]
 
 Files = Folder | Remote
 """Both have the same methods, and names below the root such as `a/b.json`."""
+
+
+LATER = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+"""Numbers of errors that pass; an object store's have none."""
+
+
+def passing(error: BaseException) -> bool:
+    """Whether the same may succeed later: a disk was full, or a server away."""
+    return isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in LATER)
 
 
 def at(root: str | Path) -> Files:
