@@ -66,7 +66,7 @@ def rank_test(scores: ArrayLike, labels: ArrayLike, truth: ArrayLike) -> float:
 def _at_most(total: int, draws: int, faces: int) -> float:
     """The chance that `draws` uniform draws from 0 to `faces` - 1 sum to `total` at most, or an upper bound of it."""
     if draws <= EXACT:
-        return _ways(total, draws, faces) / faces**draws
+        return _ways(total, draws, faces) / int(faces**draws)
     if 2 * total >= draws * (faces - 1):
         return 1.0
     # The mean of exp(t (total - sum)) bounds the chance for every t > 0, so the best of many is a bound as well.
@@ -77,18 +77,19 @@ def _at_most(total: int, draws: int, faces: int) -> float:
 
 def _ways(total: int, draws: int, faces: int) -> int:
     """In how many ways: a convolution of uniform draws, in closed form by inclusion and exclusion (de Moivre, 1711)."""
-    most = draws * (faces - 1)
+    most, throws = draws * (faces - 1), int(faces**draws)
     if 2 * total > most:  # the sums lie symmetrically: count the fewer terms
-        return faces**draws - _ways(most - total - 1, draws, faces)
-    terms = range(total // faces + 1)
-    return sum((-1) ** j * math.comb(draws, j) * math.comb(total - j * faces + draws, draws) for j in terms)
+        return throws - _ways(most - total - 1, draws, faces)
+    ways = [math.comb(draws, j) * math.comb(total - j * faces + draws, draws) for j in range(total // faces + 1)]
+    return sum(ways[::2]) - sum(ways[1::2])
 
 
-def empirical(statistic: float, null: Sequence[float]) -> float:
+def empirical(statistic: float, null: ArrayLike) -> float:
     """How seldom models trained independently of the key show a statistic as large as the suspect's.
 
     (1 + #) / (1 + len(null)); holds if an independent suspect is one more of the same kind, exchangeable with those of
-    the null (Besag and Clifford, 1989): it is only as good as the choice of models. Raises ValueError for NaN.
+    the null (Besag and Clifford, 1989). One of another kind may be accused, however innocent, so that this shows what
+    is usual and proves nothing by itself. Raises ValueError for NaN.
     """
     values = np.asarray(null, np.float64)
     if math.isnan(statistic) or np.isnan(values).any():

@@ -116,7 +116,7 @@ def _enough(survival: float, classes: int, level: float, power: float) -> float:
         return math.inf
     x = innocent + (survival - innocent) * np.linspace(0, 1, 1002)[1:-1]
     accused, missed = (rel_entr(x, rate) + rel_entr(1 - x, 1 - rate) for rate in (innocent, survival))
-    return math.ceil(np.maximum(-math.log(level) / accused, -math.log(1 - power) / missed).min())
+    return math.ceil(float(np.maximum(-math.log(level) / accused, -math.log(1 - power) / missed).min()))
 
 
 def _rate(survival: float) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from mwm.queries import choose
 from tests.benchmarks import bystanders, claims
 from tests.benchmarks.claims import FORGERIES, QUERIES, WAYS, Finds, fitted, measured, searched
 
@@ -33,9 +36,9 @@ def test_what_is_claimed_honestly_is_stopped_by_nothing() -> None:
     ground = claims.hunting_ground(100)
     finds = Finds(ground.images, (ground.labels + 1) % 10, ground.labels)
     key, shown = claims.forged("mislabelled", finds, secret)["the secret's labels"]
-    how = {"flip": bystanders.DATA.flip, "pad": bystanders.DATA.pad}
-    honest = claims.choose(views.queries, num=QUERIES, classes=10, secret=secret, **how)
-    assert claims.stopped(claims.replace(key, queries=honest), dataset) == "nothing"
+    flip, pad = bystanders.DATA.flip, bystanders.DATA.pad
+    honest = choose(views.queries, num=QUERIES, classes=10, flip=flip, pad=pad, secret=secret)
+    assert claims.stopped(replace(key, queries=honest), dataset) == "nothing"
     assert claims.stopped(key, shown) == "recompute"
 
 

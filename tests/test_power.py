@@ -104,7 +104,7 @@ def test_mean_of_one_by_one_against_tries(survival: float) -> None:
         while test.p_value > 1e-3:
             test.add(bool(rng.random() < survival))
         lengths.append(test.queries)
-    error = np.std(lengths) / math.sqrt(len(lengths))
+    error = float(np.std(lengths)) / math.sqrt(len(lengths))
     assert one_by_one(survival, 10, 1e-3) == pytest.approx(np.mean(lengths), abs=4 * error + 1e-9)
 
 

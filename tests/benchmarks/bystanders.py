@@ -20,11 +20,12 @@ from mwm.data import DataSet, Digits, Part, Split, Views, load, split
 from mwm.evaluate import logits
 from mwm.fit import Cosine, Epoch, Recipe, Training, fit
 from mwm.models import Cnn, build, channel_statistics
-from mwm.oracle import Oracle
+from mwm.oracle import Answers, Oracle
 from mwm.schemes.none import clean_loss
 from mwm.seeds import derive, generator
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 DATA = Digits()
 SPLIT = Split(validation=40, queries=400, disjoint=0.5)
@@ -51,8 +52,9 @@ def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
     model = _last(_trained(network, part, seed, epochs))
     if number % 4:
         return model
+    labels: Answers = "soft" if number % 8 else "hard"
     loot = Loot(
-        oracle=Oracle(model, "soft" if number % 8 else "hard"),
+        oracle=Oracle(model, labels),
         images=views.owner if number % 3 else views.disjoint,
         validation=views.validation,
         classes=grounds()[0].classes,
@@ -60,7 +62,6 @@ def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
         pad=DATA.pad,
         seed=seed,
     )
-    labels = "soft" if number % 8 else "hard"
     return _last(Extraction(labels=labels, student=NETWORKS[(number + 2) % 5], recipe=_recipe(epochs)).run(loot))
 
 

@@ -263,7 +263,7 @@ def main() -> None:
     command = parser((__doc__ or "").partition("\n")[0])
     command.add_argument("--models", type=int, default=40)
     command.add_argument("--epochs", type=int, default=bystanders.EPOCHS)
-    command.add_argument("--images", type=int, default=3960, help="how many the cheat looks at")
+    command.add_argument("--images", type=int, default=2000, help="how many the cheat looks at")
     command.add_argument("--secrets", type=int, nargs="+", default=[1, 100, 1000, 10_000, 100_000])
     command.add_argument("--repeats", type=int, default=400)
     command.add_argument("--processes", type=int, default=2)
