@@ -97,6 +97,8 @@ UNUSABLE = {
     "no JSON": (b"<html>busy</html>", "17 bytes that are no JSON"),
     "half": (b'{"labels": [1, 2', "no JSON"),
     "nothing": (b"", "0 bytes"),
+    "nested": (b'{"labels": ' * 900 + b"1" + b"}" * 900, f"shape (); {NUMBERS}"),
+    "long name": ({"labels": [{"9" * 5000: 1, "8": 2, "7": 3, "6": 4}] * len(IMAGES)}, "labels of shape (23, 4)"),
     "no UTF-8": (b'{"labels": ["\xff"]}', "no JSON"),
     "deep": (b"[" * 10**6, "no JSON"),
     "long number": (b'{"labels": [' + b"9" * 5000 + b"]}", "no JSON"),
@@ -328,6 +330,12 @@ def test_an_address_that_is_none(address: str) -> None:
     with pytest.raises(ValueError, match="is no usable address") as told:
         opened(address)
     assert "pa/ss" not in str(told.value)
+
+
+@pytest.mark.parametrize(("timeout", "retries"), [(0, 1), (-1, 1), (math.nan, 1), (math.inf, 1), (1, -1)])
+def test_a_setting_out_of_its_bounds(timeout: float, retries: int) -> None:
+    with pytest.raises(ValueError, match=f"timeout {timeout}, retries {retries} are not allowed"):
+        opened("http://127.0.0.1:1/", timeout=timeout, retries=retries)
 
 
 def test_random_labels_are_answers_like_any_other() -> None:

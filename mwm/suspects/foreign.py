@@ -13,7 +13,6 @@ from tempfile import mkdtemp
 from typing import Any
 
 from mwm.address import be_quiet, resolve, without_password
-from mwm.suspects.answers import unwrapped
 from mwm.suspects.local import Local, opening
 
 
@@ -38,7 +37,7 @@ def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local
     be_quiet()
 
     def ask(pixels: Any) -> Any:
-        return unwrapped(model.predict(pixels))
+        return model.predict(pixels)
 
     folder = mkdtemp(prefix="mwm-suspect-")
     weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
