@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,18 @@ def test_a_checkpoint_answers_as_the_network_it_was(trial: Trial, sets: Loaded, 
 def test_a_checkpoint_needs_nothing_but_its_weights_file(file: Path, tmp_path: Path) -> None:
     moved = file.rename(tmp_path / "any.safetensors")
     assert np.array_equal(opened(moved)(IMAGES), scores(network()))
+
+
+def test_a_finished_entry_that_is_damaged_is_not_asked(store: Store, sets: Loaded, tmp_path: Path) -> None:
+    digest = done(THEFT, sets, store).digest
+    copy = tmp_path / digest[:2] / digest
+    shutil.copytree(store.folder(digest), copy)
+    assert labels(opened(copy)).shape == (len(IMAGES),)
+    content = bytearray((copy / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing or damaged"):
+        opened(copy)
 
 
 def test_other_images_and_other_classes_are_refused(file: Path) -> None:
@@ -232,6 +245,11 @@ def failing(pixels: NDArray[np.float32]) -> None:
     raise RuntimeError("out of\norder")
 
 
+def leaving(pixels: NDArray[np.float32]) -> None:
+    """What would end the command with the status of a verdict."""
+    sys.exit(0)
+
+
 class Group:
     """Somewhere to put a function."""
 
@@ -277,3 +295,12 @@ def test_a_callable_that_answers_wrongly_or_not_at_all() -> None:
         opened(f"{__name__}:wrong", trust=True)(IMAGES)
     with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(RuntimeError: out of order\)"):
         opened(f"{__name__}:failing", trust=True)(IMAGES)
+    with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(SystemExit: 0\)"):
+        opened(f"{__name__}:leaving", trust=True)(IMAGES)
+
+
+def test_a_module_that_exits_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exiting_suspect.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be imported \(SystemExit: 0\)"):
+        opened("exiting_suspect:ask", trust=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from tempfile import mkdtemp
 from typing import Any
 
-from mwm.address import be_quiet, resolve, without_password
+from mwm.address import be_quiet, resolve, touch, without_password
 from mwm.suspects.local import Local, opening
 
 
@@ -44,6 +44,7 @@ def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local
     with opening(f"{address}: cannot be loaded from {without_password(uri)}"), _at(uri):
         from mlflow import pyfunc
 
+        touch(uri)
         model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
     return Local(address, "mlflow", classes, ask)
 
