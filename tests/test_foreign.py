@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
@@ -120,6 +121,17 @@ def test_a_model_that_is_not_there(uri: str) -> None:
         with pytest.raises(ValueError, match=f"{address}: cannot be loaded from sqlite:///") as told:
             opened(address, trust=True, tracking_uri=uri)
         assert "\n" not in str(told.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["http://owner:secret@127.0.0.1:{}", "postgresql://owner:secret@127.0.0.1:{}/mlflow"])
+def test_a_store_that_is_not_there(store: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="models:/net/1: cannot be loaded from ") as told:
+        opened("models:/net/1", trust=True, tracking_uri=store.format(free_port()))
+    assert time.monotonic() - began < 60
+    assert "secret" not in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.slow

@@ -228,6 +228,21 @@ def test_weights_anywhere_else_are_not(place: str, inside: bool, folder: Path, m
         read(folder, location)
 
 
+READ, NOT_READ = r"takes c tensor\(bool\)", "cannot be read as ONNX"
+
+
+@pytest.mark.parametrize(("place", "words"), [("own.bin", READ), ("../private.bin", NOT_READ), ("link.bin", NOT_READ)])
+def test_nor_are_those_of_a_branch(place: str, words: str, folder: Path) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 2]) for name in "ay"]
+    branch = helper.make_graph([helper.make_node("Identity", ["w"], ["a"])], "b", [], ends[:1], [outside(place)])
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    asked = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
+    whole = helper.make_graph([node], "g", [asked], ends[1:])
+    onnx.save(helper.make_model(whole, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "net.onnx")
+    with pytest.raises(ValueError, match=words):
+        opened(folder / "net.onnx")
+
+
 def test_an_operator_of_a_library_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(adding(op="Evil", domain="evil").SerializeToString())
     with pytest.raises(ValueError, match=r"cannot be read as ONNX .*evil:Evil"):

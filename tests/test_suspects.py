@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mwm.attacks import Distillation
@@ -19,7 +17,7 @@ from mwm.evaluate import logits
 from mwm.models import Blueprint, Cnn, build
 from mwm.spec import encode
 from mwm.store import NETWORK, WEIGHTS, Store
-from mwm.suspects import SilentError, open_suspect
+from mwm.suspects import open_suspect
 from mwm.trial import Trial
 from tests.small import VICTIM, Loaded, done, theft
 from tests.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, network, opened, pickled, scores
@@ -65,6 +63,18 @@ def test_a_checkpoint_answers_as_the_network_it_was(trial: Trial, sets: Loaded, 
 def test_a_checkpoint_needs_nothing_but_its_weights_file(file: Path, tmp_path: Path) -> None:
     moved = file.rename(tmp_path / "any.safetensors")
     assert np.array_equal(opened(moved)(IMAGES), scores(network()))
+
+
+def test_a_finished_entry_that_is_damaged_is_not_asked(store: Store, sets: Loaded, tmp_path: Path) -> None:
+    digest = done(THEFT, sets, store).digest
+    copy = tmp_path / digest[:2] / digest
+    shutil.copytree(store.folder(digest), copy)
+    assert labels(opened(copy)).shape == (len(IMAGES),)
+    content = bytearray((copy / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (copy / WEIGHTS).write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is missing or damaged"):
+        opened(copy)
 
 
 def test_other_images_and_other_classes_are_refused(file: Path) -> None:
@@ -207,73 +217,3 @@ def test_the_pickle_of_these_tests_is_a_live_one(write: Any, tmp_path: Path) -> 
     with pytest.raises(ValueError, match=r"net\.pt: "):
         opened(tmp_path / "net.pt", trust=True)
     assert (tmp_path / "mark").exists()
-
-
-def asked(pixels: NDArray[np.float32]) -> Any:
-    """A suspect in Python, which checks what it is given."""
-    assert pixels.dtype == np.float32
-    assert pixels.shape[1:] == SHAPE
-    assert 0 <= pixels.min() <= pixels.max() <= 1
-    return network()(torch.from_numpy(pixels))
-
-
-def named(pixels: NDArray[np.float32]) -> list[int]:
-    """The same with labels alone."""
-    return [int(label) for label in asked(pixels).argmax(1)]
-
-
-def wrong(pixels: NDArray[np.float32]) -> list[int]:
-    """One answer, whatever it is asked."""
-    return [1]
-
-
-def failing(pixels: NDArray[np.float32]) -> None:
-    """Never an answer."""
-    raise RuntimeError("out of\norder")
-
-
-class Group:
-    """Somewhere to put a function."""
-
-    asked = staticmethod(asked)
-
-
-@pytest.mark.parametrize("name", ["asked", "named", "Group.asked"])
-def test_a_callable_answers(name: str) -> None:
-    suspect = opened(f"{__name__}:{name}", trust=True)
-    assert np.array_equal(labels(suspect), scores(network()).argmax(1))
-    assert (suspect.name, suspect.access) == (f"{__name__}:{name}", "callable")
-
-
-def test_a_callable_in_the_current_folder(tmp_path: Path) -> None:
-    (tmp_path / "my").mkdir()
-    (tmp_path / "my" / "net.py").write_text("def ask(x):\n    return x.reshape(len(x), -1)[:, :4].argmax(1)\n")
-    code = "import sys, numpy; sys.path.pop(0)\nfrom mwm.suspects import open_suspect\n"
-    code += "suspect = open_suspect('my.net:ask', shape=(1, 2, 2), classes=4, trust=True)\n"
-    code += "print(suspect(numpy.eye(4, dtype='uint8').reshape(4, 1, 2, 2)))"
-    root = str(Path(__file__).parent.parent)
-    command = [sys.executable, "-W", "error", "-c", code]
-    run = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": root}, capture_output=True, text=True, check=False)
-    assert (run.stdout.strip(), run.stderr) == ("[0 1 2 3]", "")
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("tests.suspected:nothing", "cannot be imported (AttributeError: module"),
-        ("tests.nowhere:ask", "cannot be imported (ModuleNotFoundError: No module named"),
-        ("tests.suspected:CLASSES", "is a int, not a function of images"),
-        ("tests..x:ask", "cannot be imported"),
-    ],
-)
-def test_a_callable_that_is_none(name: str, words: str) -> None:
-    with pytest.raises(ValueError, match=name) as told:
-        opened(name, trust=True)
-    assert words in str(told.value)
-
-
-def test_a_callable_that_answers_wrongly_or_not_at_all() -> None:
-    with pytest.raises(SilentError, match=r"wrong: answered with numbers of shape \(1,\); needed: 23 class indices"):
-        opened(f"{__name__}:wrong", trust=True)(IMAGES)
-    with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(RuntimeError: out of order\)"):
-        opened(f"{__name__}:failing", trust=True)(IMAGES)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mwm.suspects import checkpoint, endpoint, foreign, graph
 from mwm.suspects.answers import Answers, SilentError, short
+from mwm.suspects.local import Local
 
 __all__ = ["SilentError", "Suspect", "open_suspect"]
 
@@ -35,6 +37,12 @@ STARTS = {
     "mlflow-artifacts:/": "mlflow",
 }
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+NETWORKS: dict[str, Callable[..., Local]] = {
+    "checkpoint": checkpoint.open_checkpoint,
+    "onnx": graph.open_onnx,
+    "export": graph.open_export,
+    "torch": graph.open_torch,
+}
 RUNS_CODE = {
     "export": "torch.export files hold pickles, and a pickle can run any code when it is read",
     "torch": "TorchScript is code, and a pickled network can run any when it is read",
@@ -77,21 +85,18 @@ def open_suspect(
     What can run code is opened with `trust` alone. `timeout` (seconds a request) and `retries` are for endpoints,
     `tracking_uri` for models of MLflow. Raises ValueError, in one line, for what cannot be opened.
     """
-    form, sizes = _form(address), {"shape": shape, "classes": classes}
+    form = _form(address)
     if form in RUNS_CODE:
         if not trust:
             raise ValueError(f"{short(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it")
         _look_here()
-    match form:
-        case "endpoint":
-            return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries)
-        case "mlflow":
-            return foreign.open_model(address, classes=classes, tracking_uri=tracking_uri)
-        case "callable":
-            return foreign.open_callable(address, classes=classes)
-    opener: Any = {"checkpoint": checkpoint.open_checkpoint, **graph.FORMS}[form]
-    found: Suspect = opener(address, **sizes)
-    return found
+    if form in NETWORKS:
+        return NETWORKS[form](address, shape=shape, classes=classes)
+    if form == "endpoint":
+        return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries)
+    if form == "mlflow":
+        return foreign.open_model(address, classes=classes, tracking_uri=tracking_uri)
+    return foreign.open_callable(address, classes=classes)
 
 
 def _form(address: str) -> str:

@@ -29,10 +29,11 @@ class SilentError(OSError):
 def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
     """Answers to `count` images as labels (int64, n) or scores (float64, n C), from whatever a suspect has returned.
 
-    A column (n, 1) is a list of labels. A label may lie outside 0..C-1: it matches nothing. Raises SilentError for
-    what is neither, and ValueError for scores of another number of classes.
+    A column (n, 1) is a list of labels. A label may lie outside 0..C-1: it matches nothing. Of several outputs with
+    names the most telling of PLAIN counts. Raises SilentError for what is neither labels nor scores, and ValueError
+    for scores of another number of classes.
     """
-    values = _numbers(came)
+    values = _numbers(_unwrapped(came))
     needed = f"needed: {count} class indices, or scores ({count}, {classes})"
     if values is None:
         raise SilentError(f"{who}: answered with a {type(came).__name__} that holds no such numbers; {needed}")
@@ -49,18 +50,21 @@ def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
     return values.astype(np.float64)
 
 
-def unwrapped(came: Any) -> Any:
-    """The list or matrix in an answer of MLflow's: in its one output, in rows that are dicts, in a split data frame.
+def _unwrapped(came: Any) -> Any:
+    """The list or matrix in an answer that is a dict, rows that are dicts, or a data frame split into its parts.
 
     Columns named 0, 1, 2, ... are put in order; others are taken as they come.
     """
-    if isinstance(came, dict):
+    while isinstance(came, dict):
         only = list(came) if len(came) == 1 else []
         inner = [key for key in ("predictions", "data", *PLAIN, *only) if key in came]
-        return unwrapped(came[inner[0]]) if inner else came
-    if isinstance(came, list) and came and all(isinstance(row, dict) and row.keys() == came[0].keys() for row in came):
-        names = list(came[0])
-        names = sorted(names, key=int) if all(name.isdecimal() for name in names) else names
+        if not inner:
+            return came
+        came = came[inner[0]]
+    first = came[0] if isinstance(came, list) and came else None
+    if isinstance(first, dict) and first and all(isinstance(row, dict) and row.keys() == first.keys() for row in came):
+        counted = all(str(name).isdecimal() for name in first)
+        names = sorted(first, key=lambda name: (len(str(name)), str(name))) if counted else list(first)
         return [[row[name] for name in names] for row in came]
     return came
 

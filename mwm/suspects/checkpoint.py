@@ -11,14 +11,19 @@ from torch import Tensor, nn
 
 from mwm.models import Blueprint, build
 from mwm.spec import decode
-from mwm.store import NETWORK, WEIGHTS
+from mwm.store import NETWORK, OUTCOME, WEIGHTS, Store
 from mwm.suspects.answers import short
 from mwm.suspects.local import Local, asking
 
 
 def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) -> Local:
-    """The network in a store entry's folder, or in its weights file; ValueError in one line if there is none."""
-    path = Path(address)
+    """The network in a store entry's folder, or in a weights file; ValueError in one line if there is none.
+
+    A finished entry is used only as it was when it was finished.
+    """
+    path = Path(address).absolute()
+    if (path / OUTCOME).is_file() and path.parent.name == path.name[:2]:
+        Store(path.parent.parent).weights(path.name)
     network = read(path / WEIGHTS if path.is_dir() else path, shape=shape, classes=classes)
     return Local(address, "checkpoint", classes, asking(network))
 

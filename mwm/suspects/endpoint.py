@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.address import without_password
-from mwm.suspects.answers import PLAIN, Answers, SilentError, short, told, unwrapped, usable
+from mwm.suspects.answers import PLAIN, Answers, SilentError, short, told, usable
 
 T = TypeVar("T")
 TOKEN = "MWM_SUSPECT_TOKEN"
+DAY = 86400
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before the first repetition, each next pause being twice as long; and at most, whatever a server asks for."""
 
@@ -42,7 +43,11 @@ class Endpoint:
     access = "endpoint"
 
     def __init__(self, address: str, *, classes: int, timeout: float, retries: int) -> None:
-        """Ask nothing yet; ValueError if the address cannot be one, or the token cannot be sent."""
+        """Ask nothing yet; ValueError if the address cannot be one, or a setting is out of its bounds."""
+        if not (0 < timeout <= DAY and retries >= 0):
+            raise ValueError(
+                f"timeout {timeout}, retries {retries} are not allowed; allowed: up to {DAY} s, 0 and above"
+            )
         self.name = without_password(address)
         self._url, self._sign = _apart(address, self.name)
         self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
@@ -60,13 +65,11 @@ class Endpoint:
             came = json.loads(content)
         except (ValueError, RecursionError):
             raise SilentError(f"{self.name}: answered with {len(content)} bytes that are no JSON") from None
-        if self._mlflow:
-            return usable(unwrapped(came), count=count, classes=self._classes, who=self.name)
-        key = next((key for key in PLAIN if isinstance(came, dict) and key in came), None)
-        if key is None:
+        key = next((key for key in PLAIN if isinstance(came, dict) and key in came), "")
+        if not (self._mlflow or key):
             raise SilentError(f"{self.name}: answered with none of {', '.join(PLAIN)}")
-        found = usable(came[key], count=count, classes=self._classes, who=self.name)
-        if found.ndim != PLAIN[key]:
+        found = usable(came[key] if key else came, count=count, classes=self._classes, who=self.name)
+        if found.ndim != PLAIN.get(key, found.ndim):
             raise SilentError(f"{self.name}: answered with {key} of shape {found.shape}")
         return found
 

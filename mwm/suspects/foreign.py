@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from tempfile import mkdtemp
 from typing import Any
 
-from mwm.address import be_quiet, resolve, without_password
-from mwm.suspects.answers import unwrapped
+from mwm.address import be_quiet, resolve, touch, without_password
 from mwm.suspects.local import Local, opening
 
 
@@ -38,13 +37,14 @@ def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local
     be_quiet()
 
     def ask(pixels: Any) -> Any:
-        return unwrapped(model.predict(pixels))
+        return model.predict(pixels)
 
     folder = mkdtemp(prefix="mwm-suspect-")
     weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
     with opening(f"{address}: cannot be loaded from {without_password(uri)}"), _at(uri):
         from mlflow import pyfunc
 
+        touch(uri)
         model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
     return Local(address, "mlflow", classes, ask)
 

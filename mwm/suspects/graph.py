@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +45,11 @@ def open_export(address: str, *, shape: Shape, classes: int) -> Local:
     """A network that torch.export has saved."""
     with opening(f"{address}: cannot be read as torch.export"):
         program = torch.export.load(address)
-        network = program.module()
-    inputs = [node for node in program.graph.nodes if node.name in program.graph_signature.user_inputs]
+        network, named = program.module(), program.graph_signature.user_inputs
+        inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
     if len(inputs) != 1:
         raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
-    batch = _batch(address, list(inputs[0].meta["val"].shape), shape)
-    return _tried(Local(address, "export", classes, asking(network), batch), shape)
+    return _tried(Local(address, "export", classes, asking(network), _batch(address, inputs[0], shape)), shape)
 
 
 def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
@@ -80,6 +78,3 @@ def _tried(suspect: Local, shape: Shape) -> Local:
     except SilentError as error:
         raise ValueError(str(error)) from error
     return suspect
-
-
-FORMS: dict[str, Callable[..., Local]] = {"onnx": open_onnx, "export": open_export, "torch": open_torch}

@@ -23,7 +23,7 @@ class Local:
     """A suspect that is a function here: `ask` gets float32 n c h w in [0, 1], and returns labels or scores.
 
     `batch` is the one number of images that it takes at a time, if there is only one. Whatever `ask` raises becomes a
-    SilentError.
+    SilentError, the wish to exit, too: an exit status is a verdict.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Local:
         full = np.resize(images, (size, *images.shape[1:]))  # begins again where there are too few
         try:
             came = self.ask(scaled(torch.from_numpy(full)).numpy())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SilentError(f"{self.name}: failed on images of shape {full.shape} ({told(error)})") from error
         return usable(came, count=size, classes=self.classes, who=self.name)[: len(images)]
 
@@ -56,7 +56,7 @@ def opening(otherwise: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{otherwise} ({told(error)})") from error
     finally:
         logging.disable(before)
