@@ -82,7 +82,8 @@ class Case:
     @property
     def together(self) -> int:
         """Queries in a request at most."""
-        return min(self.batch or TOGETHER, FEW if self.sequential else self.batch or TOGETHER)
+        most = self.batch or TOGETHER
+        return min(most, FEW) if self.sequential else most
 
 
 def run(case: Case, console: Console, *, as_json: bool) -> int:

@@ -14,7 +14,7 @@ from mwm.key import commitment, load
 from mwm.statement import HASH
 from mwm.store import WEIGHTS
 from tests.answering import answering
-from tests.asking import Ask, Say, one_line
+from tests.asking import Ask, Say, heard, one_line
 from tests.court import FILES, Court, answers, saying
 
 
@@ -39,6 +39,12 @@ def test_the_folder_can_be_checked_and_signed_and_tells_no_secret(ask: Ask, hall
     report = (folder / "report.md").read_text()
     for words in ("# Verdict: owned", found["key"]["commitment"], str(hall.innocent), "ssh-keygen -Y sign", "gpg "):
         assert words in report
+
+
+def test_verdicts_are_no_sweeps(ask: Ask, say: Say, hall: Court) -> None:
+    ask("--suspect", hall.innocent)
+    assert heard(say, "list") == "no sweeps in results\n"
+    assert heard(say, "clean") == "nothing to remove\n"
 
 
 def test_the_sum_of_a_folder_is_what_the_report_says(ask: Ask, hall: Court, tmp_path: Path) -> None:
