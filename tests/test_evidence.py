@@ -246,6 +246,24 @@ def test_e_value_is_the_mixture_whatever_the_order(seen: list[bool], classes: in
     assert (test.queries, test.matches) == (len(seen), sum(seen))
 
 
+@cache
+def smallest(matched: tuple[bool, ...], classes: int) -> float:
+    test = Sequential(classes)
+    for match in matched:
+        test.add(match)
+    return test.p_value
+
+
+def test_one_by_one_convicts_no_fixed_suspect_too_often() -> None:
+    """Any answer, or none, to each of 4 queries in 3 classes, against every draw of the labels, stopped at its best."""
+    truth = (0, 1, 2, 0)
+    for answers in itertools.product((NO_ANSWER, 0, 1, 2), repeat=4):
+        patterns = [tuple(a == t for a, t in zip(answers, labels, strict=True)) for labels in draws(truth, 3)]
+        found = [smallest(pattern, 3) for pattern in patterns]
+        for level in (0.7, 0.5, 0.35, 0.2, 0.05):
+            assert share(found, level) <= level
+
+
 def lattice(classes: int, most: int) -> list[list[Sequential]]:
     """The test after n queries with k matches, for every k up to every n up to `most`."""
     rows = [[Sequential(classes)]]
