@@ -51,7 +51,9 @@ def run(
         patience = NODE_SECONDS if address or os.environ.get("RAY_ADDRESS") else 0.0
         check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
         ledger, left = _conduct(sweep, console, folder, place, sets, uri, stopped)
-    console.print(report.table(ledger.results()))
+    for table in report.tables(ledger.results()):
+        console.print(table)
+        console.print()
     _farewell(console, ledger, folder, uri)
     return 128 + stopped[0] if stopped else int(left > 0)
 

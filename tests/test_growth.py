@@ -14,7 +14,8 @@ from mwm import ledger
 from mwm.attacks import Extraction
 from mwm.check import check
 from mwm.plan import Plan
-from mwm.report import Result, table, write
+from mwm.report import tables, write
+from mwm.results import Result
 from mwm.search import Listed
 from mwm.spec import decode
 from mwm.sweep import Sweep
@@ -75,7 +76,7 @@ def test_a_plan_of_ten_thousand_trials_is_made_in_linear_time() -> None:
 def test_reports_grow_with_the_number_of_results(tmp_path: Path) -> None:
     def reported(results: list[Result]) -> None:
         write(tmp_path, "growth", results, seconds=1.0, complete=True)
-        table(results)
+        list(tables(results))
 
     small, large = ([Result(*one) for one in followed(victims)] for victims in (40, 40 * TIMES))
     reported(small)

@@ -21,7 +21,7 @@ import torch
 
 from mwm.check import check
 from mwm.plan import Plan
-from mwm.report import table
+from mwm.report import tables
 from mwm.stage import run
 from mwm.store import PERTURBED, QUERIES, WEIGHTS, Store
 from mwm.sweep import Sweep, corners, thefts
@@ -148,7 +148,7 @@ def _recorded(sweep: Sweep, folder: Path, sets: Sets, model: Model, clock: Clock
     with clock("close"):
         ledger.close("FINISHED", complete=True)
     with clock("table"):
-        table(ledger.results())
+        list(tables(ledger.results()))
     assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
     return len(ledger.outcomes)
 
