@@ -19,12 +19,25 @@ from mwm import retention
 from mwm.progress import KINDS, STATUSES, heading, plain, share
 from mwm.queries import QuerySet
 from mwm.results import COLUMNS, Result, rows
-from mwm.retention import POINTS_LOST, headline, points
-from mwm.settings import Groups, Members, Setting, attacks_of, grouped, measured, moments, names, varying, victims_of
+from mwm.retention import POINTS_LOST, Point, headline, points
+from mwm.settings import (
+    Groups,
+    Members,
+    Setting,
+    attacks_of,
+    grouped,
+    measured,
+    moments,
+    names,
+    stolen_of,
+    varying,
+    victims_of,
+)
 from mwm.store import put
+from mwm.trial import LEVELS
 from mwm.verdict import interval
 
-GROUPED = ("clean_acc", "query_acc", "clean_drop", "agreement", "log10_p")
+GROUPED = ("clean_acc", "query_acc", "clean_drop", "agreement", "log10_p", *LEVELS)
 TILE, GAP, LABEL = 96, 8, 26
 """Pixels of the query picture: least width of an image, space around it, height of its label."""
 
@@ -42,6 +55,7 @@ def write(folder: Path, sweep: str, results: Sequence[Result], *, seconds: float
     counts: Counter[tuple[str, str]] = Counter((row["kind"], row["status"]) for row in table)
     groups = grouped(results, table)
     found = points(groups)
+    best = headline(found, stolen_of(groups))
     summary = {
         "sweep": sweep,
         "complete": complete,
@@ -52,7 +66,10 @@ def write(folder: Path, sweep: str, results: Sequence[Result], *, seconds: float
             {"scheme": scheme, "attack": dict(attack), **_convicted(members)}
             for (scheme, attack), members in _by_scheme(groups).items()
         ],
-        "headline": [_kept(victim, best) for victim, best in headline(found).items()],
+        "headline": [
+            {"victim": dict(victim), "points_lost": {str(most): _thief(point) for most, point in thieves.items()}}
+            for victim, thieves in best.items()
+        ],
     }
     put(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     if found:
@@ -83,24 +100,18 @@ def _by_scheme(groups: Groups) -> dict[tuple[str, Setting], Members]:
 def _convicted(members: Members) -> dict[str, Any]:
     """How many of the students are shown to be copies at p <= 0.001; their share, and its 95 % interval."""
     proofs = measured(members, "owned_1e3")
-    told: dict[str, Any] = {"students": len(proofs), "convicted": round(sum(proofs))}
-    low, high = interval(told["convicted"], len(proofs)) if proofs else (None, None)
-    return told | {"share": sum(proofs) / len(proofs) if proofs else None, "low": low, "high": high}
+    count, students = round(sum(proofs)), len(proofs)
+    low, high = interval(count, students) if students else (None, None)
+    part = count / students if students else None
+    return {"students": students, "convicted": count, "share": part, "low": low, "high": high}
 
 
-def _kept(victim: Setting, best: Mapping[int, retention.Point | None]) -> dict[str, Any]:
-    """The headline of one setting, and which thief it is."""
-    thieves = {
-        str(most): point
-        and {
-            "query_acc": point.query_acc.value,
-            "points_lost": 100 * point.lost,
-            "attack": dict(point.attack),
-            "budget": point.budget,
-        }
-        for most, point in best.items()
-    }
-    return {"victim": dict(victim), "query_acc_at_points_lost": thieves}
+def _thief(point: Point | None) -> dict[str, Any] | None:
+    """The thief of a headline, and what it left."""
+    if point is None or point.lost is None:
+        return None
+    told = {"query_acc": point.query_acc.value, "points_lost": 100 * point.lost}
+    return told | {"attack": dict(point.attack), "budget": point.budget}
 
 
 def tables(results: Sequence[Result]) -> Iterator[Table]:
@@ -200,13 +211,13 @@ def _share(members: Members) -> str:
 
 def kept(groups: Groups) -> Table:
     """The headline: what is left against the best thief that gives up 1, 3 or 5 points of accuracy at most."""
-    best = headline(points(groups))
-    cells = {victim: [_least(point) for point in best[victim].values()] for victim in best}
+    best = headline(points(groups), stolen_of(groups))
+    cells = {victim: [_left(point) for point in thieves.values()] for victim, thieves in best.items()}
     caption = "the least query accuracy left by a thief that lost so many points of clean accuracy at most"
     return _by_setting([f"≤ {most} lost" for most in POINTS_LOST], cells, caption)
 
 
-def _least(point: retention.Point | None) -> Text:
+def _left(point: Point | None) -> Text:
     return Text(" -" if point is None else f" {share(point.query_acc.value, 2)}")
 
 

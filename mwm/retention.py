@@ -15,6 +15,7 @@ from typing import Any
 from mwm.results import SCHEME
 from mwm.settings import Groups, Setting, names
 from mwm.store import put
+from mwm.trial import LEVELS
 
 NEEDED = ("query_acc", "log10_p", "clean_acc", "oracle_calls")
 """What a row must tell of a student to be counted."""
@@ -32,6 +33,7 @@ the last two are the whole settings as JSON."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 DASHES, MARKS = ("-", "--", ":"), "osD^vPX*"
+THIN: dict[str, Any] = {"linewidth": 0.8, "linestyle": ":"}
 """How curves look: from the ninth setting on they are dashed. No two colours are one to the colour-blind (Okabe and
 Ito, 2008), whose yellow, which nobody sees on white, is a grey here."""
 
@@ -100,21 +102,20 @@ def _mean(numbers: Sequence[float], most: float = math.inf) -> Mean:
     return Mean(mean, max(mean - half, 0.0), min(mean + half, most))
 
 
-def headline(found: Sequence[Point]) -> dict[Setting, dict[int, Point | None]]:
-    """What each setting's watermark keeps against the best thief that gives up 1, 3 or 5 points of accuracy at most.
+def headline(found: Sequence[Point], stolen: Sequence[Setting]) -> dict[Setting, dict[int, Point | None]]:
+    """What the watermark of each `stolen` setting keeps against the best thief that gives up 1, 3 or 5 points at most.
 
     Of all attacks and budgets whose students are, on average over seeds, at most so many points (hundredths) of clean
     accuracy below their victims: the one with the lowest mean query accuracy. A student that is better than its victim
     has lost less than nothing, and counts. None where no attack makes so good a student.
     """
-    kept: dict[Setting, dict[int, Point | None]] = {}
+    kept: dict[Setting, dict[int, Point | None]] = {victim: dict.fromkeys(POINTS_LOST) for victim in stolen}
     for point in found:
-        best = kept.setdefault(point.victim, dict.fromkeys(POINTS_LOST))
-        for most, before in best.items():
+        for most, before in kept[point.victim].items():
             # A rounding error must not exclude a student that is just good enough.
             good = point.lost is not None and point.lost <= most / 100 + 1e-9
             if good and (before is None or point.query_acc.value < before.query_acc.value):
-                best[most] = point
+                kept[point.victim][most] = point
     return kept
 
 
@@ -142,9 +143,12 @@ def _row(point: Point, setting: str, attack: str) -> dict[str, Any]:
 
 
 def _words(found: Sequence[Point]) -> tuple[dict[Setting, str], dict[Setting, str]]:
-    """What the settings of victims and of attacks are called."""
-    victims, attacks = dict.fromkeys(one.victim for one in found), dict.fromkeys(one.attack for one in found)
-    return names([*victims], "scheme.kind"), names([*attacks], "kind")
+    """What the settings of victims and of attacks are called; a scheme is told from others of its kind alone."""
+    kinds: dict[str, list[Setting]] = {}
+    for victim in dict.fromkeys(point.victim for point in found):
+        kinds.setdefault(dict(victim)["scheme.kind"], []).append(victim)
+    victims = {one: name for alike in kinds.values() for one, name in names(alike, "scheme.kind").items()}
+    return victims, names([*dict.fromkeys(point.attack for point in found)], "kind")
 
 
 def draw(found: Sequence[Point], path: Path) -> None:
@@ -164,47 +168,56 @@ def draw(found: Sequence[Point], path: Path) -> None:
     crowded = len(schemes) > len(COLOURS) * len(DASHES)
     if crowded:
         schemes = {victim: dict(victim)["scheme.kind"] for victim in schemes}
-    looks = {name: _look(place, crowded) for place, name in enumerate(dict.fromkeys(schemes.values()))}
-    marks = {attack: {"marker": MARKS[place % len(MARKS)]} for place, attack in enumerate(attacks)}
+    looks = {name: _look(place) for place, name in enumerate(dict.fromkeys(schemes.values()))}
+    marks: dict[Setting, Any] = {attack: {"marker": MARKS[place % len(MARKS)]} for place, attack in enumerate(attacks)}
     curves: dict[tuple[str, Setting], list[Point]] = {}
     for point in sorted(found, key=lambda point: point.calls):
         curves.setdefault((schemes[point.victim], point.attack), []).append(point)
     for (scheme, attack), curve in curves.items():
-        _plot(panels, curve, {**looks[scheme], **marks[attack]}, bars=not crowded)
+        _plot(panels, curve, {**looks[scheme], **marks[attack]}, crowded=crowded)
     _dress(panels)
     lines = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     lines += [Line2D([], [], label=name, color="k", linestyle="", **marks[one]) for one, name in attacks.items()]
+    lines += [] if crowded else [Line2D([], [], label="clean accuracy of the victim", color="k", **THIN)]
     figure.legend(handles=lines, loc="outside right upper", frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     put(path, content.getvalue())
 
 
-def _look(place: int, crowded: bool) -> dict[str, Any]:
+def _look(place: int) -> dict[str, Any]:
     around, place = divmod(place, len(COLOURS))
-    return {"color": COLOURS[place], "linestyle": "" if crowded else DASHES[around]}
+    return {"color": COLOURS[place], "linestyle": DASHES[around]}
 
 
-def _plot(panels: Any, curve: Sequence[Point], look: Mapping[str, Any], *, bars: bool) -> None:
-    """One curve into each of the 2 x 2 panels."""
+def _plot(panels: Any, curve: Sequence[Point], look: Mapping[str, Any], *, crowded: bool) -> None:
+    """One curve into each of the 2 x 2 panels; in a crowd only its points."""
     for down, name in enumerate(("query_acc", "evidence")):
         means = [getattr(point, name) for point in curve]
         heights = [mean.value for mean in means]
         below = [0.0 if mean.low is None else mean.value - mean.low for mean in means]
         above = [0.0 if mean.high is None else mean.high - mean.value for mean in means]
         for across, places in enumerate(([one.calls for one in curve], [one.clean_acc.value for one in curve])):
-            reach = [below, above] if bars else None
-            panels[down, across].errorbar(places, heights, reach, elinewidth=0.8, markersize=6, alpha=0.85, **look)
+            if crowded:
+                panels[down, across].plot(places, heights, alpha=0.5, **{**look, "linestyle": ""})
+                continue
+            faint = (look["color"], 0.35)
+            panels[down, across].errorbar(places, heights, [below, above], ecolor=faint, elinewidth=1, **look)
+        if not crowded and curve[0].lost is not None:
+            panels[down, 1].axvline(curve[0].clean_acc.value + curve[0].lost, color=look["color"], **THIN)
 
 
 def _dress(panels: Any) -> None:
     """Scales, words, and the levels at which ownership is decided."""
-    panels[1, 0].set(xscale="log", xlabel="oracle calls", ylabel="evidence: -log10 p")
+    panels[1, 0].set(xscale="log", xlabel="oracle calls", ylabel=r"evidence: $-\log_{10}\,p$")
     panels[1, 1].set_xlabel("clean accuracy of the student")
     panels[0, 0].set(ylabel="query accuracy of the student", ylim=(-0.03, 1.03))
     for panel in panels.flat:
         panel.grid(color="0.9")
         panel.set_axisbelow(True)
-    for panel in panels[1]:
-        for level in (3, 6):
-            panel.axhline(level, color="0.4", linewidth=0.8, linestyle=":")
+    for level in LEVELS.values():
+        height = -math.log10(level)
+        for panel in panels[1]:
+            panel.axhline(height, color="k", **THIN)
+        beside = (panels[1, 1].get_yaxis_transform(), "offset points")
+        panels[1, 1].annotate(f"$p = 10^{{{-height:g}}}$", (1, height), (4, 0), *beside, va="center")

@@ -35,6 +35,11 @@ def victims_of(groups: Groups) -> list[Setting]:
     return list(dict.fromkeys(victim for victim, _ in groups))
 
 
+def stolen_of(groups: Groups) -> list[Setting]:
+    """The settings of victims that were attacked, each once."""
+    return list(dict.fromkeys(victim for victim, attack in groups if attack is not None))
+
+
 def attacks_of(groups: Groups) -> list[Setting]:
     """The settings of attacks, each once."""
     return list(dict.fromkeys(attack for _, attack in groups if attack is not None))

@@ -228,7 +228,7 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
     assert [lost[key] for key in ("students", "convicted", "share", "low", "high")] == [0, 0, None, None, None]
     (line,) = summary["headline"]
     assert line["victim"]["scheme.kind"] == "margin"
-    kept = line["query_acc_at_points_lost"]
+    kept = line["points_lost"]
     assert kept["1"] is None
     assert (
         kept["3"]

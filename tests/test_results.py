@@ -53,7 +53,7 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
 
 
 def test_what_follows_from_an_older_outcome_is_told_of_it_too() -> None:
-    tree = {"status": "done", "digest": "a", "victim_digest": "a", "data_digest": "d", "query_acc": 0.5}
+    tree: dict[str, Any] = {"status": "done", "digest": "a", "victim_digest": "a", "data_digest": "d", "query_acc": 0.5}
     tree |= {"query_matches": 10, "p_value": 2.5e-5, "log10_p": -4.6, "seconds": 1.0, "error": ""}
     (row,) = rows("s", [Result(trial(MARGIN), Outcome(**tree))])
     assert (row["owned_1e3"], row["owned_1e6"]) == (True, False)

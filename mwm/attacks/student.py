@@ -85,7 +85,7 @@ class StudentAttack:
         if self.budget is not None:
             held = transfer_set(held, self.budget, generator(loot.seed, "budget"))
             # On a resume this asks again from a count of zero: what was paid for is computed anew, as all chances are.
-            kept = torch.cat([loot.oracle(scaled(images)) for images in held.images.split(BATCH)])
+            kept = torch.cat([loot.oracle(scaled(images)) for images in torch.split(held.images, BATCH)])
 
         def objective(model: nn.Module, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
             del generator
