@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mwm.results import SCHEME
-from mwm.settings import Groups, Setting, names
+from mwm.settings import Groups, Setting, names, unbudgeted
 from mwm.store import put
 from mwm.trial import LEVELS
 
@@ -78,7 +78,7 @@ def points(groups: Groups) -> list[Point]:
         lost = [clean - row["clean_acc"] for clean, row in zip(above, students, strict=True) if clean is not None]
         point = Point(
             victim=victim,
-            attack=tuple(leaf for leaf in attack if leaf[0] != "budget"),
+            attack=unbudgeted(attack),
             budget=dict(attack)["budget"],
             students=len(students),
             calls=fmean(row["oracle_calls"] for row in students),

@@ -10,6 +10,7 @@ from mwm.progress import AS_VICTIM, naming
 from mwm.results import SCHEME, Result, ordered
 from mwm.spec import encode, flatten
 from mwm.trial import Trial
+from mwm.verdict import interval
 
 Setting = tuple[tuple[str, Any], ...]
 """The dotted paths and values of a record without its seeds."""
@@ -43,6 +44,11 @@ def stolen_of(groups: Groups) -> list[Setting]:
 def attacks_of(groups: Groups) -> list[Setting]:
     """The settings of attacks, each once."""
     return list(dict.fromkeys(attack for _, attack in groups if attack is not None))
+
+
+def unbudgeted(attack: Setting) -> Setting:
+    """What an attack is apart from its budget."""
+    return tuple(leaf for leaf in attack if leaf[0] != "budget")
 
 
 def _attack_setting(trial: Trial, following: bool) -> Setting | None:
@@ -90,6 +96,15 @@ def names(settings: Sequence[Setting], kind: str) -> dict[Setting, str]:
     return {one: naming(own[kind], [(path, own[path]) for path in said if path in own]) for one, own in leaves.items()}
 
 
+def by_scheme(groups: Groups) -> dict[tuple[str, Setting], Members]:
+    """The students of each attack on each kind of scheme, all its settings together."""
+    found: dict[tuple[str, Setting], list[Mapping[str, Any]]] = {}
+    for (victim, attack), members in groups.items():
+        if attack is not None:
+            found.setdefault((dict(victim)["scheme.kind"], attack), []).extend(members)
+    return dict(found)
+
+
 def measured(members: Members, name: str) -> list[float]:
     """What the rows say under a name, where they say something."""
     return [row[name] for row in members if row[name] is not None]
@@ -99,3 +114,12 @@ def moments(numbers: Sequence[float]) -> dict[str, Any]:
     """Count, mean and standard deviation; None where there are too few numbers."""
     mean = fmean(numbers) if numbers else None
     return {"n": len(numbers), "mean": mean, "sd": stdev(numbers) if len(numbers) > 1 else None}
+
+
+def convicted(members: Members) -> dict[str, Any]:
+    """How many of the students are shown to be copies at p <= 0.001; their share, and its 95 % interval."""
+    proofs = measured(members, "owned_1e3")
+    count, students = round(sum(proofs)), len(proofs)
+    low, high = interval(count, students) if students else (None, None)
+    part = count / students if students else None
+    return {"students": students, "convicted": count, "share": part, "low": low, "high": high}

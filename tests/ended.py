@@ -37,3 +37,9 @@ def result(made: Trial, **measured: Any) -> Result:
 
 def failed(made: Trial, status: str = "failed") -> Result:
     return result(made, status=status, clean_acc=None, query_acc=None, log10_p=None, error="the loss is nan")
+
+
+def stolen(scheme: dict[str, Any], seed: int, attack: dict[str, Any], query: float, **more: Any) -> Result:
+    """A student with so many of the queries; from a tenth of them on it proves the theft."""
+    proof = {"query_acc": query, "log10_p": -30 * query, "oracle_calls": attack.get("budget", 50_000)}
+    return result(trial(scheme, seed, attack), **(proof | more))

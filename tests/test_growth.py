@@ -14,11 +14,12 @@ from mwm import ledger
 from mwm.attacks import Extraction
 from mwm.check import check
 from mwm.plan import Plan
-from mwm.report import tables, write
+from mwm.report import write
 from mwm.results import Result
 from mwm.search import Listed
 from mwm.spec import decode
 from mwm.sweep import Sweep
+from mwm.tables import tables
 from mwm.trial import Outcome, Trial
 from mwm.verdict import interval
 from tests.benchmarks.driving import npz, opened, sweep_of

@@ -43,6 +43,7 @@ FLOORS = [
     "results",
     "settings",
     "retention",
+    "tables",
     "report",
     "address",
     "outbox",

@@ -17,15 +17,9 @@ from scipy.stats import t as student
 from mwm.results import Result, rows
 from mwm.retention import COLOURS, COLUMNS, POINTS_LOST, Point, draw, headline, points, write
 from mwm.settings import grouped, stolen_of
-from tests.ended import HARD, MARGIN, NONE, SOFT, failed, result, trial
+from tests.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 WIDE = MARGIN | {"step_size": 0.1}
-
-
-def stolen(scheme: dict[str, Any], seed: int, attack: dict[str, Any], query: float, clean: float) -> Result:
-    calls = attack.get("budget", 50_000)
-    measured = {"query_acc": query, "clean_acc": clean, "log10_p": -20 * query, "oracle_calls": calls}
-    return result(trial(scheme, seed, attack), **measured)
 
 
 def found(results: list[Result]) -> list[Point]:
@@ -46,7 +40,7 @@ def several(schemes: list[dict[str, Any]], attacks: list[dict[str, Any]], seeds:
             ended.append(result(trial(scheme, seed), clean_acc=0.97 - place / 200))
             for number, attack in enumerate(attacks):
                 query = max(0.0, place / len(schemes) - number / 40 + seed / 30)
-                ended.append(stolen(scheme, seed, attack, query, 0.9 + number / 200 - place / 100))
+                ended.append(stolen(scheme, seed, attack, query, clean_acc=0.9 + number / 200 - place / 100))
     return ended
 
 
@@ -56,13 +50,13 @@ BUDGETS = [attack | more for attack in (SOFT, HARD) for more in ({"budget": 200}
 def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() -> None:
     ended = [result(trial(MARGIN, seed), clean_acc=0.95 + seed / 100) for seed in (0, 1, 2)]
     few = SOFT | {"budget": 300}
-    ended += [stolen(MARGIN, seed, few, 0.2 + seed / 10, 0.9) for seed in (0, 1, 2)]
-    ended += [stolen(MARGIN, 0, SOFT, 0.5, 0.96), failed(trial(MARGIN, 1, SOFT))]
+    ended += [stolen(MARGIN, seed, few, 0.2 + seed / 10, clean_acc=0.9) for seed in (0, 1, 2)]
+    ended += [stolen(MARGIN, 0, SOFT, 0.5, clean_acc=0.96), failed(trial(MARGIN, 1, SOFT))]
     one, other = found(ended)
     assert (one.budget, one.calls, one.students) == (300, 300, 3)
     half = student.ppf(0.975, 2) * 0.1 / 3**0.5
     assert (one.query_acc.value, one.query_acc.low, one.query_acc.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
-    assert (one.evidence.value, one.evidence.high) == pytest.approx((6.0, 6 + 20 * half))
+    assert (one.evidence.value, one.evidence.high) == pytest.approx((9.0, 9 + 30 * half))
     assert one.lost == pytest.approx(0.06)
     assert (other.budget, other.calls, other.students) == (None, 50_000, 1)
     assert (other.query_acc.low, other.query_acc.high) == (None, None)
@@ -72,7 +66,7 @@ def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() 
 
 
 def test_an_interval_stays_where_shares_are() -> None:
-    (point,) = found([stolen(MARGIN, seed, SOFT, seed / 1, 1.0 - seed / 9) for seed in (0, 1)])
+    (point,) = found([stolen(MARGIN, seed, SOFT, float(seed), clean_acc=1.0 - seed / 9) for seed in (0, 1)])
     assert (point.query_acc.low, point.query_acc.high, point.clean_acc.high, point.evidence.low) == (0, 1, 1, 0)
     assert point.lost is None, "nobody knows what the victims could do"
 
@@ -85,7 +79,7 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
     schemes: list[dict[str, Any]] = [MARGIN, NONE]
     ended = [result(trial(scheme), clean_acc=0.9) for scheme in schemes]
     for number, (place, lost, query) in enumerate(thefts):
-        ended.append(stolen(schemes[place], 0, SOFT | {"budget": 100 + number}, query, 0.9 - lost))
+        ended.append(stolen(schemes[place], 0, SOFT | {"budget": 100 + number}, query, clean_acc=0.9 - lost))
     told = best(ended)
     for place, scheme in enumerate(schemes):
         own = [(lost, query) for at, lost, query in thefts if at == place]
@@ -96,7 +90,7 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
 
 
 def test_a_student_that_is_just_good_enough_counts() -> None:
-    ended = [result(trial(MARGIN), clean_acc=0.9), stolen(MARGIN, 0, SOFT, 0.4, 0.87)]
+    ended = [result(trial(MARGIN), clean_acc=0.9), stolen(MARGIN, 0, SOFT, 0.4, clean_acc=0.87)]
     assert 0.9 - 0.87 > 0.03, "rounding is not on trial here"
     assert [best(ended)["margin"][most] is not None for most in POINTS_LOST] == [False, True, True]
 

@@ -21,10 +21,10 @@ import torch
 
 from mwm.check import check
 from mwm.plan import Plan
-from mwm.report import tables
 from mwm.stage import run
 from mwm.store import PERTURBED, QUERIES, WEIGHTS, Store
 from mwm.sweep import Sweep, corners, thefts
+from mwm.tables import tables
 from mwm.trial import Outcome, Row, Sets, Trial, complete_attack, victim_digest
 from tests.benchmarks.driving import Watched, functions, npz, opened, sample, size, sweep_of
 
