@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -42,8 +43,10 @@ def stolen_of(groups: Groups) -> list[Setting]:
 
 
 def attacks_of(groups: Groups) -> list[Setting]:
-    """The settings of attacks, each once."""
-    return list(dict.fromkeys(attack for _, attack in groups if attack is not None))
+    """The settings of attacks, each once; those that differ in their budget alone together, the smallest first."""
+    found = dict.fromkeys(attack for _, attack in groups if attack is not None)
+    place = {one: number for number, one in enumerate(dict.fromkeys(map(unbudgeted, found)))}
+    return sorted(found, key=lambda attack: (place[unbudgeted(attack)], dict(attack)["budget"] or math.inf))
 
 
 def unbudgeted(attack: Setting) -> Setting:
