@@ -145,15 +145,15 @@ def convictions(groups: Groups) -> Group:
     for name in ("attack", *schemes):
         made.add_column(name, justify="left" if name == "attack" else "right")
     for attack, name in named.items():
-        made.add_row(name, *(_share(found.get((scheme, attack), [])) for scheme in schemes))
+        made.add_row(Text(name), *(_share(found.get((scheme, attack), [])) for scheme in schemes))
     return _under(made, CONVICTED)
 
 
-def _share(members: Members) -> str:
+def _share(members: Members) -> Text:
     told = convicted(members)
     if not told["students"]:
-        return "-"
-    return f"  {told['convicted']}/{told['students']} [{share(told['low'], 2)}, {share(told['high'], 2)}]"
+        return Text("-")
+    return Text(f"  {told['convicted']}/{told['students']} [{share(told['low'], 2)}, {share(told['high'], 2)}]")
 
 
 def kept(groups: Groups) -> Group:
