@@ -149,6 +149,7 @@ class Ledger:
                 self._journal.end(status, totals=self.progress.totals)
             with self._tolerant():
                 report.picture(self.folder, self.results())
+            with self._tolerant():
                 self.save(complete=complete)
             for row in rows(self.sweep, self.results()):
                 if row["clean_drop"] is not None and row["digest"] in self.outcomes:
