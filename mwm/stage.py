@@ -24,7 +24,7 @@ from mwm.queries import QuerySet, choose
 from mwm.seeds import derive, generator
 from mwm.spec import encode
 from mwm.store import Store
-from mwm.trial import METHOD, Outcome, Row, Sets, Trial, data_key, secret_of, trial_digest, victim_digest
+from mwm.trial import METHOD, Outcome, Row, Sets, Trial, data_key, decided, secret_of, trial_digest, victim_digest
 
 
 def run(trial: Trial, sets: Sets, store: Store, device: torch.device) -> Iterator[Row | Outcome]:
@@ -131,8 +131,9 @@ class _Attack(_Stage):
         self.queries = self.store.queries(name).to(self.device)
         self.stolen = self.network()
         self.stolen.load_state_dict(self.store.weights(name))
-        self.oracle = Oracle(self.stolen, attack.labels)
-        self.oracle.calls = start["oracle_calls"] if start else 0
+        self.oracle = Oracle(self.stolen, attack.labels, attack.budget)
+        # With a budget the same questions are asked again on a resume, and counted from the first.
+        self.oracle.calls = start["oracle_calls"] if start and attack.budget is None else 0
         images, augmented = self._images()
         loot = Loot(
             oracle=self.oracle,
@@ -213,15 +214,16 @@ def _measure(model: nn.Module, asked: QuerySet, test: Part, classes: int) -> dic
     """Clean accuracy, and everything that is said of the queries, always against their recorded labels."""
     answers: Tensor = logits(model, asked.images)
     matches = int((answers.argmax(1) == asked.labels).sum())
-    held = margins(answers, asked.labels)
+    held, chance = margins(answers, asked.labels), verdict.p_value(matches, len(asked), classes)
     return {
         "clean_acc": accuracy(logits(model, test.images), test.labels),
         "query_acc": matches / len(asked),
         "query_matches": matches,
         "margin_mean": held.mean().item(),
         "margin_min": held.min().item(),
-        "p_value": verdict.p_value(matches, len(asked), classes),
+        "p_value": chance,
         "log10_p": verdict.log10_p(matches, len(asked), classes),
+        **decided(chance, matches, len(asked)),
     }
 
 
