@@ -8,12 +8,13 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from mwm.results import SCHEME
-from mwm.settings import Groups, Setting, names, unbudgeted
+from mwm.settings import Groups, Setting, attacks_of, names, stolen_of, unbudgeted
 from mwm.store import put
 from mwm.trial import LEVELS
 
@@ -67,12 +68,16 @@ class Point:
 
 
 def points(groups: Groups) -> list[Point]:
-    """What each attack with each budget left of each setting's watermark; failed students are not counted."""
+    """What each attack with each budget left of each setting's watermark; failed students are not counted.
+
+    Ordered by setting, attack and budget, the published way last.
+    """
     owned = {row["digest"]: row["clean_acc"] for (_, attack), rows in groups.items() if attack is None for row in rows}
     found = []
-    for (victim, attack), members in groups.items():
+    for victim, attack in product(stolen_of(groups), attacks_of(groups)):
+        members = groups.get((victim, attack), [])
         students = [row for row in members if all(row[name] is not None for name in NEEDED)]
-        if attack is None or not students:
+        if not students:
             continue
         above = [owned.get(row["victim_digest"]) for row in students]
         lost = [clean - row["clean_acc"] for clean, row in zip(above, students, strict=True) if clean is not None]
@@ -106,15 +111,15 @@ def headline(found: Sequence[Point], stolen: Sequence[Setting]) -> dict[Setting,
     """What the watermark of each `stolen` setting keeps against the best thief that gives up 1, 3 or 5 points at most.
 
     Of all attacks and budgets whose students are, on average over seeds, at most so many points (hundredths) of clean
-    accuracy below their victims: the one with the lowest mean query accuracy. A student that is better than its victim
-    has lost less than nothing, and counts. None where no attack makes so good a student.
+    accuracy below their victims: the one with the lowest mean query accuracy, of equals the one that lost least. A
+    student that is better than its victim has lost less than nothing, and counts. None where no attack makes so good a
+    student.
     """
     kept: dict[Setting, dict[int, Point | None]] = {victim: dict.fromkeys(POINTS_LOST) for victim in stolen}
-    for point in found:
-        for most, before in kept[point.victim].items():
+    for point in sorted(found, key=lambda point: (point.query_acc.value, point.lost or 0.0)):
+        for most, best in kept[point.victim].items():
             # A rounding error must not exclude a student that is just good enough.
-            good = point.lost is not None and point.lost <= most / 100 + 1e-9
-            if good and (before is None or point.query_acc.value < before.query_acc.value):
+            if best is None and point.lost is not None and point.lost <= most / 100 + 1e-9:
                 kept[point.victim][most] = point
     return kept
 

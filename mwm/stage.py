@@ -132,7 +132,7 @@ class _Attack(_Stage):
         self.stolen = self.network()
         self.stolen.load_state_dict(self.store.weights(name))
         self.oracle = Oracle(self.stolen, attack.labels, attack.budget)
-        # With a budget the same questions are asked again on a resume, and counted from the first.
+        # Answers within a budget are not stored but computed anew, so that they are counted from the first again.
         self.oracle.calls = start["oracle_calls"] if start and attack.budget is None else 0
         images, augmented = self._images()
         loot = Loot(

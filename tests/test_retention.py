@@ -89,6 +89,18 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
             assert (point and point.query_acc.value) == (min(good) if good else None)
 
 
+def test_of_equal_thieves_the_headline_names_the_better_student() -> None:
+    clean = {100: 0.88, 200: 0.9, 300: 0.89}
+    ended = [result(trial(MARGIN), clean_acc=0.9)]
+    ended += [stolen(MARGIN, 0, SOFT | {"budget": calls}, 0.1, clean_acc=acc) for calls, acc in clean.items()]
+    assert {point and point.budget for point in best(ended)["margin"].values()} == {200}
+
+
+def test_points_are_in_the_order_of_their_budgets() -> None:
+    ended = [result(trial(MARGIN)), *(stolen(MARGIN, 0, attack, 0.1) for attack in (BUDGETS[2], *BUDGETS[:2]))]
+    assert [point.budget for point in found(ended)] == [200, 800, None]
+
+
 def test_a_student_that_is_just_good_enough_counts() -> None:
     ended = [result(trial(MARGIN), clean_acc=0.9), stolen(MARGIN, 0, SOFT, 0.4, clean_acc=0.87)]
     assert 0.9 - 0.87 > 0.03, "rounding is not on trial here"

@@ -84,7 +84,7 @@ class StudentAttack:
         held, kept = loot.images, None
         if self.budget is not None:
             held = transfer_set(held, self.budget, generator(loot.seed, "budget"))
-            # On a resume this asks again from a count of zero: what was paid for is computed anew, as all chances are.
+            # A resumed theft computes these answers anew instead of storing them; their count starts anew with them.
             kept = torch.cat([loot.oracle(scaled(images)) for images in torch.split(held.images, BATCH)])
 
         def objective(model: nn.Module, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
