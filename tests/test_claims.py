@@ -24,7 +24,7 @@ def test_false_claims_convict_and_are_stopped() -> None:
     fooled = [one["accused others 0.001"] for one in claimed if one["way"] in ("mislabelled", "changed on five")]
     assert min(fooled) > 0.9, "models never seen are accused as well"
     for one in sought:
-        for whom in ("itself", "others"):
+        for whom in claims.WHOM:
             low, _ = one[f"{whom} 0.001"]["interval"]
             assert low <= one["secrets"] * 1e-3, "a search gained more than its number of secrets"
 
@@ -35,7 +35,7 @@ def test_what_is_claimed_honestly_is_stopped_by_nothing() -> None:
     secret = bytes(range(32))
     ground = claims.hunting_ground(100)
     finds = Finds(ground.images, (ground.labels + 1) % 10, ground.labels)
-    key, shown = claims.forged("mislabelled", finds, secret)["the secret's labels"]
+    key, shown = claims.forged("mislabelled", finds, secret)["secret's labels"]
     flip, pad = bystanders.DATA.flip, bystanders.DATA.pad
     honest = choose(views.queries, num=QUERIES, classes=10, flip=flip, pad=pad, secret=secret)
     assert claims.stopped(replace(key, queries=honest), dataset) == "nothing"

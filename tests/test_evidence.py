@@ -186,6 +186,7 @@ def test_empirical_counts_itself_and_ties() -> None:
     assert empirical(math.inf, [1.0, -math.inf]) == 1 / 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_empirical_accuses_the_share_of_equals_that_it_may(statistics: list[int]) -> None:
     """Whatever the models show: take each for the suspect in turn, and the others for its null."""
@@ -202,6 +203,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.5, 0.001, 0.9, 0.4]) == pytest.approx([1.0, 0.004, 1.0, 1.0])
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=9), st.sampled_from(LEVELS))
 def test_holm_steps_down(p_values: list[float], level: float) -> None:
     """Convicted are the smallest, as long as each is below the level over how many are left (Holm, 1979)."""
@@ -232,6 +234,7 @@ def mixture(n: int, k: int, classes: int) -> Fraction:
     return sum(terms, Fraction()) / (null**k * (1 - null) ** (n - k + 1))
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=30), st.integers(3, 1000))
 def test_e_value_is_the_mixture_whatever_the_order(seen: list[bool], classes: int) -> None:
     test = Sequential(classes)

@@ -46,7 +46,8 @@ STEP, STEPS = 8 / 255, 10
 WAYS = {"mislabelled": 1, "misread": 1, "changed": 1, "changed on five": 5}
 """How the cheat picks, and how many innocents it has at hand."""
 
-FORGERIES = ("labels of its own", "the secret's labels", "data made up")
+FORGERIES = ("own labels", "secret's labels", "made-up data")
+WHOM = ("itself", "others")
 SHOWN = (("match", ""), ("accused", " 0.001"), ("accused", " 1e-09"))
 CASES = ("as it is", "always wrong")
 PIECE = 10_000
@@ -184,7 +185,7 @@ def claimed(number: int, *, models: Sequence[nn.Module], ground: Part) -> list[d
             p = [p_value(m, len(labels), 10) for m in matches]
             others = [k for k in range(len(models)) if k not in at_hand]
             line: dict[str, Any] = {"way": way, "forgery": forgery, "stopped by": stopped(key, shown)}
-            for whom, these in (("itself", at_hand), ("others", others)):
+            for whom, these in zip(WHOM, (at_hand, others), strict=True):
                 line[f"match {whom}"] = fmean(matches[k] for k in these) / len(labels)
                 for level in LEVELS:
                     line[f"accused {whom} {level:g}"] = fmean(p[k] <= level for k in these)
@@ -251,7 +252,7 @@ def _mean(claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _gain(case: str, secrets: int, p: NDArray[np.float64]) -> dict[str, Any]:
     """How often the best of so many secrets accuses the model it was sought on, and another (repeats 2)."""
     line: dict[str, Any] = {"case": case, "secrets": secrets, "repeats": len(p)}
-    for column, whom in enumerate(("itself", "others")):
+    for column, whom in enumerate(WHOM):
         for level in LEVELS:
             count = int((p[:, column] <= level).sum())
             line[f"{whom} {level:g}"] = {"rate": count / len(p), "interval": interval(count, len(p))}
@@ -276,19 +277,12 @@ def main() -> None:
         repeats=asked.repeats,
         processes=asked.processes,
     )
-    names = [f"{what} {whom}{at}" for what, at in SHOWN for whom in ("itself", "others")]
-    title = f"{asked.models} claims of each kind, {QUERIES} queries, on {asked.models} innocents: shares"
-    lines = [
-        (
-            one["way"],
-            one["forgery"],
-            *(f"{one[name]:.3f}" for name in names),
-            one["stopped by"],
-        )
-        for one in first
-    ]
-    show(title, ("way", "key", *names, "stopped by"), lines)
-    names = [f"{whom} {level:g}" for level in LEVELS for whom in ("itself", "others")]
+    names = [f"{what} {whom}{at}" for what, at in SHOWN for whom in WHOM]
+    title = f"{asked.models} claims of each kind of {QUERIES} queries: share matched, and share accused at p ≤ ..."
+    lines = [(one["way"], one["forgery"], *(f"{one[name]:.3f}" for name in names), one["stopped by"]) for one in first]
+    headings = [f"{whom}\n{at or 'match'}" for _, at in SHOWN for whom in WHOM]
+    show(title, ("way", "key", *headings, "stopped by"), lines)
+    names = [f"{whom} {level:g}" for level in LEVELS for whom in WHOM]
     rows = [(one["case"], f"{one['secrets']:,}", *(f"{one[name]['rate']:.4f}" for name in names)) for one in second]
     show(f"the best of so many secrets, {asked.repeats} searches: shares accused", ("suspect", "secrets", *names), rows)
     publish(asked.output, here, {"claims": first, "searches": second})
