@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--storage", default=".", help="folder of results/ and store/, or s3://BUCKET/PATH; default this folder"
         )
+    _verify(verbs)
     for name in ("run", "sync"):
         uri = "MLflow; default MLFLOW_TRACKING_URI, else mlflow.db in this folder"
         verbs.choices[name].add_argument("--tracking-uri", help=uri)
@@ -72,6 +73,30 @@ def _looking(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> list
     return [listing, status, sync, clean]
 
 
+def _verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The verb that asks suspects."""
+    what = "ask suspects the queries of a key; exit status 0 owned, 1 not shown, 2 error"
+    say = verbs.add_parser("verify", help=what).add_argument
+    say("--key", type=Path, required=True, metavar="FOLDER", help="a key's folder, such as a victim's in the store")
+    say("--suspect", dest="suspects", action="append", required=True, metavar="X", help="who is asked; may be repeated")
+    say("--trust", action="store_true", help="open what may run code: all but safetensors, ONNX and endpoints")
+    say("--commitment", metavar="HEX", help="what was published of the key; it must open it")
+    say("--level", type=float, default=1e-3, help="chance at which an innocent may be accused; default 1e-3")
+    say("--sequential", action="store_true", help="decide by the sequential test, and stop as soon as it decides")
+    say("--queries", type=int, metavar="N", help="ask only the first N; default all")
+    say("--order-seed", type=int, default=0, metavar="S", help="of the order in which queries are asked; default 0")
+    say("--null", type=Path, metavar="results/NAME", help="a sweep whose unmarked models are compared with")
+    say("--batch", type=int, metavar="B", help="images in a request; default 100, at most 10 with --sequential")
+    say("--timeout", type=float, default=30.0, metavar="S", help="seconds to wait for an answer; default 30")
+    say("--retries", type=int, default=5, metavar="R", help="repetitions of a request that fails; default 5")
+    say("--rate", type=float, metavar="R", help="requests in a second at most")
+    say("--skip-unanswered", action="store_true", help="count queries that stay unanswered as not matched")
+    say("--report", type=Path, metavar="FOLDER", help="where answers and report go; default in results/verdicts/")
+    say("--json", action="store_true", help="the verdict, for a program")
+    say("--tracking-uri", help="record it in this MLflow, too; default MLFLOW_TRACKING_URI, else none")
+    say("--storage", default=".", help="folder of results/; default this folder")
+
+
 def _keys(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """The verbs about the key of a victim; the one that needs a store is the result."""
     commit = verbs.add_parser("commit", help="show the commitment to a key, to publish before the network is")
@@ -95,7 +120,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     console = Console() if sys.stdout.isatty() else Console(width=LINE)
     try:
-        ways = {"run": _work, "check": _work, "commit": _key, "open": _key, "export": _key, "power": _forecast}
+        ways = {"run": _work, "check": _work, "commit": _key, "open": _key, "export": _key}
+        ways |= {"power": _forecast, "verify": _prove}
         return ways.get(asked.command, _look)(asked, console)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -124,6 +150,13 @@ def _look(asked: argparse.Namespace, console: Console) -> int:
     from mwm.sync import sync
 
     return sync(console, place, asked.name, asked.tracking_uri)
+
+
+def _prove(asked: argparse.Namespace, console: Console) -> int:
+    from mwm import verify
+
+    options = {name: value for name, value in vars(asked).items() if name not in ("command", "json")}
+    return verify.run(verify.Case(**options), console, as_json=asked.json)
 
 
 def _forecast(asked: argparse.Namespace, console: Console) -> int:

@@ -77,26 +77,30 @@ def _check_victim(victim: Victim, sets: Sets) -> None:
 def _check_attack(path: str, attack: Attack, victim: Victim, sets: Sets) -> None:
     if isinstance(attack.source, Disjoint) and victim.split.disjoint == 0:
         raise ValueError(f"{path}.source: disjoint is not allowed: victim.split.disjoint is 0, give it a share above 0")
-    dataset = sets.get(data_key(victim.data))
-    if dataset is None:
-        return
-    student = complete_attack(attack, victim)
-    _check_network(f"{path}.student", student.student, dataset)
-    assert student.recipe is not None, "the student's recipe was never filled in"
-    held, size = _held(attack, victim, sets), student.recipe.batch_size
+    filled = complete_attack(attack, victim)
+    assert filled.recipe is not None, "the student's recipe was never filled in"
+    held, size = _held(attack, victim, sets), filled.recipe.batch_size
+    named = f"{path if attack.recipe else 'victim'}.recipe.batch_size"
     if held is not None and size > held:
-        owner = path if attack.recipe else "victim"
-        raise ValueError(f"{owner}.recipe.batch_size: {size} is not allowed: the thief of {path} has {held} images")
+        raise ValueError(f"{named}: {size} is not allowed: the thief of {path} has {held} images")
+    budget = attack.budget or size
+    if held is not None and budget > held:
+        raise ValueError(f"{path}.budget: {budget} is not allowed: the thief has {held} images, each to be asked once")
+    if budget < size:
+        raise ValueError(f"{path}.budget: {budget} is not allowed: must be at least {size}, {named}")
+    if (dataset := sets.get(data_key(victim.data))) is not None:
+        _check_network(f"{path}.student", filled.student, dataset)
 
 
 def _held(attack: Attack, victim: Victim, sets: Sets) -> int | None:
     """How many images the thief has; None if they are not here yet."""
-    foreign = sets.get(data_key(attack.source))
-    if foreign is not None:
-        return len(foreign.y_train)
-    if not isinstance(attack.source, (Same, Disjoint)):
+    foreign = not isinstance(attack.source, (Same, Disjoint))
+    dataset = sets.get(data_key(attack.source if foreign else victim.data))
+    if dataset is None:
         return None
-    left = len(sets[data_key(victim.data)].y_train) - victim.split.queries - victim.split.validation
+    if foreign:
+        return len(dataset.y_train)
+    left = len(dataset.y_train) - victim.split.queries - victim.split.validation
     disjoint = int(victim.split.disjoint * left)
     return disjoint if isinstance(attack.source, Disjoint) else left - disjoint
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mwm import report
 from mwm.address import resolve, without_password
 from mwm.check import check
 from mwm.config import load
@@ -28,6 +27,7 @@ from mwm.spec import decode, encode, flatten
 from mwm.storage import Storage
 from mwm.store import Store, put
 from mwm.sweep import Sweep, thefts
+from mwm.tables import tables
 from mwm.trial import Sets
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def run(
         patience = NODE_SECONDS if address or os.environ.get("RAY_ADDRESS") else 0.0
         check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
         ledger, left = _conduct(sweep, console, folder, place, sets, uri, stopped)
-    console.print(report.table(ledger.results()))
+    for table in tables(ledger.results()):
+        console.print(table)
+        console.print()
     _farewell(console, ledger, folder, uri)
     return 128 + stopped[0] if stopped else int(left > 0)
 

@@ -13,7 +13,7 @@ from mwm import report
 from mwm.journal import PULSE, Journal, Pulse
 from mwm.progress import Progress, label, line
 from mwm.provenance import provenance
-from mwm.report import Result
+from mwm.results import Result, rows
 from mwm.spec import decode, encode
 from mwm.store import Store
 from mwm.tracking import Status, Tracker
@@ -148,12 +148,14 @@ class Ledger:
             if not self.brings:
                 self._journal.end(status, totals=self.progress.totals)
             with self._tolerant():
+                report.picture(self.folder, self.results())
+            with self._tolerant():
                 self.save(complete=complete)
-            for row in report.rows(self.sweep, self.results()):
+            for row in rows(self.sweep, self.results()):
                 if row["clean_drop"] is not None and row["digest"] in self.outcomes:
                     self.tracker.measure(row["digest"], {"clean_drop": row["clean_drop"]})
             for path in sorted(self.folder.glob("*.*")):
-                if path.suffix in (".csv", ".json") and path.name != PULSE:
+                if path.suffix in (".csv", ".json", ".png") and path.name != PULSE:
                     self.tracker.artifact(path)
         finally:
             left = self.tracker.close(status)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, Strict
 from torch import Tensor, nn
 
 from mwm.spec import OF_A_KIND, Count, spec
@@ -34,10 +35,19 @@ class Cnn:
 
     kind: Literal["cnn"] = "cnn"
     width: Count = 16
-    depth: Count = 3
+    depth: Annotated[int, Strict(), Field(ge=1, le=16)] = 3
 
 
 Model = Annotated[ResNet | ResNet20 | Cnn, *OF_A_KIND]
+
+
+@spec
+class Blueprint:
+    """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out."""
+
+    model: Model
+    shape: tuple[Count, Count, Count]
+    classes: Count
 
 
 class Normalise(nn.Module):

@@ -24,7 +24,13 @@ NAMING = ("num_queries", "step_size", "labels")
 LISTED = 12
 AS_VICTIM = "as victim"
 SHORT = {"num_queries": "n", "step_size": "step size", "queries_per_step": "per step"}
-FORMS = {"num_queries": "n={}", "step_size": "{}", "queries_per_step": "{} per step", "temperature": "T={}"}
+FORMS = {
+    "num_queries": "n={}",
+    "step_size": "{}",
+    "queries_per_step": "{} per step",
+    "temperature": "T={}",
+    "budget": "{} calls",
+}
 UNSAID = ("same", AS_VICTIM)
 
 
@@ -63,7 +69,7 @@ def naming(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
     """A setting in words: its kind, then each field as "n=20", "10/255" or "soft", unless that goes without saying."""
     words = [kind]
     for path, value in leaves:
-        if value is False or value in UNSAID:
+        if value is None or value is False or value in UNSAID:
             continue
         name = path.rpartition(".")[2]
         form = FORMS.get(name, "{}" if isinstance(value, str) else f"{name}={{}}")

@@ -130,7 +130,8 @@ def _of_a_key(message: str, given: Any) -> tuple[str, str, str]:
 def _keys(location: Sequence[str | int], tree: Any, *, missing: bool) -> Iterator[str | int]:
     """The path of a fault as the user wrote it: without the tags by which unions are told apart."""
     for key in location:
-        inside = key in tree if isinstance(tree, Mapping) else isinstance(tree, (list, tuple)) and isinstance(key, int)
+        held = range(len(tree)) if isinstance(tree, (list, tuple)) else tree if isinstance(tree, Mapping) else ()
+        inside = key in held
         if inside:
             tree = tree[key]
             yield key

@@ -18,13 +18,13 @@ from mwm.data import Part, Views, fit_to, split
 from mwm.evaluate import accuracy, logits, margins
 from mwm.fit import DivergedError, Epoch, Training, fit
 from mwm.key import Key, now
-from mwm.models import build, channel_statistics, parameters
+from mwm.models import Blueprint, Model, build, channel_statistics, parameters
 from mwm.oracle import Oracle
 from mwm.queries import QuerySet, choose
 from mwm.seeds import derive, generator
 from mwm.spec import encode
 from mwm.store import Store
-from mwm.trial import METHOD, Outcome, Row, Sets, Trial, data_key, secret_of, trial_digest, victim_digest
+from mwm.trial import METHOD, Outcome, Row, Sets, Trial, data_key, decided, secret_of, trial_digest, victim_digest
 
 
 def run(trial: Trial, sets: Sets, store: Store, device: torch.device) -> Iterator[Row | Outcome]:
@@ -76,6 +76,11 @@ class _Stage(ABC):
         )
         return fresh.to(self.device)
 
+    def keep(self, model: nn.Module, name: str, kind: Model) -> None:
+        """Keep a trained network, with all that is needed to rebuild it."""
+        about = Blueprint(model=kind, shape=self.dataset.shape, classes=self.dataset.classes)
+        self.store.save_weights(name, model.state_dict(), encode(about))
+
     @abstractmethod
     def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
         """Train, from a saved state if there is one."""
@@ -99,7 +104,7 @@ class _Victim(_Stage):
         return fit(training, views.owner, objective, flip=flip, pad=pad, seed=victim.seed, validation=views.validation)
 
     def finish(self, model: nn.Module, name: str) -> dict[str, float]:
-        self.store.save_weights(name, model.state_dict())
+        self.keep(model, name, self.victim.model)
         self.store.save_key(name, self._key(), self.victim.scheme.perturb(model, self.queries))
         return {}
 
@@ -126,8 +131,9 @@ class _Attack(_Stage):
         self.queries = self.store.queries(name).to(self.device)
         self.stolen = self.network()
         self.stolen.load_state_dict(self.store.weights(name))
-        self.oracle = Oracle(self.stolen, attack.labels)
-        self.oracle.calls = start["oracle_calls"] if start else 0
+        self.oracle = Oracle(self.stolen, attack.labels, attack.budget)
+        # Answers within a budget are not stored but computed anew, so that they are counted from the first again.
+        self.oracle.calls = start["oracle_calls"] if start and attack.budget is None else 0
         images, augmented = self._images()
         loot = Loot(
             oracle=self.oracle,
@@ -151,7 +157,9 @@ class _Attack(_Stage):
         return Part(images.to(self.device), torch.tensor(foreign.y_train).to(self.device)), source
 
     def finish(self, model: nn.Module, name: str) -> dict[str, float]:
-        self.store.save_weights(name, model.state_dict())
+        assert self.trial.attack is not None, "a victim's trial has no attack"
+        assert self.trial.attack.student is not None, "the student's network was never filled in"
+        self.keep(model, name, self.trial.attack.student)
         assert self.oracle is not None, "no student without an oracle"
         test = self.views.test.images
         return {
@@ -206,15 +214,16 @@ def _measure(model: nn.Module, asked: QuerySet, test: Part, classes: int) -> dic
     """Clean accuracy, and everything that is said of the queries, always against their recorded labels."""
     answers: Tensor = logits(model, asked.images)
     matches = int((answers.argmax(1) == asked.labels).sum())
-    held = margins(answers, asked.labels)
+    held, chance = margins(answers, asked.labels), verdict.p_value(matches, len(asked), classes)
     return {
         "clean_acc": accuracy(logits(model, test.images), test.labels),
         "query_acc": matches / len(asked),
         "query_matches": matches,
         "margin_mean": held.mean().item(),
         "margin_min": held.min().item(),
-        "p_value": verdict.p_value(matches, len(asked), classes),
+        "p_value": chance,
         "log10_p": verdict.log10_p(matches, len(asked), classes),
+        **decided(chance, matches, len(asked)),
     }
 
 

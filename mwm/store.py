@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -22,12 +23,26 @@ from mwm.key import KEY, QUERIES, Key, pack
 from mwm.queries import QuerySet
 from mwm.spec import seal, unseal
 
-__all__ = ["CHECKPOINT", "KEY", "OUTCOME", "PERTURBED", "QUERIES", "WEIGHTS", "Entry", "Store", "put", "writable"]
+__all__ = [
+    "CHECKPOINT",
+    "KEY",
+    "NETWORK",
+    "OUTCOME",
+    "PERTURBED",
+    "QUERIES",
+    "WEIGHTS",
+    "Entry",
+    "Store",
+    "put",
+    "writable",
+]
 
 WEIGHTS, PERTURBED = "model.safetensors", "perturbed.safetensors"
 CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
 KEPT = (WEIGHTS, KEY, QUERIES, PERTURBED)
 HASH = hashlib.sha256().digest_size
+NETWORK = "network"
+"""Where a weights file says, as JSON, how to rebuild its network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +97,10 @@ class Store:
             self._hashes.pop((digest, name), None)
         self._settle(digest)
 
-    def save_weights(self, digest: str, weights: dict[str, Tensor]) -> None:
-        """Keep the weights of a network."""
+    def save_weights(self, digest: str, weights: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
+        """Keep the weights of a network, and what is to be said of it to whoever rebuilds it."""
         plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        self._keep(digest, WEIGHTS, save(plain))
+        self._keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(about)} if about else None))
 
     def weights(self, digest: str) -> dict[str, Tensor]:
         """The weights of a finished trial, on the CPU; ValueError if they are damaged."""

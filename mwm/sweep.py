@@ -10,7 +10,7 @@ from pydantic import Field
 from mwm.attacks import Attack
 from mwm.space import domains, expand, extremes, grid_only
 from mwm.spec import OF_A_KIND, Count, NonNegative, Positive, Seed, Text, decode, digest, encode, spec
-from mwm.trial import Victim
+from mwm.trial import METHOD, Victim
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Measure = Literal["clean_acc", "query_acc", "worst_query_acc", "mean_query_acc", "worst_log10_p"]
@@ -113,11 +113,12 @@ class Sweep:
     def question(self) -> str:
         """The digest of what is asked: two sweeps of one name must agree on it.
 
-        Name, tags, resources and the budget may differ, and more or fewer samples be drawn.
+        Name, tags, resources and the budget may differ, and more or fewer samples be drawn. What an older method has
+        measured belongs to another question.
         """
         search = encode(self.search)
         search.pop("samples", None)
-        return digest(self.victim, list(self.attacks), search, self.early_stopping)
+        return digest(METHOD, self.victim, list(self.attacks), search, self.early_stopping)
 
 
 def thefts(sweep: Sweep) -> list[tuple[str, Attack]]:

@@ -13,9 +13,13 @@ from mwm.fit import Recipe
 from mwm.models import Model
 from mwm.schemes import Scheme
 from mwm.spec import Seed, Text, digest, encode, spec
+from mwm.verdict import interval
 
 METHOD = 2
 """Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
+
+LEVELS = {"owned_1e3": 1e-3, "owned_1e6": 1e-6}
+"""The levels at which ownership is decided, by the names of the decisions."""
 
 Sets = Mapping[str, DataSet]
 """Loaded data sets under `data_key`."""
@@ -66,7 +70,8 @@ class Row:
 class Outcome:
     """What a trial measured. Accuracies are shares; margins are in logits; `p_value` is one-sided and exact.
 
-    `agreement` is the share of test images on which student and victim answer alike. `oracle_calls` counts images.
+    `owned_1e3` and `owned_1e6` say whether it proves ownership at these levels. `agreement` is the share of test images
+    on which student and victim answer alike. `oracle_calls` counts images.
     """
 
     status: Literal["done", "failed", "skipped", "stopped"]
@@ -77,17 +82,27 @@ class Outcome:
     query_digest: str = ""
     clean_acc: float | None = None
     query_acc: float | None = None
+    query_low: float | None = None
+    query_high: float | None = None
     query_matches: int | None = None
     agreement: float | None = None
     margin_mean: float | None = None
     margin_min: float | None = None
     p_value: float | None = None
     log10_p: float | None = None
+    owned_1e3: bool | None = None
+    owned_1e6: bool | None = None
     oracle_calls: int | None = None
     seconds: float | None = None
     kept_epoch: int | None = None
     parameters: int | None = None
     device: str = ""
+
+
+def decided(p_value: float, matches: int, queries: int) -> dict[str, Any]:
+    """What follows from a p-value and its matches: the decision at each level, the 95 % interval of the match rate."""
+    low, high = interval(matches, queries)
+    return {name: p_value <= level for name, level in LEVELS.items()} | {"query_low": low, "query_high": high}
 
 
 def data_key(data: Any) -> str:

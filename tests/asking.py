@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 Say = Callable[..., tuple[int, str, str]]
+Ask = Callable[..., tuple[int, dict[str, Any]]]
 
 
 def heard(say: Say, *words: str) -> str:

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 
 import launch
-from mwm.data import load
-from mwm.trial import data_key
-from tests.asking import Say
-from tests.small import DATA, FOREIGN, Loaded, arrays
+from tests.asking import Ask, Say
+from tests.small import Loaded, loaded
 
 if TYPE_CHECKING:
+    from tests.court import Court
     from tests.unharmed import Undisturbed
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """The victim's data and a foreign set of another size, channel count and number of classes."""
-    folder, held = tmp_path_factory.mktemp("data"), {}
-    for data, content in ((DATA, arrays(140, (6, 6, 1), 4, 0)), (FOREIGN, arrays(40, (9, 7, 3), 6, 1))):
-        np.savez(folder / data.path, **content)
-        held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
-    return held
+    return loaded(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def hall(tmp_path_factory: pytest.TempPathFactory) -> Court:
+    """A key with the network that holds it, and innocents."""
+    from tests.court import court
+
+    return court(tmp_path_factory.mktemp("court"))
+
+
+@pytest.fixture
+def ask(say: Say, hall: Court) -> Ask:
+    """`verify` with the key of `hall`: its exit status, and the verdict as it prints it for programs."""
+
+    def run(*words: str | Path) -> tuple[int, dict[str, Any]]:
+        status, out, err = say("verify", "--key", str(hall.key), "--json", *map(str, words))
+        assert err == ""
+        return status, json.loads(out)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mwm.attacks import Attack
-from mwm.data import DataSet, Npz, Split
+from mwm.data import DataSet, Npz, Split, load
 from mwm.fit import Cosine, Recipe
 from mwm.models import Cnn
 from mwm.schemes import Base, Margin, Scheme, Unmarked
@@ -20,7 +21,7 @@ from mwm.spec import decode
 from mwm.stage import run
 from mwm.store import Store
 from mwm.sweep import Sweep
-from mwm.trial import Outcome, Row, Trial, Victim, complete_attack
+from mwm.trial import Outcome, Row, Trial, Victim, complete_attack, data_key
 
 Loaded = dict[str, DataSet]
 CPU = torch.device("cpu")
@@ -51,6 +52,15 @@ def arrays(n: int, shape: tuple[int, int, int], classes: int, seed: int) -> dict
         noisy = 0.7 * patterns[labels] + 0.3 * drawn.random((count, *shape))
         found |= {f"x_{part}": (noisy * 255).astype(np.uint8), f"y_{part}": labels}
     return found
+
+
+def loaded(folder: Path) -> Loaded:
+    """The victim's data and a foreign set of another size, channel count and number of classes, from a folder."""
+    held = {}
+    for data, content in ((DATA, arrays(140, (6, 6, 1), 4, 0)), (FOREIGN, arrays(40, (9, 7, 3), 6, 1))):
+        np.savez(folder / data.path, **content)
+        held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
+    return held
 
 
 def done(trial: Trial, sets: Loaded, store: Store) -> Outcome:

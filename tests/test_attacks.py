@@ -1,4 +1,4 @@
-"""Attacks: promises of the whole catalogue, the losses against plain loops, and an oracle that hides what it should."""
+"""Attacks: promises of the whole catalogue, the losses against plain loops, budgets that are kept to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mwm.attacks import Attack, Distillation, Extraction
-from mwm.attacks.student import Loot, divergence
+from mwm.attacks.student import Loot, divergence, transfer_set
 from mwm.augment import augment
 from mwm.data import Part
 from mwm.fit import Recipe, Step
@@ -25,57 +26,27 @@ from mwm.oracle import Oracle, log_probabilities
 from mwm.seeds import generator
 from mwm.spec import decode
 from mwm.store import Store
+from tests.stealing import CLASSES, COUNT, FILLED, RECIPE, SHAPE, STUDENT, loot_for, same, some, steal, victim
 
-SHAPE = (1, 6, 6)
-CLASSES = 4
-COUNT = 34
-RECIPE = Recipe(epochs=3, batch_size=10, lr=0.1, momentum=0.9)
-STUDENT = Cnn(width=2, depth=1)
-FILLED: dict[str, Any] = {"student": STUDENT, "recipe": RECIPE}
 CASES: list[Attack] = [
     Extraction(**FILLED),
     Extraction(labels="hard", **FILLED),
     Extraction(temperature=4.0, seed=5, student=Cnn(width=3, depth=2), recipe=RECIPE),
     Distillation(**FILLED),
     Distillation(temperature=3.0, t_squared=True, alpha=0.4, **FILLED),
+    Extraction(budget=COUNT, **FILLED),
+    Extraction(labels="hard", budget=10, **FILLED),
+    Distillation(budget=25, **FILLED),
 ]
-Weights = dict[str, Tensor]
 
 
 def name(attack: Any) -> str:
-    return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}"
+    return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{attack.budget}" if attack.budget else "")
 
 
-def victim() -> nn.Module:
-    drawn = torch.Generator().manual_seed(7)
-    model = build(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.3], generator=drawn)
-    model.train()(torch.rand(64, *SHAPE, generator=drawn))
-    for weight in model.parameters():
-        weight.data *= 2
-    return model
-
-
-def some(n: int = COUNT, seed: int = 0) -> Part:
-    drawn = torch.Generator().manual_seed(seed)
-    images = torch.randint(256, (n, *SHAPE), generator=drawn, dtype=torch.uint8)
-    return Part(images, torch.randint(CLASSES, (n,), generator=drawn))
-
-
-def loot_for(attack: Any, model: nn.Module | None = None) -> Loot:
-    oracle = Oracle(model or victim(), attack.labels)
-    return Loot(
-        oracle=oracle, images=some(), validation=some(20, 1), classes=CLASSES, flip=True, pad=1, seed=attack.seed
-    )
-
-
-def steal(attack: Any, loot: Loot | None = None) -> Weights:
-    *_, last = attack.run(loot or loot_for(attack))
-    weights: Weights = last.training.model.state_dict()
-    return weights
-
-
-def same(one: Weights, other: Weights) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[k]) for k, value in one.items())
+def spent(attack: Any, epochs: int) -> int:
+    """The oracle calls of so many epochs: a budget is spent at once, else each image of each full batch is one."""
+    return attack.budget or epochs * (COUNT // 10) * 10
 
 
 def relabelled(attack: Any) -> Loot:
@@ -98,7 +69,7 @@ def test_an_attack_keeps_its_promises(attack: Any) -> None:
     assert all(weight.grad is None for weight in model.parameters()), "gradients reached the victim"
     assert same(first, steal(attack)), "same seed, different student"
     assert not same(first, steal(replace(attack, seed=attack.seed + 1))), "another seed, the same student"
-    assert loot.oracle.calls == len(rows) * (COUNT // 10) * 10 == 90, "an oracle call was not counted"
+    assert loot.oracle.calls == spent(attack, 3), "an oracle call was not counted"
     assert [row.epoch for row in rows] == [1, 2, 3]
 
 
@@ -113,22 +84,25 @@ def test_an_attack_goes_on_where_it_was_interrupted(attack: Any, tmp_path: Path)
         rows = list(attack.run(loot))
         assert [(row.epoch, row.loss, row.val_acc) for row in rows] == whole[epoch:]
         assert same(rows[-1].training.model.state_dict(), row.training.model.state_dict())
-        assert loot.oracle.calls == 30 * (3 - epoch)
+        assert loot.oracle.calls == spent(attack, 3 - epoch)
 
 
 def plain_student(attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> nn.Module:
     """One epoch of the plain loop: loss(student logits, victim logits, true labels), SGD with weight decay."""
     part, teacher = some(), victim().eval()
+    if attack.budget:
+        pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))[: attack.budget]
+        part = Part(part.images[pick], part.labels[pick])
     mean, std = channel_statistics(part.images)
     drawn = generator(attack.seed, "student")
     model = build(STUDENT, shape=SHAPE, classes=CLASSES, mean=mean, std=std, generator=drawn).train()
     order, shift = (generator(attack.seed, use, 0) for use in ("order", "augment"))
-    shuffled, weights = torch.randperm(COUNT, generator=order), list(model.parameters())
-    for step in range(3):
+    shuffled, weights = torch.randperm(len(part), generator=order), list(model.parameters())
+    for step in range(len(part) // 10):
         rows = shuffled[10 * step : 10 * step + 10]
         images = augment(part.images[rows], True, 1, shift).float() / 255
         with torch.no_grad():
-            known = teacher(images)
+            known = teacher(part.images[rows].float() / 255 if attack.budget else images)
         slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
         for weight, slope in zip(weights, slopes, strict=True):
             weight.data = weight.data - 0.1 * (slope + 1e-4 * weight.data)
@@ -164,6 +138,9 @@ def formula(attack: Any, taught: float, asked: float) -> Callable[[Tensor, Tenso
         (Distillation(temperature=3.0, alpha=0.4, t_squared=True), 0.6, 9 * 0.4),
         (Distillation(alpha=0.0), 1, 0),
         (Distillation(alpha=1.0), 0, 1),
+        (Extraction(budget=20), 0, 1),
+        (Extraction(labels="hard", budget=21, seed=3), 1, 0),
+        (Distillation(temperature=2.0, alpha=0.4, budget=30), 0.6, 0.4),
     ],
     ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
 )
@@ -179,6 +156,49 @@ def test_students_learn_by_the_formula(attack: Any, taught: float, asked: float)
 def test_true_labels_matter_to_distillation_alone(attack: Any) -> None:
     unmoved = same(steal(attack), steal(attack, relabelled(attack)))
     assert unmoved == isinstance(attack, Extraction)
+
+
+def test_a_larger_budget_goes_on_where_a_smaller_one_ends() -> None:
+    everything = some()
+    sets = [transfer_set(everything, size, generator(3, "budget")) for size in (5, 20, COUNT)]
+    for less, more in pairwise(sets):
+        assert torch.equal(more.images[: len(less)], less.images)
+        assert torch.equal(more.labels[: len(less)], less.labels)
+    whole, again = (sorted(part.images.flatten(1).tolist()) for part in (everything, sets[-1]))
+    assert whole == again, "an image was lost, or drawn twice"
+    assert not torch.equal(transfer_set(everything, 20, generator(4, "budget")).images, sets[1].images)
+
+
+class Listening(nn.Module):
+    """A victim that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.asked = victim(), list[bytes]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += [(255 * image).round().byte().numpy().tobytes() for image in images]
+        answers: Tensor = self.model(images)
+        return answers
+
+
+@pytest.mark.parametrize("attack", [case for case in CASES if case.budget], ids=name)
+def test_a_thief_on_a_budget_asks_for_each_image_once_and_as_it_is(attack: Any) -> None:
+    listening = Listening()
+    steal(attack, loot_for(attack, listening))
+    held = {image.numpy().tobytes() for image in some().images}
+    assert len(listening.asked) == len({*listening.asked}) == attack.budget
+    assert held >= {*listening.asked}
+
+
+def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
+    attack, part = Distillation(budget=20, **FILLED), some()
+    pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))
+    for changed, alike in ((pick[20:], True), (pick[:1], False)):
+        labels = part.labels.clone()
+        labels[changed] = (labels[changed] + 1) % CLASSES
+        found = steal(attack, replace(loot_for(attack), images=Part(part.images, labels)))
+        assert same(found, steal(attack)) == alike
 
 
 def test_distillation_with_answers_alone_is_soft_extraction() -> None:
@@ -205,29 +225,6 @@ def test_hard_extraction_learns_nothing_but_labels() -> None:
         assert same(steal(attack), steal(attack, loot_for(attack, Sharper(victim())))) == alike
 
 
-@pytest.mark.parametrize("answers", ["soft", "hard"])
-def test_an_oracle_answers_counts_and_stays_as_it_is(answers: Any) -> None:
-    model, images = victim().train(), some().images / 255
-    before, expected = deepcopy(model.state_dict()), deepcopy(model).eval()(images).detach()
-    oracle = Oracle(model, answers)
-    found = [oracle(batch) for batch in (images[:7], images[7:], images[:5])]
-    assert oracle.calls == COUNT + 5
-    assert same(model.state_dict(), before)
-    assert not any(answer.requires_grad for answer in found)
-    if answers == "hard":
-        assert {answer.dtype for answer in found} == {torch.int64}
-        assert torch.equal(torch.cat(found[:2]), expected.argmax(1))
-    else:
-        torch.testing.assert_close(torch.cat(found[:2]), torch.log(torch.softmax(expected, 1)), rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(found[2].exp().sum(1), torch.ones(5))
-
-
-def test_a_pixel_gets_no_slope_through_the_oracle() -> None:
-    images = (some().images / 255).requires_grad_()
-    assert not Oracle(victim(), "soft")(images).requires_grad
-    assert images.grad is None
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 6), st.floats(0.2, 10))
 def test_the_divergence_is_that_of_a_plain_loop(seed: int, n: int, classes: int, temperature: float) -> None:
@@ -241,17 +238,6 @@ def test_the_divergence_is_that_of_a_plain_loop(seed: int, n: int, classes: int,
     assert found.dtype == torch.float64
     assert found.item() == pytest.approx(total / n, rel=1e-9, abs=1e-12)
     assert divergence(log_probabilities(teacher), teacher, temperature).item() == pytest.approx(0, abs=1e-12)
-
-
-def test_log_probabilities_are_float32_at_least() -> None:
-    logits = torch.tensor([[0.1, 2.0, -30.0]])
-    for given_type, expected in ((torch.bfloat16, torch.float32), (torch.float16, torch.float32)):
-        short = logits.to(given_type)
-        found = log_probabilities(short)
-        assert found.dtype == expected
-        torch.testing.assert_close(found.double(), torch.log_softmax(short.double(), 1), rtol=1e-6, atol=1e-6)
-    assert log_probabilities(logits).dtype == torch.float32
-    assert log_probabilities(logits.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -276,6 +262,7 @@ def test_every_attack_runs_in_bf16(attack: Any) -> None:
 def test_the_defaults_are_the_published_ones() -> None:
     extraction, distillation = decode(Attack, "extraction"), decode(Attack, "distillation")
     assert (extraction.labels, extraction.temperature, extraction.source.kind) == ("soft", 1.0, "same")
+    assert extraction.budget is distillation.budget is None
     assert (distillation.alpha, distillation.temperature, distillation.t_squared) == (0.7, 1.0, False)
 
 
@@ -288,6 +275,7 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"kind": "extraction", "temperature": 0.0}, r"attack\.temperature: 0.0 is not allowed"),
         ({"kind": "extraction", "labels": "top"}, r"attack\.labels: 'top' is not allowed"),
         ({"kind": "extraction", "alpha": 0.5}, r"attack\.alpha: unknown key"),
+        ({"kind": "extraction", "budget": 0}, r"attack\.budget: 0 is not allowed"),
         ("piracy", r"attack: kind 'piracy' is unknown; allowed: 'extraction', 'distillation'"),
     ],
 )

@@ -68,6 +68,7 @@ def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> N
     _, notes = check(swept([stranger], data=cifar), download=False)
     assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
     assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
+    assert refusal(swept([stranger | {"budget": 63}], data=cifar)).startswith("attacks.0.budget: 63 is not allowed")
     assert not any(tmp_path.iterdir())
 
 
@@ -115,6 +116,22 @@ FAULTS = [
         swept([{"kind": "extraction", "recipe": {"batch_size": 620}}], **HALF),
         "attacks.0.recipe.batch_size: 620 is not allowed: the thief of attacks.0 has 619 images",
     ),
+    (
+        swept(["extraction", {"kind": "extraction", "budget": {"grid": [64, 1238]}}]),
+        "attacks.1.budget: 1238 is not allowed: the thief has 1237 images, each to be asked once",
+    ),
+    (
+        swept([DISJOINT | {"budget": 619}], **HALF),
+        "attacks.0.budget: 619 is not allowed: the thief has 618 images, each to be asked once",
+    ),
+    (
+        swept([{"kind": "distillation", "budget": {"grid": [None, 64, 63]}}]),
+        "attacks.0.budget: 63 is not allowed: must be at least 64, victim.recipe.batch_size",
+    ),
+    (
+        swept([{"kind": "extraction", "budget": 99, "recipe": {"batch_size": 100}}]),
+        "attacks.0.budget: 99 is not allowed: must be at least 100, attacks.0.recipe.batch_size",
+    ),
 ]
 
 
@@ -127,6 +144,7 @@ def test_sizes_are_checked_to_the_image() -> None:
     check(swept(scheme={"kind": "none", "num_queries": 100}), download=False)
     check(swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False)
     check(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
+    check(swept([DISJOINT | {"budget": {"grid": [64, 618]}}], **HALF), download=False)
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(1, 1500))

@@ -14,10 +14,12 @@ from mwm import ledger
 from mwm.attacks import Extraction
 from mwm.check import check
 from mwm.plan import Plan
-from mwm.report import Result, table, write
+from mwm.report import write
+from mwm.results import Result
 from mwm.search import Listed
 from mwm.spec import decode
 from mwm.sweep import Sweep
+from mwm.tables import tables
 from mwm.trial import Outcome, Trial
 from mwm.verdict import interval
 from tests.benchmarks.driving import npz, opened, sweep_of
@@ -75,7 +77,7 @@ def test_a_plan_of_ten_thousand_trials_is_made_in_linear_time() -> None:
 def test_reports_grow_with_the_number_of_results(tmp_path: Path) -> None:
     def reported(results: list[Result]) -> None:
         write(tmp_path, "growth", results, seconds=1.0, complete=True)
-        table(results)
+        list(tables(results))
 
     small, large = ([Result(*one) for one in followed(victims)] for victims in (40, 40 * TIMES))
     reported(small)

@@ -63,12 +63,16 @@ def test_run_speaks_plainly(undisturbed: tuple[Path, subprocess.CompletedProcess
     assert "\x1b" not in done.stdout
     assert "[6/6]" in done.stdout
     assert "6 done; results in results/small/results.csv" in done.stdout
+    for words in ("1 seed; attacks", "students convicted", "the least query accuracy"):
+        assert words in done.stdout
     assert done.stdout.rstrip().endswith("mlflow ui")
     assert all(word not in done.stdout for word in ("Ray", "tune", "Trial"))
 
 
 @pytest.mark.slow
 def test_mlflow_holds_nested_runs(undisturbed: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    from mlflow import MlflowClient
+
     folder, _ = undisturbed
     runs = {run.info.run_id: run for run in mlflow_runs(folder)}
     kinds = Counter(run.data.tags["kind"] for run in runs.values())
@@ -87,6 +91,14 @@ def test_mlflow_holds_nested_runs(undisturbed: tuple[Path, subprocess.CompletedP
     for run_id, row in by_id.items():
         assert runs[run_id].data.metrics["query_acc"] == float(row["query_acc"])
         assert runs[run_id].data.metrics["log10_p"] == float(row["log10_p"])
+        for name in ("query_low", "query_high"):
+            assert runs[run_id].data.metrics[name] == float(row[name])
+        for name in ("owned_1e3", "owned_1e6"):
+            assert runs[run_id].data.metrics[name] == (row[name] == "True")
+    (whole,) = (run_id for run_id, run in runs.items() if run.data.tags["kind"] == "sweep")
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    files = {"results.csv", "summary.json", "retention.csv", "retention.png"}
+    assert files <= {file.path for file in client.list_artifacts(whole)}
 
 
 @pytest.mark.slow

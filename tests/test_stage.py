@@ -24,7 +24,7 @@ from mwm.spec import encode
 from mwm.stage import run
 from mwm.store import Store
 from mwm.trial import METHOD, Outcome, Row, Trial, data_key, trial_digest, victim_digest
-from mwm.verdict import log10_p, p_value
+from mwm.verdict import interval, log10_p, needed, p_value
 from tests.small import (
     CPU,
     DATA,
@@ -47,10 +47,13 @@ TRIALS = [
     theft(Extraction()),
     theft(Extraction(labels="hard", seed=3, recipe=replace(RECIPE, lr=0.2))),
     theft(Distillation(student=Cnn(width=3, depth=1))),
+    theft(Extraction(budget=40)),
+    theft(Distillation(budget=20, source=Disjoint())),
 ]
+NAMES = ["last", "best", "soft", "hard", "distillation", "soft-40", "distillation-20"]
 
 
-@pytest.mark.parametrize("trial", TRIALS, ids=["last", "best", "soft", "hard", "distillation"])
+@pytest.mark.parametrize("trial", TRIALS, ids=NAMES)
 def test_a_killed_trial_ends_as_if_it_had_never_been(trial: Trial, sets: Loaded, tmp_path: Path) -> None:
     straight, name = Store(tmp_path / "straight"), trial_digest(trial, sets)
     if trial.attack is not None:
@@ -66,6 +69,8 @@ def test_a_killed_trial_ends_as_if_it_had_never_been(trial: Trial, sets: Loaded,
         assert untimed[0] == untimed[1]
         assert store.rows(name) == [asdict(row) for row in again]
         assert timeless(end) == timeless(outcome)
+        assert isinstance(end, Outcome)
+        assert trial.attack is None or end.oracle_calls == (trial.attack.budget or 144)
         assert same(store.weights(name), straight.weights(name))
 
 
@@ -175,6 +180,9 @@ def measured(network: nn.Module, test: Part, queries: QuerySet) -> tuple[dict[st
         "margin_min": pytest.approx(min(firm), abs=1e-5),
         "p_value": p_value(matches, len(queries), 4),
         "log10_p": log10_p(matches, len(queries), 4),
+        "owned_1e3": matches >= (needed(len(queries), 4, 1e-3) or 99),
+        "owned_1e6": matches >= (needed(len(queries), 4, 1e-6) or 99),
+        **dict(zip(("query_low", "query_high"), interval(matches, len(queries)), strict=True)),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "query_digest": queries.digest(),
     }

@@ -87,7 +87,7 @@ def test_a_wrong_sweep_is_one_line(victim: Any, attacks: Any, search: str, start
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_the_question_is_what_is_asked_and_nothing_else() -> None:
+def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     tree: dict[str, Any] = {"name": "a", "victim": PLAIN}
     same: list[dict[str, Any]] = [
         {"name": "b"},
@@ -105,3 +105,5 @@ def test_the_question_is_what_is_asked_and_nothing_else() -> None:
     question = decode(Sweep, tree).question
     assert {decode(Sweep, tree | change).question for change in same} == {question}
     assert question not in {decode(Sweep, tree | change).question for change in other}
+    monkeypatch.setattr("mwm.sweep.METHOD", 99)
+    assert decode(Sweep, tree).question != question, "results of two methods would share a table"

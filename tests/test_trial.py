@@ -14,7 +14,8 @@ from mwm.attacks.student import Disjoint
 from mwm.data import Npz, fingerprint
 from mwm.fit import Recipe
 from mwm.models import Cnn
-from mwm.trial import Trial, Victim, complete_attack, data_key, secret_of, trial_digest, victim_digest
+from mwm.trial import Trial, Victim, complete_attack, data_key, decided, secret_of, trial_digest, victim_digest
+from mwm.verdict import interval, p_value
 from tests.small import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, theft
 
 
@@ -95,6 +96,8 @@ def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
         Extraction(labels="hard"),
         Extraction(temperature=2.0),
         Extraction(seed=1),
+        Extraction(budget=20),
+        Extraction(budget=30),
         Extraction(source=Disjoint()),
         Extraction(source=FOREIGN),
         Extraction(student=Cnn(width=3, depth=1)),
@@ -107,6 +110,14 @@ def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
     assert len(names) == 2 * len(attacks)
     explicit = Extraction(student=VICTIM.model, recipe=VICTIM.recipe)
     assert trial_digest(theft(explicit), sets) == trial_digest(theft(Extraction()), sets)
+
+
+@pytest.mark.parametrize(("matches", "owned"), [(22, (False, False)), (23, (True, False)), (29, (True, True))])
+def test_ownership_is_decided_at_two_levels(matches: int, owned: tuple[bool, bool]) -> None:
+    told = decided(p_value(matches, 100, 10), matches, 100)
+    low, high = interval(matches, 100)
+    assert told == {"owned_1e3": owned[0], "owned_1e6": owned[1], "query_low": low, "query_high": high}
+    assert decided(1e-3, 3, 3)["owned_1e3"], "a level is reached when p is just as small"
 
 
 def test_what_an_attack_leaves_open_is_the_victims() -> None:

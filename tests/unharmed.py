@@ -25,7 +25,12 @@ MOVING = ("seconds", "mlflow_run_id", "sweep")
 CURVES = ("loss", "lr", "val_acc")
 KEPT = {"outcome.json", "model.safetensors"}
 KEPT_OF_VICTIMS = KEPT | {"key.json", "queries.safetensors", "perturbed.safetensors"}
-BESIDE = {".lock", "journal.jsonl", "queries", "results.csv", "summary.json", "sweep.json"}
+BESIDE = {".lock", "journal.jsonl", "queries", "sweep.json"} | {
+    "results.csv",
+    "retention.csv",
+    "retention.png",
+    "summary.json",
+}
 
 Finished = dict[Path, tuple[int, int]]
 """Files of finished entries with inode and time of writing: whoever writes one again changes both."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from mwm.attacks.student import Loot, StudentAttack, divergence
-from mwm.fit import Epoch
+from mwm.attacks.student import StudentAttack, divergence
 from mwm.spec import Flag, Positive, Share, spec
 
 
@@ -32,14 +29,8 @@ class Distillation(StudentAttack):
         if self.source.kind not in ("same", "disjoint"):
             raise ValueError(f"source {self.source.kind!r} is not allowed: true labels need same or disjoint")
 
-    def run(self, loot: Loot) -> Iterator[Epoch]:
-        """Steal, and yield each epoch of the student."""
+    def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
+        """How far the student is from the true labels and from the answers."""
         scale = self.temperature**2 if self.t_squared else 1.0
-
-        def objective(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
-            del generator
-            answers, logits = loot.oracle(images), model(images)
-            taught = F.cross_entropy(logits, labels)
-            return (1 - self.alpha) * taught + self.alpha * scale * divergence(answers, logits, self.temperature)
-
-        return self.train(loot, objective)
+        taught = F.cross_entropy(logits, truth)
+        return (1 - self.alpha) * taught + self.alpha * scale * divergence(answers, logits, self.temperature)

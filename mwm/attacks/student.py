@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from mwm.data import Cifar10, Cifar100, Digits, ImageFolder, Npz, Part, Svhn
-from mwm.fit import Epoch, Objective, Recipe, Training, fit
+from mwm.data import Cifar10, Cifar100, Digits, ImageFolder, Npz, Part, Svhn, scaled
+from mwm.evaluate import BATCH
+from mwm.fit import Epoch, Recipe, Training, fit
 from mwm.models import Model, build, channel_statistics
 from mwm.oracle import Oracle, log_probabilities
 from mwm.seeds import generator
-from mwm.spec import OF_A_KIND, Seed, spec
+from mwm.spec import OF_A_KIND, Count, Seed, spec
 
 
 @spec
@@ -55,22 +57,51 @@ class Loot:
 
 @spec
 class StudentAttack:
-    """Steal by training a student with fresh random weights; `student` and `recipe` left out are the victim's."""
+    """Steal by training a student with fresh random weights; `student` and `recipe` left out are the victim's.
+
+    With a `budget` the thief draws that many of its images at random, has each answered once, as it is, and trains on
+    augmented views with the answers that it kept (Orekondy et al., 2019, with a random transfer set). Without one it
+    asks anew for every augmented image of every epoch (Kim et al., 2023). A kind of attack says what it learns: `loss`.
+    """
 
     source: Source = Same()
     student: Model | None = None
     recipe: Recipe | None = None
+    budget: Count | None = None
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.recipe is not None and self.recipe.keep != "last":
             raise ValueError(f"recipe.keep: {self.recipe.keep!r} is not allowed: must be 'last' for a thief")
 
-    def train(self, loot: Loot, objective: Objective) -> Iterator[Epoch]:
-        """Train the student on the thief's images and yield each epoch."""
-        assert self.student is not None, "the student's network was never filled in"
+    def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
+        """The loss of a batch: the victim's answers, the student's logits (n C), the true labels (n)."""
+        raise NotImplementedError
+
+    def run(self, loot: Loot) -> Iterator[Epoch]:
+        """Steal, and yield each epoch of the student."""
         assert self.recipe is not None, "the student's recipe was never filled in"
-        images = loot.images.images
+        held, kept = loot.images, None
+        if self.budget is not None:
+            held = transfer_set(held, self.budget, generator(loot.seed, "budget"))
+            # A resumed theft computes these answers anew instead of storing them; their count starts anew with them.
+            kept = torch.cat([loot.oracle(scaled(images)) for images in torch.split(held.images, BATCH)])
+
+        def objective(model: nn.Module, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+            del generator
+            answers = loot.oracle(images) if kept is None else kept[rows]
+            return self.loss(answers, model(images), held.labels[rows])
+
+        rows = Part(held.images, torch.arange(len(held), device=held.labels.device))
+        training = Training(self._fresh(held.images, loot), self.recipe)
+        if loot.start is not None:
+            training.restore(loot.start)
+        flip, pad, seed, validation = loot.flip, loot.pad, loot.seed, loot.validation
+        return fit(training, rows, objective, flip=flip, pad=pad, seed=seed, validation=validation)
+
+    def _fresh(self, images: Tensor, loot: Loot) -> nn.Module:
+        """The student before its first epoch, normalised as the thief's images are."""
+        assert self.student is not None, "the student's network was never filled in"
         mean, std = channel_statistics(images)
         network = build(
             self.student,
@@ -80,11 +111,14 @@ class StudentAttack:
             std=std,
             generator=generator(loot.seed, "student"),
         )
-        training = Training(network.to(images.device), self.recipe)
-        if loot.start is not None:
-            training.restore(loot.start)
-        held, seed, validation = loot.images, loot.seed, loot.validation
-        return fit(training, held, objective, flip=loot.flip, pad=loot.pad, seed=seed, validation=validation)
+        return network.to(images.device)
+
+
+def transfer_set(images: Part, size: int, generator: torch.Generator) -> Part:
+    """`size` of the thief's images, at random; a smaller set is the beginning of a larger one of the same generator."""
+    assert size <= len(images), f"{size} of {len(images)} images"
+    pick = torch.randperm(len(images), generator=generator)[:size].to(images.labels.device)
+    return Part(images.images[pick], images.labels[pick])
 
 
 def divergence(answers: Tensor, logits: Tensor, temperature: float) -> Tensor:

@@ -21,10 +21,10 @@ import torch
 
 from mwm.check import check
 from mwm.plan import Plan
-from mwm.report import table
 from mwm.stage import run
 from mwm.store import PERTURBED, QUERIES, WEIGHTS, Store
 from mwm.sweep import Sweep, corners, thefts
+from mwm.tables import tables
 from mwm.trial import Outcome, Row, Sets, Trial, complete_attack, victim_digest
 from tests.benchmarks.driving import Watched, functions, npz, opened, sample, size, sweep_of
 
@@ -148,7 +148,7 @@ def _recorded(sweep: Sweep, folder: Path, sets: Sets, model: Model, clock: Clock
     with clock("close"):
         ledger.close("FINISHED", complete=True)
     with clock("table"):
-        table(ledger.results())
+        list(tables(ledger.results()))
     assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
     return len(ledger.outcomes)
 

@@ -1,0 +1,233 @@
+"""Asking a suspect: queries in an order that is fixed beforehand, every answer on the disk before the next request."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mwm.address import without_password
+from mwm.evidence import NO_ANSWER
+from mwm.key import Key
+from mwm.key import now as moment
+from mwm.queries import TENSORS
+from mwm.rule import of_seed, order
+from mwm.suspects import SilentError, Suspect
+
+ANSWERS = "answers.jsonl"
+LINE = {"suspect", "at", "seconds", "queries", "labels"}
+"""What the line of a request holds at least; also `scores`, or the `error` for which a query stays unanswered."""
+
+More = Callable[[Sequence[int]], int]
+"""How many queries to ask next, given the answers so far; 0 ends the inquiry."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Questions:
+    """Queries of a key in the order in which a suspect is asked: images uint8 n c h w, labels and truth int64 n.
+
+    `numbers` are their places in the key, `classes` those of its labels.
+    """
+
+    numbers: list[int]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+
+def questions(key: Key, count: int | None, seed: int) -> Questions:
+    """The first `count` queries of a key, or all, in an order that whoever knows `seed` finds, whatever the answers."""
+    total = len(key.queries)
+    if not 1 <= (count or total) <= total:
+        raise ValueError(f"--queries: {count} is not allowed: the key has {total}")
+    numbers = order(of_seed(seed), "inquiry", total)[:count]
+    images, labels, truth = (getattr(key.queries, name).numpy()[numbers] for name in TENSORS)
+    return Questions(numbers, images, labels, truth, key.classes)
+
+
+@dataclass(kw_only=True)
+class Manner:
+    """How a suspect is asked: images in a request, and requests in a second at most (None: no limit).
+
+    With `skip` a query that it refuses to answer counts as asked; without, it ends the inquiry.
+    """
+
+    batch: int = 100
+    rate: float | None = None
+    skip: bool = False
+    _next: float = 0.0
+
+    def wait(self) -> None:
+        """Let pass the time that is due before the next request."""
+        if self.rate is not None:
+            time.sleep(max(self._next - time.monotonic(), 0.0))
+            self._next = time.monotonic() + 1 / self.rate
+
+
+@dataclass
+class Page:
+    """What one suspect has said so far, by the number of the query: labels, and scores (C each) where it gave them.
+
+    It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
+    `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC).
+    """
+
+    write: Callable[[dict[str, Any]], object]
+    labels: dict[int, int] = field(default_factory=dict)
+    scores: dict[int, list[float]] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    requests: int = 0
+    seconds: float = 0.0
+    began: str = ""
+    ended: str = ""
+
+    def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, seconds: float, error: str = "") -> None:
+        """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
+        line: dict[str, Any] = {"at": moment(), "seconds": round(seconds, 4), "queries": list(queries)}
+        if answers is None:
+            line |= {"labels": [NO_ANSWER] * len(queries), "error": error}
+        elif answers.ndim == 1:
+            line["labels"] = answers.tolist()
+        else:
+            finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
+            line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
+        self.write(line)
+        self.learn(line)
+
+    def learn(self, line: Mapping[str, Any]) -> None:
+        """Take in a line that has been written."""
+        self.labels |= zip(line["queries"], line["labels"], strict=True)
+        self.scores |= zip(line["queries"], line.get("scores", ()), strict="scores" in line)
+        self.silent -= set(line["queries"])
+        self.silent |= set(line["queries"] if "error" in line else ())
+        self.requests += 1
+        self.seconds += line["seconds"]
+        self.began, self.ended = self.began or line["at"], line["at"]
+
+    def matrix(self, queries: Sequence[int], classes: int) -> NDArray[np.float64] | None:
+        """The scores of these queries (n C), equal ones where it refused; None if it answered one without scores."""
+        if any(query not in self.scores for query in queries if query not in self.silent):
+            return None
+        return np.array([self.scores.get(query, [0.0] * classes) for query in queries])
+
+
+@contextmanager
+def sheet(folder: Path, plan: Mapping[str, Any], *, again: bool) -> Iterator[list[Page]]:
+    """A page for each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it is answered.
+
+    Whatever ends the process, a page knows what was answered before and nobody is asked it again; with `again`, what
+    was refused is asked once more. A line that was cut off is taken away. Raises ValueError for a folder that was
+    begun with another plan, is used by another process, is damaged or cannot be written.
+    """
+    with _alone(folder) as file:
+        begun, *lines = _lines(file, folder) or [{}]
+        if not begun:
+            _append(file, {"plan": plan})
+        elif fault := _other(begun["plan"], plan):
+            raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
+        pages = [Page(partial(_append, file, suspect=number)) for number in range(len(plan["suspects"]))]
+        for line in lines:
+            if "error" not in line or not again:
+                pages[line["suspect"]].learn(line)
+        yield pages
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[BinaryIO]:
+    """The file of answers, which no other process has while this one does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
+    except OSError as error:
+        raise ValueError(f"--report: {folder} cannot be written ({error.strerror}); name another folder") from None
+    with opened as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"--report: {folder} is being written by another process") from None
+        yield file
+
+
+def _lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of the file; what follows them is taken away."""
+    file.seek(0)
+    data = file.read()
+    whole, _, torn = data.rpartition(b"\n")
+    file.truncate(len(data) - len(torn))
+    found = []
+    for number, text in enumerate(whole.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not line.keys() >= (LINE if number > 1 else {"plan"}):
+            raise ValueError(f"--report: {folder}: line {number} of {ANSWERS} is damaged; name another folder")
+        found.append(line)
+    return found
+
+
+def _other(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In what two plans differ; empty if they do not."""
+    for name, value in now.items():
+        if then.get(name) != value:
+            return f"{name} was {_short(then.get(name))} there and is {_short(value)} here"
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _append(file: BinaryIO, line: Mapping[str, Any], **more: Any) -> None:
+    data = json.dumps(more | dict(line), separators=(",", ":")).encode() + b"\n"
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())
+
+
+def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, more: More) -> NDArray[np.int64]:
+    """Ask a suspect until it was asked everything or `more` wants no more; what the page knows is not asked again.
+
+    The labels that it answered, in their order. Raises SilentError when it does not answer, unless the manner is to
+    skip that.
+    """
+    told: list[int] = []
+    while len(told) < len(asked) and (count := more(told)) > 0:
+        places = range(len(told), min(len(told) + count, len(asked)))
+        _ask(suspect, asked, [i for i in places if asked.numbers[i] not in page.labels], page, manner)
+        told += [page.labels[asked.numbers[i]] for i in places]
+    return np.array(told, np.int64)
+
+
+def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], page: Page, manner: Manner) -> None:
+    """Ask in one request; if a suspect refuses that, and may, in halves down to the very query that it refuses."""
+    if not places:
+        return
+    manner.wait()
+    began, error, answers = time.monotonic(), "", None
+    try:
+        answers = suspect(asked.images[list(places)])
+    except SilentError as silence:
+        if not manner.skip:
+            raise
+        if half := len(places) // 2:
+            _ask(suspect, asked, places[:half], page, manner)
+            _ask(suspect, asked, places[half:], page, manner)
+            return
+        error = without_password(str(silence))
+    page.keep([asked.numbers[i] for i in places], answers, time.monotonic() - began, error)

@@ -1,0 +1,80 @@
+"""Networks in files of their own: ONNX, torch.export, TorchScript and pickled modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from mwm.suspects.answers import SilentError
+from mwm.suspects.local import Local, asking, opening
+
+Shape = tuple[int, int, int]
+FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
+
+def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
+    """A network in ONNX: one input of images, of which the first output counts.
+
+    onnxruntime runs its own operators only, since no library is registered with it; it reads weights beside the file
+    from the file's own folder alone, links followed before it looks; and options in the file are passed over.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised
+    path = str(Path(address).absolute())
+    with opening(f"{address}: cannot be read as ONNX"):
+        session = onnxruntime.InferenceSession(
+            path, options, ["CPUExecutionProvider"], read_config_from_model=0, enable_fallback=0
+        )
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type not in FLOATS:
+        taken = ", ".join(f"{one.name} {one.type}" for one in inputs)
+        raise ValueError(f"{address}: takes {taken or 'nothing'}; allowed: one input of floats")
+    name, kind, output = inputs[0].name, FLOATS[inputs[0].type], session.get_outputs()[0].name
+    batch = _batch(address, inputs[0].shape, shape)
+    found = Local(address, "onnx", classes, lambda pixels: session.run([output], {name: pixels.astype(kind)})[0], batch)
+    return _tried(found, shape)
+
+
+def open_export(address: str, *, shape: Shape, classes: int) -> Local:
+    """A network that torch.export has saved."""
+    with opening(f"{address}: cannot be read as torch.export"):
+        program = torch.export.load(address)
+        network, named = program.module(), program.graph_signature.user_inputs
+        inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
+    if len(inputs) != 1:
+        raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
+    return _tried(Local(address, "export", classes, asking(network), _batch(address, inputs[0], shape)), shape)
+
+
+def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
+    """A network in TorchScript, or a pickled one."""
+    with opening(f"{address}: cannot be read as TorchScript or as a pickled network"):
+        found: Any = torch.load(address, map_location="cpu", weights_only=False)
+    if not isinstance(found, nn.Module):
+        raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
+    access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
+    return _tried(Local(address, access, classes, asking(found.eval())), shape)
+
+
+def _batch(address: str, given: list[Any], shape: Shape) -> int | None:
+    """The one batch size that a network takes, if there is only one; ValueError if it takes other images."""
+    sizes = [size if isinstance(size, int) else None for size in given]
+    if len(sizes) not in (0, 4) or any(size not in (None, side) for size, side in zip(sizes[1:], shape, strict=False)):
+        shown = ", ".join("n" if size is None else str(size) for size in sizes)
+        raise ValueError(f"{address}: is a network for images ({shown}), the key has (n, {', '.join(map(str, shape))})")
+    return sizes[0] if sizes else None
+
+
+def _tried(suspect: Local, shape: Shape) -> Local:
+    """A suspect that has answered to a black image: what it cannot take shows before it is asked anything."""
+    try:
+        suspect(np.zeros((1, *shape), np.uint8))
+    except SilentError as error:
+        raise ValueError(str(error)) from error
+    return suspect

@@ -1,0 +1,55 @@
+"""Innocents: which models of a sweep are asked, and what a suspect is compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mwm.inquiry import questions
+from mwm.journal import JOURNAL
+from mwm.key import load
+from mwm.null import ask_innocents
+from tests.court import Court, answers
+
+
+def test_unmarked_victims_and_their_students_are_asked(hall: Court) -> None:
+    """Three victims and a student; not the marked network, nor its student, nor the control of this very key."""
+    key = load(hall.key)
+    asked = questions(key, 20, 0)
+    found = ask_innocents(hall.null, key, asked)
+    assert found.left_out == 1
+    assert found.answers.shape == (4, 20)
+    own = answers(hall.innocent)(asked.images).argmax(1)
+    assert any((row == own).all() for row in found.answers)
+    first = [int((row[:7] == asked.labels[:7]).sum()) for row in found.answers]
+    assert found.matches(asked.labels[:7]) == first
+
+
+def test_a_marked_model_is_no_innocent_though_its_key_is_another(hall: Court, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "marked"
+    folder.mkdir(parents=True)
+    lines = (hall.null / JOURNAL).read_text().splitlines(keepends=True)
+    other = [line.replace('"query_digest":"', '"query_digest":"x') for line in lines if '"kind":"base"' in line]
+    assert other
+    (folder / JOURNAL).write_text("".join(other))
+    key = load(hall.key)
+    with pytest.raises(ValueError, match=r"^--null: .*marked has no innocent model that is done"):
+        ask_innocents(folder, key, questions(key, None, 0))
+
+
+def test_a_store_that_is_gone_is_told(hall: Court, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "null"
+    folder.mkdir(parents=True)
+    (folder / JOURNAL).write_bytes((hall.null / JOURNAL).read_bytes())
+    key = load(hall.key)
+    with pytest.raises(ValueError, match=r"^--null: .*store"):
+        ask_innocents(folder, key, questions(key, None, 0))
+
+
+def test_innocents_answer_labels(hall: Court) -> None:
+    key = load(hall.key)
+    found = ask_innocents(hall.null, key, questions(key, None, 0))
+    assert found.answers.dtype == np.int64
+    assert max(found.matches(questions(key, None, 0).labels)) < 25
