@@ -169,10 +169,11 @@ def _aligned(
     for name, array in (("answers", given), ("labels", assigned), ("truth", true)):
         if array.shape != (given.size,) or not array.size or array.dtype.kind not in "iu":
             raise ValueError(f"{name} are {array.dtype} {array.shape}; allowed: integers ({max(given.size, 1)},)")
+    end, allowed = (np.inf, "0 and above") if classes is None else (classes, f"0 to {classes - 1}")
     for name, array in (("labels", assigned), ("truth", true)):
-        odd = array[(array < 0) | (array >= (classes or np.inf))]
+        odd = array[(array < 0) | (array >= end)]
         if odd.size:
-            raise ValueError(f"{name} hold {odd[0]}; allowed: 0 to {'' if classes is None else classes - 1}".rstrip())
+            raise ValueError(f"{name} hold {odd[0]}; allowed: {allowed}")
     if (assigned == true).any():
         raise ValueError(f"label {assigned[assigned == true][0]} is the true one; allowed: wrong labels only")
     return given, assigned, true

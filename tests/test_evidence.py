@@ -346,7 +346,7 @@ def test_long_keys_neither_overflow_nor_underflow() -> None:
         (([1], [1], [0, 0]), r"truth are int64 \(2,\)"),
         (([], [], []), "answers are float64"),
         (([1.0], [1], [0]), "answers are float64"),
-        (([1], [-1], [0]), "labels hold -1; allowed: 0 to"),
+        (([1], [-1], [0]), "labels hold -1; allowed: 0 and above"),
         (([1], [1], [-1]), "truth hold -1"),
         (([1, 2], [2, 1], [0, 1]), "label 1 is the true one"),
     ],
