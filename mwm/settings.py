@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, get_args
 
+from mwm.attacks import Attack
+from mwm.oracle import Answers
 from mwm.progress import AS_VICTIM, naming
 from mwm.results import SCHEME, Result, ordered
 from mwm.spec import encode, flatten
 from mwm.trial import Trial
 from mwm.verdict import interval
+
+CATALOGUE = [option.kind for option in get_args(get_args(Attack)[0])]
+"""The kinds of attacks in the order of their union."""
 
 Setting = tuple[tuple[str, Any], ...]
 """The dotted paths and values of a record without its seeds."""
@@ -43,10 +48,17 @@ def stolen_of(groups: Groups) -> list[Setting]:
 
 
 def attacks_of(groups: Groups) -> list[Setting]:
-    """The settings of attacks, each once; those that differ in their budget alone together, the smallest first."""
-    found = dict.fromkeys(attack for _, attack in groups if attack is not None)
-    place = {one: number for number, one in enumerate(dict.fromkeys(map(unbudgeted, found)))}
-    return sorted(found, key=lambda attack: (place[unbudgeted(attack)], dict(attack)["budget"] or math.inf))
+    """The settings of attacks, each once, in the order of the catalogue, whichever ended first.
+
+    Those that differ in their budget alone stand together, the smallest first.
+    """
+
+    def place(attack: Setting) -> tuple[int, int, str, float]:
+        own = dict(attack)
+        answers = get_args(Answers).index(own["labels"])
+        return CATALOGUE.index(own["kind"]), answers, repr(unbudgeted(attack)), own["budget"] or math.inf
+
+    return sorted({attack for _, attack in groups if attack is not None}, key=place)
 
 
 def unbudgeted(attack: Setting) -> Setting:
