@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from mwm import rule
 from mwm.attacks import Attack
 from mwm.attacks.student import Disjoint, Same
 from mwm.data import DataSet, load, location
 from mwm.models import Model, smallest_side
 from mwm.sweep import Sweep, corners, thefts
-from mwm.trial import Sets, Victim, complete_attack, data_key, secret_of
+from mwm.trial import Sets, Victim, complete_attack, data_key
 
 
-def check(sweep: Sweep, *, download: bool) -> tuple[dict[str, DataSet], list[str]]:
-    """Load every data set of a sweep and hold every trial against it.
+def check(sweep: Sweep, *, download: bool) -> tuple[Sets, list[str]]:
+    """Load every data set of a sweep, read its owners' secrets, and hold every trial against them.
 
     Without `download`, a set that is not on this machine is left out and becomes a note; what needs it goes unchecked.
     Raises ValueError with one line: the path of the offending key, its value and what is allowed.
@@ -26,14 +27,21 @@ def check(sweep: Sweep, *, download: bool) -> tuple[dict[str, DataSet], list[str
     for path, attack in attacks:
         if not isinstance(attack.source, (Same, Disjoint)):
             wanted.setdefault(data_key(attack.source), (f"{path}.source", attack.source))
-    sets, notes = _load(wanted, download)
+    loaded, notes = _load(wanted, download)
+    sets = Sets(loaded, {one.secret: _secret(one.secret) for one in victims if one.secret is not None})
     for victim in victims:
-        secret_of(victim)
         if data_key(victim.data) in sets:
             _check_victim(victim, sets)
         for path, attack in attacks:
             _check_attack(path, attack, victim, sets)
     return sets, notes
+
+
+def _secret(path: str) -> bytes:
+    try:
+        return rule.read(path)
+    except ValueError as error:
+        raise ValueError(f"victim.secret: {error}") from None
 
 
 def _check_objectives(sweep: Sweep) -> None:

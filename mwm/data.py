@@ -23,7 +23,11 @@ from mwm.spec import OF_A_KIND, Count, Flag, Seed, Size, Text, spec
 
 @spec
 class Digits:
-    """Handwritten digits, 8×8 grey, bundled with scikit-learn (Alpaydin and Kaynak, 1998): 1437 train, 360 test."""
+    """Handwritten digits, 8×8 grey, bundled with scikit-learn (Alpaydin and Kaynak, 1998): 1437 train, 360 test.
+
+    They come undivided. PyTorch's generator deals them, once, into training and test images; roles and key are then
+    drawn by the rule.
+    """
 
     kind: Literal["digits"] = "digits"
     flip: Flag = False

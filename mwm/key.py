@@ -15,7 +15,7 @@ from pydantic import Field, Strict
 from mwm import queries
 from mwm.data import Data, DataSet, Split, split
 from mwm.queries import QuerySet, choose, wrong
-from mwm.rule import RULE, parse
+from mwm.rule import RULE, guessable, parse
 from mwm.spec import Count, Flag, Text, decode, encode, seal, spec, unseal
 
 KEY, QUERIES = "key.json", "queries.safetensors"
@@ -26,7 +26,8 @@ class Key:
     """A query set, the secret that gives it, and the data it was drawn from.
 
     `guessable` tells that the secret follows from an integer seed, `created` when the key was first kept (ISO 8601,
-    UTC), `method` the version of the method and `rule` how all is drawn from the secret. `data` and `split` are trees.
+    UTC; the owner's own word, which nothing backs), `method` the version of the method and `rule` how all is drawn from
+    the secret. `data` and `split` are trees.
     """
 
     queries: QuerySet
@@ -80,7 +81,11 @@ def save(key: Key, folder: Path | str) -> None:
 
 
 def load(folder: Path | str) -> Key:
-    """Read a key back; ValueError, in one line, if anything of it is missing, damaged, or not what its secret gives."""
+    """Read a key back; ValueError, in one line, if anything of it is missing, damaged, or not what its secret gives.
+
+    A secret of one of the first seeds (`rule.guessable`) can be guessed, whatever the file says of it; one of a higher
+    seed is taken as stated.
+    """
     place = Path(folder)
     sheet = _sheet(place / KEY)
     if hashlib.sha256(_read(place / QUERIES)).hexdigest() != sheet.queries:
@@ -90,8 +95,8 @@ def load(folder: Path | str) -> Key:
         secret = parse(sheet.secret)
     except ValueError as error:
         raise ValueError(f"{place / KEY}: the secret is {error}") from None
-    given = encode(sheet) | {"queries": asked, "secret": secret}
-    key = Key(**given)
+    told = {"queries": asked, "secret": secret, "guessable": sheet.guessable or guessable(secret)}
+    key = Key(**encode(sheet) | told)
     if fault := _fault(key):
         raise ValueError(f"{place}: no sound key: {fault}")
     return key
@@ -121,6 +126,8 @@ def _fault(key: Key) -> str:
     most, highest = key.split["queries"], int(key.queries.truth.max())
     if len(key.queries) > most or max(key.split.values()) >= 2**63:
         return f"{len(key.queries)} queries cannot come from a split of {key.split}"
+    if max(key.method, key.data["pad"]) >= 2**63:
+        return f"no method {key.method} with a pad of {key.data['pad']} is known"
     if highest >= key.classes:
         return f"truth holds {highest}; allowed: 0 to {key.classes - 1}"
     expected = wrong(key.secret, key.queries.truth, key.classes)
@@ -132,22 +139,31 @@ def _fault(key: Key) -> str:
 def commitment(key: Key) -> str:
     """The 64 hexadecimal digits to publish before the network is: they tell nothing, and bind the owner to the key.
 
-    They are the SHA-256 of these bytes, one after another: the ASCII of `rule`; the secret (32); the number of classes
-    and the split's validation, queries and seed, then n, c, h and w, as unsigned integers (8 each); the split's
-    disjoint share as an IEEE 754 double (8); the ASCII of the data digest (16); the images in the order n c h w
-    (1 a pixel); the n labels and the n true labels as unsigned integers (8 each). All numbers are big-endian.
+    They are the SHA-256 of these bytes, one after another: the ASCII of `rule`; the secret (32); as unsigned integers
+    (8 each) the method, the number of classes, the split's validation, queries and seed, the data's flip (0 or 1) and
+    pad, then n, c, h and w, and the number of letters of the scheme; the split's disjoint share as an IEEE 754 double
+    (8); the ASCII of the data digest (16) and of the scheme; the images in the order n c h w (1 a pixel); the n labels
+    and the n true labels as unsigned integers (8 each). All numbers are big-endian.
+
+    Not in it: `created`, the owner's own word; `guessable`, which follows from the secret; where the data lie.
     """
-    asked, how = key.queries, key.split
-    numbers = (key.classes, how["validation"], how["queries"], how["seed"], *asked.images.shape)
-    content = hashlib.sha256(key.rule.encode() + key.secret + struct.pack(">8Qd", *numbers, how["disjoint"]))
-    content.update(key.data_digest.encode())
+    asked, how, shown = key.queries, key.split, (key.data["flip"], key.data["pad"])
+    numbers = (key.method, key.classes, how["validation"], how["queries"], how["seed"], *shown, *asked.images.shape)
+    content = hashlib.sha256(key.rule.encode() + key.secret)
+    content.update(struct.pack(">12Qd", *numbers, len(key.scheme), how["disjoint"]))
+    content.update(key.data_digest.encode() + key.scheme.encode())
     for values, kind in ((asked.images, "u1"), (asked.labels, ">u8"), (asked.truth, ">u8")):
         content.update(values.cpu().numpy().astype(kind).tobytes())
     return content.hexdigest()
 
 
 def recompute(key: Key, dataset: DataSet) -> None:
-    """Draw a key again from its secret and its data set; ValueError, in one line, if anything comes out differently."""
+    """Draw a key again from its secret and its data set; ValueError, in one line, if anything comes out differently.
+
+    The pixels must be the same to the bit. Those of an `imagefolder` of JPEG files are what the decoder makes of them:
+    with another Pillow or libjpeg than the owner's, such a data set may have another digest, and its keys do not come
+    out. Whoever publishes such data does so decoded, as `npz` or PNG.
+    """
     if dataset.digest != key.data_digest or dataset.classes != key.classes:
         found = f"{dataset.digest} of {dataset.classes} classes"
         raise ValueError(f"data: has the digest {found}; the key was drawn from {key.data_digest} of {key.classes}")

@@ -84,7 +84,9 @@ def export(console: Console, store: Store, digest: str, folder: Path) -> int:
 
 
 def _described(key: Key) -> str:
-    return f"{len(key.queries)} queries, {key.classes} classes, scheme {key.scheme}, kept since {key.created}"
+    """A key in a line. When it was made is the owner's own word: no commitment binds it, and only a stamp shows it."""
+    dated = f"kept, by its own word, since {key.created}"
+    return f"{len(key.queries)} queries, {key.classes} classes, scheme {key.scheme}, {dated}"
 
 
 def _data(key: Key, changes: Sequence[str]) -> DataSet:
@@ -98,7 +100,10 @@ def _data(key: Key, changes: Sequence[str]) -> DataSet:
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a new file: one that is there may be a key, or the request of a stamp that is still to be shown."""
     try:
-        put(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("xb") as file:
+            file.write(content)
     except OSError as error:
-        raise ValueError(f"--request: {path} cannot be written ({error.strerror})") from None
+        raise ValueError(f"--request: {path} cannot be written ({error.strerror}); name a new file") from None

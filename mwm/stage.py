@@ -95,7 +95,7 @@ class _Victim(_Stage):
         victim, views = self.victim, self.views
         source, num = views.queries, victim.scheme.num_queries
         flip, pad = victim.data.flip, victim.data.pad
-        secret, classes = secret_of(victim), self.dataset.classes
+        secret, classes = secret_of(victim, self.sets), self.dataset.classes
         self.queries = choose(source, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
         training = Training(self.network(), victim.recipe)
         if start is not None:
@@ -112,7 +112,7 @@ class _Victim(_Stage):
         victim = self.victim
         return Key(
             queries=self.queries,
-            secret=secret_of(victim),
+            secret=secret_of(victim, self.sets),
             classes=self.dataset.classes,
             scheme=victim.scheme.kind,
             data=encode(victim.data),

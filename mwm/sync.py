@@ -21,7 +21,7 @@ from mwm.storage import Storage
 from mwm.store import Store
 from mwm.sweep import Sweep, thefts
 from mwm.tracking import Status, Tracker, resolve
-from mwm.trial import Outcome, Trial, complete_attack
+from mwm.trial import Outcome, Sets, Trial, complete_attack
 
 Ended = list[tuple[Trial, Outcome]]
 
@@ -48,7 +48,7 @@ def sync(console: Console, storage: Storage, name: str, tracking_uri: str | None
         began = time.monotonic() - (book.end.get("at", book.last) - book.begin["at"])
         store, copy = Store(storage.store), storage.copy
         with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
-            ledger = Ledger(name, folder, tracker, progress, store, {}, began=began, brings=True, copy=copy)
+            ledger = Ledger(name, folder, tracker, progress, store, Sets({}), began=began, brings=True, copy=copy)
             try:
                 with progress:
                     _bring(ledger, sweep, book)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from mwm import rule
@@ -21,8 +21,26 @@ METHOD = 2
 LEVELS = {"owned_1e3": 1e-3, "owned_1e6": 1e-6}
 """The levels at which ownership is decided, by the names of the decisions."""
 
-Sets = Mapping[str, DataSet]
-"""Loaded data sets under `data_key`."""
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sets(Mapping[str, DataSet]):
+    """Loaded data sets under `data_key`, and the owners' secrets (32 bytes) under the paths that victims name.
+
+    The driver reads both once and hands them to trials beside their trees: no secret is in a tree, and no other machine
+    needs its file. Ray's object store holds it with the data: whoever may enter the cluster may read it there.
+    """
+
+    data: Mapping[str, DataSet]
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, key: str) -> DataSet:
+        return self.data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
 
 
 @spec
@@ -114,18 +132,13 @@ def victim_digest(victim: Victim, sets: Sets) -> str:
     """The name of a trained victim: its content, with names of data set and secret in place of where they lie."""
     content = encode(victim) | {"data": _content(victim.data, sets)}
     if content.pop("secret") is not None:
-        content["secret"] = rule.name(secret_of(victim))
+        content["secret"] = rule.name(secret_of(victim, sets))
     return digest(METHOD, content)
 
 
-def secret_of(victim: Victim) -> bytes:
-    """What a victim's key is drawn from: the owner's secret, or else the seed. ValueError if it cannot be read."""
-    if victim.secret is None:
-        return rule.of_seed(victim.seed)
-    try:
-        return rule.read(victim.secret)
-    except ValueError as error:
-        raise ValueError(f"victim.secret: {error}") from None
+def secret_of(victim: Victim, sets: Sets) -> bytes:
+    """What a victim's key is drawn from: the owner's secret, or else the seed."""
+    return rule.of_seed(victim.seed) if victim.secret is None else sets.secrets[victim.secret]
 
 
 def trial_digest(trial: Trial, sets: Sets) -> str:

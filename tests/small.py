@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mwm.attacks import Attack
-from mwm.data import DataSet, Npz, Split, load
+from mwm.data import Npz, Split, load
 from mwm.fit import Cosine, Recipe
 from mwm.models import Cnn
 from mwm.schemes import Base, Margin, Scheme, Unmarked
@@ -21,9 +21,9 @@ from mwm.spec import decode
 from mwm.stage import run
 from mwm.store import Store
 from mwm.sweep import Sweep
-from mwm.trial import Outcome, Row, Trial, Victim, complete_attack, data_key
+from mwm.trial import Outcome, Row, Sets, Trial, Victim, complete_attack, data_key
 
-Loaded = dict[str, DataSet]
+Loaded = Sets
 CPU = torch.device("cpu")
 DATA = Npz(path="own.npz", flip=False, pad=0)
 FOREIGN = Npz(path="foreign.npz", flip=True, pad=1)
@@ -60,7 +60,12 @@ def loaded(folder: Path) -> Loaded:
     for data, content in ((DATA, arrays(140, (6, 6, 1), 4, 0)), (FOREIGN, arrays(40, (9, 7, 3), 6, 1))):
         np.savez(folder / data.path, **content)
         held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
-    return held
+    return Sets(held)
+
+
+def owned(sets: Loaded, secret: bytes = bytes(range(32)), path: str = "owner.secret") -> tuple[Victim, Loaded]:
+    """The victim with a secret of its owner's, and the data sets with the secret beside them; there is no such file."""
+    return replace(VICTIM, secret=path), replace(sets, secrets={**sets.secrets, path: secret})
 
 
 def done(trial: Trial, sets: Loaded, store: Store) -> Outcome:

@@ -210,11 +210,16 @@ def test_a_foreign_set_counts_its_own_images(tmp_path: Path) -> None:
     assert line.startswith("victim.recipe.batch_size: 64 is not allowed: the thief of attacks.1 has 60 images")
 
 
-def test_an_owners_secret_must_be_there(tmp_path: Path) -> None:
+def test_an_owners_secret_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "owner.secret"
     assert refusal(swept(secret=str(path))).startswith(f"victim.secret: {path}: the secret cannot be read (No such")
     path.write_text("12" * 31)
     said = refusal(swept(secret={"grid": [str(path)]}))
     assert said == f"victim.secret: {path}: not 64 hexadecimal digits, as `openssl rand -hex 32` writes them"
+    for text in ("", "nowhere"):
+        assert "secret" in refusal(swept(secret={"choice": [text]}) if text else swept(secret=text))
+    monkeypatch.chdir(tmp_path)
     path.write_text("12" * 32)
-    check(swept(secret=str(path)), download=False)
+    Path("other.secret").write_text("aB" * 32)
+    sets, _ = check(swept(secret={"grid": ["owner.secret", str(path), "other.secret"]}), download=False)
+    assert sets.secrets == {"owner.secret": b"\x12" * 32, str(path): b"\x12" * 32, "other.secret": b"\xab" * 32}

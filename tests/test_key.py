@@ -129,6 +129,8 @@ def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path
         ("split", {"queries": 0}, "split.queries: 0 is not allowed"),
         ("split", {"queries": 10**30}, "cannot come from a split of"),
         ("split", {"disjoint": float("nan")}, "split.disjoint: nan is not allowed"),
+        ("method", 10**30, "no method 1000000000000000000000000000000 with a pad of 1 is known"),
+        ("data", {"kind": "digits", "pad": 2**64}, "no method 2 with a pad of 18446744073709551616 is known"),
         ("more", 1, "more: unknown key"),
     ],
 )
@@ -160,11 +162,13 @@ def test_the_secret_is_not_shown(dataset: DataSet) -> None:
 
 def strangers_commitment(key: Key) -> str:
     """The commitment, by plain loops over the bytes that its text names."""
+    data, images = key.data, key.queries.images.shape
     asked, how = key.queries, key.split
     content = b"mwm-key-1" + key.secret
-    for number in (key.classes, how["validation"], how["queries"], how["seed"], *asked.images.shape):
+    numbers = [key.method, key.classes, how["validation"], how["queries"], how["seed"], data["flip"], data["pad"]]
+    for number in (*numbers, *images, len(key.scheme)):
         content += int(number).to_bytes(8, "big")
-    content += np.array(how["disjoint"], ">f8").tobytes() + key.data_digest.encode()
+    content += np.array(how["disjoint"], ">f8").tobytes() + f"{key.data_digest}{key.scheme}".encode("ascii")
     content += bytes(asked.images.flatten().tolist())
     for values in (asked.labels, asked.truth):
         for value in values.tolist():
@@ -173,14 +177,31 @@ def strangers_commitment(key: Key) -> str:
 
 
 def test_a_stranger_commits_alike(dataset: DataSet) -> None:
-    for secret in (None, bytes(range(32))):
-        key = drawn(dataset, secret=secret)
+    for secret, flip in ((None, True), (bytes(range(32)), False)):
+        key = drawn(dataset, secret=secret, flip=flip)
         assert commitment(key) == strangers_commitment(key)
     assert {field.name for field in fields(Split)} == {"validation", "queries", "seed", "disjoint"}
 
 
 def test_the_commitment_of_this_version_stays_the_same(dataset: DataSet) -> None:
-    assert commitment(drawn(dataset)) == "fcc5c94ecc237504cbb3eadb624b717c98aeae13c883ee09a93a12ec3c0cd24e"
+    assert commitment(drawn(dataset)) == "ba0e207b4c6e7d46f5f360ba369705f7572e0c7644e2ea565d27e43caa620c63"
+
+
+@pytest.mark.parametrize("seed", [0, 7, rule.GUESSES - 1])
+def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, dataset: DataSet) -> None:
+    save(replace(drawn(dataset, secret=rule.of_seed(seed)), guessable=False), tmp_path)
+    assert load(tmp_path).guessable
+    save(replace(drawn(dataset, secret=rule.of_seed(10**9)), guessable=True), tmp_path)
+    assert load(tmp_path).guessable, "as it says itself"
+    save(drawn(dataset, secret=bytes(range(32))), tmp_path)
+    assert not load(tmp_path).guessable
+
+
+@pytest.mark.parametrize("change", [{"scheme": "base"}, {"method": 1}, {"flip": False}, {"pad": 0}], ids=str)
+def test_what_is_sealed_again_no_longer_opens(change: dict[str, Any], tmp_path: Path, dataset: DataSet) -> None:
+    save(drawn(dataset), tmp_path)
+    sealed_again(tmp_path, lambda told: (told if {*change} & {*told} else told["data"]).update(change))
+    assert commitment(load(tmp_path)) != commitment(drawn(dataset))
 
 
 def altered(values: torch.Tensor) -> torch.Tensor:
@@ -193,7 +214,8 @@ def altered(values: torch.Tensor) -> torch.Tensor:
 def test_what_a_commitment_binds(name: str, dataset: DataSet) -> None:
     key = drawn(dataset)
     others: dict[str, Any] = {"secret": bytes(32), "classes": 6, "data_digest": "0" * 16, "rule": "mwm-key-2"}
-    free = {"scheme": "base", "data": {}, "guessable": False, "created": now(), "method": 3}
+    others |= {"scheme": "base", "method": 3}
+    free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": now()}
     changed = replace(key, **{name: (others | free)[name]})
     assert (commitment(changed) == commitment(key)) == (name in free)
 
@@ -207,7 +229,9 @@ def test_a_commitment_binds_every_query_and_the_split(dataset: DataSet) -> None:
         found.add(commitment(replace(key, split=key.split | {name: 0.5 if name == "disjoint" else 7})))
     shape = key.queries.images.transpose(2, 3)
     found.add(commitment(replace(key, queries=replace(key.queries, images=shape))))
-    assert len(found) == 8
+    for shown in ({"flip": False}, {"pad": 0}):
+        found.add(commitment(replace(key, data=key.data | shown)))
+    assert len(found) == 10
     assert commitment(key) not in found
 
 

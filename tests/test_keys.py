@@ -20,7 +20,7 @@ from mwm.store import WEIGHTS, Store
 from mwm.trial import Trial
 from tests.asking import Say, heard, one_line
 from tests.keyed import CREATED, archive, drawn, pictures, sealed_again
-from tests.launching import launched, sweep
+from tests.launching import ROOT, launched, sweep
 from tests.small import VICTIM, Loaded, done, theft
 from tests.test_key import drop, relabel, repaint, reseed, retell
 from tests.test_s3 import s3, uri
@@ -39,7 +39,7 @@ def test_a_commitment_is_shown_on_its_own_line(say: Say, tmp_path: Path, dataset
     save(key, tmp_path / "key")
     out = heard(say, "commit", "key")
     described, digits = out.splitlines()
-    told = f"key: 12 queries, 5 classes, scheme margin, kept since {CREATED}; its commitment"
+    told = f"key: 12 queries, 5 classes, scheme margin, kept, by its own word, since {CREATED}; its commitment"
     assert described.startswith(told)
     assert digits == commitment(key)
     assert SECRET.hex() not in out
@@ -153,7 +153,26 @@ def test_a_stamp_holds_for_this_commitment_alone(say: Say, tmp_path: Path, datas
 
 def test_a_request_that_cannot_be_written_is_a_mistake(say: Say, tmp_path: Path, dataset: DataSet) -> None:
     save(drawn(dataset, secret=SECRET), tmp_path / "key")
-    one_line(say("commit", "key", "--request", "key"), "--request: key cannot be written")
+    one_line(say("commit", "key", "--request", "key"), "--request: key cannot be written (File exists)")
+    before = {path: path.read_bytes() for path in (tmp_path / "key").iterdir()}
+    one_line(say("commit", "key", "--request", f"key/{KEY}"), f"key/{KEY} cannot be written (File exists); name a new")
+    assert {path: path.read_bytes() for path in (tmp_path / "key").iterdir()} == before
+    heard(say, "commit", "key", "--request", "new/key.tsq")
+    (tmp_path / "new" / "key.tsq").write_bytes(b"another's")
+    one_line(say("commit", "key", "--request", "new/key.tsq"), "--request: new/key.tsq cannot be written")
+    assert (tmp_path / "new" / "key.tsq").read_bytes() == b"another's"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="the program git is not installed")
+def test_no_key_is_checked_in_or_sent_with_a_job(tmp_path: Path) -> None:
+    """By `.gitignore`, which `ray job submit --working-dir` honours, too."""
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    names = ["owner.secret", "a/owner.secret", "key.tsq", "stamps/key.tsr", f"mykey/{KEY}", f"mykey/{QUERIES}"]
+    asked = subprocess.run(
+        ["git", "check-ignore", *names, "launch.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert asked.stdout.split() == names
 
 
 def test_a_key_is_copied_out_of_a_store(say: Say, tmp_path: Path, sets: Loaded) -> None:

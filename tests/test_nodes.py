@@ -107,11 +107,14 @@ def test_data_goes_once_to_each_node(nodes: Any, whole: Undisturbed, tmp_path: P
         victim["data"] = {"kind": "npz", "path": str(tmp_path / "big.npz")}
         victim["split"]["disjoint"] = 0.97
         victim["model"] = {"kind": "cnn", "width": 2, "depth": 1}
+        victim["secret"] = "owner.secret"
         victim["recipe"]["epochs"], victim["seed"] = 1, {"grid": [0, 1]}
         tree["attacks"][0]["seed"] = {"grid": [0, 1]}
 
     before = [created(node) for node in nodes.list_all_nodes()]
-    with driving(prepared(tmp_path, whole, big), "--address", nodes.address) as driver:
+    folder = prepared(tmp_path, whole, big)
+    (folder / "owner.secret").write_text("0f" * 32)  # in a place that no node knows
+    with driving(folder, "--address", nodes.address) as driver:
         seen = busy(driver, nodes)
         assert driver.wait() == 0, driver.said()
     assert Counter(row["status"] for row in rows(tmp_path)) == {"done": 20}

@@ -18,11 +18,11 @@ from mwm.data import DataSet, Digits
 from mwm.models import Cnn
 from mwm.plan import Plan
 from mwm.spec import decode, encode
-from mwm.trial import Outcome, Trial, Victim, complete_attack, data_key, trial_digest, victim_digest
+from mwm.trial import Outcome, Sets, Trial, Victim, complete_attack, data_key, trial_digest, victim_digest
 
 PLAIN = {"data": "digits", "model": "cnn", "scheme": "none"}
 EMPTY = np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64)
-SETS = {data_key(Digits()): DataSet(*EMPTY, *EMPTY, classes=10, digest="digits")}
+SETS = Sets({data_key(Digits()): DataSet(*EMPTY, *EMPTY, classes=10, digest="digits")})
 POOL = [decode(Victim, PLAIN | {"seed": seed}) for seed in range(4)]
 ATTACKS: list[Attack] = [
     Extraction(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,20 @@ def test_seeds_uses_and_secrets_have_nothing_in_common() -> None:
     assert rule.of_seed(0).hex() not in rule.name(rule.of_seed(0))
 
 
+def test_the_first_seeds_can_be_guessed() -> None:
+    for seed in (0, 1, 4321, rule.GUESSES - 1):
+        assert rule.guessable(rule.of_seed(seed))
+    for secret in (bytes(32), rule.of_seed(rule.GUESSES), rule.of_seed(2**62)):
+        began = time.process_time()
+        assert not rule.guessable(secret)
+        assert time.process_time() - began < 0.25, "every key that is read waits for this"
+
+
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 def test_a_secret_is_read_from_its_file(ending: str, tmp_path: Path) -> None:
     path = tmp_path / "owner.secret"
     path.write_bytes(("0aF1" * 16 + ending).encode())
     assert rule.read(str(path)) == bytes.fromhex("0af1" * 16)
-    path.unlink()
-    assert rule.read(str(path)) == bytes.fromhex("0af1" * 16), "a sweep at work has read it"
 
 
 CONTENTS = [b"", b"\n", b"ab" * 31, b"ab" * 33, b"ab" * 31 + b"xy", b"\xff" * 32, b"ab" * 20 + b"\n" + b"cd" * 12]
@@ -107,7 +115,7 @@ def test_what_is_no_secret_is_refused_and_not_shown(content: bytes, tmp_path: Pa
     assert "ab" not in said
     assert "\n" not in said
     path.write_text("12" * 32)
-    assert rule.read(str(path)) == b"\x12" * 32, "a mistake is not remembered"
+    assert rule.read(str(path)) == b"\x12" * 32
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

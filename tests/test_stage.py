@@ -34,6 +34,7 @@ from tests.small import (
     VICTIM,
     Loaded,
     done,
+    owned,
     restarted,
     same,
     theft,
@@ -100,8 +101,7 @@ def test_an_attack_trains_a_damaged_victim_again(sets: Loaded, tmp_path: Path) -
 
 @pytest.mark.parametrize("own", [False, True], ids=["seed", "secret"])
 def test_a_finished_victim_is_a_key(own: bool, sets: Loaded, tmp_path: Path) -> None:
-    (tmp_path / "owner.secret").write_text("0f" * 32)
-    victim = replace(VICTIM, secret=str(tmp_path / "owner.secret") if own else None)
+    victim, sets = owned(sets, b"\x0f" * 32) if own else (VICTIM, sets)
     store, dataset = Store(tmp_path / "store"), sets[data_key(DATA)]
     outcome = done(Trial(victim=victim), sets, store)
     folder = store.folder(outcome.digest)
@@ -121,12 +121,11 @@ def test_a_finished_victim_is_a_key(own: bool, sets: Loaded, tmp_path: Path) -> 
 
 
 def test_another_secret_is_another_key(sets: Loaded, tmp_path: Path) -> None:
-    (tmp_path / "owner.secret").write_text("0f" * 32)
-    store, owned = Store(tmp_path / "store"), replace(VICTIM, secret=str(tmp_path / "owner.secret"))
-    plain, own = (done(Trial(victim=victim), sets, store) for victim in (VICTIM, owned))
+    store, (marked, sets) = Store(tmp_path / "store"), owned(sets)
+    plain, own = (done(Trial(victim=victim), sets, store) for victim in (VICTIM, marked))
     assert plain.digest != own.digest
     assert plain.query_digest != own.query_digest
-    stolen = done(theft(Extraction(), owned), sets, store)
+    stolen = done(theft(Extraction(), marked), sets, store)
     assert (stolen.victim_digest, stolen.query_digest) == (own.digest, own.query_digest)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +14,10 @@ from mwm.attacks.student import Disjoint
 from mwm.data import Npz, fingerprint
 from mwm.fit import Recipe
 from mwm.models import Cnn
-from mwm.trial import Trial, Victim, complete_attack, data_key, decided, secret_of, trial_digest, victim_digest
+from mwm.spec import encode
+from mwm.trial import Sets, Trial, complete_attack, data_key, decided, secret_of, trial_digest, victim_digest
 from mwm.verdict import interval, p_value
-from tests.small import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, theft
+from tests.small import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, owned, theft
 
 
 def spotted(sets: Loaded, data: Npz) -> Loaded:
@@ -25,12 +26,12 @@ def spotted(sets: Loaded, data: Npz) -> Loaded:
     pixels = old.x_train.copy()
     pixels[3, 0, 2, 2] ^= 1
     digest = fingerprint(pixels, old.y_train, old.x_test, old.y_test)
-    return sets | {data_key(data): replace(old, x_train=pixels, digest=digest)}
+    return Sets({**sets, data_key(data): replace(old, x_train=pixels, digest=digest)})
 
 
 def test_the_place_of_the_data_is_not_in_a_name_but_every_pixel_is(sets: Loaded) -> None:
     own, foreign = (replace(data, path=f"/elsewhere/{data.path}") for data in (DATA, FOREIGN))
-    there = {data_key(own): sets[data_key(DATA)], data_key(foreign): sets[data_key(FOREIGN)]}
+    there = Sets({data_key(own): sets[data_key(DATA)], data_key(foreign): sets[data_key(FOREIGN)]})
     moved = replace(VICTIM, data=own)
     assert victim_digest(moved, there) == victim_digest(VICTIM, sets)
     here, away = theft(Extraction(source=FOREIGN)), theft(Extraction(source=foreign), moved)
@@ -59,35 +60,29 @@ def test_everything_that_makes_a_victim_is_in_its_name(sets: Loaded) -> None:
     assert len({*names}) == len(VICTIM_CHANGES) + 1
     assert trial_digest(Trial(victim=VICTIM), sets) == names[0]
     shown = replace(VICTIM, data=replace(DATA, flip=True))
-    assert victim_digest(shown, {data_key(shown.data): sets[data_key(DATA)]}) not in names
+    assert victim_digest(shown, Sets({data_key(shown.data): sets[data_key(DATA)]})) not in names
 
 
-def owned(path: Path, digits: str) -> Victim:
-    """The victim with a secret of its owner's."""
-    path.write_text(digits + "\n")
-    return replace(VICTIM, secret=str(path))
-
-
-def test_a_secret_is_in_a_name_and_its_place_is_not(
-    sets: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here, other = owned(tmp_path / "here", "ab" * 32), owned(tmp_path / "other", "cd" * 32)
-    monkeypatch.chdir(tmp_path)
-    moved = [owned(tmp_path / "moved", "ab" * 32), owned(tmp_path / "upper", "AB" * 32), replace(VICTIM, secret="here")]
-    assert {victim_digest(victim, sets) for victim in moved} == {victim_digest(here, sets)}
-    names = [victim_digest(victim, sets) for victim in (VICTIM, here, other, replace(here, seed=1))]
-    assert len({*names}) == 4
-    assert [secret_of(victim) for victim in (VICTIM, here)] == [rule.of_seed(0), b"\xab" * 32]
-    guessed = owned(tmp_path / "guessed", rule.of_seed(0).hex())
-    assert victim_digest(guessed, sets) != names[0], "one is marked as guessable, the other is not"
+def test_a_secret_is_in_a_name_and_its_place_is_not(sets: Loaded) -> None:
+    for path in ("here", "moved", "/a/b"):
+        _, sets = owned(sets, b"\xab" * 32, path)
+    other, sets = owned(sets, b"\xcd" * 32, "other")
+    guessed, sets = owned(sets, rule.of_seed(0), "guessed")
+    here = replace(VICTIM, secret="here")
+    assert len({victim_digest(replace(here, secret=path), sets) for path in ("here", "moved", "/a/b")}) == 1
+    names = [victim_digest(victim, sets) for victim in (VICTIM, here, other, guessed, replace(here, seed=1))]
+    assert len({*names}) == 5
+    assert [secret_of(victim, sets) for victim in (VICTIM, here)] == [rule.of_seed(0), b"\xab" * 32]
     assert trial_digest(theft(Extraction(), here), sets) != trial_digest(theft(Extraction()), sets)
 
 
-def test_a_secret_that_is_not_there_is_one_line(sets: Loaded, tmp_path: Path) -> None:
-    for secret, words in ((tmp_path / "nowhere", "No such file"), (Path(__file__), "not 64 hexadecimal digits")):
-        with pytest.raises(ValueError, match=f"^victim.secret: {secret}: .*{words}") as caught:
-            victim_digest(replace(VICTIM, secret=str(secret)), sets)
-        assert "\n" not in str(caught.value)
+def test_a_secret_is_in_no_tree_and_in_nothing_that_is_shown(sets: Loaded) -> None:
+    victim, known = owned(sets, b"\xab" * 32)
+    assert "\\xab" not in repr(known)
+    assert set(known) == set(sets)
+    assert len(known) == len(sets)
+    assert encode(victim)["secret"] == "owner.secret"
+    assert pickle.loads(pickle.dumps(known)).secrets == {"owner.secret": b"\xab" * 32}
 
 
 def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
