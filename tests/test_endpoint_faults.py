@@ -59,14 +59,16 @@ def test_attempts_are_bounded() -> None:
     with answering(BUSY) as server, pytest.raises(SilentError) as told:
         opened(server.uri, retries=2)(IMAGES)
     assert len(server.asked) == 3
+    assert not told.value.final
     assert str(told.value) == f"{server.uri}: gave no answer in 3 attempts; the last: 503 Service Unavailable"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 451])
 def test_a_refusal_is_final(status: int) -> None:
-    with answering(Reply(status=status)) as server, pytest.raises(SilentError, match=f"refuses with {status} "):
+    with answering(Reply(status=status)) as server, pytest.raises(SilentError, match=f"refuses with {status} ") as told:
         opened(server.uri)(IMAGES)
     assert len(server.asked) == 1
+    assert told.value.final
 
 
 def soon(_: Asked) -> Reply:
@@ -113,8 +115,9 @@ def test_a_server_that_is_not_there_yet(closed: str) -> None:
 
 
 def test_a_server_that_is_never_there(closed: str) -> None:
-    with pytest.raises(SilentError, match="no answer in 3 attempts; the last: ConnectionRefusedError"):
+    with pytest.raises(SilentError, match="no answer in 3 attempts; the last: ConnectionRefusedError") as told:
         opened(closed, retries=2)(IMAGES)
+    assert not told.value.final
 
 
 def test_a_host_that_does_not_exist() -> None:
@@ -130,9 +133,10 @@ def test_a_slow_answer_is_not_waited_for(slow: Reply) -> None:
     began = time.monotonic()
     with (
         answering(slow) as server,
-        pytest.raises(SilentError, match=r"2 attempts; the last: .*( 1 s|tim|Incomplete)"),
+        pytest.raises(SilentError, match=r"2 attempts; the last: .*( 1 s|tim|Incomplete)") as told,
     ):
         opened(server.uri, timeout=1, retries=1)(IMAGES)
+    assert not told.value.final
     assert time.monotonic() - began < 20
     assert len(server.asked) == 2
 
@@ -167,8 +171,9 @@ def test_a_huge_answer_is_refused(huge: Reply) -> None:
 def test_no_redirect_is_followed(status: int) -> None:
     with answering(RIGHT) as other, answering(Reply(status=status, headers={"Location": other.uri})) as server:
         address = server.uri.replace("://", "://owner:secret@")
-        with pytest.raises(SilentError, match=f"sends on to '{other.uri}'; no redirect is followed"):
+        with pytest.raises(SilentError, match=f"sends on to '{other.uri}'; no redirect is followed") as told:
             opened(address)(IMAGES)
+        assert told.value.final
     assert (len(server.asked), len(other.asked)) == (1, 0)
 
 

@@ -108,6 +108,7 @@ def test_what_cannot_be_used_is_told_at_once(case: str) -> None:
     assert words in str(told.value)
     assert str(told.value).startswith(server.uri + ": answered with ")
     assert "\n" not in str(told.value)
+    assert told.value.final
     assert len(server.asked) == 1, "what is wrong stays wrong"
 
 

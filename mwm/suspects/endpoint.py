@@ -87,9 +87,8 @@ class Endpoint:
                 fault = error
             except TimeoutError:
                 fault = _PassingError(f"no answer within {self._timeout:g} s")
-        raise SilentError(
-            f"{self.name}: gave no answer in {self._retries + 1} attempts; the last: {fault}", final=False
-        )
+        tried = f"gave no answer in {self._retries + 1} attempts"
+        raise SilentError(f"{self.name}: {tried}; the last: {fault}", final=False)
 
     def _post(self, body: bytes, longest: int) -> bytes:
         import requests
