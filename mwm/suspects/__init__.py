@@ -63,6 +63,13 @@ class Suspect(Protocol):
     def access(self) -> str:
         """How it is at hand: checkpoint, onnx, export, torchscript, module, mlflow, callable or endpoint."""
 
+    @property
+    def identity(self) -> str:
+        """64 hex digits that tell it from any other and may be shown: of files their content, else the whole address.
+
+        Passwords, tokens and the store of MLflow are in it, but cannot be read from it.
+        """
+
     def __call__(self, images: NDArray[np.uint8]) -> Answers:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
 

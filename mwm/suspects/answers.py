@@ -23,7 +23,14 @@ LONGEST = 200
 
 
 class SilentError(OSError):
-    """A suspect did not answer, was not reached in all the attempts it was given, or its answers cannot be used."""
+    """A suspect did not answer, was not reached in all the attempts it was given, or its answers cannot be used.
+
+    `final` unless the same question may be answered at another time.
+    """
+
+    def __init__(self, what: str, *, final: bool = True) -> None:
+        super().__init__(what)
+        self.final = final
 
 
 def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:

@@ -13,6 +13,7 @@ from mwm.models import Blueprint, build
 from mwm.spec import decode
 from mwm.store import NETWORK, OUTCOME, WEIGHTS, Store
 from mwm.suspects.answers import short
+from mwm.suspects.identity import of_files
 from mwm.suspects.local import Local, asking
 
 
@@ -24,8 +25,9 @@ def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) 
     path = Path(address).absolute()
     if (path / OUTCOME).is_file() and path.parent.name == path.name[:2]:
         Store(path.parent.parent).weights(path.name)
-    network = read(path / WEIGHTS if path.is_dir() else path, shape=shape, classes=classes)
-    return Local(address, "checkpoint", classes, asking(network))
+    file = path / WEIGHTS if path.is_dir() else path
+    network = read(file, shape=shape, classes=classes)
+    return Local(address, "checkpoint", of_files(file), classes, asking(network))
 
 
 def read(path: Path, *, shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mwm.address import without_password
 from mwm.suspects.answers import PLAIN, Answers, SilentError, short, told, usable
+from mwm.suspects.identity import of_address
 
 T = TypeVar("T")
 TOKEN = "MWM_SUSPECT_TOKEN"
@@ -50,6 +51,7 @@ class Endpoint:
             )
         self.name = without_password(address)
         self._url, self._sign = _apart(address, self.name)
+        self.identity = of_address("endpoint", address, os.environ.get(TOKEN, "").strip())
         self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
         self._classes, self._timeout, self._retries = classes, timeout, retries
 
@@ -85,7 +87,9 @@ class Endpoint:
                 fault = error
             except TimeoutError:
                 fault = _PassingError(f"no answer within {self._timeout:g} s")
-        raise SilentError(f"{self.name}: gave no answer in {self._retries + 1} attempts; the last: {fault}")
+        raise SilentError(
+            f"{self.name}: gave no answer in {self._retries + 1} attempts; the last: {fault}", final=False
+        )
 
     def _post(self, body: bytes, longest: int) -> bytes:
         import requests

@@ -13,6 +13,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from mwm.address import be_quiet, resolve, touch, without_password
+from mwm.suspects.identity import of_address
 from mwm.suspects.local import Local, opening
 
 
@@ -25,7 +26,7 @@ def open_callable(address: str, *, classes: int) -> Local:
             found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
-    return Local(address, "callable", classes, found)
+    return Local(address, "callable", of_address("callable", address), classes, found)
 
 
 def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local:
@@ -46,7 +47,7 @@ def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local
 
         touch(uri)
         model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
-    return Local(address, "mlflow", classes, ask)
+    return Local(address, "mlflow", of_address("mlflow", address, uri), classes, ask)
 
 
 @contextmanager

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from mwm.suspects.answers import SilentError
+from mwm.suspects.identity import of_files, of_onnx
 from mwm.suspects.local import Local, asking, opening
 
 Shape = tuple[int, int, int]
@@ -37,8 +39,11 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
         raise ValueError(f"{address}: takes {taken or 'nothing'}; allowed: one input of floats")
     name, kind, output = inputs[0].name, FLOATS[inputs[0].type], session.get_outputs()[0].name
     batch = _batch(address, inputs[0].shape, shape)
-    found = Local(address, "onnx", classes, lambda pixels: session.run([output], {name: pixels.astype(kind)})[0], batch)
-    return _tried(found, shape)
+
+    def ask(pixels: NDArray[np.float32]) -> Any:
+        return session.run([output], {name: pixels.astype(kind)})[0]
+
+    return _tried(Local(address, "onnx", of_onnx(Path(path)), classes, ask, batch), shape)
 
 
 def open_export(address: str, *, shape: Shape, classes: int) -> Local:
@@ -49,7 +54,8 @@ def open_export(address: str, *, shape: Shape, classes: int) -> Local:
         inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
     if len(inputs) != 1:
         raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
-    return _tried(Local(address, "export", classes, asking(network), _batch(address, inputs[0], shape)), shape)
+    batch = _batch(address, inputs[0], shape)
+    return _tried(Local(address, "export", of_files(Path(address)), classes, asking(network), batch), shape)
 
 
 def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
@@ -59,7 +65,7 @@ def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
     access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
-    return _tried(Local(address, access, classes, asking(found.eval())), shape)
+    return _tried(Local(address, access, of_files(Path(address)), classes, asking(found.eval())), shape)
 
 
 def _batch(address: str, given: list[Any], shape: Shape) -> int | None:

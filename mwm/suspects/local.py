@@ -28,6 +28,7 @@ class Local:
 
     name: str
     access: str
+    identity: str
     classes: int
     ask: Callable[[NDArray[np.float32]], Any]
     batch: int | None = None
