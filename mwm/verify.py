@@ -38,7 +38,8 @@ def run(case: Case, console: Console, *, as_json: bool) -> int:
         found, asked_now, folder = prove(case)
     except OSError as error:
         where = error.filename or "--report"
-        raise ValueError(f"{where}: {error.strerror or error}; what was answered is kept: run it again") from None
+        way = "" if case.again else ": run it again"
+        raise ValueError(f"{where}: {error.strerror or error}; what was answered is kept{way}") from None
     if as_json:
         said = {**found, "asked_now": asked_now, "report": str(folder)}
         console.out(json.dumps(said, indent=1), highlight=False)
