@@ -244,4 +244,4 @@ def _notes(case: Case, key: Key, count: int, innocents: Innocents | None) -> Ite
         yield f"{innocents.left_out} models of --null were left out: their own query set is this key"
     if innocents is not None and (least := 1 / (len(innocents.names) + 1)) > case.level:
         yield f"{len(innocents.names)} innocents are too few for this level: their p is never below {least:.2g}"
-    yield "one report counts: asking again until it says owned, or by a command for each suspect, raises the level"
+    yield "one report counts: asking till one says owned, or by one command for each suspect, is not what the level covers"
