@@ -95,7 +95,8 @@ def _check_reach(case: Case, asked: Questions) -> None:
 
 def _suspect(case: Case, address: str, asked: Questions) -> Suspect:
     shape: Any = asked.images.shape[1:]
-    limits: dict[str, Any] = {"timeout": case.timeout, "retries": case.retries, "tracking_uri": case.tracking_uri}
+    limits: dict[str, Any] = {"timeout": case.timeout, "retries": case.retries, "rate": case.rate}
+    limits["tracking_uri"] = case.tracking_uri
     try:
         return open_suspect(address, shape=shape, classes=asked.classes, trust=case.trust, **limits)
     except ValueError as error:
@@ -244,4 +245,4 @@ def _notes(case: Case, key: Key, count: int, innocents: Innocents | None) -> Ite
         yield f"{innocents.left_out} models of --null were left out: their own query set is this key"
     if innocents is not None and (least := 1 / (len(innocents.names) + 1)) > case.level:
         yield f"{len(innocents.names)} innocents are too few for this level: their p is never below {least:.2g}"
-    yield "one report counts: asking till one says owned, or by one command for each suspect, is not what the level covers"
+    yield "one report counts: asking till one says owned, or by a command for each suspect, is not covered by the level"
