@@ -31,7 +31,7 @@ def test_the_plain_protocol(reply: Reply) -> None:
     with answering(reply) as server:
         suspect = opened(server.uri + "/v1/classify?model=a")
         assert np.array_equal(labels(suspect), LABELS)
-    assert (suspect.access, suspect.name) == ("endpoint", server.uri + "/v1/classify?model=a")
+    assert (suspect.access, suspect.name) == ("endpoint", server.uri + "/v1/classify?***")
     (asked,) = server.asked
     assert asked.path == "/v1/classify?model=a"
     assert np.array_equal(asked.images.astype(np.float32), IMAGES.astype(np.float32) / np.float32(255))
@@ -108,6 +108,7 @@ def test_what_cannot_be_used_is_told_at_once(case: str) -> None:
     assert words in str(told.value)
     assert str(told.value).startswith(server.uri + ": answered with ")
     assert "\n" not in str(told.value)
+    assert told.value.final
     assert len(server.asked) == 1, "what is wrong stays wrong"
 
 

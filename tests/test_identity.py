@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from mwm.models import Blueprint, Cnn
 from mwm.spec import encode
 from mwm.store import WEIGHTS, Store
-from mwm.suspects import endpoint, identity
+from mwm.suspects import identity
+from mwm.suspects.credentials import TOKEN
 from tests.suspected import CLASSES, SHAPE, network, opened
 
 PLAN = Blueprint(model=Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES)
@@ -96,7 +97,7 @@ def test_every_place_of_weights_is_found() -> None:
 
 
 def test_an_endpoint_is_known_by_all_that_is_sent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(endpoint.TOKEN, raising=False)
+    monkeypatch.delenv(TOKEN, raising=False)
     addresses = [
         "http://127.0.0.1:1/v1",
         "http://127.0.0.1:1/v1?model=a",
@@ -107,6 +108,9 @@ def test_an_endpoint_is_known_by_all_that_is_sent_to_it(monkeypatch: pytest.Monk
     known = [opened(address).identity for address in addresses]
     assert known == [opened(address).identity for address in addresses]
     assert len(set(known)) == len(addresses)
+    monkeypatch.setenv(TOKEN, "127.0.0.1=t0ken")
+    assert opened(addresses[0]).identity not in known
+    assert opened(addresses[3]).identity == known[3], "the token is not sent there"
     assert all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in known)
 
 

@@ -158,4 +158,4 @@ def test_a_password_is_neither_shown_nor_kept(ask: Ask, hall: Court, tmp_path: P
         _, found = ask("--suspect", suspect.uri.replace("//", "//me:hunter2@"))
     content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"hunter2" not in content
-    assert found["suspects"][0]["name"] == suspect.uri.replace("//", "//me:***@")
+    assert found["suspects"][0]["name"] == suspect.uri.replace("//", "//***@")

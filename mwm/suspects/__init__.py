@@ -57,7 +57,7 @@ class Suspect(Protocol):
 
     @property
     def name(self) -> str:
-        """Its address, without passwords."""
+        """Its address, without passwords; of an endpoint without its query, too."""
 
     @property
     def access(self) -> str:
@@ -86,11 +86,13 @@ def open_suspect(
     timeout: float = 30.0,
     retries: int = 5,
     tracking_uri: str | None = None,
+    rate: float | None = None,
 ) -> Suspect:
     """Open the suspect at `address`, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
 
-    What can run code is opened with `trust` alone. `timeout` (seconds a request) and `retries` are for endpoints,
-    `tracking_uri` for models of MLflow. Raises ValueError, in one line, for what cannot be opened.
+    What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries` and `rate` (requests a
+    second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for models of MLflow.
+    Raises ValueError, in one line, for what cannot be opened.
     """
     form = _form(address)
     if form in RUNS_CODE:
@@ -100,7 +102,7 @@ def open_suspect(
     if form in NETWORKS:
         return NETWORKS[form](address, shape=shape, classes=classes)
     if form == "endpoint":
-        return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries)
+        return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries, rate=rate)
     if form == "mlflow":
         return foreign.open_model(address, classes=classes, tracking_uri=tracking_uri)
     return foreign.open_callable(address, classes=classes)

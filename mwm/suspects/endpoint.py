@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,17 +11,16 @@ from http.client import responses
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.address import without_password
 from mwm.suspects.answers import PLAIN, Answers, SilentError, short, told, usable
+from mwm.suspects.credentials import apart, bearer, shown, signing
 from mwm.suspects.identity import of_address
 
 T = TypeVar("T")
-TOKEN = "MWM_SUSPECT_TOKEN"
 DAY = 86400
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before the first repetition, each next pause being twice as long; and at most, whatever a server asks for."""
@@ -39,19 +37,23 @@ class Endpoint:
 
     Each call is one request. What may pass (no connection, no answer in `timeout` seconds, 408, 429, 5xx) is tried
     `retries` times more, after pauses of 0.5, 1, 2, ... seconds or as long as the server asks; all else is final.
+    It gets no more than `rate` requests a second, repetitions among them.
     """
 
     access = "endpoint"
 
-    def __init__(self, address: str, *, classes: int, timeout: float, retries: int) -> None:
+    def __init__(self, address: str, *, classes: int, timeout: float, retries: int, rate: float | None = None) -> None:
         """Ask nothing yet; ValueError if the address cannot be one, or a setting is out of its bounds."""
         if not (0 < timeout <= DAY and retries >= 0):
-            raise ValueError(
-                f"timeout {timeout}, retries {retries} are not allowed; allowed: up to {DAY} s, 0 and above"
-            )
-        self.name = without_password(address)
-        self._url, self._sign = _apart(address, self.name)
-        self.identity = of_address("endpoint", address, os.environ.get(TOKEN, "").strip())
+            allowed = f"up to {DAY} s, 0 and above"
+            raise ValueError(f"timeout {timeout}, retries {retries} are not allowed; allowed: {allowed}")
+        if not (rate is None or rate * DAY >= 1):
+            raise ValueError(f"rate {rate} is not allowed; allowed: {1 / DAY:.2g} requests a second and above")
+        self.name = shown(address)
+        self._url, authorization = _apart(address, self.name)
+        self.identity = of_address("endpoint", self._url, authorization)
+        self._sign = signing(authorization)
+        self._gap, self._next = 1 / rate if rate else 0.0, 0.0
         self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
         self._classes, self._timeout, self._retries = classes, timeout, retries
 
@@ -81,15 +83,16 @@ class Endpoint:
         for attempt in range(self._retries + 1):
             if fault is not None:
                 time.sleep(min(max(FIRST_PAUSE * 2 ** (attempt - 1), fault.wish), LONGEST_PAUSE))
+            time.sleep(max(self._next - time.monotonic(), 0.0))
+            self._next = time.monotonic() + self._gap
             try:
                 return _within(self._timeout, lambda: self._post(body, longest))
             except _PassingError as error:
                 fault = error
             except TimeoutError:
                 fault = _PassingError(f"no answer within {self._timeout:g} s")
-        raise SilentError(
-            f"{self.name}: gave no answer in {self._retries + 1} attempts; the last: {fault}", final=False
-        )
+        tried = f"gave no answer in {self._retries + 1} attempts"
+        raise SilentError(f"{self.name}: {tried}; the last: {fault}", final=False)
 
     def _post(self, body: bytes, longest: int) -> bytes:
         import requests
@@ -109,14 +112,14 @@ class Endpoint:
             raise _PassingError(_bottom(error)) from error
 
     def _check(self, status: int, headers: Any) -> None:
-        shown = f"{status} {responses.get(status, '')}".strip()
+        said = f"{status} {responses.get(status, '')}".strip()
         if 300 <= status < 400:
-            aim = short(headers.get("Location", ""))
+            aim = short(shown(headers.get("Location", "")))
             raise SilentError(f"{self.name}: sends on to {aim!r}; no redirect is followed")
         if status in (408, 429) or status >= 500:
-            raise _PassingError(shown, _wish(headers.get("Retry-After", "")))
+            raise _PassingError(said, _wish(headers.get("Retry-After", "")))
         if not 200 <= status < 300:
-            raise SilentError(f"{self.name}: refuses with {shown}")
+            raise SilentError(f"{self.name}: refuses with {said}")
 
 
 class _PassingError(Exception):
@@ -127,35 +130,17 @@ class _PassingError(Exception):
         self.wish = wish
 
 
-def _apart(address: str, name: str) -> tuple[str, Callable[[Any], Any] | None]:
-    """An address without its user and password, and what puts these, or the token, into the header of a request."""
+def _apart(address: str, name: str) -> tuple[str, str]:
+    """The address that is asked, and the Authorization for it, if any; ValueError, in one line, if it is no address."""
     from requests import Request
-    from requests.auth import HTTPBasicAuth
 
     try:
-        parts = urlsplit(address)
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        user, password = parts.username, parts.password
-        if parts.port == 0 or not parts.hostname:
-            raise ValueError("no host")
+        url, authorization = apart(address)
         Request("POST", url).prepare()
     except ValueError:
         hint = "write / : @ ? # in a password as %2F %3A %40 %3F %23"
         raise ValueError(f"{name}: is no usable address; {hint}") from None
-    if user is not None:
-        return url, HTTPBasicAuth(unquote(user).encode(), unquote(password or "").encode())
-    token = os.environ.get(TOKEN, "").strip()
-    if not (token.isascii() and token.isprintable()):
-        raise ValueError(f"{TOKEN}: holds what cannot be sent; allowed: printable ASCII")
-    return url, _bearer(token) if token else None
-
-
-def _bearer(token: str) -> Callable[[Any], Any]:
-    def sign(request: Any) -> Any:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return sign
+    return url, authorization or bearer(url)
 
 
 def _wish(header: str) -> float:

@@ -33,6 +33,7 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
         session = onnxruntime.InferenceSession(
             path, options, ["CPUExecutionProvider"], read_config_from_model=0, enable_fallback=0
         )
+        identity = of_onnx(Path(path))
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in FLOATS:
         taken = ", ".join(f"{one.name} {one.type}" for one in inputs)
@@ -43,7 +44,7 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
     def ask(pixels: NDArray[np.float32]) -> Any:
         return session.run([output], {name: pixels.astype(kind)})[0]
 
-    return _tried(Local(address, "onnx", of_onnx(Path(path)), classes, ask, batch), shape)
+    return _tried(Local(address, "onnx", identity, classes, ask, batch), shape)
 
 
 def open_export(address: str, *, shape: Shape, classes: int) -> Local:

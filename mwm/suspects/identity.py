@@ -56,7 +56,7 @@ def places(model: bytes) -> Iterator[str]:
             if kind == "tensor" and number == EXTERNAL_DATA:
                 entry = {key: bytes(value) for key, value in _fields(content)}
                 if entry.get(KEY) == b"location":
-                    yield entry.get(VALUE, b"").decode()
+                    yield entry.get(VALUE, b"").decode(errors="surrogateescape")
             elif number in PARTS.get(kind, {}):
                 rest.append((PARTS[kind][number], content))
 
