@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mwm import verify
 from mwm.inquiry import ANSWERS, questions
 from mwm.key import commitment, load
-from mwm.suspects.endpoint import TOKEN
+from mwm.suspects.credentials import TOKEN
 from tests.answering import Reply, answering
 from tests.asking import Ask, Say, one_line
 from tests.court import QUERIES, Court, answers, saying
