@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from mwm.suspects.answers import SilentError, short, usable
+from mwm.suspects.answers import SilentError, short, told, usable
 
 LEAVES = some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=3)
 KEYS = some.sampled_from(["predictions", "data", "columns", "logits", "labels", "0", "1", "10", "x"])
@@ -69,6 +69,42 @@ def test_scores_come_as_they_were(came: Any) -> None:
 def test_columns_that_are_numbers_are_put_in_order() -> None:
     row = {str(index): float(index) for index in (10, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8)}
     assert read([row], count=1, classes=11).tolist() == [[float(index) for index in range(11)]]
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_tensors_with_gradients_are_read_wherever_they_are(kind: torch.dtype) -> None:
+    held = torch.tensor([[0.5, -1.0, 2.0], [0.0, 7.0, 1.5]], dtype=kind, requires_grad=True)
+    for came in (held, list(held), tuple(held), [list(row) for row in held], {"logits": list(held)}):
+        assert read(came).tolist() == held.tolist()
+    named = [{"cat": row[0], "dog": row[1], "ape": row[2]} for row in held]
+    assert read(named).tolist() == held.tolist()
+    assert read(list(held.argmax(1))).tolist() == [2, 1]
+
+
+class Hostile:
+    """An object that fails at whatever is asked of it."""
+
+    def __array__(self, *_: object, **__: object) -> None:
+        raise SystemExit("\n0")
+
+
+@pytest.mark.parametrize(
+    "came", [Hostile(), [Hostile()], torch.zeros(2, device="meta"), [torch.zeros(2, 3, device="meta")]]
+)
+def test_what_fails_when_it_is_read_is_a_line(came: Any) -> None:
+    with pytest.raises(SilentError, match=r"^it: answered with a \w+ that cannot be read \(\w+: .*\); needed: 2 class"):
+        read(came)
+
+
+class SpeechlessError(Exception):
+    """An error that fails even at saying what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_error_that_cannot_be_told_is_named() -> None:
+    assert told(SpeechlessError()) == "SpeechlessError"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from asyncio import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from mwm.suspects import SilentError
-from tests.suspected import IMAGES, SHAPE, labels, network, opened, scores
+from mwm.suspects.local import Local
+from tests.suspected import CLASSES, IMAGES, SHAPE, labels, network, opened, scores
 
 
 def asked(pixels: NDArray[np.float32]) -> Any:
@@ -44,13 +46,29 @@ def leaving(pixels: NDArray[np.float32]) -> None:
     sys.exit(0)
 
 
+def cancelled(pixels: NDArray[np.float32]) -> None:
+    """What is no Exception."""
+    raise CancelledError
+
+
+def rows(pixels: NDArray[np.float32]) -> list[torch.Tensor]:
+    """Scores with gradients, a tensor for each image."""
+    return list(asked(pixels).to(torch.float64))
+
+
+def fickle(pixels: NDArray[np.float32]) -> Any:
+    """Labels to full batches, scores to those that begin again."""
+    said = asked(pixels)
+    return said if np.array_equal(pixels[0], pixels[3]) else said.argmax(1)
+
+
 class Group:
     """Somewhere to put a function."""
 
     asked = staticmethod(asked)
 
 
-@pytest.mark.parametrize("name", ["asked", "named", "Group.asked"])
+@pytest.mark.parametrize("name", ["asked", "named", "rows", "Group.asked"])
 def test_a_callable_answers(name: str) -> None:
     suspect = opened(f"{__name__}:{name}", trust=True)
     assert np.array_equal(labels(suspect), scores(network()).argmax(1))
@@ -89,8 +107,16 @@ def test_a_callable_that_answers_wrongly_or_not_at_all() -> None:
         opened(f"{__name__}:wrong", trust=True)(IMAGES)
     with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(RuntimeError: out of order\)"):
         opened(f"{__name__}:failing", trust=True)(IMAGES)
+    with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(CancelledError\)"):
+        opened(f"{__name__}:cancelled", trust=True)(IMAGES)
     with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(SystemExit: 0\)"):
         opened(f"{__name__}:leaving", trust=True)(IMAGES)
+
+
+def test_answers_of_two_kinds_are_none() -> None:
+    suspect = Local("it", "onnx", "", CLASSES, fickle, batch=5)
+    with pytest.raises(SilentError, match="it: answered with labels to some images and with scores to others"):
+        suspect(IMAGES)
 
 
 def test_a_module_that_exits_is_a_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

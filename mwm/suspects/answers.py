@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mwm.address import without_password
 
@@ -40,8 +41,12 @@ def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
     names the most telling of PLAIN counts. Raises SilentError for what is neither labels nor scores, and ValueError
     for scores of another number of classes.
     """
-    values = _numbers(_unwrapped(came))
     needed = f"needed: {count} class indices, or scores ({count}, {classes})"
+    try:
+        values = _numbers(_unwrapped(came))
+    except (Exception, SystemExit) as error:  # it may be anybody's object
+        said = f"answered with a {type(came).__name__} that cannot be read"
+        raise SilentError(f"{who}: {said} ({told(error)}); {needed}") from error
     if values is None:
         raise SilentError(f"{who}: answered with a {type(came).__name__} that holds no such numbers; {needed}")
     if values.ndim == 2 and values.shape[1] == 1:
@@ -78,13 +83,19 @@ def _unwrapped(came: Any) -> Any:
 
 def _numbers(came: Any) -> NDArray[Any] | None:
     """Real numbers as an array; None for anything else."""
-    if hasattr(came, "detach"):  # a tensor with a gradient is no array
-        came = came.detach().cpu()
     try:
-        values = np.asarray(came)
+        values = np.asarray(_plain(came))
     except (ValueError, TypeError):
         return None
     return values if values.dtype.kind in "iuf" else None
+
+
+def _plain(came: Any) -> Any:
+    """Tensors, on their own or in lists, as arrays: without gradients, of a type that NumPy knows, in main memory."""
+    if isinstance(came, Tensor):
+        came = came.detach()
+        return (came.float() if came.is_floating_point() and came.element_size() < 4 else came).cpu().numpy()
+    return [_plain(one) for one in came] if isinstance(came, (list, tuple)) else came
 
 
 def _labels(values: NDArray[Any], said: str, needed: str) -> NDArray[np.int64]:
@@ -103,5 +114,9 @@ def short(text: str) -> str:
 
 
 def told(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return short(f"{type(error).__name__}: {error}").removesuffix(": ")
+    """What an error says, in one line; one that fails even at that says what it is."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return short(f"{type(error).__name__}: {said}").removesuffix(":")

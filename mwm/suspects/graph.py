@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from mwm.suspects.identity import of_files, of_onnx
 from mwm.suspects.local import Local, asking, opening
 
 Shape = tuple[int, int, int]
+LARGEST = 1024
+"""Images that a network of one batch size may take at a time without saying so."""
+
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
@@ -66,7 +72,14 @@ def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
     access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
-    return _tried(Local(address, access, of_files(Path(address)), classes, asking(found.eval())), shape)
+    suspect = Local(address, access, of_files(Path(address)), classes, asking(found.eval()))
+    return _tried(suspect, shape, _sizes(found) if isinstance(found, torch.jit.ScriptModule) else ())
+
+
+def _sizes(script: torch.jit.ScriptModule) -> list[int]:
+    """What may be the batch size for which a network was traced: then it is one of the constants in its graph."""
+    constants = " ".join(re.findall(r"value=\[?([-\d, ]+)\]", str(script.inlined_graph)))
+    return sorted({int(number) for number in re.findall(r"\d{1,4}\b", constants) if 1 < int(number) <= LARGEST})
 
 
 def _batch(address: str, given: list[Any], shape: Shape) -> int | None:
@@ -78,10 +91,19 @@ def _batch(address: str, given: list[Any], shape: Shape) -> int | None:
     return sizes[0] if sizes else None
 
 
-def _tried(suspect: Local, shape: Shape) -> Local:
-    """A suspect that has answered to a black image: what it cannot take shows before it is asked anything."""
-    try:
-        suspect(np.zeros((1, *shape), np.uint8))
-    except SilentError as error:
-        raise ValueError(str(error)) from error
-    return suspect
+def _tried(suspect: Local, shape: Shape, sizes: Sequence[int] = ()) -> Local:
+    """A suspect that has answered to black images: what it cannot take shows before it is asked anything.
+
+    One that takes not any number of images, and does not say which, may take one at a time, or as many as in `sizes`.
+    """
+    others = () if suspect.batch else (1, *sizes)
+    faults: list[ValueError | SilentError] = []
+    for tried in (suspect, *(replace(suspect, batch=size) for size in others)):
+        try:
+            for count in (1, 2):
+                tried(np.zeros((count, *shape), np.uint8))
+        except (ValueError, SilentError) as error:
+            faults.append(error)
+        else:
+            return tried
+    raise ValueError(str(faults[0])) from faults[0]

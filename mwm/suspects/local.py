@@ -22,8 +22,8 @@ from mwm.suspects.answers import Answers, SilentError, told, usable
 class Local:
     """A suspect that is a function here: `ask` gets float32 n c h w in [0, 1], and returns labels or scores.
 
-    `batch` is the one number of images that it takes at a time, if there is only one. Whatever `ask` raises becomes a
-    SilentError, the wish to exit, too: an exit status is a verdict.
+    `batch` is the one number of images that it takes at a time, if there is only one. Whatever `ask` raises, or returns
+    that is no answer, becomes a SilentError, the wish to exit, too: an exit status is a verdict.
     """
 
     name: str
@@ -37,13 +37,17 @@ class Local:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
         size = self.batch or len(images)
         parts = [self._answers(images[start : start + size], size) for start in range(0, len(images), size)]
+        if len({part.ndim for part in parts}) > 1:
+            raise SilentError(f"{self.name}: answered with labels to some images and with scores to others")
         return np.concatenate(parts)
 
     def _answers(self, images: NDArray[np.uint8], size: int) -> Answers:
         full = np.resize(images, (size, *images.shape[1:]))  # begins again where there are too few
         try:
             came = self.ask(scaled(torch.from_numpy(full)).numpy())
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise SilentError(f"{self.name}: failed on images of shape {full.shape} ({told(error)})") from error
         return usable(came, count=size, classes=self.classes, who=self.name)[: len(images)]
 
