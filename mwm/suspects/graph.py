@@ -79,7 +79,7 @@ def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
 def _sizes(script: torch.jit.ScriptModule) -> list[int]:
     """What may be the batch size for which a network was traced: then it is one of the constants in its graph."""
     constants = " ".join(re.findall(r"value=\[?([-\d, ]+)\]", str(script.inlined_graph)))
-    return sorted({int(number) for number in re.findall(r"\d{1,4}\b", constants) if 1 < int(number) <= LARGEST})
+    return sorted({int(number) for number in re.findall(r"\d+", constants) if 1 < int(number) <= LARGEST})
 
 
 def _batch(address: str, given: list[Any], shape: Shape) -> int | None:
