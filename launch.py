@@ -91,6 +91,8 @@ def _verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     say("--retries", type=int, default=5, metavar="R", help="repetitions of a request that fails; default 5")
     say("--rate", type=float, metavar="R", help="requests in a second at most")
     say("--skip-unanswered", action="store_true", help="count queries that stay unanswered as not matched")
+    again = "ask everything anew, into a folder of its own; else what was answered is not asked again"
+    say("--again", action="store_true", help=again)
     say("--report", type=Path, metavar="FOLDER", help="where answers and report go; default in results/verdicts/")
     say("--json", action="store_true", help="the verdict, for a program")
     say("--tracking-uri", help="record it in this MLflow, too; default MLFLOW_TRACKING_URI, else none")
@@ -153,10 +155,19 @@ def _look(asked: argparse.Namespace, console: Console) -> int:
 
 
 def _prove(asked: argparse.Namespace, console: Console) -> int:
-    from mwm import verify
+    from mwm.address import without_password
 
     options = {name: value for name, value in vars(asked).items() if name not in ("command", "json")}
-    return verify.run(verify.Case(**options), console, as_json=asked.json)
+    try:
+        from mwm import verify
+        from mwm.case import Case
+
+        return verify.run(Case(**options), console, as_json=asked.json)
+    except ValueError:
+        raise
+    except Exception as error:  # Python's own exit status would be 1, and that is a verdict
+        print(f"error: {type(error).__name__}: {without_password(' '.join(str(error).split()))}", file=sys.stderr)
+        return 2
 
 
 def _forecast(asked: argparse.Namespace, console: Console) -> int:

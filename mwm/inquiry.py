@@ -61,12 +61,11 @@ def questions(key: Key, count: int | None, seed: int) -> Questions:
 
 @dataclass(kw_only=True)
 class Manner:
-    """How a suspect is asked: images in a request, and requests in a second at most (None: no limit).
+    """How a suspect is asked: requests in a second at most (None: no limit).
 
-    With `skip` a query that it refuses to answer counts as asked; without, it ends the inquiry.
+    With `skip` a query that it refuses for good counts as asked; without, it ends the inquiry.
     """
 
-    batch: int = 100
     rate: float | None = None
     skip: bool = False
     _next: float = 0.0
@@ -83,7 +82,8 @@ class Page:
     """What one suspect has said so far, by the number of the query: labels, and scores (C each) where it gave them.
 
     It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
-    `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC).
+    `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the queries
+    that were asked by this process.
     """
 
     write: Callable[[dict[str, Any]], object]
@@ -94,6 +94,7 @@ class Page:
     seconds: float = 0.0
     began: str = ""
     ended: str = ""
+    fresh: int = 0
 
     def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, seconds: float, error: str = "") -> None:
         """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
@@ -107,6 +108,7 @@ class Page:
             line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
         self.write(line)
         self.learn(line)
+        self.fresh += len(queries)
 
     def learn(self, line: Mapping[str, Any]) -> None:
         """Take in a line that has been written."""
@@ -126,12 +128,12 @@ class Page:
 
 
 @contextmanager
-def sheet(folder: Path, plan: Mapping[str, Any], *, again: bool) -> Iterator[list[Page]]:
+def sheet(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[Page]]:
     """A page for each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it is answered.
 
-    Whatever ends the process, a page knows what was answered before and nobody is asked it again; with `again`, what
-    was refused is asked once more. A line that was cut off is taken away. Raises ValueError for a folder that was
-    begun with another plan, is used by another process, is damaged or cannot be written.
+    Whatever ends the process, a page knows what was answered before and nobody is asked it again, but what was refused
+    is asked once more. A line that was cut off is taken away. Raises ValueError for a folder that was begun with
+    another plan, is used by another process, is damaged or cannot be written.
     """
     with _alone(folder) as file:
         begun, *lines = _lines(file, folder) or [{}]
@@ -141,7 +143,7 @@ def sheet(folder: Path, plan: Mapping[str, Any], *, again: bool) -> Iterator[lis
             raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
         pages = [Page(partial(_append, file, suspect=number)) for number in range(len(plan["suspects"]))]
         for line in lines:
-            if "error" not in line or not again:
+            if "error" not in line:
                 pages[line["suspect"]].learn(line)
         yield pages
 
@@ -203,19 +205,21 @@ def _append(file: BinaryIO, line: Mapping[str, Any], **more: Any) -> None:
 def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, more: More) -> NDArray[np.int64]:
     """Ask a suspect until it was asked everything or `more` wants no more; what the page knows is not asked again.
 
-    The labels that it answered, in their order. Raises SilentError when it does not answer, unless the manner is to
-    skip that.
+    The labels that it answered, in their order. Raises SilentError when it does not answer; what it refuses for good
+    may be skipped, but not an outage, nor all that was asked.
     """
     told: list[int] = []
     while len(told) < len(asked) and (count := more(told)) > 0:
         places = range(len(told), min(len(told) + count, len(asked)))
         _ask(suspect, asked, [i for i in places if asked.numbers[i] not in page.labels], page, manner)
         told += [page.labels[asked.numbers[i]] for i in places]
+    if told and page.silent.issuperset(asked.numbers[: len(told)]):
+        raise SilentError(f"{suspect.name}: answered not one of {len(told)} queries")
     return np.array(told, np.int64)
 
 
 def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], page: Page, manner: Manner) -> None:
-    """Ask in one request; if a suspect refuses that, and may, in halves down to the very query that it refuses."""
+    """Ask in one request; if a suspect refuses that for good, and may, in halves down to the very query it refuses."""
     if not places:
         return
     manner.wait()
@@ -223,7 +227,7 @@ def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], page: Page, 
     try:
         answers = suspect(asked.images[list(places)])
     except SilentError as silence:
-        if not manner.skip:
+        if not (manner.skip and silence.final):
             raise
         if half := len(places) // 2:
             _ask(suspect, asked, places[:half], page, manner)

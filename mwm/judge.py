@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ Labels = NDArray[np.int64]
 Tree = dict[str, Any]
 
 
-def still_needed(matched: Iterable[bool], left: int, level: float, classes: int) -> int:
-    """How many matches in a row would decide the sequential test at `level` after these answers.
+def still_needed(test: Sequential, left: int, level: float) -> int:
+    """How many matches in a row would decide a sequential test at `level`, from where it stands.
 
     0 if it is decided, or if even `left` matches, all that can still come, would not decide it.
     """
-    hopeful, _ = _sequence(matched, classes)
+    hopeful = copy(test)
     for count in range(left + 1):
         if hopeful.p_value <= level:
             return count

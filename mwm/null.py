@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mwm.inquiry import Questions
-from mwm.journal import JOURNAL, Told, read
+from mwm.journal import JOURNAL, read
 from mwm.key import Key
 from mwm.suspects import SilentError, open_suspect
 
@@ -20,8 +20,12 @@ UNMARKED = "none"
 
 @dataclass(frozen=True, eq=False)
 class Innocents:
-    """What innocents answer: labels int64 (models, queries) in the order asked; `left_out` models had this very key."""
+    """What innocents answer: labels int64 (models, queries) in the order asked; `left_out` models had this very key.
 
+    `names` are the digests of the models asked.
+    """
+
+    names: list[str]
     answers: NDArray[np.int64]
     left_out: int
 
@@ -35,33 +39,47 @@ def ask_innocents(folder: Path, key: Key, asked: Questions) -> Innocents:
     """Ask all finished unmarked victims of the sweep in `folder`, and the students of such, a key's queries.
 
     `folder` is results/NAME; the networks lie in the store beside results/. A model whose own query set is the key is
-    no innocent and is left out. Raises ValueError if there is no such model, or one cannot be opened.
+    no innocent and is left out. Raises ValueError if there is no such model, one cannot be opened, or one may have been
+    trained on the key's images: with their true labels it matches less than an innocent does.
     """
     if not (folder / JOURNAL).is_file():
         raise ValueError(f"--null: {folder} holds no {JOURNAL}; name the results folder of a sweep, results/NAME")
-    own, left_out = key.queries.digest(), 0
-    answers: list[NDArray[np.int64]] = []
-    for digest, query_digest in _unmarked(folder):
-        if query_digest == own:
-            left_out += 1
-        else:
-            answers.append(_answers(_entry(folder, digest), asked))
-    if not answers:
+    own, unmarked = key.queries.digest(), dict(_unmarked(folder))
+    others = {name: model for name, model in unmarked.items() if model.queries != own}
+    left_out = len(unmarked) - len(others)
+    if not others:
         reason = f"{left_out} had this key as their own" if left_out else "allowed: victims without a mark"
         raise ValueError(f"--null: {folder} has no innocent model that is done ({reason})")
-    return Innocents(np.stack(answers), left_out)
+    for name, model in others.items():
+        _check_held_out(f"--null: {folder}: {name}", model, key)
+    return Innocents(list(others), np.stack([_answers(_entry(folder, name), asked) for name in others]), left_out)
 
 
-def _unmarked(folder: Path) -> Iterator[tuple[str, str]]:
-    """The digests of the finished models of a sweep that were not marked, and of their own query sets."""
-    for digest, told in read(folder, trials=True).trials.items():
-        if _done(told) and told.trial is not None and told.trial["victim"]["scheme"]["kind"] == UNMARKED:
-            assert told.outcome is not None, "what is done has an outcome"
-            yield digest, told.outcome["query_digest"]
+class _Model(NamedTuple):
+    """The digests of a model's own query set and of its data, and how these were split."""
+
+    queries: str
+    data: str
+    split: dict[str, Any]
 
 
-def _done(told: Told) -> bool:
-    return told.outcome is not None and told.outcome["status"] == "done"
+def _unmarked(folder: Path) -> Iterator[tuple[str, _Model]]:
+    """The finished models of a sweep that were not marked, by their digests."""
+    for name, told in read(folder, trials=True).trials.items():
+        trial, outcome = told.trial, told.outcome
+        if not (trial and outcome and outcome["status"] == "done"):
+            continue
+        if trial["victim"]["scheme"]["kind"] == UNMARKED:
+            yield name, _Model(outcome["query_digest"], outcome["data_digest"], trial["victim"]["split"])
+
+
+def _check_held_out(whose: str, model: _Model, key: Key) -> None:
+    """Raise ValueError unless the key's images were kept from a model as from the one that holds the key."""
+    if model.data != key.data_digest:
+        raise ValueError(f"{whose} has other data ({model.data}) than the key ({key.data_digest})")
+    if model.split != key.split:
+        shown = " ".join(f"{name}={value}" for name, value in key.split.items())
+        raise ValueError(f"{whose} may have been trained on the key's images; needed: a sweep with the split {shown}")
 
 
 def _entry(folder: Path, digest: str) -> Path:

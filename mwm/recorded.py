@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mwm import statement
 from mwm.address import resolve
 from mwm.experiment import Experiment, points, unusable
 from mwm.outbox import one_line
@@ -32,7 +33,11 @@ def opened(uri: str | None) -> Experiment | None:
 
 
 def record(experiment: Experiment, verdict: Tree, folder: Path) -> None:
-    """Make a run of MLflow for each suspect; the same verdict again makes none. A failure is a warning."""
+    """Make a run of MLflow for each suspect; the same verdict again makes none. A failure is a warning.
+
+    The answers stay where they are: what a copy answers is mostly the key's labels, and whoever reads a run would know
+    them.
+    """
     try:
         for suspect in verdict["suspects"]:
             name = digest(verdict["key"], verdict["plan"], suspect)
@@ -53,5 +58,6 @@ def _write(experiment: Experiment, run_id: str, verdict: Tree, suspect: Tree, fo
     tags |= {"key_commitment": verdict["key"]["commitment"], **provenance()}
     params = verdict["plan"] | {"access": suspect["access"], "classes": verdict["key"]["classes"]}
     experiment.write(run_id, points=points(measured, time.time_ns() // 10**6, 0), params=params, tags=tags)
-    experiment.upload(run_id, folder)
+    for name in (statement.VERDICT, statement.REPORT, statement.SUMS):
+        experiment.upload(run_id, folder / name)
     experiment.end(run_id, "FINISHED")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +27,18 @@ TESTS = {
 Tree = Mapping[str, Any]
 
 
-def lines(verdict: Tree) -> Iterator[str]:
-    """What was asked, what came out, and what it means, in a few lines."""
+def lines(verdict: Tree, asked_now: Sequence[int]) -> Iterator[str]:
+    """What was asked, what came out, and what it means, in a few lines; `asked_now`: queries asked of each now."""
     key, plan, suspects = verdict["key"], verdict["plan"], verdict["suspects"]
     yield f"key       {key['commitment'][:16]}..., {key['queries']} queries, {key['classes']} classes"
-    for suspect in suspects:
+    for suspect, fresh in zip(suspects, asked_now, strict=True):
         low, high = map(_share, suspect["interval"])
         rate = f"{_share(suspect['match_rate'])}, 95 % interval {low} to {high}"
         chance = f"an innocent's: {_share(1 / (key['classes'] - 1))} on average at most"
         adjusted = f"; {_p(suspect['adjusted_p_value'])} as one of {len(suspects)} suspects (Holm)"
         others = [_test(*test) for test in suspect["tests"].items() if test[1] and test[0] != plan["test"]]
         yield f"suspect   {suspect['name']} ({suspect['access']})"
-        yield f"asked     {_asked(suspect)}, of {plan['queries']}"
+        yield f"asked     {_asked(suspect)}, of {plan['queries']}{'' if fresh else _stale(suspect)}"
         yield f"matches   {suspect['matches']} of {suspect['asked']} ({rate}; {chance})"
         yield f"p         {_test(plan['test'], suspect['tests'][plan['test']])}{adjusted if len(suspects) > 1 else ''}"
         yield f"beside    {'; '.join(others)}"
@@ -63,14 +63,20 @@ def _asked(suspect: Tree) -> str:
     return f"{suspect['asked']} queries in {suspect['requests']} request{many}{silent}"
 
 
+def _stale(suspect: Tree) -> str:
+    return f": nothing now, the answers are from {suspect['began']} to {suspect['ended']}; --again asks anew"
+
+
 def _test(name: str, test: Tree) -> str:
     models = f", {test['as_many']} of {test['innocents']} had as many" if name == "empirical" else ""
     return f"{_p(test['p_value'], test.get('log10_p'))} ({TESTS[name]}{models})"
 
 
 def _p(value: float, log10: float | None = None) -> str:
-    """A p value; where it is too small for a number, its power of ten."""
-    return f"{value:.2g}" if value > 0 or log10 is None else f"1e{log10:.0f}"
+    """A p value; where it is too small for a number, its power of ten if that is known."""
+    if value > 0:
+        return f"{value:.2g}"
+    return "< 1e-300" if log10 is None else f"1e{log10:.0f}"
 
 
 def _share(value: float) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from mwm import recorded, statement
-from mwm.address import without_password
-from mwm.inquiry import Manner, Page, Questions, inquire, questions, sheet
-from mwm.judge import BINOMIAL, NOT_SHOWN, OWNED, SEQUENTIAL, decide, still_needed, weigh
+from mwm.case import Case
+from mwm.evidence import Sequential
+from mwm.inquiry import ANSWERS, Manner, Page, Questions, inquire, questions, sheet
+from mwm.judge import NOT_SHOWN, OWNED, decide, still_needed, weigh
 from mwm.key import Key, commitment, load
 from mwm.null import Innocents, ask_innocents
 from mwm.spec import digest
@@ -23,146 +26,119 @@ from mwm.storage import Storage
 from mwm.suspects import SilentError, Suspect, open_suspect
 from mwm.verdict import interval, needed
 
-FORMAT = 1
-TOGETHER, FEW = 100, 10
-"""Queries in a request, and at most where each answer may be the last that is needed."""
+FORMAT, METHOD = 1, 1
+"""Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
 
 Tree = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """What is to be shown of whom, and how: the options of `launch.py verify`. None leaves a choice open."""
-
-    key: Path
-    suspects: Sequence[str]
-    trust: bool = False
-    queries: int | None = None
-    order_seed: int = 0
-    level: float = 1e-3
-    sequential: bool = False
-    null: Path | None = None
-    commitment: str | None = None
-    batch: int | None = None
-    timeout: float = 30.0
-    retries: int = 5
-    rate: float | None = None
-    skip_unanswered: bool = False
-    report: Path | None = None
-    tracking_uri: str | None = None
-    storage: str = "."
-
-    def __post_init__(self) -> None:
-        positive = "must be above 0"
-        for name, value, fine, allowed in (
-            ("level", self.level, 0 < self.level < 1, "must lie strictly between 0 and 1"),
-            ("order-seed", self.order_seed, self.order_seed >= 0, "must be 0 or more"),
-            ("queries", self.queries, self.queries is None or self.queries > 0, positive),
-            ("batch", self.batch, self.batch is None or self.batch > 0, positive),
-            ("rate", self.rate, self.rate is None or self.rate > 0, positive),
-            ("timeout", self.timeout, self.timeout > 0, positive),
-            ("retries", self.retries, self.retries >= 0, "must be 0 or more"),
-        ):
-            if not fine:
-                raise ValueError(f"--{name}: {value:g} is not allowed: {allowed}")
-        for address in self.suspects:
-            if self.suspects.count(address) > 1:
-                raise ValueError(f"--suspect: {without_password(address)} is given twice; once is enough")
-
-    @property
-    def test(self) -> str:
-        """The test that decides."""
-        return SEQUENTIAL if self.sequential else BINOMIAL
-
-    @property
-    def share(self) -> float:
-        """The level at which one suspect is convicted whatever becomes of the others."""
-        return self.level / len(self.suspects)
-
-    @property
-    def together(self) -> int:
-        """Queries in a request at most."""
-        most = self.batch or TOGETHER
-        return min(most, FEW) if self.sequential else most
 
 
 def run(case: Case, console: Console, *, as_json: bool) -> int:
     """Ask, decide and tell: 0 if a suspect is shown to be owned, else 1. A mistake, or silence, is a ValueError."""
     try:
-        found, folder = prove(case)
+        found, asked_now, folder = prove(case)
     except OSError as error:
         where = error.filename or "--report"
-        raise ValueError(f"{where}: {error.strerror or error}; what was answered is kept: run it again") from None
+        way = "" if case.again else ": run it again"
+        raise ValueError(f"{where}: {error.strerror or error}; what was answered is kept{way}") from None
     if as_json:
-        console.out(json.dumps({**found, "report": str(folder)}, indent=1), highlight=False)
+        said = {**found, "asked_now": asked_now, "report": str(folder)}
+        console.out(json.dumps(said, indent=1), highlight=False)
     else:
-        for line in (*statement.lines(found), f"report    {folder}; sign it there by {statement.SIGN}"):
+        for line in (*statement.lines(found, asked_now), f"report    {folder}; sign it there by {statement.SIGN}"):
             console.out(line, highlight=False)
     return 0 if found["decision"] == OWNED else 1
 
 
-def prove(case: Case) -> tuple[Tree, Path]:
-    """The verdict on all suspects of a case, and the folder of its report; what was asked before is not asked again."""
+def prove(case: Case) -> tuple[Tree, list[int], Path]:
+    """The verdict on all suspects of a case, how many queries each was asked for it now, and the folder of its report.
+
+    What was answered before is not asked again, unless the case says so.
+    """
     key = load(case.key)
-    name = _commitment(key, case.commitment)
+    _check_commitment(key, case.commitment)
     asked = questions(key, case.queries, case.order_seed)
     _check_reach(case, asked)
     suspects = [_suspect(case, address, asked) for address in case.suspects]
-    plan = _plan(case, name, len(asked), suspects)
-    folder = case.report or Storage(case.storage).results / recorded.VERDICTS / digest(plan)
     experiment = recorded.opened(case.tracking_uri)
     innocents = ask_innocents(case.null, key, asked) if case.null else None
-    with sheet(folder, plan, again=not case.skip_unanswered) as pages:
-        findings = [
-            _finding(case, asked, suspect, page, innocents) for suspect, page in zip(suspects, pages, strict=True)
-        ]
+    plan = _plan(case, key, asked, suspects, innocents)
+    folder = _folder(case, plan)
+    with sheet(folder, plan) as pages:
+        told = _ask_all(case, asked, suspects, pages, folder)
+        findings = [_finding(*one, asked, innocents) for one in zip(suspects, pages, told, strict=True)]
         decide(findings, case.test, case.level)
         verdict = _verdict(case, key, plan, findings, innocents)
         statement.write(folder, verdict)
     if experiment is not None:
         recorded.record(experiment, verdict, folder)
-    return verdict, folder
+    return verdict, [page.fresh for page in pages], folder
 
 
-def _commitment(key: Key, given: str | None) -> str:
-    """The commitment to a key; ValueError if another one was given."""
+def _check_commitment(key: Key, given: str | None) -> None:
+    """Raise ValueError if another commitment than the key's was given."""
     own = commitment(key)
     if given is not None and given.strip().lower() != own:
         raise ValueError(f"--commitment: {given} is not that of this key, {own}")
-    return own
 
 
 def _check_reach(case: Case, asked: Questions) -> None:
     """Raise ValueError if even the best answers could decide nothing."""
-    count = len(asked)
+    most, each = len(asked), case.single_level
     if case.sequential:
-        enough = still_needed([], count, case.share, asked.classes)
+        enough = still_needed(Sequential(asked.classes), most, each)
     else:
-        enough = needed(count, asked.classes, case.share) or 0
+        enough = needed(most, asked.classes, each) or 0
     if not enough:
-        raise ValueError(f"--level: {case.level:g} is out of reach: {count} matches of {count} would not show it")
+        shared = f", {each:g} for each of {len(case.suspects)} suspects," if len(case.suspects) > 1 else ""
+        raise ValueError(f"--level: {case.level:g}{shared} is out of reach: {most} matches of {most} would not show it")
 
 
 def _suspect(case: Case, address: str, asked: Questions) -> Suspect:
     shape: Any = asked.images.shape[1:]
-    limits: dict[str, Any] = {"timeout": case.timeout, "retries": case.retries, "tracking_uri": case.tracking_uri}
+    limits: dict[str, Any] = {"timeout": case.timeout, "retries": case.retries, "rate": case.rate}
+    limits["tracking_uri"] = case.tracking_uri
     try:
         return open_suspect(address, shape=shape, classes=asked.classes, trust=case.trust, **limits)
     except ValueError as error:
         raise ValueError(f"--suspect: {error}") from None
 
 
-def _plan(case: Case, name: str, queries: int, suspects: Sequence[Suspect]) -> Tree:
+def _plan(case: Case, key: Key, asked: Questions, suspects: Sequence[Suspect], innocents: Innocents | None) -> Tree:
     """What is fixed before anything is asked: another plan is another verdict."""
     files = [_sha256(Path(address)) for address in case.suspects]
     return {
-        "key": name,
-        "suspects": [{"name": one.name, "sha256": own} for one, own in zip(suspects, files, strict=True)],
+        "format": FORMAT,
+        "method": METHOD,
+        "key": commitment(key),
+        "committed": case.commitment is not None,
+        "suspects": [
+            {"name": one.name, "identity": _sealed(one.identity, key), "sha256": own}
+            for one, own in zip(suspects, files, strict=True)
+        ],
+        "null": digest(*sorted(innocents.names)) if innocents else None,
         "test": case.test,
         "level": case.level,
-        "queries": queries,
+        "queries": len(asked),
         "order_seed": case.order_seed,
     }
+
+
+def _sealed(identity: str, key: Key) -> str:
+    """A name for what a suspect is, from which nobody can guess the password that is part of it."""
+    return hmac.digest(key.secret, f"suspect/{identity}".encode(), "sha256").hex()[:16]
+
+
+def _folder(case: Case, plan: Tree) -> Path:
+    """Where a verdict goes: always the same folder for the same plan, unless everything is to be asked anew."""
+    own = case.report or Storage(case.storage).results / recorded.VERDICTS / digest(plan)
+    if not case.again or not own.exists():
+        return own
+    if case.report is None:
+        numbered = (own.with_name(f"{own.name}-{number}") for number in count(2))
+        return next(folder for folder in numbered if not folder.exists())
+    if (own / ANSWERS).exists():
+        raise ValueError(f"--again: {own} holds answers already; name an empty folder by --report, or none")
+    return own
 
 
 def _sha256(path: Path) -> str:
@@ -175,21 +151,41 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(sums.encode()).hexdigest() if names else ""
 
 
-def _finding(case: Case, asked: Questions, suspect: Suspect, page: Page, innocents: Innocents | None) -> Tree:
-    """Ask one suspect; what it answered, and what that is worth."""
+def _ask_all(
+    case: Case, asked: Questions, suspects: Sequence[Suspect], pages: Sequence[Page], folder: Path
+) -> list[NDArray[np.int64]]:
+    """What each suspect answered (n); ValueError, when all have been asked, for those that were silent."""
+    told, silent = [], []
+    for suspect, page in zip(suspects, pages, strict=True):
+        try:
+            told.append(_ask(case, asked, suspect, page))
+        except SilentError as error:
+            silent.append(f"{error}; {len(page.labels) - len(page.silent)} of {len(asked)} answers are kept")
+    if silent:
+        way = f"go on by --report {folder} without --again" if case.again else "run the same command again"
+        raise ValueError(f"--suspect: {'; '.join(silent)}: {way}")
+    return told
+
+
+def _ask(case: Case, asked: Questions, suspect: Suspect, page: Page) -> NDArray[np.int64]:
+    """What one suspect answered (n): all queries, or as many as the sequential test needs."""
+    test = Sequential(asked.classes)
 
     def more(told: Sequence[int]) -> int:
         if not case.sequential:
             return case.together
-        matched = np.equal(told, asked.labels[: len(told)])
-        return min(case.together, still_needed(matched, len(asked) - len(told), case.share, asked.classes))
+        for place in range(test.queries, len(told)):
+            test.add(told[place] == asked.labels[place])
+        return min(case.together, still_needed(test, len(asked) - len(told), case.single_level))
 
-    manner = Manner(batch=case.together, rate=case.rate, skip=case.skip_unanswered)
-    try:
-        answers = inquire(suspect, asked, page, manner=manner, more=more)
-    except SilentError as error:
-        kept = f"{len(page.labels)} of {len(asked)} answers are kept"
-        raise ValueError(f"--suspect: {error}; {kept}: run the same command again") from None
+    manner = Manner(rate=case.rate, skip=case.skip_unanswered)
+    return inquire(suspect, asked, page, manner=manner, more=more)
+
+
+def _finding(
+    suspect: Suspect, page: Page, answers: NDArray[np.int64], asked: Questions, innocents: Innocents | None
+) -> Tree:
+    """What one suspect answered, and what that is worth."""
     count, numbers, labels = len(answers), asked.numbers[: len(answers)], asked.labels[: len(answers)]
     matches = int((answers == labels).sum())
     scores = page.matrix(numbers, asked.classes)
@@ -247,3 +243,6 @@ def _notes(case: Case, key: Key, count: int, innocents: Innocents | None) -> Ite
         yield "only the sequential p allows for stopping early; the other tests and the interval take n as fixed before"
     if innocents is not None and innocents.left_out:
         yield f"{innocents.left_out} models of --null were left out: their own query set is this key"
+    if innocents is not None and (least := 1 / (len(innocents.names) + 1)) > case.level:
+        yield f"{len(innocents.names)} innocents are too few for this level: their p is never below {least:.2g}"
+    yield "one report counts: asking till one says owned, or by a command for each suspect, is not covered by the level"

@@ -62,6 +62,7 @@ FLOORS = [
     "judge",
     "statement",
     "recorded",
+    "case",
     "verify",
     "ledger",
     "staged",

@@ -33,12 +33,14 @@ class Scripted:
     name: str = "scripted"
     access: str = "callable"
     fault: str = "scripted: said nothing"
+    final: bool = True
+    identity: str = "itself"
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[Any]:
         numbers = [self._number(image) for image in images]
         self.requests.append(numbers)
         if self.refuses(numbers):
-            raise SilentError(self.fault)
+            raise SilentError(self.fault, final=self.final)
         truth = self.asked.truth[numbers]
         return np.where(np.eye(CLASSES)[truth] > 0, 1.0, -np.inf) if self.scores else truth
 
@@ -46,11 +48,10 @@ class Scripted:
         return int((self.asked.images == image).all((1, 2, 3)).argmax())
 
 
-def ask(folder: Path, suspect: Scripted, *, again: bool = True, plan: dict[str, Any] = PLAN, **manner: Any) -> Any:
+def ask(folder: Path, suspect: Scripted, *, plan: dict[str, Any] = PLAN, batch: int = 5, **manner: Any) -> Any:
     """One inquiry to its end: the answers, and the page that they are on."""
-    how = Manner(**{"batch": 5, "skip": not again, **manner})
-    with sheet(folder, plan, again=again) as (page,):
-        return inquire(suspect, ASKED, page, manner=how, more=lambda _: how.batch), page
+    with sheet(folder, plan) as (page,):
+        return inquire(suspect, ASKED, page, manner=Manner(**manner), more=lambda _: batch), page
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
@@ -62,7 +63,7 @@ def test_every_query_is_asked_once_in_order(tmp_path: Path) -> None:
     told, page = ask(tmp_path, suspect)
     assert suspect.requests == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
     assert told.tolist() == ASKED.truth.tolist()
-    assert (page.requests, page.silent) == (3, set())
+    assert (page.requests, page.fresh, page.silent) == (3, len(ASKED), set())
     assert page.matrix(ASKED.numbers, CLASSES) is None
     lines = written(tmp_path)
     assert lines[0] == {"plan": PLAN}
@@ -76,7 +77,7 @@ def test_what_is_on_the_sheet_is_not_asked_again(tmp_path: Path) -> None:
     told, page = ask(tmp_path, again)
     assert again.requests == []
     assert told.tolist() == first.tolist()
-    assert page.requests == 3
+    assert (page.requests, page.fresh) == (3, 0)
     assert (tmp_path / ANSWERS).stat().st_size == size
 
 
@@ -141,16 +142,16 @@ def test_a_damaged_line_is_refused(line: bytes, tmp_path: Path) -> None:
 def test_a_request_holds_a_hundred_queries(count: int, sizes: list[int], tmp_path: Path) -> None:
     many = questions(count)
     suspect = Scripted(many)
-    with sheet(tmp_path, PLAN, again=True) as (page,):
-        inquire(suspect, many, page, manner=Manner(), more=lambda _: Manner().batch)
+    with sheet(tmp_path, PLAN) as (page,):
+        inquire(suspect, many, page, manner=Manner(), more=lambda _: 100)
     assert [len(numbers) for numbers in suspect.requests] == sizes
 
 
 def test_two_processes_do_not_share_a_sheet(tmp_path: Path) -> None:
     with (
-        sheet(tmp_path, PLAN, again=True),
+        sheet(tmp_path, PLAN),
         pytest.raises(ValueError, match="being written by another process"),
-        sheet(tmp_path, PLAN, again=True),
+        sheet(tmp_path, PLAN),
     ):
         pytest.fail("two have it")
 
@@ -172,30 +173,40 @@ def test_silence_ends_the_inquiry_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_only_the_very_query_that_is_refused_stays_unanswered(tmp_path: Path) -> None:
     suspect = Scripted(refuses=lambda numbers: 7 in numbers, scores=True)
-    told, page = ask(tmp_path, suspect, again=False)
+    told, page = ask(tmp_path, suspect, skip=True)
     assert page.silent == {7}
     assert told[7] == -1
     assert np.delete(told, 7).tolist() == np.delete(ASKED.truth, 7).tolist()
     assert page.matrix(ASKED.numbers, CLASSES)[7].tolist() == [0.0] * CLASSES
     (refused,) = [line for line in written(tmp_path)[1:] if "error" in line]
     assert (refused["queries"], refused["labels"], refused["error"]) == ([7], [-1], "scripted: said nothing")
-    settled = Scripted()
-    assert ask(tmp_path, settled, again=False)[1].silent == {7}
-    assert settled.requests == []
 
 
-def test_what_was_refused_may_be_asked_once_more(tmp_path: Path) -> None:
-    ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers), again=False)
+def test_what_was_refused_is_asked_once_more(tmp_path: Path) -> None:
+    ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers), skip=True)
     suspect = Scripted()
     told, page = ask(tmp_path, suspect)
     assert suspect.requests == [[7]]
     assert told.tolist() == ASKED.truth.tolist()
     assert page.silent == set()
-    assert ask(tmp_path, Scripted(), again=False)[1].silent == set(), "the later answer counts"
+    assert ask(tmp_path, Scripted(), skip=True)[1].silent == set(), "the later answer counts"
+
+
+def test_an_outage_is_not_skipped(tmp_path: Path) -> None:
+    suspect = Scripted(refuses=lambda numbers: 7 in numbers, final=False)
+    with pytest.raises(SilentError, match="said nothing"):
+        ask(tmp_path, suspect, skip=True)
+    assert suspect.requests == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], "halved for nothing"
+
+
+def test_who_answers_nothing_at_all_is_silent(tmp_path: Path) -> None:
+    with pytest.raises(SilentError, match="scripted: answered not one of 12 queries"):
+        ask(tmp_path, Scripted(refuses=bool), skip=True)
 
 
 def test_a_password_in_what_a_suspect_says_is_not_kept(tmp_path: Path) -> None:
-    ask(tmp_path, Scripted(refuses=bool, fault="https://me:hunter2@host: said nothing"), again=False)
+    fault = "https://me:hunter2@host: said nothing"
+    ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers, fault=fault), skip=True)
     assert "hunter2" not in (tmp_path / ANSWERS).read_text()
 
 
@@ -207,7 +218,7 @@ def test_requests_keep_their_rate(tmp_path: Path) -> None:
 
 def test_more_may_end_it(tmp_path: Path) -> None:
     suspect = Scripted()
-    with sheet(tmp_path, PLAN, again=True) as (page,):
+    with sheet(tmp_path, PLAN) as (page,):
         told = inquire(suspect, ASKED, page, manner=Manner(), more=lambda told: 3 if len(told) < 6 else 0)
     assert suspect.requests == [[0, 1, 2], [3, 4, 5]]
     assert len(told) == 6

@@ -17,11 +17,15 @@ from tests.court import CLASSES, questions
 ASKED = questions(40)
 
 
-def decided(matched: list[bool], level: float) -> bool:
+def after(matched: list[bool]) -> Sequential:
     test = Sequential(CLASSES)
     for match in matched:
         test.add(match)
-    return test.p_value <= level
+    return test
+
+
+def decided(matched: list[bool], level: float) -> bool:
+    return after(matched).p_value <= level
 
 
 @given(
@@ -30,7 +34,9 @@ def decided(matched: list[bool], level: float) -> bool:
     level=st.sampled_from([0.3, 0.05, 1e-3, 1e-6]),
 )
 def test_what_is_still_needed_is_needed_and_enough(matched: list[bool], left: int, level: float) -> None:
-    count = still_needed(matched, left, level, CLASSES)
+    test = after(matched)
+    count = still_needed(test, left, level)
+    assert (test.queries, test.matches) == (len(matched), sum(matched)), "to look ahead changes nothing"
     if count:
         assert decided(matched + [True] * count, level)
         assert not decided(matched + [True] * (count - 1), level)

@@ -19,7 +19,7 @@ def test_unmarked_victims_and_their_students_are_asked(hall: Court) -> None:
     key = load(hall.key)
     asked = questions(key, 20, 0)
     found = ask_innocents(hall.null, key, asked)
-    assert found.left_out == 1
+    assert (found.left_out, len(found.names)) == (1, 4)
     assert found.answers.shape == (4, 20)
     own = answers(hall.innocent)(asked.images).argmax(1)
     assert any((row == own).all() for row in found.answers)
@@ -53,3 +53,31 @@ def test_innocents_answer_labels(hall: Court) -> None:
     found = ask_innocents(hall.null, key, questions(key, None, 0))
     assert found.answers.dtype == np.int64
     assert max(found.matches(questions(key, None, 0).labels)) < 25
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"data_digest":"', '"data_digest":"x', "has other data (x"),
+        (
+            '"seed":0}',
+            '"seed":1}',
+            "may have been trained on the key's images; needed: a sweep with the split validation=24",
+        ),
+        ('"queries":30', '"queries":31', "queries=30"),
+    ],
+)
+def test_who_may_have_seen_the_images_is_no_innocent(
+    old: str, new: str, said: str, hall: Court, tmp_path: Path
+) -> None:
+    """Trained on them with their true labels, it matches less than a model that never saw them."""
+    folder = tmp_path / "results" / "null"
+    folder.mkdir(parents=True)
+    text = (hall.null / JOURNAL).read_text()
+    assert old in text
+    (folder / JOURNAL).write_text(text.replace(old, new))
+    key = load(hall.key)
+    with pytest.raises(ValueError, match=r"^--null: .*null: ") as told:
+        ask_innocents(folder, key, questions(key, None, 0))
+    assert said in str(told.value)
+    assert len(str(told.value).splitlines()) == 1

@@ -11,7 +11,7 @@ import pytest
 
 from mwm.inquiry import ANSWERS
 from mwm.key import commitment, load
-from mwm.statement import HASH
+from mwm.statement import HASH, lines, report
 from mwm.store import WEIGHTS
 from tests.answering import answering
 from tests.asking import Ask, Say, heard, one_line
@@ -80,6 +80,21 @@ def test_people_read_a_few_calm_lines(say: Say, hall: Court) -> None:
     assert "NOT SHOWN" in out
     assert "does not mean innocent" in out
     assert "nothing here shows the key to be older" in out
+
+
+def test_no_p_value_is_shown_as_nothing(ask: Ask, hall: Court) -> None:
+    _, found = ask("--suspect", hall.key)
+    (suspect,) = found["suspects"]
+    suspect["p_value"] = suspect["adjusted_p_value"] = suspect["tests"]["rank"]["p_value"] = 0.0
+    suspect["tests"]["binomial"] = {"p_value": 0.0, "log10_p": -954.24}
+    suspect["log10_p"] = -954.24
+    said = "\n".join(lines({**found, "suspects": [suspect] * 2}, [0, 0]))
+    for text in (said, report(found)):
+        assert "1e-954" in text
+        assert "< 1e-300 (ranks" in text
+        assert " 0 (" not in text
+    assert "; < 1e-300 as one of 2" in said
+    assert "adjusted < 1e-300" in report(found)
 
 
 def heard_with(status: int, say: Say, *words: str) -> str:

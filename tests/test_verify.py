@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mwm.evidence import Sequential
 from mwm.inquiry import ANSWERS, questions
 from mwm.judge import still_needed
 from mwm.key import commitment, load
@@ -40,7 +41,7 @@ SUSPECT = {
     },
 }
 FORMAT = {
-    **{"format": int, "decision": str, "notes": [str], "report": str, "suspects": [SUSPECT]},
+    **{"format": int, "decision": str, "notes": [str], "report": str, "suspects": [SUSPECT], "asked_now": [int]},
     "key": {
         **{"commitment": str, "created": str, "rule": str, "scheme": str},
         **{"committed": bool, "guessable": bool, "queries": int, "classes": int},
@@ -89,8 +90,11 @@ def test_a_copy_is_owned_and_says_so_in_full(ask: Ask, hall: Court, tmp_path: Pa
     # Three victims and a student are innocents; the control was scored on this very key, and is none.
     assert suspect["tests"]["empirical"] == {"p_value": 1 / 5, "as_many": 0, "innocents": 4}
     assert any("1 models of --null were left out" in note for note in found["notes"])
+    assert any("4 innocents are too few for this level: their p is never below 0.2" in note for note in found["notes"])
+    assert any("one report counts" in note for note in found["notes"])
     folder = tmp_path / found["report"]
-    assert json.loads((folder / "verdict.json").read_text()) == {k: v for k, v in found.items() if k != "report"}
+    kept = {name: value for name, value in found.items() if name not in ("report", "asked_now")}
+    assert json.loads((folder / "verdict.json").read_text()) == kept
 
 
 def test_an_innocent_is_not_shown(ask: Ask, hall: Court) -> None:
@@ -160,7 +164,10 @@ def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, hall: Court) -> N
     assert max(sizes) <= 10
     asked = questions(load(hall.key), None, 0)
     matched = answers(hall.key)(asked.images).argmax(1) == asked.labels
-    assert still_needed(matched[: finding["asked"] - 1], QUERIES, 1e-2, CLASSES) > 0, "one was asked in vain"
+    test = Sequential(CLASSES)
+    for match in matched[: finding["asked"] - 1]:
+        test.add(bool(match))
+    assert still_needed(test, QUERIES, 1e-2) > 0, "one was asked in vain"
     assert any("only the sequential p" in note for note in found["notes"])
 
 
