@@ -16,9 +16,9 @@ from mwm.search import Listed
 from mwm.spec import decode
 from mwm.sweep import OptunaSearch, Sweep, corners, thefts
 from mwm.trial import Trial, Victim, complete_attack, data_key
-from mwm.verdict import needed
+from mwm.verdict import LEVEL, needed
 
-SHOWN, PROOF = 40, 0.001
+SHOWN = 40
 
 
 def read(path: Path, overrides: Sequence[str], name: str | None, tags: Sequence[str]) -> Sweep:
@@ -53,8 +53,8 @@ def check(sweep: Sweep, console: Console) -> int:
         console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
     keys = {(sets[key].classes, one.scheme.num_queries) for one in victims if (key := data_key(one.data)) in sets}
     for classes, queries in sorted(keys):
-        matches = needed(queries, classes, PROOF)
-        console.print(f"of {queries} queries {matches or 'more than all'} must match for p ≤ {PROOF}")
+        matches = needed(queries, classes, LEVEL)
+        console.print(f"of {queries} queries {matches or 'more than all'} must match for p ≤ {LEVEL}")
     if sweep.early_stopping is not None:
         how = sweep.early_stopping
         console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction:g}")

@@ -143,6 +143,9 @@ def table(classes: int, levels: Sequence[float], survivals: Sequence[float], pow
 
 def given(queries: Sequence[int], classes: int, levels: Sequence[float], survivals: Sequence[float]) -> Table:
     """For numbers of queries and levels: the matches needed, and the power at each survival rate."""
+    for number in queries:
+        if number > MOST:
+            raise ValueError(f"queries {number} is not allowed; it must be at most {MOST}")
     made = Table(box=box.SIMPLE_HEAD)
     for name in ("queries", "level", "matches needed", *(f"{survival:g}" for survival in survivals)):
         made.add_column(name, justify="left" if name == "queries" else "right")

@@ -76,7 +76,7 @@ def _thief(point: Point | None) -> dict[str, Any] | None:
     """The thief of a headline, and what it left."""
     if point is None or point.lost is None:
         return None
-    told = {"query_acc": point.query_acc.value, "points_lost": 100 * point.lost}
+    told = {"students": point.students, "query_acc": point.query_acc.value, "points_lost": 100 * point.lost}
     return told | {"attack": dict(point.attack), "budget": point.budget}
 
 

@@ -94,7 +94,8 @@ def _described(result: Result) -> dict[str, Any]:
     row |= {name: getattr(outcome, name, None) for name in COLUMNS if name not in row}
     row |= {"kind": "victim", "scheme": victim.scheme.kind, "model": victim.model.kind, "victim_seed": victim.seed}
     row |= {"checkpoint": victim.recipe.keep, "mlflow_run_id": result.run_id}
-    if outcome.p_value is not None and outcome.query_matches is not None:  # older outcomes do not say what follows
+    # Journals of older versions do not say what follows; `sync` writes their tables anew.
+    if outcome.p_value is not None and outcome.query_matches is not None:
         row |= decided(outcome.p_value, outcome.query_matches, victim.scheme.num_queries)
     row["trial"] = json.dumps(encode(result.trial), sort_keys=True)
     if attack is not None:

@@ -25,12 +25,12 @@ POINTS_LOST = (1, 3, 5)
 """Points of clean accuracy that a thief may give up in the headline."""
 
 COLUMNS = (
-    *("setting", "scheme", *SCHEME, "attack", "budget", "students", "oracle_calls"),
+    *("setting", "scheme", *SCHEME, "attack", "budget", "seeds", "students", "oracle_calls"),
     *("query_acc", "query_acc_low", "query_acc_high", "evidence", "evidence_low", "evidence_high"),
     *("clean_acc", "clean_acc_low", "clean_acc_high", "points_lost", "victim_setting", "attack_setting"),
 )
-"""The columns of retention.csv. `evidence` is -log10 p, `points_lost` the clean accuracy below the victim's in points;
-the last two are the whole settings as JSON."""
+"""The columns of retention.csv. Of `seeds` trials `students` were measured; the means are theirs. `evidence` is
+-log10 p, `points_lost` the clean accuracy below the victim's in points; the last two are the whole settings as JSON."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 DASHES, MARKS = ("-", "--", ":"), "osD^vPX*"
@@ -54,11 +54,13 @@ class Point:
 
     `attack` is the setting without its budget; `budget` None is the thief that asks anew in every epoch. `evidence` is
     -log10 p. `lost` is the clean accuracy of the victims minus that of their students; None where a victim is unknown.
+    Of `seeds` trials, those that nobody stole from or that failed among them, `students` were measured.
     """
 
     victim: Setting
     attack: Setting
     budget: int | None
+    seeds: int
     students: int
     calls: float
     query_acc: Mean
@@ -66,13 +68,19 @@ class Point:
     clean_acc: Mean
     lost: float | None
 
+    @property
+    def complete(self) -> bool:
+        """Whether every seed is done: the worst may be just the one that is missing."""
+        return self.students == self.seeds
+
 
 def points(groups: Groups) -> list[Point]:
-    """What each attack with each budget left of each setting's watermark; failed students are not counted.
+    """What each attack with each budget left of each setting's watermark; failed students are not in the means.
 
     Ordered by setting, attack and budget, the published way last.
     """
     owned = {row["digest"]: row["clean_acc"] for (_, attack), rows in groups.items() if attack is None for row in rows}
+    seen = {victim: {row["digest"] for row in groups.get((victim, None), [])} for victim in stolen_of(groups)}
     found = []
     for victim, attack in product(stolen_of(groups), attacks_of(groups)):
         members = groups.get((victim, attack), [])
@@ -85,6 +93,7 @@ def points(groups: Groups) -> list[Point]:
             victim=victim,
             attack=unbudgeted(attack),
             budget=dict(attack)["budget"],
+            seeds=len(members) + len(seen[victim] - {row["victim_digest"] for row in members}),
             students=len(students),
             calls=fmean(row["oracle_calls"] for row in students),
             query_acc=_mean([row["query_acc"] for row in students], 1.0),
@@ -111,12 +120,13 @@ def headline(found: Sequence[Point], stolen: Sequence[Setting]) -> dict[Setting,
     """What the watermark of each `stolen` setting keeps against the best thief that gives up 1, 3 or 5 points at most.
 
     Of all attacks and budgets whose students are, on average over seeds, at most so many points (hundredths) of clean
-    accuracy below their victims: the one with the lowest mean query accuracy, of equals the one that lost least. A
-    student that is better than its victim has lost less than nothing, and counts. None where no attack makes so good a
-    student.
+    accuracy below their victims: the one with the lowest mean query accuracy, of equals the one that lost least. Only
+    those compete of which every seed is done. A student that is better than its victim has lost less than nothing, and
+    counts. None where no attack makes so good a student.
     """
     kept: dict[Setting, dict[int, Point | None]] = {victim: dict.fromkeys(POINTS_LOST) for victim in stolen}
-    for point in sorted(found, key=lambda point: (point.query_acc.value, point.lost or 0.0)):
+    complete = [point for point in found if point.complete]
+    for point in sorted(complete, key=lambda point: (point.query_acc.value, point.lost or 0.0)):
         for most, best in kept[point.victim].items():
             # A rounding error must not exclude a student that is just good enough.
             if best is None and point.lost is not None and point.lost <= most / 100 + 1e-9:
@@ -139,7 +149,7 @@ def _row(point: Point, setting: str, attack: str) -> dict[str, Any]:
     return {
         **{name: victim.get(f"scheme.{name}") for name in SCHEME},
         **{"setting": setting, "scheme": victim["scheme.kind"], "attack": attack, "budget": point.budget},
-        **{"students": point.students, "oracle_calls": point.calls},
+        **{"seeds": point.seeds, "students": point.students, "oracle_calls": point.calls},
         **{name: mean.value for name, mean in means.items()},
         **{f"{name}_{end}": getattr(mean, end) for name, mean in means.items() for end in ("low", "high")},
         "points_lost": None if point.lost is None else 100 * point.lost,

@@ -12,7 +12,7 @@ from mwm.oracle import Answers
 from mwm.progress import AS_VICTIM, naming
 from mwm.results import SCHEME, Result, ordered
 from mwm.spec import encode, flatten
-from mwm.trial import Trial
+from mwm.trial import PROVEN, Trial
 from mwm.verdict import interval
 
 CATALOGUE = [option.kind for option in get_args(get_args(Attack)[0])]
@@ -132,8 +132,8 @@ def moments(numbers: Sequence[float]) -> dict[str, Any]:
 
 
 def convicted(members: Members) -> dict[str, Any]:
-    """How many of the students are shown to be copies at p <= 0.001; their share, and its 95 % interval."""
-    proofs = measured(members, "owned_1e3")
+    """How many of the students are shown to be copies at the usual level; their share, and its 95 % interval."""
+    proofs = measured(members, PROVEN)
     count, students = round(sum(proofs)), len(proofs)
     low, high = interval(count, students) if students else (None, None)
     part = count / students if students else None

@@ -31,12 +31,15 @@ from mwm.settings import (
     varying,
     victims_of,
 )
+from mwm.trial import PROVEN
+from mwm.verdict import LEVEL
 
 MOST_ATTACKS = 6
 """So many attacks fit side by side into 120 columns."""
 
+PROOF = f"p ≤ {LEVEL:g}".replace("0.", ".")
 CONVICTED = (
-    "students convicted (p ≤ .001) of a scheme, all its settings and seeds, and the 95 % interval of their share"
+    f"students convicted ({PROOF}) of a scheme, all its settings and seeds, and the 95 % interval of their share"
 )
 KEPT = "the least query accuracy that a thief leaves who loses so many points of clean accuracy at most"
 
@@ -57,7 +60,7 @@ def survival(groups: Groups) -> Iterator[Group]:
     """What each setting of the victim costs and what of it survives each attack, as mean ± sd over seeds.
 
     One line per setting; of its fields only those are shown in which the results differ. Student figures are query
-    accuracies, bold where every student proves the theft at p <= 0.001. Many attacks are several tables.
+    accuracies, bold where every student proves the theft at the usual level. Many attacks are several tables.
     """
     counts = sorted({sum(row["status"] == "done" for row in members) for members in groups.values()} - {0})
     named, victims = names(attacks_of(groups), "kind"), victims_of(groups)
@@ -111,7 +114,7 @@ def _own(members: Members) -> list[Text]:
 
 
 def _stolen(members: Members) -> Text:
-    proofs = measured(members, "owned_1e3")
+    proofs = measured(members, PROVEN)
     return Text(_figure(members, "query_acc", 2) + _ends(members), "bold" if proofs and all(proofs) else "")
 
 
@@ -132,9 +135,14 @@ def _ends(members: Members) -> str:
 def _caption(counts: Sequence[int]) -> str:
     if not counts:
         return "no results yet"
-    seeds = f"{counts[0]}-{counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
-    spread = f"mean ± sd of {seeds} seeds" if counts[-1] > 1 else "1 seed"
-    return f"{spread}; attacks: the student's query accuracy, p ≤ .001 for every seed in bold"
+    return f"{_mean_of(counts, 'mean ± sd')}; attacks: the student's query accuracy, {PROOF} for every seed in bold"
+
+
+def _mean_of(counts: Sequence[int], mean: str) -> str:
+    """Over how many seeds: `counts` are the numbers that occur, in order."""
+    if counts[-1] == 1:
+        return "1 seed"
+    return f"{mean} of {counts[0]}-{counts[-1]} seeds" if len(counts) > 1 else f"{mean} of {counts[0]} seeds"
 
 
 def convictions(groups: Groups) -> Group:
@@ -158,9 +166,15 @@ def _share(members: Members) -> Text:
 
 def kept(groups: Groups) -> Group:
     """The headline: what is left against the best thief that gives up 1, 3 or 5 points of accuracy at most."""
-    best = headline(points(groups), stolen_of(groups))
+    found = points(groups)
+    best = headline(found, stolen_of(groups))
     cells = {victim: [_left(point) for point in thieves.values()] for victim, thieves in best.items()}
-    return _by_setting([f"≤{most} lost" for most in POINTS_LOST], cells, KEPT)
+    counts = sorted({point.students for thieves in best.values() for point in thieves.values() if point is not None})
+    notes = [KEPT, *([_mean_of(counts, "mean")] if counts else [])]
+    tried = sum(attack is not None for _, attack in groups)
+    if missing := tried - sum(point.complete for point in found):
+        notes.append(f"left out: {missing} of {tried} thieves, whose seeds are not all done")
+    return _by_setting([f"≤{most} lost" for most in POINTS_LOST], cells, "; ".join(notes))
 
 
 def _left(point: Point | None) -> Text:

@@ -13,13 +13,14 @@ from mwm.fit import Recipe
 from mwm.models import Model
 from mwm.schemes import Scheme
 from mwm.spec import Seed, Text, digest, encode, spec
-from mwm.verdict import interval
+from mwm.verdict import LEVEL, interval
 
 METHOD = 2
 """Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
 
-LEVELS = {"owned_1e3": 1e-3, "owned_1e6": 1e-6}
-"""The levels at which ownership is decided, by the names of the decisions."""
+PROVEN = "owned_1e3"
+LEVELS = {PROVEN: LEVEL, "owned_1e6": 1e-6}
+"""The levels at which ownership is decided, by the names of the decisions; that at `LEVEL` is `PROVEN`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -7,6 +7,9 @@ from bisect import bisect_left
 from functools import lru_cache
 from operator import index
 
+LEVEL = 1e-3
+"""The level at which ownership is decided where nothing else is said."""
+
 
 def p_value(matches: int, queries: int, classes: int) -> float:
     """The chance that an independent model matches at least `matches` of the `queries` secret labels.
@@ -39,9 +42,11 @@ def log10_ratio(above: int, below: int) -> float:
 def needed(queries: int, classes: int, level: float) -> int | None:
     """The fewest matches that prove ownership: the smallest m with `p_value(m, queries, classes)` <= `level`.
 
-    None if even all matches prove nothing at that level. Raises ValueError for a level outside (0, 1).
+    None if even all matches prove nothing at that level. Raises ValueError for a level outside (0, 1) and for fewer
+    than 1 query or 3 classes.
     """
     require_share("level", level)
+    _count(0, queries)
     fewest = bisect_left(range(queries + 1), True, key=lambda matches: p_value(matches, queries, classes) <= level)
     return fewest if fewest <= queries else None
 

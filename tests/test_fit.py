@@ -25,8 +25,7 @@ from mwm.seeds import generator
 from mwm.spec import decode
 from mwm.store import Store
 
-SHAPE = (1, 8, 8)
-CLASSES = 4
+SHAPE, CLASSES = (1, 8, 8), 4
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from typing import Any
 
+import numpy as np
+
+from mwm.inquiry import Questions
+from mwm.judge import decide, weigh
 from tests.benchmarks import innocents
-from tests.benchmarks.innocents import CASES, LEVELS, TESTS, firmness, measured, rate
+from tests.benchmarks.innocents import CASES, LEVELS, TESTS, TOGETHER, Keys, judged, matches, measured, rate
 
 
 def test_no_test_accuses_innocents_too_often() -> None:
@@ -39,6 +42,26 @@ def test_keys_of_a_model_are_its_own_and_the_same_again() -> None:
     assert (one[1] != one[2]).all(), "a label is the true one"
 
 
-def test_firmness_is_the_mean_margin() -> None:
+def test_matches_are_those_of_each_model() -> None:
     scores = np.array([[[3.0, 1, 0], [0, 5, 4]], [[0, 0, 1], [1, 2, 0]]])
-    assert firmness(scores, np.array([0, 2])) == pytest.approx([(2 - 1) / 2, (-1 - 2) / 2])
+    assert matches(scores, np.array([0, 1])).tolist() == [2, 1]
+
+
+def test_what_is_measured_is_what_a_verdict_says() -> None:
+    """On one key: the p-values of tests without chance, and the least of those that Holm's method corrects."""
+    chance, n, classes = np.random.default_rng(0), 30, 10
+    truth = chance.integers(0, classes, n)
+    labels = (truth + chance.integers(1, classes, n)) % classes
+    scores = chance.normal(size=(8, n, classes)).astype(np.float32)
+    scores[2, np.arange(n), labels] += 1
+    for number in (1, 2):
+        found, _ = judged((number, Keys(np.arange(n)[None], labels[None], truth[None])), scores=scores, rounds=9)
+        asked = Questions([*range(n)], np.zeros((n, 1, 1, 1), np.uint8), labels, truth, classes)
+        counts = (scores.argmax(2) == labels).sum(1).tolist()
+        null = counts[:number] + counts[number + 1 :]
+        told = [weigh(one.argmax(1), asked, scores=one.astype(np.float64), null=null) for one in scores]
+        findings: list[dict[str, Any]] = [{"tests": told[place % 8]} for place in range(number, number + TOGETHER)]
+        decide(findings, "binomial", 0.05)
+        said = {name: told[number][name]["p_value"] for name in ("binomial", "rank", "sequential", "empirical")}
+        said["holm"] = min(one["adjusted_p_value"] for one in findings)
+        assert {name: found[TESTS.index(name), 0] for name in said} == said

@@ -126,7 +126,15 @@ def test_the_command_shows_what_was_asked(say: Say) -> None:
         (("--classes", "10", "--survival", "0"), "survival 0.0 is not allowed"),
         (("--classes", "10", "--survival", "nan"), "survival nan is not allowed"),
         (("--classes", "10", "--power", "1.5"), "power 1.5 is not allowed"),
+        (("--classes", "0"), "0 classes leave no wrong label"),
+        (("--classes", "10", "--level", "0"), "level 0.0 is not allowed"),
+        (("--classes", "10", "--survival", ".5", "1.01"), "survival 1.01 is not allowed"),
+        (("--classes", "10", "--survival", "-1"), "survival -1.0 is not allowed"),
+        (("--classes", "10", "--power", "0"), "power 0.0 is not allowed"),
+        (("--classes", "10", "--power", "1"), "power 1.0 is not allowed"),
         (("--classes", "10", "--queries", "0"), "0 queries prove nothing"),
+        (("--classes", "10", "--queries", "50", "-5"), "-5 queries prove nothing"),
+        (("--classes", "10", "--queries", "10001"), "queries 10001 is not allowed; it must be at most 10000"),
     ],
 )
 def test_mistakes_are_one_line(say: Say, words: tuple[str, ...], fault: str) -> None:

@@ -96,6 +96,22 @@ def test_of_equal_thieves_the_headline_names_the_better_student() -> None:
     assert {point and point.budget for point in best(ended)["margin"].values()} == {200}
 
 
+@pytest.mark.parametrize("missing", ["failed", "skipped", "never robbed"])
+def test_a_thief_with_a_seed_missing_is_no_headline(missing: str) -> None:
+    """The best attack lacks a student: the means of the others are known, but it does not compete."""
+    ended = [result(trial(MARGIN, seed), clean_acc=0.9) for seed in (0, 1, 2)]
+    ended += [stolen(MARGIN, seed, SOFT | {"budget": 100}, 0.1, clean_acc=0.9) for seed in (0, 1)]
+    ended += [stolen(MARGIN, seed, SOFT, 0.4, clean_acc=0.9) for seed in (0, 1, 2)]
+    if missing != "never robbed":
+        ended.append(failed(trial(MARGIN, 2, SOFT | {"budget": 100}), missing))
+    assert [(point.budget, point.students, point.seeds, point.complete) for point in found(ended)] == [
+        (100, 2, 3, False),
+        (None, 3, 3, True),
+    ]
+    assert {point and point.budget for point in best(ended)["margin"].values()} == {None}
+    assert {point and point.students for point in best(ended)["margin"].values()} == {3}
+
+
 def test_points_are_in_the_order_of_their_budgets() -> None:
     ended = [result(trial(MARGIN)), *(stolen(MARGIN, 0, attack, 0.1) for attack in (BUDGETS[2], *BUDGETS[:2]))]
     assert [point.budget for point in found(ended)] == [200, 800, None]
@@ -118,6 +134,7 @@ def test_the_curves_are_a_table(tmp_path: Path) -> None:
     assert {line["attack"] for line in lines} == {"extraction soft", "extraction hard"}
     for line, point in zip(lines, curves, strict=True):
         assert line["budget"] == ("" if point.budget is None else str(point.budget))
+        assert (line["seeds"], line["students"]) == ("3", "3")
         assert float(line["oracle_calls"]) == point.calls
         assert float(line["query_acc"]) == point.query_acc.value
         assert float(line["evidence_high"]) == point.evidence.high

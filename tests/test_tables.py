@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mwm.results import Result
-from mwm.tables import tables
+from mwm.tables import KEPT, tables
 from tests.ended import DISTILLED, HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 
@@ -38,6 +38,10 @@ def cells(results: list[Result], number: int = 0) -> list[list[str]]:
 
 def headings(results: list[Result], number: int = 0) -> list[str]:
     return [str(column.header).replace("\n", " ") for column in sheet(results, number).columns]
+
+
+def caption(results: list[Result], number: int = 2) -> str:
+    return str([*tables(results)][number].renderables[1])
 
 
 def test_the_table_shows_means_and_deviations_over_seeds() -> None:
@@ -158,6 +162,22 @@ def test_the_headline_is_that_of_the_best_thief_who_gives_up_so_much() -> None:
         ended.append(stolen(NONE, seed, SOFT | {"budget": 100}, 0.0, clean_acc=0.8))
     assert headings(ended, 2) == ["scheme", "≤1 lost", "≤3 lost", "≤5 lost"]
     assert cells(ended, 2) == [["margin", ".60", ".60", ".25"], ["none", "-", "-", "-"]]
+    assert caption(ended) == f"{KEPT}; mean of 2 seeds"
+
+
+def test_the_headline_says_over_how_many_seeds_and_which_thieves_it_leaves_out() -> None:
+    few = SOFT | {"budget": 100}
+    ended = [result(trial(scheme, seed)) for scheme, seeds in ((MARGIN, 3), (NONE, 1)) for seed in range(seeds)]
+    assert caption([*ended, failed(trial(MARGIN, 0, SOFT))]).endswith(
+        "at most; left out: 1 of 1 thieves, whose seeds are not all done"
+    )
+    ended.append(stolen(NONE, 0, SOFT, 0.0))
+    assert caption(ended) == f"{KEPT}; 1 seed"
+    ended += [stolen(MARGIN, seed, SOFT, 0.6) for seed in range(3)]
+    assert caption(ended) == f"{KEPT}; mean of 1-3 seeds"
+    ended += [stolen(MARGIN, 0, few, 0.1), stolen(MARGIN, 1, few, 0.1), failed(trial(MARGIN, 2, few))]
+    assert caption(ended) == f"{KEPT}; mean of 1-3 seeds; left out: 1 of 3 thieves, whose seeds are not all done"
+    assert cells(ended, 2)[0] == ["margin", ".60", ".60", ".60"]
 
 
 def test_where_nothing_was_stolen_there_is_one_table() -> None:

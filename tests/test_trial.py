@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +14,18 @@ from mwm.data import Npz, fingerprint
 from mwm.fit import Recipe
 from mwm.models import Cnn
 from mwm.spec import encode
-from mwm.trial import Sets, Trial, complete_attack, data_key, decided, secret_of, trial_digest, victim_digest
-from mwm.verdict import interval, p_value
+from mwm.trial import (
+    PROVEN,
+    Sets,
+    Trial,
+    complete_attack,
+    data_key,
+    decided,
+    secret_of,
+    trial_digest,
+    victim_digest,
+)
+from mwm.verdict import LEVEL, interval, p_value
 from tests.small import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, owned, theft
 
 
@@ -112,7 +121,8 @@ def test_ownership_is_decided_at_two_levels(matches: int, owned: tuple[bool, boo
     told = decided(p_value(matches, 100, 10), matches, 100)
     low, high = interval(matches, 100)
     assert told == {"owned_1e3": owned[0], "owned_1e6": owned[1], "query_low": low, "query_high": high}
-    assert decided(1e-3, 3, 3)["owned_1e3"], "a level is reached when p is just as small"
+    assert decided(LEVEL, 3, 3)[PROVEN], "a level is reached when p is just as small"
+    assert not decided(math.nextafter(LEVEL, 1), 3, 3)[PROVEN], "the usual level is not the one named"
 
 
 def test_what_an_attack_leaves_open_is_the_victims() -> None:

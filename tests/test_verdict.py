@@ -245,8 +245,9 @@ def test_other_impossible_questions_are_refused() -> None:
             needed(10, 10, level)
         with pytest.raises(ValueError, match="confidence"):
             interval(1, 10, level)
-    with pytest.raises(ValueError, match="at least 1 is needed"):
-        needed(0, 10, 0.05)
+    for queries in (0, -5):
+        with pytest.raises(ValueError, match=f"{queries} queries prove nothing; at least 1 is needed"):
+            needed(queries, 10, 0.05)
     with pytest.raises(ValueError, match="2 classes"):
         needed(10, 2, 0.05)
     with pytest.raises(ValueError, match="11 matches"):

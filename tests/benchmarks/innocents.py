@@ -3,8 +3,9 @@
 Every pair of a model and a key has labels of its own, so that, given the models, the pairs are independent and their
 rate has an honest interval (Clopper and Pearson, 1934; for unequal chances it is only too wide: Hoeffding, 1956).
 In the worst case a model is wrong on every query image: it answers with its best wrong class. A test passes at a level
-if the level is not below the interval of the rate. The empirical null claims nothing of a model unlike those it is made
-of, which the worst case is: what it does there is shown without a verdict.
+if the level is not below the interval of the rate. As in a verdict, the empirical null are the matches of all other
+innocents with the same key, and Holm's method corrects the binomial test. The null claims nothing of a model unlike
+those it is made of, which the worst case is: what it does there is shown without a verdict.
 """
 
 from __future__ import annotations
@@ -73,12 +74,13 @@ def judged(one: tuple[int, Keys], *, scores: NDArray[np.float32], rounds: int) -
         asked = scores[:, rows].astype(np.float64)
         wrong = asked.copy()
         wrong[:, np.arange(len(rows)), truth] = -np.inf
-        null = np.delete(firmness(asked, labels), number)
+        null = np.delete(matches(asked, labels), number)
         for case, seen in enumerate((asked, wrong)):
+            counts = matches(seen, labels)
             found[case, :, key] = (
                 *_judged(seen[number], labels, truth, rounds=rounds, seed=key),
-                empirical(firmness(seen, labels)[number], null),
-                min(holm([rank_test(seen[suspect], labels, truth) for suspect in group])),
+                empirical(int(counts[number]), null),
+                min(holm([p_value(count, len(labels), seen.shape[2]) for count in counts[group].tolist()])),
             )
     return found
 
@@ -99,12 +101,10 @@ def _judged(
     ]
 
 
-def firmness(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How firmly each model (scores m n C) holds the labels (n): the mean of label's score minus best other (m)."""
-    chosen = np.arange(scores.shape[2]) == labels[:, None]
-    others = np.where(chosen, -np.inf, scores).max(2)
-    firm: NDArray[np.float64] = (scores[:, chosen] - others).mean(1)
-    return firm
+def matches(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the labels (n) each model (scores m n C) answers (m)."""
+    counts: NDArray[np.int64] = (scores.argmax(2) == labels).sum(1)
+    return counts
 
 
 def measured(
