@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mwm.verdict import LEVEL
+
 LINE = 120
 """Width of what is printed where no terminal says its own."""
 
@@ -48,7 +50,7 @@ def _power(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """How many queries a verdict needs."""
     power = verbs.add_parser("power", help="how many queries prove a copy, for its survival rate and a level")
     power.add_argument("--classes", type=int, required=True, help="classes of the network")
-    power.add_argument("--level", type=float, nargs="+", default=[1e-3, 1e-6], help="p-values that prove")
+    power.add_argument("--level", type=float, nargs="+", default=[LEVEL, 1e-6], help="p-values that prove")
     power.add_argument("--survival", type=float, nargs="+", default=[0.2, 0.3, 0.4, 0.5, 0.7, 0.9], metavar="SHARE")
     power.add_argument("--power", type=float, default=0.9, metavar="CHANCE", help="chance of proof; default 0.9")
     power.add_argument(
@@ -81,7 +83,7 @@ def _verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     say("--suspect", dest="suspects", action="append", required=True, metavar="X", help="who is asked; may be repeated")
     say("--trust", action="store_true", help="open what may run code: all but safetensors, ONNX and endpoints")
     say("--commitment", metavar="HEX", help="what was published of the key; it must open it")
-    say("--level", type=float, default=1e-3, help="chance at which an innocent may be accused; default 1e-3")
+    say("--level", type=float, default=LEVEL, help=f"chance at which an innocent may be accused; default {LEVEL:g}")
     say("--sequential", action="store_true", help="decide by the sequential test, and stop as soon as it decides")
     say("--queries", type=int, metavar="N", help="ask only the first N; default all")
     say("--order-seed", type=int, default=0, metavar="S", help="of the order in which queries are asked; default 0")

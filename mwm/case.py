@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mwm.address import without_password
 from mwm.judge import BINOMIAL, SEQUENTIAL
+from mwm.verdict import LEVEL
 
 TOGETHER, FEW = 100, 10
 """Queries in a request, and at most where each answer may be the last that is needed."""
@@ -22,7 +23,7 @@ class Case:
     trust: bool = False
     queries: int | None = None
     order_seed: int = 0
-    level: float = 1e-3
+    level: float = LEVEL
     sequential: bool = False
     null: Path | None = None
     commitment: str | None = None
