@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from mwm import rule
 from mwm.data import DataSet, Npz, Split, fingerprint, split
 from mwm.key import KEY, Key
-from mwm.queries import choose
+from mwm.queries import TENSORS, choose
 from mwm.spec import encode, seal
 
 CREATED = "2026-01-02T03:04:05Z"
@@ -50,6 +52,14 @@ def drawn(
         guessable=secret is None,
         created=CREATED,
         method=2,
+    )
+
+
+def same(one: Key, other: Key) -> bool:
+    """Whether two keys agree in everything."""
+    plain = [field.name for field in fields(Key) if field.name != "queries"]
+    return all(torch.equal(getattr(one.queries, name), getattr(other.queries, name)) for name in TENSORS) and all(
+        getattr(one, name) == getattr(other, name) for name in plain
     )
 
 

@@ -18,7 +18,7 @@ from mwm import rule
 from mwm.data import DataSet, Split
 from mwm.key import KEY, QUERIES, Key, commitment, load, now, recompute, save
 from mwm.queries import QuerySet, wrong
-from tests.keyed import CREATED, drawn, pictures, sealed_again
+from tests.keyed import CREATED, drawn, pictures, same, sealed_again
 
 ONE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -26,14 +26,6 @@ ONE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 @pytest.fixture
 def dataset() -> DataSet:
     return pictures()
-
-
-def same(one: Key, other: Key) -> bool:
-    tensors = ("images", "labels", "truth")
-    plain = [field.name for field in fields(Key) if field.name != "queries"]
-    return all(torch.equal(getattr(one.queries, name), getattr(other.queries, name)) for name in tensors) and all(
-        getattr(one, name) == getattr(other, name) for name in plain
-    )
 
 
 def refused(folder: Path, words: str = ".") -> str:
