@@ -20,8 +20,6 @@ from mwm.key import KEY, QUERIES, Key, commitment, load, now, recompute, save
 from mwm.queries import QuerySet, wrong
 from tests.keyed import CREATED, drawn, pictures, same, sealed_again
 
-ONE = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
 
 @pytest.fixture
 def dataset() -> DataSet:
@@ -37,7 +35,7 @@ def refused(folder: Path, words: str = ".") -> str:
     return str(caught.value).removeprefix(str(folder))
 
 
-@ONE
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     num=st.integers(1, 30),
     classes=st.integers(3, 7),
