@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -56,7 +57,7 @@ class Loot:
 
 
 @spec
-class StudentAttack:
+class StudentAttack(ABC):
     """Steal by training a student with fresh random weights; `student` and `recipe` left out are the victim's.
 
     With a `budget` the thief draws that many of its images at random, has each answered once, as it is, and trains on
@@ -74,9 +75,9 @@ class StudentAttack:
         if self.recipe is not None and self.recipe.keep != "last":
             raise ValueError(f"recipe.keep: {self.recipe.keep!r} is not allowed: must be 'last' for a thief")
 
+    @abstractmethod
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """The loss of a batch: the victim's answers, the student's logits (n C), the true labels (n)."""
-        raise NotImplementedError
 
     def run(self, loot: Loot) -> Iterator[Epoch]:
         """Steal, and yield each epoch of the student."""
