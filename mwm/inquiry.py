@@ -150,9 +150,11 @@ def sheet(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[Page]]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[BinaryIO]:
-    """The file of answers, which no other process has while this one does."""
+    """The file of answers, which no other process has meanwhile, in a folder that only its owner can enter."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWERS).exists():
+        raise ValueError(f"--report: {folder} holds files of something else; name a new folder")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         opened: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
     except OSError as error:
         raise ValueError(f"--report: {folder} cannot be written ({error.strerror}); name another folder") from None

@@ -109,6 +109,10 @@ class Sweep:
     resources: Resources = Resources()
     tags: dict[str, str] = Field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.name == "verdicts":
+            raise ValueError("name: verdicts is not allowed: it is the folder of verdicts")
+
     @property
     def question(self) -> str:
         """The digest of what is asked: two sweeps of one name must agree on it.

@@ -188,13 +188,15 @@ def _finding(
     """What one suspect answered, and what that is worth."""
     count, numbers, labels = len(answers), asked.numbers[: len(answers)], asked.labels[: len(answers)]
     matches = int((answers == labels).sum())
+    silent = len(page.silent.intersection(numbers))
     scores = page.matrix(numbers, asked.classes)
     return {
         "name": suspect.name,
         "access": suspect.access,
         "matches": matches,
         "asked": count,
-        "unanswered": len(page.silent.intersection(numbers)),
+        "unanswered": silent,
+        "no_class": int(((answers < 0) | (answers >= asked.classes)).sum()) - silent,
         "match_rate": matches / count,
         "interval": list(interval(matches, count)),
         "tests": weigh(answers, asked, scores=scores, null=innocents.matches(labels) if innocents else None),
@@ -225,8 +227,16 @@ def _verdict(case: Case, key: Key, plan: Tree, findings: Sequence[Tree], innocen
         },
         "plan": {name: plan[name] for name in ("test", "level", "queries", "order_seed")},
         "suspects": [{**one, "sha256": own} for one, own in zip(findings, files, strict=True)],
-        "notes": list(_notes(case, key, plan["queries"], innocents)),
+        "notes": [*_misnamed(findings, key.classes), *_notes(case, key, plan["queries"], innocents)],
     }
+
+
+def _misnamed(findings: Sequence[Tree], classes: int) -> Iterator[str]:
+    """What hints at a suspect that numbers its classes in another way, which no test can see."""
+    for one in findings:
+        if one["no_class"]:
+            named = f"{one['no_class']} of {one['asked']} answers of {one['name']} name no class of the key"
+            yield f"{named} (0 to {classes - 1}): does it count from 1, or in another order?"
 
 
 def _notes(case: Case, key: Key, count: int, innocents: Innocents | None) -> Iterator[str]:

@@ -162,6 +162,13 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         ask(tmp_path / "file", Scripted())
 
 
+def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text("mine")
+    with pytest.raises(ValueError, match=r"--report: .* holds files of something else; name a new folder"):
+        ask(tmp_path, Scripted())
+    assert [path.name for path in tmp_path.iterdir()] == ["key.json"]
+
+
 def test_silence_ends_the_inquiry_and_loses_nothing(tmp_path: Path) -> None:
     with pytest.raises(SilentError):
         ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers))
@@ -231,10 +238,10 @@ def test_a_full_disk_loses_no_answer_that_it_took(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 10, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            ask(tmp_path, Scripted())
+            ask(tmp_path / "cut", Scripted())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     suspect = Scripted()
-    told, _ = ask(tmp_path, suspect)
+    told, _ = ask(tmp_path / "cut", suspect)
     assert suspect.requests == [[10, 11]]
     assert told.tolist() == ASKED.truth.tolist()

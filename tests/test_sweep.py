@@ -107,3 +107,8 @@ def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.Monk
     assert question not in {decode(Sweep, tree | change).question for change in other}
     monkeypatch.setattr("mwm.sweep.METHOD", 99)
     assert decode(Sweep, tree).question != question, "results of two methods would share a table"
+
+
+def test_the_folder_of_verdicts_is_no_name() -> None:
+    with pytest.raises(ValueError, match="name: verdicts is not allowed"):
+        decode(Sweep, {"name": "verdicts", "victim": PLAIN})

@@ -29,7 +29,7 @@ from tests.test_foreign import log, scoring
 
 SUSPECT = {
     **{"name": str, "access": str, "sha256": str, "decision": str, "began": str, "ended": str},
-    **{"matches": int, "asked": int, "unanswered": int, "requests": int, "queries": [int]},
+    **{"matches": int, "asked": int, "unanswered": int, "no_class": int, "requests": int, "queries": [int]},
     **{"match_rate": float, "interval": [float], "p_value": float, "log10_p": float, "adjusted_p_value": float},
     "seconds": float,
     "tests": {
@@ -109,6 +109,17 @@ def test_random_labels_are_not_shown(ask: Ask) -> None:
         status, found = ask("--suspect", suspect.uri)
     assert (status, found["decision"]) == (1, "not shown")
     assert found["suspects"][0]["tests"]["rank"] is None, "labels have no ranks"
+
+
+def test_labels_that_count_from_one_are_pointed_out(ask: Ask, hall: Court) -> None:
+    copy = answers(hall.key)
+    with answering(saying(lambda images: copy(images).argmax(1) + 1)) as suspect:
+        status, found = ask("--suspect", suspect.uri)
+    count = found["suspects"][0]["no_class"]
+    assert (status, found["decision"]) == (1, "not shown")
+    assert 0 < count < QUERIES
+    assert f"{count} of {QUERIES} answers" in found["notes"][0]
+    assert "does it count from 1" in found["notes"][0]
 
 
 def test_a_level_that_cannot_be_reached_is_refused_unasked(say: Say, hall: Court) -> None:
