@@ -77,9 +77,10 @@ def _check_held_out(whose: str, model: _Model, key: Key) -> None:
     """Raise ValueError unless the key's images were kept from a model as from the one that holds the key."""
     if model.data != key.data_digest:
         raise ValueError(f"{whose} has other data ({model.data}) than the key ({key.data_digest})")
-    if model.split != key.split:
-        shown = " ".join(f"{name}={value}" for name, value in key.split.items())
-        raise ValueError(f"{whose} may have been trained on the key's images; needed: a sweep with the split {shown}")
+    seed, aside = key.split["seed"], key.split["queries"]
+    if model.split["seed"] != seed or model.split["queries"] < aside:
+        needed = f"split.seed {seed} and split.queries of {aside} or more"
+        raise ValueError(f"{whose} may have been trained on the key's images; needed: a sweep with {needed}")
 
 
 def _entry(folder: Path, digest: str) -> Path:

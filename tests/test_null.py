@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mwm.config import load as tree
 from mwm.inquiry import questions
 from mwm.journal import JOURNAL
 from mwm.key import load
 from mwm.null import ask_innocents
+from mwm.spec import decode
+from mwm.sweep import Sweep, corners
 from tests.court import Court, answers
+from tests.shipped import ROOT
 
 
 def test_unmarked_victims_and_their_students_are_asked(hall: Court) -> None:
@@ -62,9 +66,9 @@ def test_innocents_answer_labels(hall: Court) -> None:
         (
             '"seed":0}',
             '"seed":1}',
-            "may have been trained on the key's images; needed: a sweep with the split validation=24",
+            "images; needed: a sweep with split.seed 0 and split.queries of 30 or more",
         ),
-        ('"queries":30', '"queries":31', "queries=30"),
+        ('"queries":30', '"queries":29', "split.queries of 30 or more"),
     ],
 )
 def test_who_may_have_seen_the_images_is_no_innocent(
@@ -81,3 +85,25 @@ def test_who_may_have_seen_the_images_is_no_innocent(
         ask_innocents(folder, key, questions(key, None, 0))
     assert said in str(told.value)
     assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [('"queries":30', '"queries":31'), ('"disjoint":0.0', '"disjoint":0.5')])
+def test_other_shares_of_the_rest_keep_the_images_out_as_well(old: str, new: str, hall: Court, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "null"
+    folder.mkdir(parents=True)
+    text = (hall.null / JOURNAL).read_text()
+    assert old in text
+    (folder / JOURNAL).write_text(text.replace(old, new))
+    (tmp_path / "store").symlink_to(hall.home / "store")
+    key = load(hall.key)
+    found = ask_innocents(folder, key, questions(key, None, 0))
+    assert found.names == ask_innocents(hall.null, key, questions(key, None, 0)).names
+
+
+def test_the_shipped_innocents_are_so_for_the_keys_of_the_quickstart() -> None:
+    quickstart, null = (
+        decode(Sweep, tree(ROOT / "tune_configs" / name)) for name in ("quickstart.yaml", "null_models.yaml")
+    )
+    key = corners(quickstart)[0].split
+    assert {one.split.seed for one in corners(null)} == {one.split.seed for one in corners(quickstart)} == {key.seed}
+    assert min(one.split.queries for one in corners(null)) >= key.queries
