@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from mwm import verdict
 from mwm.attacks.student import Disjoint, Loot, Same
 from mwm.data import Part, Views, fit_to, split
+from mwm.engine import Training
 from mwm.evaluate import accuracy, logits, margins
-from mwm.fit import DivergedError, Epoch, Training, fit
+from mwm.fit import DivergedError, Epoch, fit
 from mwm.key import Key, now
 from mwm.models import Blueprint, Model, build, channel_statistics, parameters
 from mwm.oracle import Oracle

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from mwm import rule
 from mwm.attacks import Attack
 from mwm.data import Data, DataSet, Split
-from mwm.fit import Recipe
 from mwm.models import Model
+from mwm.recipe import Recipe
 from mwm.schemes import Scheme
 from mwm.spec import Seed, Text, digest, encode, spec
 from mwm.verdict import LEVEL, interval

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mwm.attacks import Attack
 from mwm.data import Npz, Split, load
-from mwm.fit import Cosine, Recipe
 from mwm.models import Cnn
+from mwm.recipe import Cosine, Recipe
 from mwm.schemes import Base, Margin, Scheme, Unmarked
 from mwm.search import Listed
 from mwm.spec import decode

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from mwm.attacks.student import Loot
 from mwm.data import Part
-from mwm.fit import Recipe
 from mwm.models import Cnn, build
 from mwm.oracle import Oracle
+from mwm.recipe import Recipe
 
 SHAPE = (1, 6, 6)
 CLASSES = 4

@@ -20,9 +20,9 @@ from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.student import Loot, divergence, transfer_set
 from mwm.augment import augment
 from mwm.data import Part
-from mwm.fit import Recipe, Step
 from mwm.models import Cnn, build, channel_statistics
 from mwm.oracle import Oracle, log_probabilities
+from mwm.recipe import Recipe, Step
 from mwm.seeds import generator
 from mwm.spec import decode
 from mwm.store import Store

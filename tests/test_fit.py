@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from mwm.augment import augment
 from mwm.data import Part
+from mwm.engine import Objective, Training
 from mwm.evaluate import accuracy, logits
-from mwm.fit import Cosine, DivergedError, Epoch, Objective, Published, Recipe, Schedule, Step, Training, fit
+from mwm.fit import DivergedError, Epoch, fit
 from mwm.models import Cnn, build
 from mwm.queries import QuerySet
+from mwm.recipe import Cosine, Published, Recipe, Schedule, Step
 from mwm.schemes import Base, Margin, Scheme, Unmarked
 from mwm.seeds import generator
 from mwm.spec import decode

@@ -26,6 +26,8 @@ FLOORS = [
     "queries",
     "key",
     "evaluate",
+    "recipe",
+    "engine",
     "fit",
     "oracle",
     "schemes",

@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.data import Part
-from mwm.fit import Recipe, Step, Training, fit
+from mwm.engine import Training
+from mwm.fit import fit
 from mwm.models import Cnn, Model, ResNet20, build
 from mwm.queries import QuerySet
+from mwm.recipe import Recipe, Step
 from mwm.schemes import Base, Margin, Scheme, Unmarked
 from mwm.seeds import generator
 from mwm.spec import decode

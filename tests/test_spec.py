@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.attacks import Attack
-from mwm.fit import Recipe
+from mwm.recipe import Recipe
 from mwm.schemes import Base, Margin, Scheme
 from mwm.spec import Count, Flag, NonNegative, Positive, Seed, Share, Size, Text, decode, digest, encode, flatten, spec
 from mwm.sweep import Sweep

@@ -13,8 +13,8 @@ from mwm import rule
 from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.student import Disjoint
 from mwm.data import Npz, fingerprint
-from mwm.fit import Recipe
 from mwm.models import Cnn
+from mwm.recipe import Recipe
 from mwm.spec import encode
 from mwm.trial import (
     PROVEN,

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.data import Cifar10, Cifar100, Digits, ImageFolder, Npz, Part, Svhn, scaled
+from mwm.engine import Training
 from mwm.evaluate import BATCH
-from mwm.fit import Epoch, Recipe, Training, fit
+from mwm.fit import Epoch, fit
 from mwm.models import Model, build, channel_statistics
 from mwm.oracle import Oracle, log_probabilities
+from mwm.recipe import Recipe
 from mwm.seeds import generator
 from mwm.spec import OF_A_KIND, Count, Seed, spec
 

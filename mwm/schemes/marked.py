@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.fit import Objective
+from mwm.engine import Objective
 from mwm.queries import QuerySet
 from mwm.schemes.batchnorm import ASCENT, LOSS, BatchNorm, running_untouched, running_used
 from mwm.spec import Count, Positive, spec

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.fit import Objective
+from mwm.engine import Objective
 from mwm.queries import QuerySet
 from mwm.spec import Count, spec
 

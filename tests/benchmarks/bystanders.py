@@ -17,10 +17,12 @@ from torch import nn
 from mwm.attacks.extraction import Extraction
 from mwm.attacks.student import Loot
 from mwm.data import DataSet, Digits, Part, Split, Views, load, split
+from mwm.engine import Training
 from mwm.evaluate import logits
-from mwm.fit import Cosine, Epoch, Recipe, Training, fit
+from mwm.fit import Epoch, fit
 from mwm.models import Cnn, build, channel_statistics
 from mwm.oracle import Answers, Oracle
+from mwm.recipe import Cosine, Recipe
 from mwm.schemes.none import clean_loss
 from mwm.seeds import derive, generator
 

@@ -1,0 +1,195 @@
+"""From a batch to an update: step by step, as compiled code, or replayed from a recording."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mwm.augment import augment
+from mwm.data import Part, scaled
+from mwm.recipe import Recipe
+from mwm.seeds import derive
+
+Objective = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""(model, images n c h w in [0, 1], labels n, generator of this epoch) -> scalar loss."""
+
+WARM = 3
+"""Steps before one is recorded: libraries choose their kernels and take their memory in the first ones."""
+
+
+class Training:
+    """A network on its way: its state is all from which the way goes on exactly, bit for bit on a CPU.
+
+    Random numbers need no saving: every generator is derived anew from (seed, use, epoch).
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(memory_format=layout)
+        self.recipe = recipe
+        self.optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self.epoch = 0
+        self.best = (-1.0, 0)
+        self.best_weights: dict[str, Tensor] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """Everything a checkpoint holds: tensors and numbers only."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch,
+            "best": self.best,
+            "best_weights": self.best_weights,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.epoch, self.best_weights = state["epoch"], state["best_weights"]
+        self.best = (state["best"][0], state["best"][1])
+
+    def judge(self, score: float) -> None:
+        """Remember the weights if they are to be chosen by validation accuracy and theirs is the best so far."""
+        if self.recipe.keep == "best_validation" and score > self.best[0]:
+            self.best = (score, self.epoch)
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def settle(self) -> None:
+        """At the end, go back to the best weights if those are to be kept."""
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+
+    @property
+    def chosen_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+        return self.epoch if self.recipe.keep == "last" else self.best[1]
+
+
+class Engine:
+    """Every step of a training on `part`: pick, augment, loss, slopes, update. Nothing in it waits for the device.
+
+    Chances of a step are drawn from two generators, for the views of the images and for the objective.
+    """
+
+    def __init__(self, training: Training, part: Part, objective: Objective, *, flip: bool, pad: int) -> None:
+        self.training, self.part, self.objective = training, part, objective
+        self.flip, self.pad = flip, pad
+        recipe, device = training.recipe, part.images.device
+        self.views, self.draw = torch.Generator(device), torch.Generator(device)
+        self.total = torch.zeros((), device=device)
+        self.model = _Compiled(training.model) if recipe.compile else training.model
+        self._run: Callable[[Tensor], None] = self._step
+        if recipe.cuda_graph:
+            for group in training.optimiser.param_groups:
+                group["lr"] = torch.tensor(recipe.lr, device=device)  # read anew by every replay
+            self._run = _Replayed(self._step, (self.views, self.draw))
+
+    def begin(self, seed: int, epoch: int) -> None:
+        """Forget the losses so far, and draw from now on what belongs to `epoch`."""
+        self.views.manual_seed(derive(seed, "augment", epoch))
+        self.draw.manual_seed(derive(seed, "draw", epoch))
+        self.total.zero_()
+        self.training.model.train()
+
+    def step(self, pick: Tensor, rate: float) -> None:
+        """Learn from the images numbered `pick` (one batch) with learning rate `rate`; `total` grows by their loss."""
+        for group in self.training.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self._run(pick)
+
+    def _step(self, pick: Tensor) -> None:
+        part, optimiser, bf16 = self.part, self.training.optimiser, self.training.recipe.bf16
+        images = scaled(augment(part.images[pick], flip=self.flip, pad=self.pad, generator=self.views))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            loss = self.objective(self.model, images, part.labels[pick], self.draw)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        self.total += loss.detach()
+
+
+class _Compiled(nn.Module):
+    """A network compiled for each shape of its input. The weights are the network's own.
+
+    An input that asks for its slope is on its way up, and the slopes of the weights are then nobody's: such an input
+    takes a second programme in which the weights are constants. In one for both, each ascent would pay for them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network = model
+        self._learning = torch.compile(self._whole, dynamic=False)
+        self._climbing = torch.compile(self._pixels, dynamic=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n C) of images (n c h w in [0, 1])."""
+        answers: Tensor = (self._climbing if images.requires_grad else self._learning)(images)
+        return answers
+
+    def _whole(self, images: Tensor) -> Any:
+        return self.network(images)
+
+    def _pixels(self, images: Tensor) -> Any:
+        constants = {name: weight.detach() for name, weight in self.network.named_parameters()}
+        return torch.func.functional_call(self.network, constants, (images,))
+
+
+class _Replayed:
+    """A step recorded as a CUDA graph: one launch in place of thousands. Its first calls run as they are.
+
+    Only what the device does is replayed, on the same addresses: no Python, and no number that Python held.
+    """
+
+    def __init__(self, step: Callable[[Tensor], None], generators: tuple[torch.Generator, ...]) -> None:
+        self._step, self._calls = step, 0
+        self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        for generator in generators:
+            self._graph.register_generator_state(generator)
+        self._pick = torch.empty(0)
+
+    def __call__(self, pick: Tensor) -> None:
+        if not self._calls:
+            self._pick = torch.empty_like(pick)
+        self._pick.copy_(pick)
+        if self._calls < WARM:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                self._step(self._pick)
+            torch.cuda.current_stream().wait_stream(self._stream)
+        else:
+            if self._calls == WARM:
+                with torch.cuda.graph(self._graph, stream=self._stream):
+                    self._step(self._pick)
+            self._graph.replay()
+        self._calls += 1
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Have a GPU compute the same bits each time, if `wanted`; a CPU does so with the same number of threads."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # Max-pooling has no deterministic slope by its name; with windows that do not overlap it has one in fact.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
