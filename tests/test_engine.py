@@ -1,0 +1,300 @@
+"""The engine: every fast path against the slow one, nothing that waits for the device, the same shapes in each step."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mwm.attacks import Extraction
+from mwm.check import check
+from mwm.data import Part
+from mwm.engine import WARM, Engine, Training, _Compiled, deterministic
+from mwm.fit import fit
+from mwm.models import Cnn, Model, ResNet20, build
+from mwm.oracle import Oracle
+from mwm.queries import QuerySet
+from mwm.recipe import Recipe
+from mwm.schemes import Base, Margin, Unmarked
+from mwm.spec import decode
+from mwm.stage import run
+from mwm.store import Store
+from mwm.sweep import Sweep, corners
+from mwm.trial import Outcome, Trial
+
+CLASSES, BATCH = 5, 12
+SHAPES: dict[str, tuple[int, int, int]] = {"cnn": (1, 8, 8), "resnet20": (3, 9, 9)}
+MARGIN = Margin(queries_per_step=6)
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+NO_COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+
+
+def some(n: int, shape: tuple[int, int, int], seed: int) -> Part:
+    """Images that can be learnt: a pattern for each class under noise."""
+    drawn = torch.Generator().manual_seed(seed)
+    patterns = torch.rand(CLASSES, *shape, generator=torch.Generator().manual_seed(99))
+    labels = torch.randint(CLASSES, (n,), generator=drawn)
+    noisy = 0.6 * patterns[labels] + 0.4 * torch.rand(n, *shape, generator=drawn)
+    return Part((noisy * 255).byte(), labels)
+
+
+def network(model: Model) -> nn.Module:
+    shape = SHAPES[model.kind]
+    drawn = torch.Generator().manual_seed(1)
+    mean, std = [0.5] * shape[0], [0.3] * shape[0]
+    return build(model, shape=shape, classes=CLASSES, mean=mean, std=std, generator=drawn)
+
+
+def engine(
+    model: Model, scheme: Any = MARGIN, device: str = "cpu", dtype: torch.dtype = torch.float32, **speed: Any
+) -> Engine:
+    """An engine in front of its first step."""
+    part, marks = some(5 * BATCH, SHAPES[model.kind], 0), some(9, SHAPES[model.kind], 1)
+    queries = QuerySet(marks.images, (marks.labels + 1) % CLASSES, marks.labels).to(torch.device(device))
+    recipe = Recipe(batch_size=BATCH, lr=0.02, momentum=0.9, **speed)
+    training = Training(network(model).to(device, dtype), recipe)
+    part = Part(part.images.to(device), part.labels.to(device))
+    made = Engine(training, part, scheme.objective(queries), flip=True, pad=1)
+    made.begin(3, 0)
+    return made
+
+
+def go(engine: Engine, steps: int) -> None:
+    n, device = len(engine.part), engine.part.images.device
+    for step in range(steps):
+        engine.step((torch.arange(BATCH, device=device) + 7 * step) % n, 0.02 / (1 + step))
+
+
+def state(engine: Engine) -> Tensor:
+    """All that was learnt, as one vector."""
+    values = engine.training.model.state_dict().values()
+    return torch.cat([value.detach().double().flatten().cpu() for value in values if value.is_floating_point()])
+
+
+def apart(one: Engine, other: Engine) -> float:
+    """How far two trainings are from each other, over how far they are from where they began."""
+    difference = state(one) - state(other)
+    return float(difference.norm() / state(other).norm())
+
+
+MODES = [Margin(queries_per_step=6, batchnorm=mode) for mode in ("reference", "clean", "frozen", "joint")]
+MARKS: list[Any] = [*MODES, Base(queries_per_step=6), Unmarked()]
+SMALL = Cnn(width=4, depth=2)
+
+
+def called(value: Any) -> str:
+    return "-".join(str(getattr(value, name)) for name in ("kind", "batchnorm") if hasattr(value, name))
+
+
+@pytest.mark.parametrize("scheme", MARKS, ids=called)
+def test_in_float32_channels_last_ends_where_the_plain_layout_ends(scheme: Any) -> None:
+    slow, fast = engine(SMALL, scheme), engine(SMALL, scheme, channels_last=True)
+    for made in (slow, fast):
+        go(made, 20)
+    assert apart(fast, slow) <= 1e-5
+    assert apart(slow, engine(SMALL)) > 1e-2, "nothing was learnt"
+
+
+def test_a_residual_network_too() -> None:
+    """In float64: in float32 a rounding that moves one ReLU or one sign of the ascent is soon another training."""
+    slow, fast = (engine(ResNet20(), dtype=torch.float64, channels_last=laid) for laid in (False, True))
+    for made in (slow, fast):
+        go(made, 20)
+    assert apart(fast, slow) <= 1e-5
+
+
+@NO_COMPILER
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # asked by Dynamo
+@pytest.mark.parametrize("scheme", MODES, ids=called)
+def test_compiled_steps_end_where_plain_ones_end(scheme: Any) -> None:
+    slow, fast = engine(SMALL, scheme), engine(SMALL, scheme, compile=True, channels_last=True)
+    for made in (slow, fast):
+        go(made, 20)
+    assert apart(fast, slow) <= 1e-5
+    assert fast.training.model.state_dict().keys() == slow.training.model.state_dict().keys()
+
+
+@NO_COMPILER
+@pytest.mark.slow
+def test_a_compiled_ascent_spends_nothing_on_the_weights() -> None:
+    """Their slopes are half of a backward pass: the kernels that would compute them must not be there."""
+    model = _Compiled(network(SMALL).train())
+    images = torch.rand(6, *SHAPES["cnn"])
+
+    def kernels(images: Tensor) -> set[tuple[bool, ...]]:
+        masks: set[tuple[bool, ...]] = set()
+
+        class Seen(TorchDispatchMode):
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                if func is torch.ops.aten.convolution_backward.default:
+                    masks.add(tuple(args[-1]))
+                return func(*args, **(kwargs or {}))
+
+        loss = model(images).sum()
+        with Seen():
+            loss.backward()
+        return masks
+
+    assert kernels(images) == {(True, True, False), (False, True, False)}
+    assert all(weight.grad is not None for weight in model.parameters())
+    model.zero_grad()
+    assert kernels(images.requires_grad_()) == {(True, False, False)}
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+class _Steps(TorchDispatchMode):
+    """Every operation of a step, with the shapes that go in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen.append((str(func), tuple(tuple(arg.shape) for arg in args if isinstance(arg, Tensor))))
+        return func(*args, **(kwargs or {}))
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "item", "is_nonzero", "masked_select", "unique", "unique_dim")
+
+
+def recorded(engine: Engine) -> list[list[tuple[str, tuple[Any, ...]]]]:
+    steps = []
+    for step in range(3):
+        with _Steps() as seen:
+            engine.step(torch.arange(BATCH) + step, 0.01)
+        steps.append(seen.seen)
+    return steps
+
+
+@pytest.mark.parametrize("scheme", MARKS, ids=called)
+def test_no_step_waits_for_the_device_and_all_have_the_same_shapes(scheme: Any) -> None:
+    _, second, third = recorded(engine(SMALL, scheme))
+    assert second == third
+    assert not [name for name, _ in second if any(wait in name for wait in WAITS)]
+
+
+@pytest.mark.parametrize("labels", ["soft", "hard"])
+def test_nor_does_a_step_of_a_theft(labels: Any) -> None:
+    made = engine(SMALL)
+    oracle, attack = Oracle(network(SMALL), labels), Extraction(labels=labels)
+
+    def objective(model: nn.Module, images: Tensor, truth: Tensor, draw: torch.Generator) -> Tensor:
+        return attack.loss(oracle(images), model(images), truth)
+
+    made.objective = objective
+    _, second, third = recorded(made)
+    assert second == third
+    assert not [name for name, _ in second if any(wait in name for wait in WAITS)]
+
+
+def test_an_epoch_waits_once_for_its_loss_and_once_for_its_judgement() -> None:
+    part = some(5 * BATCH, SHAPES["cnn"], 0)
+    training = Training(network(SMALL), Recipe(epochs=2, batch_size=BATCH))
+    objective = MARGIN.objective(QuerySet(part.images[:9], (part.labels[:9] + 1) % CLASSES, part.labels[:9]))
+    epochs = fit(training, part, objective, flip=True, pad=1, seed=0, validation=part)
+    next(epochs)
+    with _Steps() as seen:
+        next(epochs)
+    assert sum("_local_scalar_dense" in name for name, _ in seen.seen) == 3  # loss, are answers finite, accuracy
+
+
+def test_deterministic_computing_ends_with_the_epoch() -> None:
+    inside = []
+
+    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+        inside.append(torch.are_deterministic_algorithms_enabled())
+        return F.cross_entropy(model(images), labels)
+
+    part = some(BATCH, SHAPES["cnn"], 0)
+    for wanted in (True, False):
+        training = Training(network(SMALL), Recipe(epochs=1, batch_size=BATCH, deterministic=wanted))
+        for _ in fit(training, part, spy, flip=False, pad=0, seed=0, validation=part):
+            assert not torch.are_deterministic_algorithms_enabled()
+    assert inside == [True, False]
+    with pytest.raises(RuntimeError, match="within"), deterministic(True):
+        raise RuntimeError("within")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def sweep(**recipe: Any) -> Sweep:
+    """Three margin victims on digits, as in the quickstart but shorter."""
+    asked: Sweep = decode(
+        Sweep,
+        {
+            "name": "short",
+            "victim": {
+                "data": "digits",
+                "split": {"validation": 40, "queries": 100},
+                "model": {"kind": "cnn", "width": 16},
+                "recipe": {"epochs": 15, "batch_size": 64, "lr": 0.1, "momentum": 0.9, "schedule": "cosine", **recipe},
+                "scheme": {"kind": "margin", "num_queries": 20, "step_size": 3 / 255, "weight": 0.3},
+                "seed": {"grid": [0, 1, 2]},
+            },
+            "attacks": [],
+        },
+    )
+    return asked
+
+
+@pytest.mark.slow
+def test_bf16_ends_within_the_noise_of_float32(tmp_path: Path) -> None:
+    def ends(**recipe: Any) -> dict[str, list[float]]:
+        asked = sweep(**recipe)
+        held, _ = check(asked, download=False)
+        found: dict[str, list[float]] = {"clean_acc": [], "query_acc": []}
+        for victim in corners(asked):
+            *_, last = run(Trial(victim=victim), held, Store(tmp_path), torch.device("cpu"))
+            assert isinstance(last, Outcome)
+            for name, values in found.items():
+                values.append(getattr(last, name))
+        return found
+
+    full, short = ends(), ends(bf16=True, channels_last=True)
+    for name, values in full.items():
+        difference = abs(statistics.fmean(short[name]) - statistics.fmean(values))
+        noise = (statistics.variance(values) + statistics.variance(short[name])) / len(values)
+        assert difference <= max(3 * noise**0.5, 0.02), f"{name}: {values} against {short[name]}"
+    assert min(full["clean_acc"] + short["clean_acc"]) > 0.85
+
+
+GRAPHS: list[dict[str, Any]] = [{"cuda_graph": True}, {"cuda_graph": True, "compile": True}, {"compile": True}]
+
+
+@NO_GPU
+@pytest.mark.parametrize("speed", GRAPHS, ids="+".join)
+@pytest.mark.parametrize("scheme", MARKS, ids=called)
+def test_replayed_steps_end_where_plain_ones_end(scheme: Any, speed: dict[str, Any]) -> None:
+    slow, fast = engine(SMALL, scheme, "cuda"), engine(SMALL, scheme, "cuda", **speed)
+    for made in (slow, fast):
+        go(made, 20)
+    assert apart(fast, slow) <= 1e-5
+    assert float(fast.total) == pytest.approx(float(slow.total), rel=1e-5)
+
+
+@NO_GPU
+def test_a_second_epoch_of_replays_draws_anew() -> None:
+    slow, fast = engine(SMALL, device="cuda"), engine(SMALL, device="cuda", cuda_graph=True)
+    for made in (slow, fast):
+        for epoch in range(2):
+            made.begin(5, epoch)
+            go(made, WARM + 2)
+    assert apart(fast, slow) <= 1e-5
+
+
+@NO_GPU
+def test_a_deterministic_gpu_gives_the_same_bits_twice() -> None:
+    ends = []
+    for _ in range(2):
+        made = engine(SMALL, device="cuda", deterministic=True, cuda_graph=True)
+        with deterministic(True):
+            go(made, 20)
+        ends.append(state(made))
+    assert torch.equal(*ends)
