@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from mwm import rule
@@ -9,8 +15,12 @@ from mwm.attacks import Attack
 from mwm.attacks.student import Disjoint, Same
 from mwm.data import DataSet, load, location
 from mwm.models import Model, smallest_side
+from mwm.recipe import Recipe
 from mwm.sweep import Sweep, corners, thefts
 from mwm.trial import Sets, Victim, complete_attack, data_key
+
+Thefts = Sequence[tuple[str, Attack]]
+"""Attacks with their places in the file."""
 
 
 def check(sweep: Sweep, *, download: bool) -> tuple[Sets, list[str]]:
@@ -21,13 +31,9 @@ def check(sweep: Sweep, *, download: bool) -> tuple[Sets, list[str]]:
     """
     _check_objectives(sweep)
     victims, attacks = corners(sweep), thefts(sweep)
-    wanted: dict[str, tuple[str, Any]] = {}
-    for victim in victims:
-        wanted.setdefault(data_key(victim.data), ("victim.data", victim.data))
-    for path, attack in attacks:
-        if not isinstance(attack.source, (Same, Disjoint)):
-            wanted.setdefault(data_key(attack.source), (f"{path}.source", attack.source))
-    loaded, notes = _load(wanted, download)
+    _check_graphs(sweep, victims, attacks)
+    _check_repeats(victims, attacks)
+    loaded, notes = _load(_wanted(victims, attacks), download)
     sets = Sets(loaded, {one.secret: _secret(one.secret) for one in victims if one.secret is not None})
     for victim in victims:
         if data_key(victim.data) in sets:
@@ -35,6 +41,32 @@ def check(sweep: Sweep, *, download: bool) -> tuple[Sets, list[str]]:
         for path, attack in attacks:
             _check_attack(path, attack, victim, sets)
     return sets, notes
+
+
+def check_compiler(sweep: Sweep) -> None:
+    """Refuse to compile networks for the processor of this machine where it has no C++ compiler.
+
+    For trials that run here: of the nodes of a cluster that is joined, this machine knows nothing.
+    """
+    # As torch looks for it: another compiler that happens to be here is not used.
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(next(iter(shlex.split(compiler)), "")):
+        return
+    for stage, path, recipe in _recipes(corners(sweep), thefts(sweep)):
+        if recipe.compile and not getattr(sweep.resources, stage).gpus:
+            reason = f"there is no C++ compiler {compiler!r} on this machine: install one, or name yours in CXX"
+            raise ValueError(f"{path}.compile: true is not allowed: {reason}")
+
+
+def _recipes(victims: Sequence[Victim], attacks: Thefts) -> Iterator[tuple[str, str, Recipe]]:
+    """Every recipe that is trained by, with its stage and with its place in the file."""
+    for victim in victims:
+        yield "victim", "victim.recipe", victim.recipe
+        for path, attack in attacks:
+            named = f"{path}.recipe" if attack.recipe else "victim.recipe"
+            recipe = complete_attack(attack, victim).recipe
+            assert recipe is not None, "the student's recipe was never filled in"
+            yield "attack", named, recipe
 
 
 def _secret(path: str) -> bytes:
@@ -48,6 +80,34 @@ def _check_objectives(sweep: Sweep) -> None:
     for name in getattr(sweep.search, "objectives", ()):
         if name.startswith(("worst", "mean")) and not sweep.attacks:
             raise ValueError(f"search.objectives: {name} is not allowed: there are no attacks that it could tell of")
+
+
+def _check_graphs(sweep: Sweep, victims: Sequence[Victim], attacks: Thefts) -> None:
+    for stage, path, recipe in _recipes(victims, attacks):
+        if recipe.cuda_graph and not getattr(sweep.resources, stage).gpus:
+            reason = f"resources.{stage}.gpus is 0, and only a GPU replays a step"
+            raise ValueError(f"{path}.cuda_graph: true is not allowed: {reason}")
+
+
+def _check_repeats(victims: Sequence[Victim], attacks: Thefts) -> None:
+    for (path, attack), victim in product(attacks, victims):
+        foreign = not isinstance(attack.source, (Same, Disjoint))
+        shown: Any = attack.source if foreign else victim.data
+        if attack.repeats == "saved" and (shown.flip or shown.pad):
+            named = f"{path}.source" if foreign else "victim.data"
+            reason = f"augmented views never repeat: must be 'counted', or {named}.flip false and {named}.pad 0"
+            raise ValueError(f"{path}.repeats: 'saved' is not allowed: {reason}")
+
+
+def _wanted(victims: Sequence[Victim], attacks: Thefts) -> dict[str, tuple[str, Any]]:
+    """Every data set by its key, with the place where it is first named."""
+    wanted: dict[str, tuple[str, Any]] = {}
+    for victim in victims:
+        wanted.setdefault(data_key(victim.data), ("victim.data", victim.data))
+    for path, attack in attacks:
+        if not isinstance(attack.source, (Same, Disjoint)):
+            wanted.setdefault(data_key(attack.source), (f"{path}.source", attack.source))
+    return wanted
 
 
 def _load(wanted: dict[str, tuple[str, Any]], download: bool) -> tuple[dict[str, DataSet], list[str]]:

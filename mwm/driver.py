@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mwm.address import resolve, without_password
-from mwm.check import check
+from mwm.check import check, check_compiler
 from mwm.config import load
 from mwm.journal import SWEEP_FILE
 from mwm.lock import alone
@@ -43,12 +43,15 @@ def run(
     _outlast(place, uri)
     folder = place.prepare(sweep.name)
     _claim(sweep, folder, resume=resume)
+    elsewhere = address or os.environ.get("RAY_ADDRESS")
+    if not elsewhere:
+        check_compiler(sweep)
     sets, _ = check(sweep, download=True)
     # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
     from mwm.cluster import NODE_SECONDS, check_resources, joined
 
     with alone(folder), joined(address), _stoppable() as stopped:
-        patience = NODE_SECONDS if address or os.environ.get("RAY_ADDRESS") else 0.0
+        patience = NODE_SECONDS if elsewhere else 0.0
         check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
         ledger, left = _conduct(sweep, console, folder, place, sets, uri, stopped)
     for table in tables(ledger.results()):

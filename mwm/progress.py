@@ -30,6 +30,7 @@ FORMS = {
     "queries_per_step": "{} per step",
     "temperature": "T={}",
     "budget": "{} calls",
+    "repeats": "repeats {}",
 }
 UNSAID = ("same", AS_VICTIM)
 

@@ -52,7 +52,7 @@ class Mean:
 class Point:
     """The students of one setting by one attack with one budget: what they cost, and what they kept of the watermark.
 
-    `attack` is the setting without its budget; `budget` None is the thief that asks anew in every epoch. `evidence` is
+    `attack` is the setting without its budget; `budget` None is the thief who may ask in every epoch. `evidence` is
     -log10 p. `lost` is the clean accuracy of the victims minus that of their students; None where a victim is unknown.
     Of `seeds` trials, those that nobody stole from or that failed among them, `students` were measured.
     """

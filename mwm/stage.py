@@ -132,9 +132,9 @@ class _Attack(_Stage):
         self.queries = self.store.queries(name).to(self.device)
         self.stolen = self.network()
         self.stolen.load_state_dict(self.store.weights(name))
-        self.oracle = Oracle(self.stolen, attack.labels, attack.budget)
-        # Answers within a budget are not stored but computed anew, so that they are counted from the first again.
-        self.oracle.calls = start["oracle_calls"] if start and attack.budget is None else 0
+        # Answers that a thief keeps are not stored but computed anew, so that they are counted from the first again.
+        spent = start["oracle_calls"] if start and not attack.asks_once else 0
+        self.oracle = Oracle(self.stolen, attack.labels, attack.budget, calls=spent)
         images, augmented = self._images()
         loot = Loot(
             oracle=self.oracle,

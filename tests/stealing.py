@@ -37,10 +37,18 @@ def some(n: int = COUNT, seed: int = 0) -> Part:
     return Part(images, torch.randint(CLASSES, (n,), generator=drawn))
 
 
-def loot_for(attack: Any, model: nn.Module | None = None) -> Loot:
+def loot_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Loot:
+    """What a thief gets; its views are augmented where its attack allows that, unless `views` says otherwise."""
     oracle = Oracle(model or victim(), attack.labels, attack.budget)
+    varied = attack.repeats == "counted" if views is None else views
     return Loot(
-        oracle=oracle, images=some(), validation=some(20, 1), classes=CLASSES, flip=True, pad=1, seed=attack.seed
+        oracle=oracle,
+        images=some(),
+        validation=some(20, 1),
+        classes=CLASSES,
+        flip=varied,
+        pad=int(varied),
+        seed=attack.seed,
     )
 
 

@@ -37,16 +37,19 @@ CASES: list[Attack] = [
     Extraction(budget=COUNT, **FILLED),
     Extraction(labels="hard", budget=10, **FILLED),
     Distillation(budget=25, **FILLED),
+    Extraction(repeats="saved", **FILLED),
+    Distillation(temperature=2.0, repeats="saved", **FILLED),
 ]
 
 
 def name(attack: Any) -> str:
-    return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{attack.budget}" if attack.budget else "")
+    last = attack.budget or (attack.repeats if attack.asks_once else "")
+    return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{last}" if last else "")
 
 
 def spent(attack: Any, epochs: int) -> int:
-    """The oracle calls of so many epochs: a budget is spent at once, else each image of each full batch is one."""
-    return attack.budget or epochs * (COUNT // 10) * 10
+    """The oracle calls of so many epochs: kept answers are paid at once, else each image of each full batch is one."""
+    return attack.budget or (COUNT if attack.repeats == "saved" else epochs * (COUNT // 10) * 10)
 
 
 def relabelled(attack: Any) -> Loot:
@@ -87,8 +90,10 @@ def test_an_attack_goes_on_where_it_was_interrupted(attack: Any, tmp_path: Path)
         assert loot.oracle.calls == spent(attack, 3 - epoch)
 
 
-def plain_student(attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> nn.Module:
-    """One epoch of the plain loop: loss(student logits, victim logits, true labels), SGD with weight decay."""
+def plain_student(
+    attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor], *, epochs: int = 1, views: bool = True
+) -> nn.Module:
+    """The plain loop, which asks at each step: loss(student logits, victim logits, true labels), weight decay, SGD."""
     part, teacher = some(), victim().eval()
     if attack.budget:
         pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))[: attack.budget]
@@ -96,16 +101,19 @@ def plain_student(attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor])
     mean, std = channel_statistics(part.images)
     drawn = generator(attack.seed, "student")
     model = build(STUDENT, shape=SHAPE, classes=CLASSES, mean=mean, std=std, generator=drawn).train()
-    order, shift = (generator(attack.seed, use, 0) for use in ("order", "augment"))
-    shuffled, weights = torch.randperm(len(part), generator=order), list(model.parameters())
-    for step in range(len(part) // 10):
-        rows = shuffled[10 * step : 10 * step + 10]
-        images = augment(part.images[rows], True, 1, shift).float() / 255
-        with torch.no_grad():
-            known = teacher(part.images[rows].float() / 255 if attack.budget else images)
-        slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
-        for weight, slope in zip(weights, slopes, strict=True):
-            weight.data = weight.data - 0.1 * (slope + 1e-4 * weight.data)
+    weights = list(model.parameters())
+    for epoch in range(epochs):
+        order, shift = (generator(attack.seed, use, epoch) for use in ("order", "augment"))
+        shuffled = torch.randperm(len(part), generator=order)
+        for step in range(len(part) // 10):
+            rows = shuffled[10 * step : 10 * step + 10]
+            images = part.images[rows]
+            images = (augment(images, True, 1, shift) if views else images).float() / 255
+            with torch.no_grad():
+                known = teacher(part.images[rows].float() / 255 if attack.budget else images)
+            slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
+            for weight, slope in zip(weights, slopes, strict=True):
+                weight.data = weight.data - 0.1 * (slope + 1e-4 * weight.data)
     return model
 
 
@@ -191,6 +199,41 @@ def test_a_thief_on_a_budget_asks_for_each_image_once_and_as_it_is(attack: Any) 
     assert held >= {*listening.asked}
 
 
+@pytest.mark.parametrize("repeats", ["counted", "saved"])
+@pytest.mark.parametrize(
+    ("attack", "taught", "asked"),
+    [(Extraction(seed=4), 0, 1), (Extraction(labels="hard"), 1, 0), (Distillation(temperature=2.0), 0.3, 0.7)],
+    ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
+)
+def test_answers_that_repeat_are_worked_out_once(attack: Any, taught: float, asked: float, repeats: Any) -> None:
+    recipe, listening = Recipe(epochs=3, batch_size=10, schedule=Step()), Listening()
+    attack = replace(attack, student=STUDENT, recipe=recipe, repeats=repeats)
+    loot = loot_for(attack, listening, views=False)
+    stolen = steal(attack, loot)
+    plain = plain_student(attack, formula(attack, taught, asked), epochs=3, views=False).state_dict()
+    for key, value in plain.items():
+        torch.testing.assert_close(stolen[key], value, rtol=1e-4, atol=5e-6)
+    assert sorted(listening.asked) == sorted(image.numpy().tobytes() for image in some().images)
+    assert loot.oracle.calls == (3 * 30 if repeats == "counted" else COUNT)
+
+
+def test_what_is_paid_for_answers_changes_no_student() -> None:
+    attack = Extraction(**FILLED)
+    one = steal(attack, loot_for(attack, views=False))
+    assert same(one, steal(replace(attack, repeats="saved")))
+    assert not same(one, steal(attack)), "augmented views make no difference"
+
+
+def test_an_augmented_view_is_asked_anew() -> None:
+    attack, listening = Extraction(**FILLED), Listening()
+    for flip, pad in ((True, 0), (False, 1)):
+        listening.asked.clear()
+        loot = replace(loot_for(attack, listening), flip=flip, pad=pad)
+        steal(attack, loot)
+        assert len(listening.asked) == loot.oracle.calls == 3 * 30
+        assert len({*listening.asked}) > COUNT
+
+
 def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
     attack, part = Distillation(budget=20, **FILLED), some()
     pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))
@@ -263,6 +306,7 @@ def test_the_defaults_are_the_published_ones() -> None:
     extraction, distillation = decode(Attack, "extraction"), decode(Attack, "distillation")
     assert (extraction.labels, extraction.temperature, extraction.source.kind) == ("soft", 1.0, "same")
     assert extraction.budget is distillation.budget is None
+    assert extraction.repeats == distillation.repeats == "counted"
     assert (distillation.alpha, distillation.temperature, distillation.t_squared) == (0.7, 1.0, False)
 
 
@@ -276,6 +320,14 @@ def test_the_defaults_are_the_published_ones() -> None:
         ({"kind": "extraction", "labels": "top"}, r"attack\.labels: 'top' is not allowed"),
         ({"kind": "extraction", "alpha": 0.5}, r"attack\.alpha: unknown key"),
         ({"kind": "extraction", "budget": 0}, r"attack\.budget: 0 is not allowed"),
+        (
+            {"kind": "extraction", "repeats": "free"},
+            r"attack\.repeats: 'free' is not allowed: must be 'counted' or 'sa",
+        ),
+        (
+            {"kind": "extraction", "budget": 10, "repeats": "saved"},
+            r"^attack\.repeats: 'saved' is not allowed: with a budget each image is asked once.*must be 'counted'$",
+        ),
         ("piracy", r"attack: kind 'piracy' is unknown; allowed: 'extraction', 'distillation'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mwm.check import check
+from mwm.check import check, check_compiler
 from mwm.data import Digits, Npz, split
 from mwm.spec import decode
-from mwm.sweep import Sweep, corners, thefts
+from mwm.sweep import Lease, Resources, Sweep, corners, thefts
 from mwm.trial import complete_attack, data_key
 
 DIGITS = 1437
@@ -27,12 +28,22 @@ VICTIM = {
 }
 HALF = {"split": {"validation": 100, "queries": 100, "disjoint": 0.5}}
 DISJOINT = {"kind": "extraction", "source": "disjoint"}
+SAVED = {"kind": "extraction", "repeats": "saved"}
+GRAPH = {"batch_size": 64, "cuda_graph": True}
+COMPILED = {"batch_size": 64, "compile": True}
+STILL = {"kind": "digits", "flip": False, "pad": 0}
 
 
 def swept(attacks: Any = (), **victim: Any) -> Sweep:
     """A sweep of changes of a sound victim."""
-    sweep: Sweep = decode(Sweep, {"name": "s", "victim": VICTIM | victim, "attacks": list(attacks)})
+    tree = {"name": "s", "victim": VICTIM | victim, "attacks": list(attacks)}
+    sweep: Sweep = decode(Sweep, tree)
     return sweep
+
+
+def leased(victims: float, thieves: float, sweep: Sweep) -> Sweep:
+    """A sweep with so many GPUs for each trial of a stage."""
+    return replace(sweep, resources=Resources(victim=Lease(gpus=victims), attack=Lease(gpus=thieves)))
 
 
 def refusal(sweep: Sweep) -> str:
@@ -132,12 +143,84 @@ FAULTS = [
         swept([{"kind": "extraction", "budget": 99, "recipe": {"batch_size": 100}}]),
         "attacks.0.budget: 99 is not allowed: must be at least 100, attacks.0.recipe.batch_size",
     ),
+    (
+        swept([SAVED]),
+        "attacks.0.repeats: 'saved' is not allowed: augmented views never repeat: must be 'counted', or "
+        "victim.data.flip false and victim.data.pad 0",
+    ),
+    (
+        swept(["extraction", DISJOINT | SAVED], data=STILL | {"flip": True}, **HALF),
+        "attacks.1.repeats: 'saved' is not allowed: augmented views never repeat",
+    ),
+    (
+        swept([SAVED | {"source": {"kind": "npz", "path": "nowhere.npz"}}], data=STILL),
+        "attacks.0.repeats: 'saved' is not allowed: augmented views never repeat: must be 'counted', or "
+        "attacks.0.source.flip false and attacks.0.source.pad 0",
+    ),
+    (
+        swept([{"kind": "extraction", "repeats": {"grid": ["counted", "saved"]}}], data={"kind": "digits", "pad": 1}),
+        "attacks.0.repeats: 'saved' is not allowed",
+    ),
+    (
+        swept(recipe=GRAPH),
+        "victim.recipe.cuda_graph: true is not allowed: resources.victim.gpus is 0, and only a GPU replays a step",
+    ),
+    (
+        leased(0.5, 0, swept(["extraction"], recipe=GRAPH)),
+        "victim.recipe.cuda_graph: true is not allowed: resources.attack.gpus is 0",
+    ),
+    (
+        leased(1, 0, swept(["extraction", {"kind": "extraction", "recipe": GRAPH}])),
+        "attacks.1.recipe.cuda_graph: true is not allowed: resources.attack.gpus is 0",
+    ),
+    (
+        leased(0, 1, swept(recipe=GRAPH | {"cuda_graph": {"grid": [False, True]}})),
+        "victim.recipe.cuda_graph: true is not allowed: resources.victim.gpus is 0",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("sweep", "start"), FAULTS, ids=[start[:40] for _, start in FAULTS])
 def test_a_disagreement_is_one_line_with_its_place(sweep: Sweep, start: str) -> None:
     assert refusal(sweep).startswith(start)
+
+
+def test_what_a_lease_or_the_views_allow_is_not_refused(tmp_path: Path) -> None:
+    own = {"kind": "extraction", "recipe": GRAPH}
+    slow = {"kind": "extraction", "recipe": {"batch_size": 64}}
+    check(leased(0, 0.5, swept([own])), download=False)
+    check(leased(0.5, 1, swept(["extraction"], recipe=GRAPH)), download=False)
+    check(leased(1, 0, swept([slow], recipe=GRAPH)), download=False)
+    check(swept([SAVED, DISJOINT | SAVED], data=STILL, **HALF), download=False)
+    still = {"kind": "npz", "path": str(archive(tmp_path / "x.npz")), "flip": False, "pad": 0}
+    check(swept([SAVED | {"source": still, "recipe": {"batch_size": 60}}]), download=False)
+
+
+def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"kind": "extraction", "recipe": COMPILED}
+    faulty = {
+        "victim.recipe.compile": swept(recipe=COMPILED),
+        "attacks.0.recipe.compile": swept([own]),
+    }
+    spared = [leased(0, 1, swept([own])), swept(["extraction"])]
+    for name in ("", "no-such-compiler -O2", str(tmp_path)):
+        monkeypatch.setenv("CXX", name)
+        for path, sweep in faulty.items():
+            start = f"{path}: true is not allowed: there is no C\\+\\+ compiler '{name}' on this machine"
+            with pytest.raises(ValueError, match=f"^{start}"):
+                check_compiler(sweep)
+        for sweep in spared:
+            check_compiler(sweep)
+    compiler = tmp_path / "own-c++"
+    compiler.write_text("")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{compiler} -O2")
+    for sweep in (*faulty.values(), *spared):
+        check_compiler(sweep)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="C\\+\\+"):
+        check_compiler(swept(recipe=COMPILED))
 
 
 def test_sizes_are_checked_to_the_image() -> None:

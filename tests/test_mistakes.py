@@ -46,6 +46,26 @@ MISTAKES = {
     ),
     "unknown kind": (["--set", "victim.model=resnet19"], "victim.model: kind 'resnet19'", "resnet18"),
     "no disjoint part": (["--set", "attacks.0.source=disjoint"], "attacks.0.source", "victim.split.disjoint"),
+    "graph without GPU": (
+        ["--set", "victim.recipe.cuda_graph=true"],
+        "victim.recipe.cuda_graph: true is not allowed",
+        "resources.victim.gpus is 0",
+    ),
+    "graph of a thief without GPU": (
+        ["--set", "attacks.0.recipe={cuda_graph: true}"],
+        "attacks.0.recipe.cuda_graph: true is not allowed",
+        "resources.attack.gpus is 0",
+    ),
+    "saved augmented views": (
+        ["--set", "attacks.0.repeats=saved"],
+        "attacks.0.repeats: 'saved' is not allowed",
+        "'counted', or victim.data.flip false and victim.data.pad 0",
+    ),
+    "saved within a budget": (
+        ["--set", "attacks.0.repeats=saved", "--set", "attacks.0.budget=200"],
+        "attacks.0.repeats: 'saved' is not allowed",
+        "'counted'",
+    ),
     "no GPU": (["--set", "resources.victim.gpus=64"], "resources.victim.gpus: 64", "largest node has 0"),
     "too many CPUs": (["--set", "resources.attack.cpus=1000"], "resources.attack.cpus: 1000", "largest node has"),
     "unreachable MLflow": (["--tracking-uri", "http://127.0.0.1:9"], "--tracking-uri: http://127.0.0.1:9", "reached"),
@@ -97,6 +117,23 @@ def test_mistake_is_one_clear_line(mistake: str, tmp_path: Path, tell: Tell) -> 
 def test_mistake_that_a_service_shows_is_one_clear_line(mistake: str, tmp_path: Path) -> None:
     arguments, *words = MISTAKES[mistake]
     _refused(launched(tmp_path, "run", sweep(tmp_path), *arguments), tmp_path, *words)
+
+
+def test_compiling_without_a_compiler_is_one_clear_line(
+    tmp_path: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    done = tell("run", sweep(tmp_path), "--set", "victim.recipe.compile=true")
+    _refused(done, tmp_path, "victim.recipe.compile: true is not allowed", "'no-such-compiler'")
+
+
+@pytest.mark.slow
+def test_a_compiler_is_not_asked_for_where_trials_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiled = ("--set", "victim.recipe.compile=true", "--address", "127.0.0.1:9")
+    _refused(launched(tmp_path, "run", sweep(tmp_path), *compiled), tmp_path, "--address: 127.0.0.1:9")
 
 
 BROKEN = {

@@ -72,6 +72,11 @@ def last_block(file: io.StringIO) -> str:
             {"kind": "extraction", "budget": 150},
             "extraction soft 150 calls seed 0 on margin n=20 10/255 seed 0",
         ),
+        (
+            MARGIN,
+            {"kind": "extraction", "repeats": "saved"},
+            "extraction soft repeats saved seed 0 on margin n=20 10/255 seed 0",
+        ),
     ],
 )
 def test_labels_say_what_matters(scheme: dict[str, Any], attack: dict[str, Any] | None, expected: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.data import Cifar10, Cifar100, Digits, ImageFolder, Npz, Part, Svhn, scaled
-from mwm.engine import Training
+from mwm.engine import Training, deterministic
 from mwm.evaluate import BATCH
 from mwm.fit import Epoch, fit
 from mwm.models import Model, build, channel_statistics
@@ -65,17 +65,31 @@ class StudentAttack(ABC):
     With a `budget` the thief draws that many of its images at random, has each answered once, as it is, and trains on
     augmented views with the answers that it kept (Orekondy et al., 2019, with a random transfer set). Without one it
     asks anew for every augmented image of every epoch (Kim et al., 2023). A kind of attack says what it learns: `loss`.
+
+    Where views are not augmented (flip false, pad 0), a thief without a budget asks the same in every epoch. Each image
+    is then answered once, before the first, and `repeats` says what he pays: `counted` is a call for each image of each
+    epoch, as the published thief spends; `saved` is a call for each image, as of one who keeps the answers. Where views
+    are augmented nothing repeats, and with a budget nothing is asked twice: `saved` is then refused.
     """
 
     source: Source = Same()
     student: Model | None = None
     recipe: Recipe | None = None
     budget: Count | None = None
+    repeats: Literal["counted", "saved"] = "counted"
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.recipe is not None and self.recipe.keep != "last":
             raise ValueError(f"recipe.keep: {self.recipe.keep!r} is not allowed: must be 'last' for a thief")
+        if self.budget is not None and self.repeats == "saved":
+            reason = "with a budget each image is asked once, and nothing repeats: must be 'counted'"
+            raise ValueError(f"repeats: 'saved' is not allowed: {reason}")
+
+    @property
+    def asks_once(self) -> bool:
+        """Whether all calls are spent before the first epoch, on answers that the thief keeps."""
+        return self.budget is not None or self.repeats == "saved"
 
     @abstractmethod
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
@@ -84,15 +98,16 @@ class StudentAttack(ABC):
     def run(self, loot: Loot) -> Iterator[Epoch]:
         """Steal, and yield each epoch of the student."""
         assert self.recipe is not None, "the student's recipe was never filled in"
-        held, kept = loot.images, None
+        assert self.repeats == "counted" or not (loot.flip or loot.pad), "augmented views never repeat"
+        held = loot.images
         if self.budget is not None:
             held = transfer_set(held, self.budget, generator(loot.seed, "budget"))
-            # A resumed theft computes these answers anew instead of storing them; their count starts anew with them.
-            kept = torch.cat([loot.oracle(scaled(images)) for images in torch.split(held.images, BATCH)])
+        with deterministic(self.recipe.deterministic):
+            known = self._known(held.images, loot)
 
         def objective(model: nn.Module, images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
             del generator
-            answers = loot.oracle(images) if kept is None else kept[rows]
+            answers = loot.oracle(images) if known is None else known(rows)
             return self.loss(answers, model(images), held.labels[rows])
 
         rows = Part(held.images, torch.arange(len(held), device=held.labels.device))
@@ -101,6 +116,17 @@ class StudentAttack(ABC):
             training.restore(loot.start)
         flip, pad, seed, validation = loot.flip, loot.pad, loot.seed, loot.validation
         return fit(training, rows, objective, flip=flip, pad=pad, seed=seed, validation=validation)
+
+    def _known(self, images: Tensor, loot: Loot) -> Callable[[Tensor], Tensor] | None:
+        """Where the same is asked in every epoch: the answers to images (uint8 n c h w), by their numbers.
+
+        A resumed theft works these answers out anew instead of storing them. Calls for answers that the thief keeps are
+        counted here, and so from the first again; the others as the epochs ask.
+        """
+        if self.asks_once:
+            kept = torch.cat([loot.oracle(scaled(batch)) for batch in torch.split(images, BATCH)])
+            return lambda rows: kept[rows]
+        return None if loot.flip or loot.pad else loot.oracle.known(images)
 
     def _fresh(self, images: Tensor, loot: Loot) -> nn.Module:
         """The student before its first epoch, normalised as the thief's images are."""
