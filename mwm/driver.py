@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,16 +41,16 @@ def run(
     """Run a sweep to its end, or go on with it; 0 if every trial is done, 1 if one failed, 130 or 143 if stopped."""
     uri, place = resolve(tracking_uri), Storage(storage)
     _outlast(place, uri)
-    folder = place.prepare(sweep.name)
-    _claim(sweep, folder, resume=resume)
-    sets, _ = check(sweep, download=True)
-    # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
-    from mwm.cluster import NODE_SECONDS, check_resources, joined
+    with place.prepared(sweep.name) as folder:
+        _claim(sweep, folder, resume=resume)
+        sets, _ = check(sweep, download=True)
+        # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
+        from mwm.cluster import NODE_SECONDS, check_resources, joined
 
-    with alone(folder), joined(address), _stoppable() as stopped:
-        patience = NODE_SECONDS if address or os.environ.get("RAY_ADDRESS") else 0.0
-        check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-        ledger, left = _conduct(sweep, console, folder, place, sets, uri, stopped)
+        with alone(folder), joined(address), _stoppable() as stopped:
+            patience = NODE_SECONDS if address or os.environ.get("RAY_ADDRESS") else 0.0
+            check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
+            ledger, left = _conduct(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
     for table in tables(ledger.results()):
         console.print(table)
         console.print()
@@ -74,8 +74,6 @@ def _claim(sweep: Sweep, folder: Path, *, resume: bool) -> None:
     path = folder / SWEEP_FILE
     if not path.exists():
         if resume:
-            with suppress(OSError):
-                folder.rmdir()
             raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
         return
     before: Sweep = decode(Sweep, load(path))
@@ -84,7 +82,7 @@ def _claim(sweep: Sweep, folder: Path, *, resume: bool) -> None:
 
 
 def _conduct(
-    sweep: Sweep, console: Console, folder: Path, place: Storage, sets: Sets, uri: str, stopped: list[int]
+    sweep: Sweep, console: Console, place: Storage, *, folder: Path, sets: Sets, uri: str, stopped: list[int]
 ) -> tuple[Ledger, int]:
     """Run what is left of a sweep; the second result counts the trials that are not done in the end."""
     from mwm.cluster import conduct

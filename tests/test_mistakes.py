@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,12 @@ MISTAKES = {
         "victim.scheme.num_queries: 10",
         "split.queries, 9",
     ),
+    "key beside a grid": (
+        ["--set", "victim.scheme.num_queries=10"],
+        "victim.scheme: is {grid: [...]}",
+        "victim.scheme.grid.0.num_queries",
+        "replace victim.scheme",
+    ),
     "empty grid": (["--set", "victim.seed={grid: []}"], "victim.seed.grid: []", "one value or more"),
     "grid inside Optuna": (["--set", "search={kind: optuna, samples: 2}"], "victim.scheme.grid", "choice"),
     "missing archive": (
@@ -59,11 +65,14 @@ MISTAKES = {
 SLOW_MISTAKES = ("no GPU", "too many CPUs", "unreachable MLflow", "unreachable Ray")
 
 
-def _refused(done: subprocess.CompletedProcess[str], folder: Path, *words: str) -> None:
+def _refused(
+    done: subprocess.CompletedProcess[str], folder: Path, *words: str, kept: Collection[str] = frozenset()
+) -> None:
     assert done.returncode == 2, done.stderr + done.stdout
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
-    assert not list(folder.glob("store/*/*")), "a trial was started"
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert left <= {"sweep.yaml", "data.npz", *kept}, "a command that was refused leaves something behind"
 
 
 @pytest.fixture
@@ -130,7 +139,8 @@ def test_another_sweep_of_the_same_name_is_refused(tmp_path: Path, tell: Tell) -
     folder.mkdir(parents=True)
     other = sweep(tmp_path, lambda tree: tree["victim"].update(seed=7))
     other.rename(folder / "sweep.json")
-    _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small'", "--name")
+    kept = {"results", "results/small", "results/small/sweep.json"}
+    _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small'", "--name", kept=kept)
 
 
 def test_a_sweep_that_is_being_run_is_refused(tmp_path: Path, tell: Tell) -> None:
@@ -138,7 +148,10 @@ def test_a_sweep_that_is_being_run_is_refused(tmp_path: Path, tell: Tell) -> Non
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small' is being run by another process")
+        said = "name: 'small' is being run by another process"
+        kept = {"results", "results/.lock", "results/small", "results/small/.lock"}
+        _refused(tell("run", sweep(tmp_path)), tmp_path, said, kept=kept)
+        assert (folder / ".lock").samefile(lock.name), "the lock of the other process is its own"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that nobody may write")
