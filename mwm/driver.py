@@ -54,7 +54,7 @@ def run(
     for table in tables(ledger.results()):
         console.print(table)
         console.print()
-    _farewell(console, ledger, folder, uri)
+    _farewell(console, ledger, folder=folder, uri=uri)
     return 128 + stopped[0] if stopped else int(left > 0)
 
 
@@ -143,9 +143,12 @@ def _stoppable() -> Iterator[list[int]]:
         yield came
 
 
-def _farewell(console: Console, ledger: Ledger, folder: Path, uri: str) -> None:
+def _farewell(console: Console, ledger: Ledger, *, folder: Path, uri: str) -> None:
     counts = {status: ledger.count(status) for status in STATUSES}
     ended = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    known = len(ledger.reused)
+    which = "all known already, nothing was run" if known == sum(counts.values()) else f"{known} known already"
+    ended += f" ({which})" if known else ""
     console.out(f"{ended or 'nothing was run'}; results in {folder / 'results.csv'}", highlight=False)
     here = uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     mlflow = Path(sys.executable).with_name("mlflow")

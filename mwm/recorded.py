@@ -11,7 +11,7 @@ from typing import Any
 
 from mwm import statement
 from mwm.address import resolve
-from mwm.experiment import Experiment, points, unusable
+from mwm.experiment import HOPELESS, Experiment, points, unusable
 from mwm.outbox import one_line
 from mwm.provenance import provenance
 from mwm.spec import digest
@@ -46,7 +46,8 @@ def record(experiment: Experiment, verdict: Tree, folder: Path) -> None:
                 run_id = run.info.run_id if run else experiment.create(suspect["name"], {"mwm.digest": name})
                 _write(experiment, run_id, verdict, suspect, folder)
     except Exception as error:
-        print(f"warning: MLflow: {one_line(error)}; the same command again records what is missing", file=sys.stderr)
+        hint = "" if getattr(error, "error_code", "") in HOPELESS else "; the same command again records the rest"
+        print(f"warning: MLflow: {one_line(error)}{hint}", file=sys.stderr)
 
 
 def _write(experiment: Experiment, run_id: str, verdict: Tree, suspect: Tree, folder: Path) -> None:

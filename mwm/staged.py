@@ -73,7 +73,7 @@ class Staged(Searcher):
             if known is None:
                 self.attempts[trial_id] = _Attempt(name, trial)
                 return encode(trial)
-            self.ledger.replay(name, trial, known)
+            self.ledger.replay(name, trial, known, known=name not in self.failures)
             self._ended(name, trial, known)
         return None if self.plan.open else str(Searcher.FINISHED)
 

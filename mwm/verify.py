@@ -17,6 +17,7 @@ from rich.console import Console
 from mwm import recorded, statement
 from mwm.case import Case
 from mwm.evidence import Sequential
+from mwm.files import passing
 from mwm.inquiry import ANSWERS, Manner, Page, Questions, inquire, questions, sheet
 from mwm.judge import NOT_SHOWN, OWNED, decide, still_needed, weigh
 from mwm.key import Key, commitment, load
@@ -38,7 +39,7 @@ def run(case: Case, console: Console, *, as_json: bool) -> int:
         found, asked_now, folder = prove(case)
     except OSError as error:
         where = error.filename or "--report"
-        way = "" if case.again else ": run it again"
+        way = "" if case.again or not passing(error) else ": run it again"
         raise ValueError(f"{where}: {error.strerror or error}; what was answered is kept{way}") from None
     if as_json:
         said = {**found, "asked_now": asked_now, "report": str(folder)}
@@ -155,14 +156,16 @@ def _ask_all(
     case: Case, asked: Questions, suspects: Sequence[Suspect], pages: Sequence[Page], folder: Path
 ) -> list[NDArray[np.int64]]:
     """What each suspect answered (n); ValueError, when all have been asked, for those that were silent."""
-    told, silent = [], []
+    told, silent, passes = [], [], False
     for suspect, page in zip(suspects, pages, strict=True):
         try:
             told.append(_ask(case, asked, suspect, page))
         except SilentError as error:
+            passes |= not error.final
             silent.append(f"{error}; {len(page.labels) - len(page.silent)} of {len(asked)} answers are kept")
     if silent:
         way = f"go on by --report {folder} without --again" if case.again else "run the same command again"
+        way = way if passes else f"when that is mended, {way}"
         raise ValueError(f"--suspect: {'; '.join(silent)}: {way}")
     return told
 

@@ -111,7 +111,7 @@ def test_the_silence_of_one_does_not_keep_the_others_from_being_asked(say: Say, 
     with answering(Reply(status=403), honest) as silent, answering(honest) as other:
         suspects = ("--suspect", silent.uri, "--suspect", other.uri)
         said = say("verify", "--key", str(hall.key), *suspects)
-        one_line(said, f"{silent.uri}: refuses with 403", "0 of 30 answers are kept", "run the same command again")
+        one_line(said, f"{silent.uri}: refuses with 403", "0 of 30 answers are kept: when that is mended, run the same")
         assert other.uri not in said[2]
         status, found = ask(*suspects)
         assert (status, found["asked_now"]) == (0, [QUERIES, 0])
@@ -131,7 +131,7 @@ def test_an_outage_is_not_skipped(fault: Reply, say: Say, hall: Court) -> None:
     with answering(saying(answers(hall.key)), fault) as suspect:
         limits = ("--batch", "10", "--retries", "0", "--timeout", "0.5", "--skip-unanswered")
         said = say("verify", "--key", str(hall.key), "--suspect", suspect.uri, *limits)
-        one_line(said, "gave no answer in 1 attempts", "10 of 30 answers are kept")
+        one_line(said, "gave no answer in 1 attempts", "10 of 30 answers are kept: run the same command again")
         assert len(suspect.asked) == 2
 
 

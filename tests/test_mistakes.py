@@ -26,7 +26,7 @@ def _npz(path: Path, **changes: Any) -> Path:
     return path
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[Any, ...]] = {
     "unknown key": (["--set", "victim.scheme.grid.1.stepsize=2"], "victim.scheme.stepsize: unknown key", "step_size"),
     "wrong type": (["--set", "victim.seed=first"], "victim.seed: 'first'", "whole number"),
     "flag for a number": (["--set", "victim.recipe.epochs=true"], "victim.recipe.epochs: True", "whole number"),
@@ -165,4 +165,14 @@ def test_check_counts_and_starts_nothing(tmp_path: Path, tell: Tell) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 victims, each on 1 CPU and 0 GPU" in done.stdout
     assert "4 attacks" in done.stdout
+    assert "of 10 queries 6 must match for p ≤ 0.001" in done.stdout
+    assert "warning" not in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.yaml"]
+
+
+def test_check_warns_of_too_few_queries(tmp_path: Path, tell: Tell) -> None:
+    done = tell("check", sweep(tmp_path), "--set", "victim.scheme.grid.0.num_queries=2")
+    assert done.returncode == 0, done.stderr
+    few = "warning: victim.scheme.num_queries: 2 can prove no theft at p ≤ 0.001"
+    assert f"{few}: if all match, p is 0.012; with 10 classes it takes 4 or more" in done.stdout.splitlines()
+    assert done.stdout.count("warning") == 1
