@@ -23,7 +23,7 @@ from mwm.verdict import LEVEL, needed, p_value
 SHOWN = 40
 
 
-def read(path: Path, overrides: Sequence[str], name: str | None, tags: Sequence[str]) -> Sweep:
+def read(path: Path, overrides: Sequence[str], *, name: str | None, tags: Sequence[str]) -> Sweep:
     """Read a sweep from YAML, with the overrides of the command line. Raises ValueError, one line per fault."""
     tree = load(path, overrides)
     if name is not None:

@@ -100,7 +100,7 @@ def plain_student(attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor])
     shuffled, weights = torch.randperm(len(part), generator=order), list(model.parameters())
     for step in range(len(part) // 10):
         rows = shuffled[10 * step : 10 * step + 10]
-        images = augment(part.images[rows], True, 1, shift).float() / 255
+        images = augment(part.images[rows], flip=True, pad=1, generator=shift).float() / 255
         with torch.no_grad():
             known = teacher(part.images[rows].float() / 255 if attack.budget else images)
         slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
