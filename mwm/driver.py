@@ -100,7 +100,7 @@ def _conduct(
         left = 1
         try:
             with progress:
-                conduct(plan, ledger, sweep.resources, sweep.early_stopping)
+                conduct(plan, ledger, sweep.resources, early_stopping=sweep.early_stopping)
             left = plan.victims + plan.attacks - ledger.count("done") - ledger.count("stopped")
         finally:
             with _handled(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows

@@ -46,8 +46,9 @@ def record(experiment: Experiment, verdict: Tree, folder: Path) -> None:
                 run_id = run.info.run_id if run else experiment.create(suspect["name"], {"mwm.digest": name})
                 _write(experiment, run_id, verdict=verdict, suspect=suspect, folder=folder)
     except Exception as error:
-        hint = "" if getattr(error, "error_code", "") in HOPELESS else "; the same command again records the rest"
-        print(f"warning: MLflow: {one_line(error)}{hint}", file=sys.stderr)
+        first = "when that is mended, " if getattr(error, "error_code", "") in HOPELESS else ""
+        hint = f"{first}the same command again records the rest"
+        print(f"warning: MLflow: {one_line(error)}; {hint}", file=sys.stderr)
 
 
 def _write(experiment: Experiment, run_id: str, *, verdict: Tree, suspect: Tree, folder: Path) -> None:

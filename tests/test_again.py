@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm import verify
+from mwm import statement, verify
 from mwm.inquiry import ANSWERS, questions
 from mwm.key import commitment, load
 from mwm.suspects.credentials import TOKEN
@@ -124,6 +126,23 @@ def test_an_interrupted_fresh_inquiry_says_how_to_go_on(say: Say, ask: Ask, hall
         one_line(say("verify", "--key", str(hall.key), *words), "go on by --report mine without --again", "20 of 30")
         _, found = ask("--suspect", suspect.uri, "--report", "mine")
         assert found["asked_now"] == [10]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "No space left on device; what was answered is kept: run it again\n"), (errno.EISDIR, "is kept\n")],
+)
+def test_only_what_may_pass_is_to_be_tried_again(
+    number: int, said: str, say: Say, hall: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "mine/verdict.json")
+
+    monkeypatch.setattr(statement, "write", failing)
+    status, _, err = say("verify", "--key", str(hall.key), "--suspect", str(hall.key), "--report", "mine")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert err.startswith("mine/verdict.json: ")
+    assert err.endswith(said)
 
 
 @pytest.mark.parametrize("fault", [Reply(status=503), Reply(hold=1.0)], ids=repr)

@@ -93,7 +93,6 @@ IN_PLACE = {
     *(("schemes", name) for name in ("objective", "clean_loss")),  # what an Objective takes
     ("attacks", "objective"),
     *(("stage", name) for name in ("run", "__init__", "_measure")),
-    *(("cluster", name) for name in ("conduct", "_message")),
 }
 """Functions that take more than three arguments by their place."""
 
