@@ -153,7 +153,7 @@ def _look(asked: argparse.Namespace, console: Console) -> int:
         return verbs.show_garbage(console, place.home, Store(place.store), hours=asked.older_than, delete=asked.delete)
     from mwm.sync import sync
 
-    return sync(console, place, asked.name, asked.tracking_uri)
+    return sync(console, place, name=asked.name, tracking_uri=asked.tracking_uri)
 
 
 def _prove(asked: argparse.Namespace, console: Console) -> int:
@@ -195,13 +195,14 @@ def _key(asked: argparse.Namespace, console: Console) -> int:
     from mwm.storage import Storage
     from mwm.store import Store
 
-    return keys.export(console, Store(Storage(asked.storage).store), asked.digest, asked.folder)
+    store = Store(Storage(asked.storage).store)
+    return keys.export(console, store, digest=asked.digest, folder=asked.folder)
 
 
 def _work(asked: argparse.Namespace, console: Console) -> int:
     from mwm import commands
 
-    sweep = commands.read(asked.config, asked.set, asked.name, asked.tag)
+    sweep = commands.read(asked.config, asked.set, name=asked.name, tags=asked.tag)
     if asked.command == "check":
         return commands.check(sweep, console)
     from mwm import driver

@@ -19,6 +19,9 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PGCONNECT_TIMEOUT": "5",
 }
+LONGEST = 200
+"""Letters that are shown of a text from elsewhere."""
+
 SHORT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
@@ -46,6 +49,24 @@ def without_password(text: str) -> str:
     text = re.sub(r"(://[^:/\s@]*):\S*@", r"\1:***@", text)
     text = re.sub(r"(https?://)[^:/\s@]+@", r"\1***@", text)
     return re.sub(r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret|key|sig|signature))=[^&\s]+", r"\1=***", text)
+
+
+def short(text: str, longest: int = LONGEST) -> str:
+    """A text from elsewhere, fit to be shown: one line, printable, no password of a URI in it.
+
+    Of more than `longest` letters the middle is left out: what matters stands at the start or at the very end.
+    """
+    line = " ".join(without_password(text).split())
+    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
+    half = (longest - 5) // 2
+    return shown if len(shown) <= longest else f"{shown[: longest - 5 - half]} ... {shown[-half:]}"
+
+
+def bottom(error: BaseException) -> BaseException:
+    """What lies at the bottom of an error: of a connection that fails, those above it repeat the whole address."""
+    while deeper := error.__cause__ or error.__context__:
+        error = deeper
+    return error
 
 
 def files_beside(uri: str, experiment: str) -> str | None:

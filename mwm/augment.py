@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def augment(images: Tensor, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, *, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
     """Show each image (uint8 n c h w) a little differently: mirrored with probability ½ and shifted by up to `pad`.
 
     `generator` is on the images' device.

@@ -39,7 +39,7 @@ def check(sweep: Sweep, *, download: bool) -> tuple[Sets, list[str]]:
         if data_key(victim.data) in sets:
             _check_victim(victim, sets)
         for path, attack in attacks:
-            _check_attack(path, attack, victim, sets)
+            _check_attack(path, attack, victim=victim, sets=sets)
     return sets, notes
 
 
@@ -142,7 +142,7 @@ def _check_victim(victim: Victim, sets: Sets) -> None:
     _check_network("victim.model", victim.model, dataset)
 
 
-def _check_attack(path: str, attack: Attack, victim: Victim, sets: Sets) -> None:
+def _check_attack(path: str, attack: Attack, *, victim: Victim, sets: Sets) -> None:
     if isinstance(attack.source, Disjoint) and victim.split.disjoint == 0:
         raise ValueError(f"{path}.source: disjoint is not allowed: victim.split.disjoint is 0, give it a share above 0")
     filled = complete_attack(attack, victim)

@@ -149,7 +149,7 @@ def work(config: dict[str, Any], *, sets: Sets, store: str, resources: Resources
 
 
 def _message(
-    rows: Sequence[Any] = (), outcome: Sequence[Any] = (), error: str = "", passing: bool = False
+    rows: Sequence[Any] = (), *, outcome: Sequence[Any] = (), error: str = "", passing: bool = False
 ) -> dict[str, Any]:
     return {"rows": list(rows), "outcome": list(outcome), "error": error, "passing": passing}
 
@@ -187,7 +187,7 @@ def _fresh(lease: Lease) -> torch.device:
     return torch.device("cuda", 0)
 
 
-def conduct(plan: Plan, ledger: Ledger, resources: Resources, early_stopping: EarlyStopping | None = None) -> None:
+def conduct(plan: Plan, ledger: Ledger, resources: Resources, *, early_stopping: EarlyStopping | None = None) -> None:
     """Run a plan to its end on the cluster that was joined; an interrupt (SIGINT, SIGUSR1) ends it early."""
     folder = ledger.folder.resolve() / "tune"
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mwm.check import check as check_sweep
 from mwm.config import load
@@ -16,12 +18,12 @@ from mwm.search import Listed
 from mwm.spec import decode
 from mwm.sweep import OptunaSearch, Sweep, corners, thefts
 from mwm.trial import Trial, Victim, complete_attack, data_key
-from mwm.verdict import LEVEL, needed
+from mwm.verdict import LEVEL, needed, p_value
 
 SHOWN = 40
 
 
-def read(path: Path, overrides: Sequence[str], name: str | None, tags: Sequence[str]) -> Sweep:
+def read(path: Path, overrides: Sequence[str], *, name: str | None, tags: Sequence[str]) -> Sweep:
     """Read a sweep from YAML, with the overrides of the command line. Raises ValueError, one line per fault."""
     tree = load(path, overrides)
     if name is not None:
@@ -53,8 +55,10 @@ def check(sweep: Sweep, console: Console) -> int:
         console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
     keys = {(sets[key].classes, one.scheme.num_queries) for one in victims if (key := data_key(one.data)) in sets}
     for classes, queries in sorted(keys):
-        matches = needed(queries, classes, LEVEL)
-        console.print(f"of {queries} queries {matches or 'more than all'} must match for p ≤ {LEVEL}")
+        if matches := needed(queries, classes, LEVEL):
+            console.print(f"of {queries} queries {matches} must match for p ≤ {LEVEL}")
+        else:
+            console.print(Text(_powerless(queries, classes), style="yellow"), soft_wrap=True)
     if sweep.early_stopping is not None:
         how = sweep.early_stopping
         console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction:g}")
@@ -63,6 +67,14 @@ def check(sweep: Sweep, console: Console) -> int:
     for note in notes:
         console.print(f"note: {note}; its sizes were not checked", soft_wrap=True)
     return 0
+
+
+def _powerless(queries: int, classes: int) -> str:
+    """A warning that no theft can be proven by so few queries."""
+    best = p_value(queries, queries, classes)
+    least = next(number for number in itertools.count(queries) if needed(number, classes, LEVEL))
+    few = f"warning: victim.scheme.num_queries: {queries} can prove no theft at p ≤ {LEVEL}"
+    return f"{few}: if all match, p is {best:.2g}; with {classes} classes it takes {least} or more"
 
 
 def _show_victims(sweep: Sweep, victims: Sequence[Victim], console: Console) -> None:

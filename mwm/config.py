@@ -103,34 +103,35 @@ def override(tree: dict[str, Any], item: str) -> None:
     """Set one value in place, given as `dotted.path=value`; the value is YAML, a list is entered by its index."""
     path, equals, text = item.partition("=")
     keys = path.split(".")
-    if not equals or not all(keys):
-        raise ValueError(f"--set {item}: must read dotted.path=value")
-    at: Any = tree
-    for depth, key in enumerate(keys[:-1]):
-        at = _enter(at, key, ".".join(keys[: depth + 1]), item)
     try:
-        value = parse(text)
+        if not equals or not all(keys):
+            raise ValueError("must read dotted.path=value")
+        at: Any = tree
+        for depth, key in enumerate(keys[:-1]):
+            at = _enter(at, key, ".".join(keys[: depth + 1]))
+        at[_index(at, keys[-1], path)] = parse(text)
     except ValueError as error:
         raise ValueError(f"--set {item}: {error}") from None
-    at[_index(at, keys[-1], item)] = value
 
 
-def _enter(at: Any, key: str, path: str, item: str) -> Any:
-    """The container under `key`: made if it is missing; the bare word `cnn` opens to `{kind: cnn}`."""
-    place = _index(at, key, item)
+def _enter(at: Any, key: str, path: str) -> Any:
+    """The container under `key`, the last of `path`: made if missing; the bare word `cnn` opens to `{kind: cnn}`."""
+    place = _index(at, key, path)
     if isinstance(at, dict) and at.get(place) is None:
         at[place] = {}
     if isinstance(at[place], str):
         at[place] = {"kind": at[place]}
     if not isinstance(at[place], (dict, list)):
-        raise ValueError(f"--set {item}: {path} is {at[place]!r} and holds no keys")
+        raise ValueError(f"{path} is {at[place]!r} and holds no keys")
     return at[place]
 
 
-def _index(at: Any, key: str, item: str) -> Any:
+def _index(at: Any, key: str, path: str) -> Any:
+    """Where `key`, the last of `path`, leads in a container."""
     if isinstance(at, dict):
         return key
     if not key.isdecimal() or int(key) >= len(at):
-        entries = f"has entries 0 to {len(at) - 1}" if at else "is empty"
-        raise ValueError(f"--set {item}: {key!r} is not allowed; the list {entries}")
+        first = f"{path.rpartition('.')[0]}.0"
+        entries = f"has entries 0 to {len(at) - 1}, such as {first}" if at else "is empty"
+        raise ValueError(f"{key!r} is not allowed; the list {entries}")
     return int(key)

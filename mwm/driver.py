@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,23 +41,23 @@ def run(
     """Run a sweep to its end, or go on with it; 0 if every trial is done, 1 if one failed, 130 or 143 if stopped."""
     uri, place = resolve(tracking_uri), Storage(storage)
     _outlast(place, uri)
-    folder = place.prepare(sweep.name)
-    _claim(sweep, folder, resume=resume)
-    elsewhere = address or os.environ.get("RAY_ADDRESS")
-    if not elsewhere:
-        check_compiler(sweep)
-    sets, _ = check(sweep, download=True)
-    # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
-    from mwm.cluster import NODE_SECONDS, check_resources, joined
+    with place.prepared(sweep.name) as folder:
+        _claim(sweep, folder, resume=resume)
+        elsewhere = address or os.environ.get("RAY_ADDRESS")
+        if not elsewhere:
+            check_compiler(sweep)
+        sets, _ = check(sweep, download=True)
+        # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
+        from mwm.cluster import NODE_SECONDS, check_resources, joined
 
-    with alone(folder), joined(address), _stoppable() as stopped:
-        patience = NODE_SECONDS if elsewhere else 0.0
-        check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-        ledger, left = _conduct(sweep, console, folder, place, sets, uri, stopped)
+        with alone(folder), joined(address), _stoppable() as stopped:
+            patience = NODE_SECONDS if elsewhere else 0.0
+            check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
+            ledger, left = _conduct(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
     for table in tables(ledger.results()):
         console.print(table)
         console.print()
-    _farewell(console, ledger, folder, uri)
+    _farewell(console, ledger, folder=folder, uri=uri)
     return 128 + stopped[0] if stopped else int(left > 0)
 
 
@@ -77,8 +77,6 @@ def _claim(sweep: Sweep, folder: Path, *, resume: bool) -> None:
     path = folder / SWEEP_FILE
     if not path.exists():
         if resume:
-            with suppress(OSError):
-                folder.rmdir()
             raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
         return
     before: Sweep = decode(Sweep, load(path))
@@ -87,7 +85,7 @@ def _claim(sweep: Sweep, folder: Path, *, resume: bool) -> None:
 
 
 def _conduct(
-    sweep: Sweep, console: Console, folder: Path, place: Storage, sets: Sets, uri: str, stopped: list[int]
+    sweep: Sweep, console: Console, place: Storage, *, folder: Path, sets: Sets, uri: str, stopped: list[int]
 ) -> tuple[Ledger, int]:
     """Run what is left of a sweep; the second result counts the trials that are not done in the end."""
     from mwm.cluster import conduct
@@ -105,7 +103,7 @@ def _conduct(
         left = 1
         try:
             with progress:
-                conduct(plan, ledger, sweep.resources, sweep.early_stopping)
+                conduct(plan, ledger, sweep.resources, early_stopping=sweep.early_stopping)
             left = plan.victims + plan.attacks - ledger.count("done") - ledger.count("stopped")
         finally:
             with _handled(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
@@ -148,9 +146,12 @@ def _stoppable() -> Iterator[list[int]]:
         yield came
 
 
-def _farewell(console: Console, ledger: Ledger, folder: Path, uri: str) -> None:
+def _farewell(console: Console, ledger: Ledger, *, folder: Path, uri: str) -> None:
     counts = {status: ledger.count(status) for status in STATUSES}
     ended = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    known = len(ledger.reused)
+    which = "all known already, nothing was run" if known == sum(counts.values()) else f"{known} known already"
+    ended += f" ({which})" if known else ""
     console.out(f"{ended or 'nothing was run'}; results in {folder / 'results.csv'}", highlight=False)
     here = uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     mlflow = Path(sys.executable).with_name("mlflow")

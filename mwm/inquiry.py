@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -83,10 +82,11 @@ class Page:
 
     It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
     `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the queries
-    that were asked by this process.
+    that were asked by this process. All is written to `file`, under the `suspect`'s number.
     """
 
-    write: Callable[[dict[str, Any]], object]
+    file: BinaryIO
+    suspect: int
     labels: dict[int, int] = field(default_factory=dict)
     scores: dict[int, list[float]] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)
@@ -96,9 +96,14 @@ class Page:
     ended: str = ""
     fresh: int = 0
 
-    def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, seconds: float, error: str = "") -> None:
+    def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, *, seconds: float, error: str = "") -> None:
         """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
-        line: dict[str, Any] = {"at": moment(), "seconds": round(seconds, 4), "queries": list(queries)}
+        line: dict[str, Any] = {
+            "suspect": self.suspect,
+            "at": moment(),
+            "seconds": round(seconds, 4),
+            "queries": list(queries),
+        }
         if answers is None:
             line |= {"labels": [NO_ANSWER] * len(queries), "error": error}
         elif answers.ndim == 1:
@@ -106,7 +111,7 @@ class Page:
         else:
             finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
             line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
-        self.write(line)
+        _append(self.file, line)
         self.learn(line)
         self.fresh += len(queries)
 
@@ -141,7 +146,7 @@ def sheet(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[Page]]:
             _append(file, {"plan": plan})
         elif fault := _other(begun["plan"], plan):
             raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
-        pages = [Page(partial(_append, file, suspect=number)) for number in range(len(plan["suspects"]))]
+        pages = [Page(file, number) for number in range(len(plan["suspects"]))]
         for line in lines:
             if "error" not in line:
                 pages[line["suspect"]].learn(line)
@@ -197,8 +202,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _append(file: BinaryIO, line: Mapping[str, Any], **more: Any) -> None:
-    data = json.dumps(more | dict(line), separators=(",", ":")).encode() + b"\n"
+def _append(file: BinaryIO, line: Mapping[str, Any]) -> None:
+    data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
     while data:
         data = data[file.write(data) :]
     os.fsync(file.fileno())
@@ -213,14 +218,15 @@ def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, m
     told: list[int] = []
     while len(told) < len(asked) and (count := more(told)) > 0:
         places = range(len(told), min(len(told) + count, len(asked)))
-        _ask(suspect, asked, [i for i in places if asked.numbers[i] not in page.labels], page, manner)
+        fresh = [i for i in places if asked.numbers[i] not in page.labels]
+        _ask(suspect, asked, fresh, page=page, manner=manner)
         told += [page.labels[asked.numbers[i]] for i in places]
     if told and page.silent.issuperset(asked.numbers[: len(told)]):
         raise SilentError(f"{suspect.name}: answered not one of {len(told)} queries")
     return np.array(told, np.int64)
 
 
-def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], page: Page, manner: Manner) -> None:
+def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], *, page: Page, manner: Manner) -> None:
     """Ask in one request; if a suspect refuses that for good, and may, in halves down to the very query it refuses."""
     if not places:
         return
@@ -232,8 +238,8 @@ def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], page: Page, 
         if not (manner.skip and silence.final):
             raise
         if half := len(places) // 2:
-            _ask(suspect, asked, places[:half], page, manner)
-            _ask(suspect, asked, places[half:], page, manner)
+            _ask(suspect, asked, places[:half], page=page, manner=manner)
+            _ask(suspect, asked, places[half:], page=page, manner=manner)
             return
         error = without_password(str(silence))
-    page.keep([asked.numbers[i] for i in places], answers, time.monotonic() - began, error)
+    page.keep([asked.numbers[i] for i in places], answers, seconds=time.monotonic() - began, error=error)

@@ -73,13 +73,6 @@ def pack(key: Key) -> dict[str, bytes]:
     return {KEY: seal(told), QUERIES: tensors}
 
 
-def save(key: Key, folder: Path | str) -> None:
-    """Write a key into a folder."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, content in pack(key).items():
-        (Path(folder) / name).write_bytes(content)
-
-
 def load(folder: Path | str) -> Key:
     """Read a key back; ValueError, in one line, if anything of it is missing, damaged, or not what its secret gives.
 

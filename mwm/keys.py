@@ -63,7 +63,7 @@ def show_opened(
     return 0 if opens else 1
 
 
-def export(console: Console, store: Store, digest: str, folder: Path) -> int:
+def export(console: Console, store: Store, *, digest: str, folder: Path) -> int:
     """Copy the key of a finished victim out of a store into a folder of its own, which only its owner can enter."""
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         raise ValueError(f"DIGEST: {digest!r} is not allowed: must be 16 hexadecimal digits, as in results.csv")

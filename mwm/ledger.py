@@ -41,6 +41,7 @@ class Ledger:
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     brings: bool = False
     copy: Callable[[Path], object] = Path.exists
+    reused: set[str] = field(default_factory=set)
     _earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     _best: float = -1.0
     _save_at: float = 0.0
@@ -71,8 +72,13 @@ class Ledger:
         _, earlier = self._earlier.get(name, (None, None))
         return earlier if earlier is not None and earlier.status == "stopped" else None
 
-    def replay(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks."""
+    def replay(self, name: str, trial: Trial, outcome: Outcome, *, known: bool = False) -> None:
+        """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks.
+
+        `known`: it was not run by this command; all such are `reused`.
+        """
+        if known:
+            self.reused.add(name)
         victim, data = outcome.victim_digest, outcome.data_digest
         self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data, outcome=outcome)
         if outcome.status == "done":
@@ -100,7 +106,10 @@ class Ledger:
             pictures = self._picture(name, trial, outcome)
         self.tracker.finish(name, outcome, artifacts=pictures)
         self._praise(trial, outcome)
-        self.progress.finished(_kind(trial), name, outcome.status, line(trial, outcome))
+        if name in self.reused:
+            self.progress.known(_kind(trial), outcome.status)
+        else:
+            self.progress.finished(_kind(trial), name, status=outcome.status, line=line(trial, outcome))
         if time.monotonic() >= self._save_at:
             with self._tolerant():
                 self.save(complete=False)

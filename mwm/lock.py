@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -76,7 +76,15 @@ def holder(folder: Path) -> Holder | None:
         return None
 
 
+def forget(folder: Path) -> None:
+    """Take away the lock of a folder in which nothing was begun, unless somebody holds it."""
+    with suppress(OSError), (folder / LOCK).open("r+") as lock:
+        if _locked(lock, fcntl.LOCK_EX, patience=0.0):
+            (folder / LOCK).unlink()
+
+
 def _locked(lock: IO[str], kind: int, patience: float = PATIENCE_SECONDS) -> bool:
+    """Whether the lock could be had; one whose file was taken away meanwhile keeps nobody off and is none."""
     end = time.monotonic() + patience
     while True:
         try:
@@ -88,7 +96,7 @@ def _locked(lock: IO[str], kind: int, patience: float = PATIENCE_SECONDS) -> boo
                 return False
             time.sleep(0.05)
         else:
-            return True
+            return os.fstat(lock.fileno()).st_nlink > 0
 
 
 def _said(lock: IO[str]) -> Holder:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -9,13 +12,19 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from threading import Condition, Thread
 
-from mwm.address import without_password
+from mwm.address import bottom, short
 
 TRIES = 3
 BACKLOG = 1_000
 PAUSE_SECONDS, HURRIED_PAUSE_SECONDS = 5.0, 1.0
 GRACE_SECONDS = 10.0
 """So long does `flush` wait for a service that is away: it may just be starting again."""
+
+LOST = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+"""What the system itself says of a connection that fails."""
+
+LONGEST_REASON = 300
+"""Letters of a reason that are shown."""
 
 Send = Callable[[], object]
 
@@ -132,6 +141,10 @@ class Outbox:
 
 
 def one_line(error: Exception) -> str:
-    """The start of what an error says, in one line and without the passwords of URIs."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return without_password(" ".join(lines[0].split()))[:300]
+    """What an error says, in one line and without the passwords of URIs; of a connection that fails, only why."""
+    deepest = bottom(error)
+    said = str(deepest if isinstance(deepest, LOST) or type(deepest).__module__.startswith("urllib3") else error)
+    said = re.split(r"\n\[SQL: |\n\(Background on this error", said)[0]
+    if re.search(r"(?i)<(!doctype|html)\b", said):
+        said = re.sub(r"(?is)<(style|script)\b.*?</\1>|<[^<>]*>", " ", said)
+    return short(said, LONGEST_REASON) or type(error).__name__

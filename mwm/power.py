@@ -21,7 +21,7 @@ MOST = 10_000
 """Queries beyond which nobody is told to go."""
 
 
-def power(queries: int, classes: int, level: float, survival: float) -> float:
+def power(queries: int, *, classes: int, level: float, survival: float) -> float:
     """The chance that `queries` prove a copy at `level` if it keeps each of them with the chance `survival`.
 
     The exact tail of Binomial(queries, survival) from `verdict.needed` on. Raises ValueError for shares outside (0, 1].
@@ -31,7 +31,7 @@ def power(queries: int, classes: int, level: float, survival: float) -> float:
     return 0.0 if fewest is None else float(_tail(fewest, queries, survival))
 
 
-def queries_for(survival: float, classes: int, level: float, power: float = 0.9) -> int | None:
+def queries_for(survival: float, *, classes: int, level: float, power: float = 0.9) -> int | None:
     """The number of queries from which on a copy is proved with the chance `power`, by that number and every larger.
 
     Not the first that reaches it: power is saw-toothed, it falls a little wherever one more match becomes needed. All
@@ -39,7 +39,7 @@ def queries_for(survival: float, classes: int, level: float, power: float = 0.9)
     suffice, as for a `survival` that innocents have, 1 / (classes - 1) and below. Raises ValueError for shares outside
     their ranges.
     """
-    end = _enough(survival, classes, level, power)
+    end = _enough(survival, classes=classes, level=level, power=power)
     counts = np.arange(1, min(end, MOST) + 1)
     fewest = np.fromiter(islice(_thresholds(classes, level), len(counts)), np.int64)
     short = counts[_tail(fewest, counts, survival) < power]
@@ -53,7 +53,7 @@ def one_by_one(survival: float, classes: int, level: float) -> float | None:
     Exact up to 1e-9 of the copies, by following all ways through the test; none is lost, as there is no end to the key.
     None if 10,000 queries do not suffice. Raises ValueError as `queries_for`.
     """
-    if _enough(survival, classes, level, 0.5) > MOST:
+    if _enough(survival, classes=classes, level=level, power=0.5) > MOST:
         return None
     alive, mean = np.ones(1), 0.0  # chances of so many matches without an end so far
     for fewest in islice(_boundary(classes, level), MOST):
@@ -100,7 +100,7 @@ def _boundary(classes: int, level: float) -> Iterator[int]:
         yield at.matches
 
 
-def _enough(survival: float, classes: int, level: float, power: float) -> float:
+def _enough(survival: float, *, classes: int, level: float, power: float) -> float:
     """So many queries, or more, surely have the power: two bounds of Chernoff (1952) on the best share of matches.
 
     At a share x between the rates of innocents and of the copy, exp(-n KL(x, rate)) bounds the chance of each to be on
@@ -125,7 +125,7 @@ def _rate(survival: float) -> None:
         raise ValueError(f"survival {survival} is not allowed; it must be above 0 and at most 1")
 
 
-def table(classes: int, levels: Sequence[float], survivals: Sequence[float], power: float) -> Table:
+def table(survivals: Sequence[float], *, classes: int, levels: Sequence[float], power: float) -> Table:
     """For each survival rate and level: queries of the exact test, and how many the sequential one asks on average."""
     made = Table(box=box.SIMPLE_HEAD)
     made.add_column("survival")
@@ -135,13 +135,14 @@ def table(classes: int, levels: Sequence[float], survivals: Sequence[float], pow
     for survival in survivals:
         cells = []
         for level in levels:
-            fixed, mean = queries_for(survival, classes, level, power), one_by_one(survival, classes, level)
+            fixed = queries_for(survival, classes=classes, level=level, power=power)
+            mean = one_by_one(survival, classes, level)
             cells += ["-" if fixed is None else str(fixed), "-" if mean is None else f"{mean:.1f}"]
         made.add_row(f"{survival:g}", *cells)
     return made
 
 
-def given(queries: Sequence[int], classes: int, levels: Sequence[float], survivals: Sequence[float]) -> Table:
+def given(queries: Sequence[int], *, classes: int, levels: Sequence[float], survivals: Sequence[float]) -> Table:
     """For numbers of queries and levels: the matches needed, and the power at each survival rate."""
     for number in queries:
         if number > MOST:
@@ -152,8 +153,9 @@ def given(queries: Sequence[int], classes: int, levels: Sequence[float], surviva
     for number in queries:
         for level in levels:
             fewest = needed(number, classes, level)
-            chances = [f"{power(number, classes, level, survival):.3f}" for survival in survivals]
-            made.add_row(str(number), f"{level:g}", "-" if fewest is None else str(fewest), *chances)
+            chances = [power(number, classes=classes, level=level, survival=survival) for survival in survivals]
+            shown = "-" if fewest is None else str(fewest)
+            made.add_row(str(number), f"{level:g}", shown, *(f"{chance:.3f}" for chance in chances))
     return made
 
 
@@ -167,7 +169,8 @@ def show(
     queries: Sequence[int],
 ) -> int:
     """Print what `launch.py power` is asked for; its exit status."""
-    asked, known = table(classes, levels, survivals, power), given(queries, classes, levels, survivals)
+    asked = table(survivals, classes=classes, levels=levels, power=power)
+    known = given(queries, classes=classes, levels=levels, survivals=survivals)
     console.print(
         f"Queries that prove a copy with the chance {power:g}, by the share of them that it still matches", asked
     )

@@ -111,6 +111,7 @@ def _words(record: Any) -> str:
 def time_left(
     waiting: Mapping[str, int | None],
     running: Iterable[tuple[str, float]],
+    *,
     durations: Mapping[str, list[float]],
     slots: int,
 ) -> float | None:
@@ -147,19 +148,14 @@ class Progress:
     """
 
     def __init__(
-        self,
-        console: Console,
-        *,
-        victims: int | None,
-        attacks: int | None,
-        clock: Callable[[], float] = time.monotonic,
+        self, console: Console, *, victims: int | None, attacks: int | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._console, self._clock, self._began = console, clock, clock()
         self._totals: dict[str, int | None] = {"victim": victims, "attack": attacks}
         self._ended: Counter[tuple[str, str]] = Counter()
         self._durations: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._running: dict[str, _Running] = {}
-        self._slots = 0
+        self._slots = self._untold = 0
         self._best = "-"
         terminal = console.is_terminal and not console.is_dumb_terminal
         self._live = Live(get_renderable=self._block, console=console) if terminal else None
@@ -196,8 +192,11 @@ class Progress:
         """Tell the best survival so far: the highest query accuracy of a student, and its setting."""
         self._best = one_line(line)
 
-    def finished(self, kind: str, digest: str, status: str, line: str) -> None:
+    def finished(self, kind: str, digest: str, *, status: str, line: str) -> None:
         """A trial ended; `line` tells the whole of it, as `mwm.progress.line` does."""
+        if self._live is None and self._untold:
+            self._console.out(f"{self._count()} {self._untold} known already", highlight=False)
+        self._untold = 0
         self._ended[kind, status] += 1
         trial = self._running.pop(digest, None)
         # A result known from earlier has no epoch and takes no time: it would make the estimate too good.
@@ -207,6 +206,11 @@ class Progress:
             self._console.out(f"{self._count()} {one_line(line)}", highlight=False)
         elif status == "failed":
             self._console.print(Text(one_line(line), style="red"))
+
+    def known(self, kind: str, status: str) -> None:
+        """A trial had ended before; one line tells of all such that precede a trial which is run."""
+        self._ended[kind, status] += 1
+        self._untold += 1
 
     def warn(self, text: str) -> None:
         """Say something beside the progress itself."""
@@ -236,7 +240,8 @@ class Progress:
 
     def _left(self, running: list[_Running]) -> float | None:
         ages = [(trial.kind, self._clock() - trial.began) for trial in running]
-        return time_left({kind: self._waiting(kind) for kind in KINDS}, ages, self._durations, self._slots)
+        waiting = {kind: self._waiting(kind) for kind in KINDS}
+        return time_left(waiting, ages, durations=self._durations, slots=self._slots)
 
     def _block(self) -> Group:
         # The display's thread draws while trials come and go, so it looks at a copy.

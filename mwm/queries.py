@@ -54,8 +54,8 @@ def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, secret
     if not 1 <= num <= count:
         raise ValueError(f"{num} queries cannot be drawn from a query source of {count} images; allowed: 1 to {count}")
     rows = order(secret, "choice", count)[:num]
-    top, left = (_drawn(secret, use, num, 2 * pad + 1) for use in ("top", "left"))
-    mirrored = _drawn(secret, "flip", num, 2).bool() if flip else None
+    top, left = (_drawn(secret, use, num=num, bound=2 * pad + 1) for use in ("top", "left"))
+    mirrored = _drawn(secret, "flip", num=num, bound=2).bool() if flip else None
     images = show(source.images.cpu()[rows], top=top, left=left, mirrored=mirrored, pad=pad)
     truth = source.labels.cpu()[rows]
     return QuerySet(images, wrong(secret, truth, classes), truth).to(device)
@@ -68,22 +68,17 @@ def wrong(secret: bytes, truth: Tensor, classes: int) -> Tensor:
     "label" is a number below `classes` - 1.
     """
     assert classes >= 2, f"{classes} classes leave no wrong label"
-    return (truth + 1 + _drawn(secret, "label", len(truth), classes - 1)) % classes
+    return (truth + 1 + _drawn(secret, "label", num=len(truth), bound=classes - 1)) % classes
 
 
-def _drawn(secret: bytes, use: str, num: int, bound: int) -> Tensor:
-    return torch.tensor([below(secret, use, index, bound) for index in range(num)])
+def _drawn(secret: bytes, use: str, *, num: int, bound: int) -> Tensor:
+    return torch.tensor([below(secret, use, index=index, bound=bound) for index in range(num)])
 
 
 def pack(queries: QuerySet) -> bytes:
     """A query set as the content of a safetensors file, with its digest."""
     tensors = {name: getattr(queries, name).cpu().contiguous() for name in TENSORS}
     return packed(tensors, metadata={"digest": queries.digest()})
-
-
-def save(queries: QuerySet, path: Path | str) -> None:
-    """Write a query set as safetensors, with its digest."""
-    Path(path).write_bytes(pack(queries))
 
 
 def load(path: Path | str) -> QuerySet:
@@ -94,7 +89,9 @@ def load(path: Path | str) -> QuerySet:
             queries = QuerySet(*(file.get_tensor(name) for name in TENSORS))
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: cannot be read as a query set ({reason}); allowed: a file written by save") from None
+        raise ValueError(
+            f"{path}: cannot be read as a query set ({reason}); allowed: a file that mwm has written"
+        ) from None
     if fault := _fault(queries) or (digest != queries.digest() and "the content does not match its digest"):
         raise ValueError(f"{path}: no sound query set: {fault}")
     return queries

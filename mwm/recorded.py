@@ -11,7 +11,7 @@ from typing import Any
 
 from mwm import statement
 from mwm.address import resolve
-from mwm.experiment import Experiment, points, unusable
+from mwm.experiment import HOPELESS, Experiment, points, unusable
 from mwm.outbox import one_line
 from mwm.provenance import provenance
 from mwm.spec import digest
@@ -44,12 +44,14 @@ def record(experiment: Experiment, verdict: Tree, folder: Path) -> None:
             run = next(experiment.runs(f"tags.`mwm.digest` = '{name}'"), None)
             if run is None or run.info.status != "FINISHED":
                 run_id = run.info.run_id if run else experiment.create(suspect["name"], {"mwm.digest": name})
-                _write(experiment, run_id, verdict, suspect, folder)
+                _write(experiment, run_id, verdict=verdict, suspect=suspect, folder=folder)
     except Exception as error:
-        print(f"warning: MLflow: {one_line(error)}; the same command again records what is missing", file=sys.stderr)
+        first = "when that is mended, " if getattr(error, "error_code", "") in HOPELESS else ""
+        hint = f"{first}the same command again records the rest"
+        print(f"warning: MLflow: {one_line(error)}; {hint}", file=sys.stderr)
 
 
-def _write(experiment: Experiment, run_id: str, verdict: Tree, suspect: Tree, folder: Path) -> None:
+def _write(experiment: Experiment, run_id: str, *, verdict: Tree, suspect: Tree, folder: Path) -> None:
     low, high = suspect["interval"]
     measured = {name: suspect[name] for name in ("matches", "match_rate", "p_value", "log10_p", "adjusted_p_value")}
     measured |= {"interval_low": low, "interval_high": high, "queries_asked": suspect["asked"]}

@@ -49,7 +49,7 @@ def order(secret: bytes, use: str, count: int) -> list[int]:
     return sorted(range(count), key=rank)
 
 
-def below(secret: bytes, use: str, index: int, bound: int) -> int:
+def below(secret: bytes, use: str, *, index: int, bound: int) -> int:
     """One of 0 to `bound` - 1, all exactly as likely: what would favour some is rejected and drawn again."""
     assert 1 <= bound <= WORDS, f"no number below {bound}"
     counter = 0

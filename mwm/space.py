@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Kind = Literal["grid", "choice", "uniform", "loguniform", "integers"]
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 LARGEST = 2**63
 
 
@@ -26,10 +26,20 @@ class Domain:
 
 
 def domain(tree: Any, path: str) -> Domain | None:
-    """Read `{kind: [...]}` as a domain; None for any other tree. Raises ValueError for a domain that holds nothing."""
-    if not isinstance(tree, dict) or len(tree) != 1 or (kind := next(iter(tree))) not in KINDS:
+    """Read `{kind: [...]}` as a domain; None for any other tree.
+
+    Raises ValueError for a domain that holds nothing, or has other keys beside it.
+    """
+    kind = next((kind for kind in KINDS if kind in tree), None) if isinstance(tree, dict) else None
+    if kind is None:
         return None
     options = tree[kind]
+    if beside := [key for key in tree if key != kind]:
+        whole = f"replace {path} as a whole"
+        inside = f"set {beside[0]} in one of its options, such as {path}.{kind}.0.{beside[0]}, or {whole}"
+        records = isinstance(options, list) and any(isinstance(option, dict) for option in options)
+        hint = inside if records else whole
+        raise ValueError(f"{path}: is {{{kind}: [...]}} and holds no {beside[0]!r} beside it; {hint}")
     if not isinstance(options, list) or not options:
         raise ValueError(f"{path}.{kind}: {options!r} is not allowed: give a list of one value or more")
     if kind not in ("grid", "choice"):

@@ -73,7 +73,7 @@ class Staged(Searcher):
             if known is None:
                 self.attempts[trial_id] = _Attempt(name, trial)
                 return encode(trial)
-            self.ledger.replay(name, trial, known)
+            self.ledger.replay(name, trial, known, known=name not in self.failures)
             self._ended(name, trial, known)
         return None if self.plan.open else str(Searcher.FINISHED)
 
@@ -113,13 +113,13 @@ class Staged(Searcher):
             with self._warned():
                 self.ledger.store.discard(name)
             reason = f"ended early after epoch {self.epochs.get(name, 0)}: others were better"
-            self._finish(name, trial, self._unmeasured(name, trial, "stopped", reason))
+            self._finish(name, trial, self._unmeasured(name, trial, status="stopped", error=reason))
         elif (pause := self._pause(attempt)) is not None:
             self.again.append((time.monotonic() + pause, name, trial))
         else:
             self.ledger.start(name, trial)
             reason = attempt.error or f"its process died {self.failures[name].total()} times"
-            self._finish(name, trial, self._unmeasured(name, trial, "failed", reason))
+            self._finish(name, trial, self._unmeasured(name, trial, status="failed", error=reason))
 
     def _pause(self, attempt: _Attempt) -> float | None:
         """Seconds after which a trial that failed is begun again; None if it is given up."""
@@ -169,10 +169,11 @@ class Staged(Searcher):
         self.ledger.progress.total(victims=self.plan.victims, attacks=self.plan.attacks)
         for skipped, theft in lost:
             self.ledger.start(skipped, theft)
-            self.ledger.finish(skipped, theft, self._unmeasured(skipped, theft, "skipped", "its victim failed"))
+            outcome = self._unmeasured(skipped, theft, status="skipped", error="its victim failed")
+            self.ledger.finish(skipped, theft, outcome)
 
     def _unmeasured(
-        self, name: str, trial: Trial, status: Literal["failed", "skipped", "stopped"], error: str
+        self, name: str, trial: Trial, *, status: Literal["failed", "skipped", "stopped"], error: str
     ) -> Outcome:
         sets = self.ledger.sets
         data = sets[data_key(trial.victim.data)].digest

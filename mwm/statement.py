@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwm.files import put
+from mwm.files import put, sha256
 from mwm.inquiry import ANSWERS
 from mwm.judge import NOT_SHOWN, OWNED
 
@@ -140,5 +139,5 @@ def write(folder: Path, verdict: Tree) -> None:
     """Write the verdict, the report and the sums of all files; the same verdict gives the same bytes."""
     put(folder / VERDICT, json.dumps(verdict, indent=1) + "\n")
     put(folder / REPORT, report(verdict))
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (ANSWERS, REPORT, VERDICT)}
+    sums = {name: sha256(folder / name) for name in (ANSWERS, REPORT, VERDICT)}
     put(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sums.items()))

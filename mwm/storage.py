@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from mwm import files
 from mwm.files import Files, writable
-from mwm.journal import PULSE
-from mwm.lock import holder
+from mwm.journal import PULSE, SWEEP_FILE
+from mwm.lock import forget, holder
 
 RESULTS, STORE = "results", "store"
 
@@ -38,6 +40,22 @@ class Storage:
             files.at(folder).tidy(part)
         self.fetch(name)
         return folder
+
+    @contextmanager
+    def prepared(self, name: str) -> Iterator[Path]:
+        """The folder of a sweep, as `prepare` gives it; what was made for one that has not begun in the end goes."""
+        folder = self.results / name
+        places = folder, self.results, Path(self.store), self.home, *self.home.parents
+        made = [place for place in places if not place.exists()]
+        try:
+            yield self.prepare(name)
+        finally:
+            if not (folder / SWEEP_FILE).exists():
+                for place in {folder, self.results}.intersection([folder, *made]):
+                    forget(place)
+            for place in made:
+                with suppress(OSError):  # it is none on this machine, or holds something by now
+                    place.rmdir()
 
     def fetch(self, name: str = "") -> None:
         """Bring here what the copy has of a sweep, or of all, and is newer than what is here.

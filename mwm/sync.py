@@ -29,7 +29,7 @@ TOGETHER, FLUSH_SECONDS = 50, 60.0
 """So many trials are told before MLflow is waited for: what waits to be sent is bounded."""
 
 
-def sync(console: Console, storage: Storage, name: str, tracking_uri: str | None) -> int:
+def sync(console: Console, storage: Storage, *, name: str, tracking_uri: str | None) -> int:
     """Bring everything a sweep knows into MLflow; 0, or 1 if MLflow did not take all of it.
 
     Raises ValueError for a name that there is not, a sweep that is being run, and an MLflow that cannot be reached.

@@ -115,12 +115,12 @@ class Tracker:
         if run.id:
             self._put(run, lambda: self._server.go_on(run.id))
         else:
-            self._outbox.put(partial(self._create, run, parent, trial, names))
+            self._outbox.put(partial(self._create, run, parent, trial=trial, names=names))
         if not run.described:
             self._put(run, lambda: self._server.describe(run.id, trial, data_digest))
         run.status, run.described = "RUNNING", True
 
-    def _create(self, run: Recorded, parent: Recorded, trial: Trial, names: Mapping[str, str]) -> None:
+    def _create(self, run: Recorded, parent: Recorded, *, trial: Trial, names: Mapping[str, str]) -> None:
         if run.asked:  # the answer to the first request may have been lost, but not the request
             for found in self._server.runs(_named(names["mwm.digest"])):
                 run.id = found.info.run_id

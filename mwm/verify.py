@@ -17,6 +17,7 @@ from rich.console import Console
 from mwm import recorded, statement
 from mwm.case import Case
 from mwm.evidence import Sequential
+from mwm.files import passing, sha256
 from mwm.inquiry import ANSWERS, Manner, Page, Questions, inquire, questions, sheet
 from mwm.judge import NOT_SHOWN, OWNED, decide, still_needed, weigh
 from mwm.key import Key, commitment, load
@@ -38,7 +39,7 @@ def run(case: Case, console: Console, *, as_json: bool) -> int:
         found, asked_now, folder = prove(case)
     except OSError as error:
         where = error.filename or "--report"
-        way = "" if case.again else ": run it again"
+        way = "" if case.again or not passing(error) else ": run it again"
         raise ValueError(f"{where}: {error.strerror or error}; what was answered is kept{way}") from None
     if as_json:
         said = {**found, "asked_now": asked_now, "report": str(folder)}
@@ -61,13 +62,13 @@ def prove(case: Case) -> tuple[Tree, list[int], Path]:
     suspects = [_suspect(case, address, asked) for address in case.suspects]
     experiment = recorded.opened(case.tracking_uri)
     innocents = ask_innocents(case.null, key, asked) if case.null else None
-    plan = _plan(case, key, asked, suspects, innocents)
+    plan = _plan(case, key, asked=asked, suspects=suspects, innocents=innocents)
     folder = _folder(case, plan)
     with sheet(folder, plan) as pages:
-        told = _ask_all(case, asked, suspects, pages, folder)
-        findings = [_finding(*one, asked, innocents) for one in zip(suspects, pages, told, strict=True)]
+        told = _ask_all(case, asked, suspects=suspects, pages=pages, folder=folder)
+        findings = [_finding(*one, asked=asked, innocents=innocents) for one in zip(suspects, pages, told, strict=True)]
         decide(findings, case.test, case.level)
-        verdict = _verdict(case, key, plan, findings, innocents)
+        verdict = _verdict(case, key, plan=plan, findings=findings, innocents=innocents)
         statement.write(folder, verdict)
     if experiment is not None:
         recorded.record(experiment, verdict, folder)
@@ -103,9 +104,9 @@ def _suspect(case: Case, address: str, asked: Questions) -> Suspect:
         raise ValueError(f"--suspect: {error}") from None
 
 
-def _plan(case: Case, key: Key, asked: Questions, suspects: Sequence[Suspect], innocents: Innocents | None) -> Tree:
+def _plan(case: Case, key: Key, *, asked: Questions, suspects: Sequence[Suspect], innocents: Innocents | None) -> Tree:
     """What is fixed before anything is asked: another plan is another verdict."""
-    files = [_sha256(Path(address)) for address in case.suspects]
+    files = [_content(Path(address)) for address in case.suspects]
     return {
         "format": FORMAT,
         "method": METHOD,
@@ -141,33 +142,34 @@ def _folder(case: Case, plan: Tree) -> Path:
     return own
 
 
-def _sha256(path: Path) -> str:
+def _content(path: Path) -> str:
     """The SHA-256 of a file, or of the sums of all files in a folder; empty for what is neither."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(path)
     names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-    sums = "".join(f"{_sha256(path / name)}  {name}\n" for name in names)
+    sums = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
     return hashlib.sha256(sums.encode()).hexdigest() if names else ""
 
 
 def _ask_all(
-    case: Case, asked: Questions, suspects: Sequence[Suspect], pages: Sequence[Page], folder: Path
+    case: Case, asked: Questions, *, suspects: Sequence[Suspect], pages: Sequence[Page], folder: Path
 ) -> list[NDArray[np.int64]]:
     """What each suspect answered (n); ValueError, when all have been asked, for those that were silent."""
-    told, silent = [], []
+    told, silent, passes = [], [], False
     for suspect, page in zip(suspects, pages, strict=True):
         try:
-            told.append(_ask(case, asked, suspect, page))
+            told.append(_ask(case, asked, suspect=suspect, page=page))
         except SilentError as error:
+            passes |= not error.final
             silent.append(f"{error}; {len(page.labels) - len(page.silent)} of {len(asked)} answers are kept")
     if silent:
         way = f"go on by --report {folder} without --again" if case.again else "run the same command again"
+        way = way if passes else f"when that is mended, {way}"
         raise ValueError(f"--suspect: {'; '.join(silent)}: {way}")
     return told
 
 
-def _ask(case: Case, asked: Questions, suspect: Suspect, page: Page) -> NDArray[np.int64]:
+def _ask(case: Case, asked: Questions, *, suspect: Suspect, page: Page) -> NDArray[np.int64]:
     """What one suspect answered (n): all queries, or as many as the sequential test needs."""
     test = Sequential(asked.classes)
 
@@ -183,7 +185,7 @@ def _ask(case: Case, asked: Questions, suspect: Suspect, page: Page) -> NDArray[
 
 
 def _finding(
-    suspect: Suspect, page: Page, answers: NDArray[np.int64], asked: Questions, innocents: Innocents | None
+    suspect: Suspect, page: Page, answers: NDArray[np.int64], *, asked: Questions, innocents: Innocents | None
 ) -> Tree:
     """What one suspect answered, and what that is worth."""
     count, numbers, labels = len(answers), asked.numbers[: len(answers)], asked.labels[: len(answers)]
@@ -208,7 +210,7 @@ def _finding(
     }
 
 
-def _verdict(case: Case, key: Key, plan: Tree, findings: Sequence[Tree], innocents: Innocents | None) -> Tree:
+def _verdict(case: Case, key: Key, *, plan: Tree, findings: Sequence[Tree], innocents: Innocents | None) -> Tree:
     """The tree of verdict.json; it tells neither the key's secret nor when it was written."""
     owned = any(finding["decision"] == OWNED for finding in findings)
     files = [one["sha256"] for one in plan["suspects"]]
@@ -227,7 +229,7 @@ def _verdict(case: Case, key: Key, plan: Tree, findings: Sequence[Tree], innocen
         },
         "plan": {name: plan[name] for name in ("test", "level", "queries", "order_seed")},
         "suspects": [{**one, "sha256": own} for one, own in zip(findings, files, strict=True)],
-        "notes": [*_misnamed(findings, key.classes), *_notes(case, key, plan["queries"], innocents)],
+        "notes": [*_misnamed(findings, key.classes), *_notes(case, key, count=plan["queries"], innocents=innocents)],
     }
 
 
@@ -239,7 +241,7 @@ def _misnamed(findings: Sequence[Tree], classes: int) -> Iterator[str]:
             yield f"{named} (0 to {classes - 1}): does it count from 1, or in another order?"
 
 
-def _notes(case: Case, key: Key, count: int, innocents: Innocents | None) -> Iterator[str]:
+def _notes(case: Case, key: Key, *, count: int, innocents: Innocents | None) -> Iterator[str]:
     """What a reader has to know to judge the verdict."""
     if case.commitment is None:
         yield "nothing here shows the key to be older than the suspect: no commitment was given"

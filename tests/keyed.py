@@ -13,7 +13,8 @@ import torch
 
 from mwm import rule
 from mwm.data import DataSet, Npz, Split, fingerprint, split
-from mwm.key import KEY, Key
+from mwm.files import put
+from mwm.key import KEY, Key, pack
 from mwm.queries import TENSORS, choose
 from mwm.spec import encode, seal
 
@@ -53,6 +54,12 @@ def drawn(
         created=CREATED,
         method=2,
     )
+
+
+def save(key: Key, folder: Path) -> None:
+    """Write a key into a folder, as the store does."""
+    for name, content in pack(key).items():
+        put(folder / name, content)
 
 
 def same(one: Key, other: Key) -> bool:

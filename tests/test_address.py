@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwm.address import QUIET, be_quiet, files_beside, patience, resolve, touch, without_password
+from mwm.address import QUIET, be_quiet, bottom, files_beside, patience, resolve, short, touch, without_password
 
 SECRET = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=12)
 
@@ -72,6 +72,26 @@ def test_tokens_and_keys_are_passwords() -> None:
 
 def test_a_text_without_a_password_stays_as_it_is() -> None:
     assert without_password("http://host:5000 said: mail ann@host") == "http://host:5000 said: mail ann@host"
+
+
+def test_a_text_from_elsewhere_is_made_fit_to_be_shown() -> None:
+    assert short("a\n\tb\x1b[31m http://me:secret@host/?api_key=7") == "a b?[31m http://me:***@host/?api_key=***"
+    assert short("x" * 200) == "x" * 200
+
+
+@given(st.integers(10, 400), st.integers(0, 1000))
+def test_of_a_long_text_both_ends_are_shown(longest: int, more: int) -> None:
+    text = f"<{'x' * (longest + more)}>"
+    shown = short(text, longest)
+    assert len(shown) == longest
+    assert (shown[0], shown[-1], " ... " in shown) == ("<", ">", True)
+
+
+def test_the_bottom_of_an_error_is_where_it_began() -> None:
+    first, middle, last = TimeoutError("late"), ValueError("middle"), KeyError("top")
+    last.__context__, middle.__cause__ = middle, first
+    assert bottom(last) is first
+    assert bottom(first) is first
 
 
 def test_files_lie_beside_a_database() -> None:

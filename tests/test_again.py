@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm import verify
+from mwm import statement, verify
 from mwm.inquiry import ANSWERS, questions
 from mwm.key import commitment, load
 from mwm.suspects.credentials import TOKEN
@@ -111,7 +113,7 @@ def test_the_silence_of_one_does_not_keep_the_others_from_being_asked(say: Say, 
     with answering(Reply(status=403), honest) as silent, answering(honest) as other:
         suspects = ("--suspect", silent.uri, "--suspect", other.uri)
         said = say("verify", "--key", str(hall.key), *suspects)
-        one_line(said, f"{silent.uri}: refuses with 403", "0 of 30 answers are kept", "run the same command again")
+        one_line(said, f"{silent.uri}: refuses with 403", "0 of 30 answers are kept: when that is mended, run the same")
         assert other.uri not in said[2]
         status, found = ask(*suspects)
         assert (status, found["asked_now"]) == (0, [QUERIES, 0])
@@ -126,12 +128,29 @@ def test_an_interrupted_fresh_inquiry_says_how_to_go_on(say: Say, ask: Ask, hall
         assert found["asked_now"] == [10]
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "No space left on device; what was answered is kept: run it again\n"), (errno.EISDIR, "is kept\n")],
+)
+def test_only_what_may_pass_is_to_be_tried_again(
+    number: int, said: str, say: Say, hall: Court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "mine/verdict.json")
+
+    monkeypatch.setattr(statement, "write", failing)
+    status, _, err = say("verify", "--key", str(hall.key), "--suspect", str(hall.key), "--report", "mine")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert err.startswith("mine/verdict.json: ")
+    assert err.endswith(said)
+
+
 @pytest.mark.parametrize("fault", [Reply(status=503), Reply(hold=1.0)], ids=repr)
 def test_an_outage_is_not_skipped(fault: Reply, say: Say, hall: Court) -> None:
     with answering(saying(answers(hall.key)), fault) as suspect:
         limits = ("--batch", "10", "--retries", "0", "--timeout", "0.5", "--skip-unanswered")
         said = say("verify", "--key", str(hall.key), "--suspect", suspect.uri, *limits)
-        one_line(said, "gave no answer in 1 attempts", "10 of 30 answers are kept")
+        one_line(said, "gave no answer in 1 attempts", "10 of 30 answers are kept: run the same command again")
         assert len(suspect.asked) == 2
 
 

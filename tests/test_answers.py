@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from mwm.suspects.answers import SilentError, short, told, usable
+from mwm.suspects.answers import SilentError, told, usable
 
 LEAVES = some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=3)
 KEYS = some.sampled_from(["predictions", "data", "columns", "logits", "labels", "0", "1", "10", "x"])
@@ -113,8 +113,3 @@ def test_an_error_that_cannot_be_told_is_named() -> None:
 def test_other_arrays_are_no_answers(came: Any) -> None:
     with pytest.raises(SilentError, match="that holds no such numbers; needed: 2 class indices, or scores"):
         read(came)
-
-
-def test_a_text_from_elsewhere_is_made_fit_to_be_shown() -> None:
-    assert short("a\n\tb\x1b[31m http://me:secret@host/?api_key=7") == "a b?[31m http://me:***@host/?api_key=***"
-    assert len(short("x" * 10**5)) == 200

@@ -108,7 +108,7 @@ def plain_student(
         for step in range(len(part) // 10):
             rows = shuffled[10 * step : 10 * step + 10]
             images = part.images[rows]
-            images = (augment(images, True, 1, shift) if views else images).float() / 255
+            images = (augment(images, flip=True, pad=1, generator=shift) if views else images).float() / 255
             with torch.no_grad():
                 known = teacher(part.images[rows].float() / 255 if attack.budget else images)
             slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)

@@ -98,7 +98,7 @@ def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
         for step in range(3):
             lr = 0.05 * Published().rate(epoch + step / 3, 2)
             rows = order[16 * step : 16 * step + 16]
-            images = augment(part.images[rows], True, 1, shift) / 255
+            images = augment(part.images[rows], flip=True, pad=1, generator=shift) / 255
             loss = F.cross_entropy(plain.train()(images), part.labels[rows])
             slopes = torch.autograd.grad(loss, weights)
             for i, (weight, slope) in enumerate(zip(weights, slopes, strict=True)):

@@ -89,6 +89,13 @@ ONLY_IN = {
 }
 WITHOUT_TORCH = {"verdict", "evidence", "power"}
 WITHOUT_RAY_AND_MLFLOW = FLOORS[: FLOORS.index("report") + 1]
+IN_PLACE = {
+    *(("schemes", name) for name in ("objective", "clean_loss")),  # what an Objective takes
+    ("attacks", "objective"),
+    *(("stage", name) for name in ("run", "__init__", "_measure")),
+}
+"""Functions that take more than three arguments by their place."""
+
 FILES = [*sorted((ROOT / "mwm").rglob("*.py")), ROOT / "launch.py"]
 
 
@@ -142,6 +149,13 @@ def test_files_and_functions_are_short(file: Path) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= 40, f"{file.name}: {node.name} has {length} lines"
+
+
+def test_more_than_three_arguments_are_named(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FunctionDef) and (room(file), node.name) not in IN_PLACE:
+            given = [one.arg for one in (*node.args.posonlyargs, *node.args.args) if one.arg not in ("self", "cls")]
+            assert len(given) <= 3, f"{file.name}: {node.name} takes {', '.join(given)} by their place"
 
 
 IMPORT_ALL = """

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from mwm import rule
 from mwm.data import DataSet, Split
-from mwm.key import KEY, QUERIES, Key, commitment, load, now, recompute, save
+from mwm.key import KEY, QUERIES, Key, commitment, load, now, recompute
 from mwm.queries import QuerySet, wrong
-from tests.keyed import CREATED, drawn, pictures, same, sealed_again
+from tests.keyed import CREATED, drawn, pictures, same, save, sealed_again
 
 
 @pytest.fixture
@@ -294,6 +294,6 @@ def test_times_are_written_alike(dataset: DataSet, tmp_path: Path) -> None:
 
 def test_labels_follow_from_secret_and_truth_alone(dataset: DataSet) -> None:
     key = drawn(dataset)
-    steps = [1 + rule.below(key.secret, "label", index, 4) for index in range(12)]
+    steps = [1 + rule.below(key.secret, "label", index=index, bound=4) for index in range(12)]
     told = zip(key.queries.truth.tolist(), steps, strict=True)
     assert key.queries.labels.tolist() == [(truth + step) % 5 for truth, step in told]

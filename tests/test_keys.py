@@ -15,11 +15,11 @@ import torch
 from mwm import rule
 from mwm.attacks import Extraction
 from mwm.data import DataSet
-from mwm.key import KEY, QUERIES, Key, commitment, load, save
+from mwm.key import KEY, QUERIES, Key, commitment, load
 from mwm.store import WEIGHTS, Store
 from mwm.trial import Trial
 from tests.asking import Say, heard, one_line
-from tests.keyed import CREATED, archive, drawn, pictures, sealed_again
+from tests.keyed import CREATED, archive, drawn, pictures, save, sealed_again
 from tests.launching import ROOT, launched, sweep
 from tests.small import VICTIM, Loaded, done, theft
 from tests.test_key import drop, relabel, repaint, reseed, retell

@@ -114,6 +114,12 @@ def test_second_sweep_reuses_victims(undisturbed: tuple[Path, subprocess.Complet
     assert Counter(row["attack"] for row in rows) == {"": 2, "extraction": 4, "distillation": 2}
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished trial was written again"
     assert len(list(folder.glob("store/*/*/outcome.json"))) == len(before) + 2
+    assert "known already\n" in done.stdout
+    assert "8 done (6 known already); results in results/more/results.csv" in done.stdout
+    again = launched(folder, "run", path, "--name", "more").stdout.splitlines()
+    assert "8 done (all known already, nothing was run); results in results/more/results.csv" in again
+    assert not [line for line in again if line.startswith("[")], "trials are told as if they had been run"
+    assert any("victim clean" in " ".join(line.split()) for line in again), "the table is not shown"
 
 
 def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 120) -> None:

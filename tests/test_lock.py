@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -12,14 +13,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from mwm.lock import LOCK, Holder, alone, holder, nobody
+from mwm.lock import LOCK, Holder, alone, forget, holder, nobody
 
 HOLD = """
 import sys
 from pathlib import Path
+from typing import IO
 from mwm.lock import alone
 with alone(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
@@ -118,3 +121,26 @@ def test_whoever_looks_is_in_nobodys_way(folder: Path) -> None:
 def test_a_folder_that_nobody_may_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--storage: .*nowhere cannot be written \(No such file or directory\)$"):
         nobody(tmp_path / "nowhere").__enter__()
+
+
+def test_a_lock_is_forgotten_unless_it_is_held(folder: Path) -> None:
+    with alone(folder):
+        forget(folder)
+        assert (folder / LOCK).exists()
+    forget(folder)
+    assert not (folder / LOCK).exists()
+    forget(folder)
+
+
+def test_a_lock_that_was_taken_away_keeps_nobody_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = fcntl.flock
+
+    def late(lock: IO[str], kind: int) -> None:
+        """Another process is quicker, is refused, and tidies up."""
+        if Path(lock.name).parent == folder:
+            (folder / LOCK).unlink(missing_ok=True)
+        locked(lock, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ValueError, match=r"^name: 'small' is being run"), alone(folder):
+        pytest.fail("two processes could hold it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def _npz(path: Path, **changes: Any) -> Path:
     return path
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[Any, ...]] = {
     "unknown key": (["--set", "victim.scheme.grid.1.stepsize=2"], "victim.scheme.stepsize: unknown key", "step_size"),
     "wrong type": (["--set", "victim.seed=first"], "victim.seed: 'first'", "whole number"),
     "flag for a number": (["--set", "victim.recipe.epochs=true"], "victim.recipe.epochs: True", "whole number"),
@@ -36,6 +36,12 @@ MISTAKES = {
         ["--set", "victim.split.queries=9"],
         "victim.scheme.num_queries: 10",
         "split.queries, 9",
+    ),
+    "key beside a grid": (
+        ["--set", "victim.scheme.num_queries=10"],
+        "victim.scheme: is {grid: [...]}",
+        "victim.scheme.grid.0.num_queries",
+        "replace victim.scheme",
     ),
     "empty grid": (["--set", "victim.seed={grid: []}"], "victim.seed.grid: []", "one value or more"),
     "grid inside Optuna": (["--set", "search={kind: optuna, samples: 2}"], "victim.scheme.grid", "choice"),
@@ -79,11 +85,14 @@ MISTAKES = {
 SLOW_MISTAKES = ("no GPU", "too many CPUs", "unreachable MLflow", "unreachable Ray")
 
 
-def _refused(done: subprocess.CompletedProcess[str], folder: Path, *words: str) -> None:
+def _refused(
+    done: subprocess.CompletedProcess[str], folder: Path, *words: str, kept: Collection[str] = frozenset()
+) -> None:
     assert done.returncode == 2, done.stderr + done.stdout
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
-    assert not list(folder.glob("store/*/*")), "a trial was started"
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert left <= {"sweep.yaml", "data.npz", *kept}, "a command that was refused leaves something behind"
 
 
 @pytest.fixture
@@ -167,7 +176,8 @@ def test_another_sweep_of_the_same_name_is_refused(tmp_path: Path, tell: Tell) -
     folder.mkdir(parents=True)
     other = sweep(tmp_path, lambda tree: tree["victim"].update(seed=7))
     other.rename(folder / "sweep.json")
-    _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small'", "--name")
+    kept = {"results", "results/small", "results/small/sweep.json"}
+    _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small'", "--name", kept=kept)
 
 
 def test_a_sweep_that_is_being_run_is_refused(tmp_path: Path, tell: Tell) -> None:
@@ -175,7 +185,10 @@ def test_a_sweep_that_is_being_run_is_refused(tmp_path: Path, tell: Tell) -> Non
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small' is being run by another process")
+        said = "name: 'small' is being run by another process"
+        kept = {"results", "results/.lock", "results/small", "results/small/.lock"}
+        _refused(tell("run", sweep(tmp_path)), tmp_path, said, kept=kept)
+        assert (folder / ".lock").samefile(lock.name), "the lock of the other process is its own"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that nobody may write")
@@ -189,4 +202,14 @@ def test_check_counts_and_starts_nothing(tmp_path: Path, tell: Tell) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 victims, each on 1 CPU and 0 GPU" in done.stdout
     assert "4 attacks" in done.stdout
+    assert "of 10 queries 6 must match for p ≤ 0.001" in done.stdout
+    assert "warning" not in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.yaml"]
+
+
+def test_check_warns_of_too_few_queries(tmp_path: Path, tell: Tell) -> None:
+    done = tell("check", sweep(tmp_path), "--set", "victim.scheme.grid.0.num_queries=2")
+    assert done.returncode == 0, done.stderr
+    few = "warning: victim.scheme.num_queries: 2 can prove no theft at p ≤ 0.001"
+    assert f"{few}: if all match, p is 0.012; with 10 classes it takes 4 or more" in done.stdout.splitlines()
+    assert done.stdout.count("warning") == 1

@@ -174,7 +174,7 @@ def test_a_kind_of_failure_is_told_once_in_one_line_without_password(capsys: pyt
     with opened() as box:
         box.put(failing([], 0, [""] * 3))
         assert box.close(5) == 0
-    assert capsys.readouterr().err == "warning: store: gone to http://ann:***@host\n"
+    assert capsys.readouterr().err == "warning: store: gone to http://ann:***@host and more\n"
 
 
 def test_spare_writes_are_left_out_of_a_full_outbox() -> None:
@@ -192,3 +192,31 @@ def test_spare_writes_are_left_out_of_a_full_outbox() -> None:
 
 def test_an_error_without_words_is_named() -> None:
     assert one_line(KeyError()) == "KeyError"
+
+
+def test_an_error_is_one_line_with_what_decides() -> None:
+    assert one_line(LostError()) == "gone to http://ann:***@host and more"
+    said = (
+        "(psycopg2.OperationalError) server closed\n[SQL: INSERT x]\n(Background on this error at: https://sqlalche.me)"
+    )
+    assert one_line(Exception(said)) == "(psycopg2.OperationalError) server closed"
+    page = "error code 403. Response body: '<!doctype html>\n<style>a { b }</style><h1>Forbidden</h1>\n<p>ask Ann</p>'"
+    assert one_line(Exception(page)) == "error code 403. Response body: ' Forbidden ask Ann '"
+    assert one_line(Exception("run mlflow db upgrade <database_uri>")).endswith("<database_uri>")
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("http://127.0.0.1:1", "Connection refused"), ("http://nowhere.invalid", "[Errno -")],
+)
+def test_of_a_connection_that_fails_only_the_reason_is_told(address: str, reason: str) -> None:
+    import requests
+
+    with pytest.raises(requests.RequestException) as caught:
+        requests.get(address, timeout=5)
+    wrapped = RuntimeError(f"request to {address} failed with exception {caught.value}")
+    wrapped.__context__ = caught.value
+    said = one_line(wrapped)
+    assert reason in said
+    assert said.startswith("[Errno ")
+    assert len(said) < 60

@@ -34,20 +34,21 @@ def proved(queries: int, classes: int, level: float, survival: Fraction) -> floa
 def test_power_is_the_exact_tail(queries: int, classes: int, level: float, twentieths: int) -> None:
     survival = Fraction(twentieths, 20)
     expected = proved(queries, classes, level, survival)
-    assert power(queries, classes, level, float(survival)) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    found = power(queries, classes=classes, level=level, survival=float(survival))
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
 def test_power_of_an_innocent_is_the_false_accusation_rate() -> None:
     for queries in range(1, 200):
-        assert power(queries, 10, 0.05, 1 / 9) <= 0.05 * (1 + 1e-9)
+        assert power(queries, classes=10, level=0.05, survival=1 / 9) <= 0.05 * (1 + 1e-9)
 
 
 def test_power_is_saw_toothed() -> None:
     """One more query may make a proof less likely, and so the first number that suffices is not the answer."""
-    chances = [power(n, 10, 1e-3, 0.4) for n in range(1, 60)]
+    chances = [power(n, classes=10, level=1e-3, survival=0.4) for n in range(1, 60)]
     assert any(later < earlier for earlier, later in pairwise(chances))
     first = 1 + next(n for n, chance in enumerate(chances) if chance >= 0.9)
-    assert (first, queries_for(0.4, 10, 1e-3, 0.9)) == (39, 42)
+    assert (first, queries_for(0.4, classes=10, level=1e-3, power=0.9)) == (39, 42)
 
 
 @pytest.mark.parametrize("classes", [3, 10, 100])
@@ -57,21 +58,21 @@ def test_power_is_saw_toothed() -> None:
 def test_number_is_the_first_from_which_on_all_suffice(
     classes: int, level: float, survival: float, wanted: float
 ) -> None:
-    enough = queries_for(survival, classes, level, wanted)
+    enough = queries_for(survival, classes=classes, level=level, power=wanted)
     if enough is None:
         assert survival <= 1 / (classes - 1)
         return
-    bound = _enough(survival, classes, level, wanted)
+    bound = _enough(survival, classes=classes, level=level, power=wanted)
     assert enough <= bound
-    assert enough == 1 or power(enough - 1, classes, level, survival) < wanted
+    assert enough == 1 or power(enough - 1, classes=classes, level=level, survival=survival) < wanted
     for queries in [*range(enough, min(enough + 40, int(bound))), *range(int(bound), int(bound) + 200, 20)]:
-        assert power(queries, classes, level, survival) >= wanted
+        assert power(queries, classes=classes, level=level, survival=survival) >= wanted
 
 
 def test_no_number_suffices_for_what_an_innocent_does() -> None:
-    assert queries_for(1 / 9, 10, 0.05) is None
-    assert queries_for(0.05, 10, 0.05) is None
-    assert queries_for(0.112, 10, 0.05) is None, "more than 10,000"
+    assert queries_for(1 / 9, classes=10, level=0.05) is None
+    assert queries_for(0.05, classes=10, level=0.05) is None
+    assert queries_for(0.112, classes=10, level=0.05) is None, "more than 10,000"
     assert one_by_one(1 / 9, 10, 0.05) is None
     assert one_by_one(0.112, 10, 0.05) is None
 

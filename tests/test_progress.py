@@ -116,9 +116,10 @@ def test_shares_look_like_this(value: float, text: str) -> None:
 
 def test_time_left_shares_the_work_among_the_slots() -> None:
     known = {"victim": [8.0, 12.0], "attack": [4.0]}
-    assert time_left({"victim": 2, "attack": 5}, [("victim", 4.0), ("attack", 9.0)], known, 2) == (6 + 20 + 20) / 2
-    assert time_left({"victim": 0, "attack": 0}, [("victim", 1.0)], known, 8) == 9.0
-    assert time_left({"victim": 0, "attack": 0}, [], known, 0) == 0.0
+    left = time_left({"victim": 2, "attack": 5}, [("victim", 4.0), ("attack", 9.0)], durations=known, slots=2)
+    assert left == (6 + 20 + 20) / 2
+    assert time_left({"victim": 0, "attack": 0}, [("victim", 1.0)], durations=known, slots=8) == 9.0
+    assert time_left({"victim": 0, "attack": 0}, [], durations=known, slots=0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,7 @@ def test_time_left_shares_the_work_among_the_slots() -> None:
     ],
 )
 def test_time_left_is_not_guessed(waiting: dict[str, int | None], known: dict[str, list[float]], slots: int) -> None:
-    assert time_left(waiting, [], known, slots) is None
+    assert time_left(waiting, [], durations=known, slots=slots) is None
 
 
 def test_without_a_terminal_each_finished_trial_is_one_plain_line_at_once() -> None:
@@ -139,12 +140,12 @@ def test_without_a_terminal_each_finished_trial_is_one_plain_line_at_once() -> N
         progress.started("victim", "a", "margin [bold]n=20[/bold]")
         progress.row("a", 1, 3, query_acc=0.5)
         assert file.getvalue() == ""
-        progress.finished("victim", "a", "done", "margin [bold]n=20[/bold]: query .85, clean .951")
+        progress.finished("victim", "a", status="done", line="margin [bold]n=20[/bold]: query .85, clean .951")
         assert file.getvalue() == "[1] margin [bold]n=20[/bold]: query .85, clean .951\n"
         progress.total(attacks=10)
         progress.best("anything")
-        progress.finished("attack", "b", "failed", "extraction: failed:\r\n\x1b[31mboom\t:smile:")
-        progress.finished("attack", "c", "skipped", "extraction: skipped")
+        progress.finished("attack", "b", status="failed", line="extraction: failed:\r\n\x1b[31mboom\t:smile:")
+        progress.finished("attack", "c", status="skipped", line="extraction: skipped")
     assert file.getvalue().splitlines()[1:] == [
         "[2/12] extraction: failed: [31mboom :smile:",
         "[3/12] extraction: skipped",
@@ -159,9 +160,9 @@ def test_on_a_terminal_one_block_counts_everything() -> None:
         clock.now += 60
         progress.row("a", 2, 3, loss=0.51234, query_acc=0.5)
         progress.row("nobody", 1, 3)
-        progress.finished("victim", "a", "done", "margin [a]: done")
-        progress.finished("victim", "b", "failed", "margin [b]: failed: the loss is nan")
-        progress.finished("attack", "z", "skipped", "extraction: skipped")
+        progress.finished("victim", "a", status="done", line="margin [a]: done")
+        progress.finished("victim", "b", status="failed", line="margin [b]: failed: the loss is nan")
+        progress.finished("attack", "z", status="skipped", line="extraction: skipped")
         progress.row("c", 1, 3, query_acc=0.25)
         progress.best("extraction soft on margin n=20: query .85")
         clock.now += 3605
@@ -183,12 +184,12 @@ def test_the_time_left_comes_from_trials_that_were_really_run() -> None:
     progress, file, clock = display(terminal=True, victims=5, attacks=0)
     with progress:
         progress.started("victim", "known", "from the store")
-        progress.finished("victim", "known", "done", "from the store")
+        progress.finished("victim", "known", status="done", line="from the store")
         progress.started("victim", "a", "margin")
         progress.started("victim", "b", "margin")
         clock.now += 30
         progress.row("a", 3, 3)
-        progress.finished("victim", "a", "done", "margin")
+        progress.finished("victim", "a", status="done", line="margin")
         progress.started("victim", "c", "margin")
     # Two at once: b has had its 30 s, c and one that waits need 30 s each.
     assert "elapsed 0:30   left about 0:30" in last_block(file)
@@ -222,5 +223,24 @@ def test_a_dumb_terminal_gets_plain_lines() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, _environ={"TERM": "dumb"})
     with Progress(console, victims=1, attacks=0) as progress:
-        progress.finished("victim", "a", "done", "margin: query .85")
+        progress.finished("victim", "a", status="done", line="margin: query .85")
     assert file.getvalue() == "[1/1] margin: query .85\n"
+
+
+def test_what_was_known_is_one_line_before_what_is_run() -> None:
+    progress, file, _ = display(terminal=False, victims=3, attacks=2)
+    with progress:
+        progress.known("victim", "done")
+        progress.known("victim", "done")
+        progress.finished("attack", "c", status="done", line="extraction c")
+        progress.finished("victim", "d", status="failed", line="margin d: failed")
+        progress.known("attack", "done")
+    assert file.getvalue().splitlines() == [
+        "[2/5] 2 known already",
+        "[3/5] extraction c",
+        "[4/5] margin d: failed",
+    ]
+    progress, file, _ = display(terminal=True, victims=1, attacks=0)
+    with progress:
+        progress.known("victim", "failed")
+    assert "margin a" not in file.getvalue()

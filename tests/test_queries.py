@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mwm import rule
 from mwm.data import Part
-from mwm.queries import QuerySet, choose, load, save, wrong
+from mwm.queries import QuerySet, choose, load, pack, wrong
 
 KEY: dict[str, Any] = {"classes": 10, "flip": True, "pad": 1, "secret": rule.of_seed(3)}
 
@@ -125,11 +125,12 @@ def test_a_stranger_draws_the_same_key(num: int, classes: int, flip: bool, pad: 
     queries = choose(part, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
     for index, row in enumerate(rule.order(secret, "choice", 40)[:num]):
         truth = int(part.labels[row])
-        top, left = (rule.below(secret, use, index, 2 * pad + 1) - pad for use in ("top", "left"))
-        mirrored = rule.below(secret, "flip", index, 2) if flip else 0
+        top, left = (rule.below(secret, use, index=index, bound=2 * pad + 1) - pad for use in ("top", "left"))
+        mirrored = rule.below(secret, "flip", index=index, bound=2) if flip else 0
         assert queries.images[index, 0].tolist() == strangers_view(part.images[row, 0].tolist(), top, left, mirrored)
         assert int(queries.truth[index]) == truth
-        assert int(queries.labels[index]) == (truth + 1 + rule.below(secret, "label", index, classes - 1)) % classes
+        step = rule.below(secret, "label", index=index, bound=classes - 1)
+        assert int(queries.labels[index]) == (truth + 1 + step) % classes
     assert torch.equal(queries.labels, wrong(secret, queries.truth, classes))
 
 
@@ -165,7 +166,7 @@ def test_pixels_are_the_images_between_zero_and_one() -> None:
 
 def test_a_key_comes_back_from_disk(tmp_path: Path) -> None:
     queries = choose(source(), num=8, **KEY)
-    save(queries, tmp_path / "key.safetensors")
+    (tmp_path / "key.safetensors").write_bytes(pack(queries))
     back = load(str(tmp_path / "key.safetensors"))
     assert same(back, queries)
     assert back.digest() == queries.digest()
@@ -173,7 +174,7 @@ def test_a_key_comes_back_from_disk(tmp_path: Path) -> None:
 
 def test_a_damaged_key_is_refused_whatever_byte_is_hit(tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
-    save(choose(source(), num=3, **KEY), path)
+    path.write_bytes(pack(choose(source(), num=3, **KEY)))
     sound = path.read_bytes()
     for place in range(0, len(sound), 7):
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
@@ -191,7 +192,7 @@ def test_files_that_are_no_key_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
     refused(path, r"cannot be read")
     refused(tmp_path, r"cannot be read")
-    save(choose(source(), num=3, **KEY), path)
+    path.write_bytes(pack(choose(source(), num=3, **KEY)))
     sound, tensors = path.read_bytes(), load_file(path)
     for content in (b"", b"no key", sound[:20], sound[:-1]):
         path.write_bytes(content)
@@ -223,5 +224,5 @@ def test_a_key_out_of_range_is_refused(name: str, value: Tensor, words: str, tmp
         "labels": torch.tensor([1, 2, 3]),
         "truth": torch.tensor([0, 0, 0]),
     }
-    save(QuerySet(**(tensors | {name: value})), path)
+    path.write_bytes(pack(QuerySet(**(tensors | {name: value}))))
     refused(path, words)

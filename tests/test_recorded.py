@@ -53,6 +53,7 @@ def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, hall: Cou
         status, out, err = say(*words)
         assert (status, len(err.splitlines())) == (0, 1)
         assert err.startswith("warning: MLflow: ")
+        assert err.endswith("; when that is mended, the same command again records the rest\n")
         assert "OWNED" in out
         database.write_bytes(whole)
         assert "OWNED" in heard(say, *words)

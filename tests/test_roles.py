@@ -153,10 +153,10 @@ def variants(image: Tensor, flip: bool, pad: int) -> list[Tensor]:
 def test_augmented_images_are_mirrored_shifts(shape: tuple[int, int, int], flip: bool, pad: int, seed: int) -> None:
     images = torch.from_numpy(pixels(4, *shape, seed=seed))
     before = images.clone()
-    shown = augment(images, flip, pad, generator(seed))
+    shown = augment(images, flip=flip, pad=pad, generator=generator(seed))
     assert (shown.dtype, shown.shape) == (images.dtype, images.shape)
     assert torch.equal(images, before)
-    assert torch.equal(shown, augment(images, flip, pad, generator(seed)))
+    assert torch.equal(shown, augment(images, flip=flip, pad=pad, generator=generator(seed)))
     for image, ours in zip(images, shown, strict=True):
         assert any(torch.equal(ours, variant) for variant in variants(image, flip, pad))
     if not flip and not pad:
@@ -167,8 +167,9 @@ def test_augmented_images_are_mirrored_shifts(shape: tuple[int, int, int], flip:
 def test_mirrors_and_shifts_are_uniform_and_independent(flip: bool, pad: int) -> None:
     image = torch.arange(1, 33, dtype=torch.uint8).reshape(2, 4, 4)
     names = {variant.numpy().tobytes(): row for row, variant in enumerate(variants(image, flip, pad))}
-    shown = augment(image.expand(200 * len(names), -1, -1, -1), flip, pad, generator(0, "uniform")).numpy()
-    drawn = np.array([names[out.tobytes()] for out in shown])
+    many = image.expand(200 * len(names), -1, -1, -1)
+    shown = augment(many, flip=flip, pad=pad, generator=generator(0, "uniform"))
+    drawn = np.array([names[out.tobytes()] for out in shown.numpy()])
     assert chisquare(np.bincount(drawn, minlength=len(names))).pvalue > 1e-3
     pairs = drawn[::2] * len(names) + drawn[1::2]
     assert chisquare(np.bincount(pairs, minlength=len(names) ** 2)).pvalue > 1e-3

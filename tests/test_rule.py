@@ -34,7 +34,7 @@ def strangers_below(secret: bytes, use: str, index: int, bound: int) -> int:
 @settings(deadline=None)
 @given(secret=SECRETS, use=USES, index=st.integers(0, 10**6), bound=st.integers(1, 2**64))
 def test_a_stranger_draws_the_same_numbers(secret: bytes, use: str, index: int, bound: int) -> None:
-    drawn = rule.below(secret, use, index, bound)
+    drawn = rule.below(secret, use, index=index, bound=bound)
     assert drawn == strangers_below(secret, use, index, bound)
     assert 0 <= drawn < bound
 
@@ -45,7 +45,7 @@ def test_words_that_favour_some_numbers_are_drawn_again() -> None:
     rejected = [index for index, word in enumerate(first) if word >= bound]
     assert 60 < len(rejected) < 140
     for index, word in enumerate(first):
-        drawn = rule.below(secret, "x", index, bound)
+        drawn = rule.below(secret, "x", index=index, bound=bound)
         assert drawn == strangers_below(secret, "x", index, bound)
         assert (drawn == word) == (index not in rejected)
 
@@ -65,16 +65,17 @@ def test_the_values_of_this_rule_stay_the_same() -> None:
     assert secret == hashlib.sha256(b"mwm-key-1/seed/0").digest()
     assert secret.hex() == "41998aef968e28e60b7e65c49e9532ff822b082cfe859d43600c6a71ff3e61ab"
     assert rule.order(secret, "choice", 12) == [1, 5, 3, 10, 8, 4, 11, 0, 2, 9, 6, 7]
-    assert [rule.below(secret, "label", index, 9) for index in range(12)] == [5, 0, 0, 1, 0, 0, 8, 5, 1, 5, 0, 4]
-    assert rule.below(bytes(range(32)), "x", 7, 2**64) == 13223575315333666775
+    labels = [rule.below(secret, "label", index=index, bound=9) for index in range(12)]
+    assert labels == [5, 0, 0, 1, 0, 0, 8, 5, 1, 5, 0, 4]
+    assert rule.below(bytes(range(32)), "x", index=7, bound=2**64) == 13223575315333666775
     assert rule.name(secret) == "d7efb8fb02e686f66ffffdbed36609e29454cd12e57fc4d7f47682101923cbc8"
 
 
 @pytest.mark.parametrize("bound", [2, 3, 9, 99])
 def test_numbers_are_uniform_and_do_not_tell_of_each_other(bound: int) -> None:
-    drawn = np.array([rule.below(rule.of_seed(3), "label", index, bound) for index in range(100 * bound)])
+    drawn = np.array([rule.below(rule.of_seed(3), "label", index=index, bound=bound) for index in range(100 * bound)])
     assert chisquare(np.bincount(drawn, minlength=bound)).pvalue > 1e-3
-    other = np.array([rule.below(rule.of_seed(3), "top", index, bound) for index in range(100 * bound)])
+    other = np.array([rule.below(rule.of_seed(3), "top", index=index, bound=bound) for index in range(100 * bound)])
     assert chisquare(np.bincount((drawn - other) % bound, minlength=bound)).pvalue > 1e-3
     assert chisquare(np.bincount((drawn[1:] - drawn[:-1]) % bound, minlength=bound)).pvalue > 1e-3
 

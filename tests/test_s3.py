@@ -184,6 +184,7 @@ def test_a_place_that_cannot_be_used_is_told_in_one_line(address: str) -> None:
     for root, reason in (
         (uri(address, "x", bucket="none"), "s3://none/x cannot be used (.*bucket does not exist"),
         (uri("127.0.0.1:1", "x"), "s3://bucket/x cannot be used (.*Could not connect to server"),
+        (uri("127.0.0.1:1", "x" * 300), f"s3://bucket/{'x' * 300} cannot be used (AWS Error .*Could not connect"),
     ):
         pattern = f"^--storage: {re.escape(reason).replace(re.escape('.*'), '.*')}"
         with pytest.raises(ValueError, match=pattern) as caught:

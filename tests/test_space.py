@@ -122,6 +122,17 @@ def test_a_domain_that_holds_nothing_is_one_line(kind: str, options: Any) -> Non
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("tree", [3, "grid", None, [], {}, {"grid": [1], "kind": "x"}, {"gird": [1]}, [{"grid": [1]}]])
+@pytest.mark.parametrize("tree", [3, "grid", None, [], {}, {"gird": [1]}, [{"grid": [1]}]])
 def test_other_trees_are_no_domain(tree: Any) -> None:
     assert domain(tree, "x") is None
+
+
+@pytest.mark.parametrize("kind", ["grid", "uniform"])
+def test_nothing_stands_beside_a_domain(kind: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        domain({"num_queries": 10, kind: [{"kind": "none"}, 3]}, "victim.scheme")
+    said = f"victim.scheme: is {{{kind}: [...]}} and holds no 'num_queries' beside it; "
+    inside = f"set num_queries in one of its options, such as victim.scheme.{kind}.0.num_queries, or "
+    assert str(caught.value) == f"{said}{inside}replace victim.scheme as a whole"
+    with pytest.raises(ValueError, match=r"'x' beside it; replace victim.seed as a whole$"):
+        domain({kind: [1, 2], "x": 1}, "victim.seed")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mwm.files.unfinished import beside
-from mwm.lock import alone
+from mwm.lock import alone, holder
 from mwm.storage import Storage
 
 
@@ -130,3 +130,27 @@ def test_a_place_that_does_not_exist_is_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"^--storage: .* cannot be used"):
         Storage("nothing://place").fetch()
+
+
+def test_what_has_not_begun_leaves_nothing(tmp_path: Path) -> None:
+    home = tmp_path / "new" / "place"
+    with pytest.raises(KeyError), Storage(home).prepared("mine") as folder, alone(folder):
+        raise KeyError
+    assert not any(tmp_path.iterdir())
+    with Storage(home).prepared("mine") as folder, alone(folder):
+        (folder / "sweep.json").write_text("{}")
+    with Storage(home).prepared("other") as other, alone(other):
+        pass
+    assert folder.is_dir()
+    assert [path.name for path in (home / "results").iterdir() if path.name != ".lock"] == ["mine"]
+
+
+def test_what_others_have_there_stays(tmp_path: Path) -> None:
+    place = Storage(tmp_path)
+    with place.prepared("mine") as folder:
+        (folder / "notes").write_text("by hand")
+    assert (folder / "notes").is_file()
+    with alone(folder):
+        with place.prepared("mine") as same:
+            assert same == folder
+        assert holder(folder) is not None, "the lock of who works there was taken away"

@@ -21,6 +21,7 @@ from mlflow.data import get_source
 from mwm.experiment import LONGEST_TAG, LONGEST_VALUE
 from mwm.tracking import Tracker
 from mwm.trial import Outcome
+from tests.answering import Reply, answering
 from tests.launching import ROOT
 from tests.tracked import DONE, NUMBERS, STOLEN, THEFT, begin, history, row, runs, sent, track
 
@@ -227,6 +228,14 @@ def test_a_server_that_does_not_answer_is_refused_soon_without_its_password(sile
         assert time.monotonic() - began < 15
     assert "hush" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_server_that_refuses_is_told_with_its_reason() -> None:
+    refused = pytest.raises(ValueError, match=r"501 != 200.*Message: Unsupported method")
+    with answering(Reply()) as server, refused as caught:  # it knows no GET, and says so by a page of HTML
+        track(server.uri.removesuffix("/ask"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert "<" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a$b", "", "a/../b", "/a", "x" * 251])

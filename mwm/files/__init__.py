@@ -7,10 +7,22 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mwm.files.folder import File, Folder
+from mwm.files.folder import File, Folder, sha256
 from mwm.files.remote import Remote, asked, without_secrets
 
-__all__ = ["File", "Files", "Folder", "Remote", "asked", "at", "passing", "put", "without_secrets", "writable"]
+__all__ = [
+    "File",
+    "Files",
+    "Folder",
+    "Remote",
+    "asked",
+    "at",
+    "passing",
+    "put",
+    "sha256",
+    "without_secrets",
+    "writable",
+]
 
 Files = Folder | Remote
 """Both have the same methods, and names below the root such as `a/b.json`."""

@@ -39,8 +39,7 @@ class Folder:
 
     def sha256(self, name: str) -> str:
         """The SHA-256 of a file in hex; FileNotFoundError if there is none."""
-        with (self.path / name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256(self.path / name)
 
     def write(self, name: str, data: bytes | memoryview, *, sync: bool = False) -> None:
         """Write a file whole, and its folder if need be; with `sync`, a power failure does not undo it.
@@ -108,6 +107,12 @@ class Folder:
                     yield File(below + item.name, 0 if folder else state.st_size, state.st_mtime, folder)
                     if folder:
                         yield from self.walk(f"{below}{item.name}/")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _created(path: Path) -> tuple[BinaryIO, bool]:

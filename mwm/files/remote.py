@@ -123,7 +123,8 @@ def asked(uri: str, ask: Callable[[], _Answer]) -> _Answer:
         return ask()
     except Exception as error:
         lines = str(error).replace(uri, without_secrets(uri)).splitlines()
-        reason = " ".join(lines[0].split())[:200] if lines else type(error).__name__
+        said = " ".join(lines[0].split()) if lines else type(error).__name__
+        reason = said[said.rfind("AWS Error ") if "AWS Error " in said else 0 :][:300]  # before it stands the long path
         if any(secret in reason for secret in _secrets(uri)):
             reason = type(error).__name__
         allowed = "name a folder, or a place you can write such as s3://BUCKET/PATH"

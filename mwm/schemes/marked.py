@@ -51,7 +51,7 @@ class Marked:
                 pick = torch.randint(len(queries), (self.queries_per_step,), generator=generator, device=x.device)
                 x, t = x[pick], t[pick]
             if self.batchnorm == "joint":
-                return self._joint_loss(model, images, labels, x, t)
+                return self._joint_loss(model, images, labels, x=x, t=t)
             clean = F.cross_entropy(model(images), labels, reduction="none")
             with ASCENT[self.batchnorm](model):
                 x = self.ascend(model, x, t)
@@ -61,7 +61,7 @@ class Marked:
 
         return objective
 
-    def _joint_loss(self, model: nn.Module, images: Tensor, labels: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    def _joint_loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, x: Tensor, t: Tensor) -> Tensor:
         n = len(images)
         with running_untouched(model):
             x = self.ascend(lambda moved: model(torch.cat([images, moved]))[n:], x, t)

@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mwm.address import short
 from mwm.suspects import checkpoint, endpoint, foreign, graph
-from mwm.suspects.answers import Answers, SilentError, short
+from mwm.suspects.answers import Answers, SilentError
 from mwm.suspects.local import Local
 
 __all__ = ["SilentError", "Suspect", "open_suspect"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mwm.address import without_password
+from mwm.address import short
 
 Answers = NDArray[np.int64 | np.float64]
 """Labels (int64, n) or scores (float64, n C)."""
@@ -18,9 +18,6 @@ PLAIN = {"logits": 2, "probabilities": 2, "labels": 1}
 
 WHOLE = 2**53
 """Below it every whole number is a float64 of its own."""
-
-LONGEST = 200
-"""Characters that are shown of a text from elsewhere."""
 
 
 class SilentError(OSError):
@@ -104,13 +101,6 @@ def _labels(values: NDArray[Any], said: str, needed: str) -> NDArray[np.int64]:
     if wrong.any():
         raise SilentError(f"{said} {values[wrong][0]}, which is no class index; {needed}")
     return values.astype(np.int64)
-
-
-def short(text: str) -> str:
-    """The start of a text from elsewhere, fit to be shown: one line, printable, no password of a URI in it."""
-    line = " ".join(without_password(text).split())
-    shown = "".join(letter if letter.isprintable() else "?" for letter in line)
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."
 
 
 def told(error: BaseException) -> str:

@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from mwm.address import short
 from mwm.models import Blueprint, build
 from mwm.spec import decode
 from mwm.store import NETWORK, OUTCOME, WEIGHTS, Store
-from mwm.suspects.answers import short
 from mwm.suspects.identity import of_files
 from mwm.suspects.local import Local, asking
 

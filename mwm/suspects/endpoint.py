@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.suspects.answers import PLAIN, Answers, SilentError, short, told, usable
+from mwm.address import bottom, short
+from mwm.suspects.answers import PLAIN, Answers, SilentError, told, usable
 from mwm.suspects.credentials import apart, bearer, shown, signing
 from mwm.suspects.identity import of_address
 
@@ -109,7 +110,7 @@ class Endpoint:
                         raise SilentError(f"{self.name}: answered with more than {longest} bytes")
                 return content
         except requests.RequestException as error:
-            raise _PassingError(_bottom(error)) from error
+            raise _PassingError(told(bottom(error))) from error
 
     def _check(self, status: int, headers: Any) -> None:
         said = f"{status} {responses.get(status, '')}".strip()
@@ -174,10 +175,3 @@ def _within(seconds: float, act: Callable[[], T]) -> T:
     if error is not None:
         raise error
     return result  # type: ignore[return-value]
-
-
-def _bottom(error: BaseException) -> str:
-    """What lies at the bottom of an error; those of requests above it show the whole address."""
-    while deeper := error.__cause__ or error.__context__:
-        error = deeper
-    return told(error)

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from mwm.files import sha256
+
 ROUNDS = 200_000
 """Makes it slow to find a password by trying: an identity is shown."""
 
@@ -33,10 +35,7 @@ def of_address(*parts: str) -> str:
 
 def of_files(*paths: Path) -> str:
     """The identity of what lies in files, wherever these are: the SHA-256 of one, or that of the sums of several."""
-    sums = []
-    for path in paths:
-        with path.open("rb") as file:
-            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    sums = [sha256(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 

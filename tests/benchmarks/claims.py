@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import chain
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -37,6 +38,7 @@ from mwm.spec import encode
 from mwm.verdict import interval, p_value
 from tests.benchmarks import bystanders
 from tests.benchmarks.driving import machine, parser, publish, show
+from tests.keyed import save
 
 LEVELS = (1e-3, 1e-6, 1e-9)
 QUERIES = 30
@@ -165,7 +167,7 @@ def stopped(key: keys.Key, shown: DataSet) -> str:
     """What refuses a key: reading it, drawing it again from the data shown, or knowing what the data were."""
     known, _ = bystanders.grounds()
     with tempfile.TemporaryDirectory() as folder:
-        keys.save(key, folder)
+        save(key, Path(folder))
         try:
             keys.recompute(keys.load(folder), shown)
         except ValueError as error:
