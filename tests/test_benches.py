@@ -166,6 +166,17 @@ def test_plain_engines_differ_by_rounding_alone() -> None:
     assert not equal.faults(found)
 
 
+def test_what_was_not_run_is_projected_and_says_so() -> None:
+    turn = {"seconds": 3.0, "loss": 1.0, "accuracy": 0.5}
+    some = epoch.judged({"reference": [turn] * 3, "bf16": [turn | {"seconds": 1.5}] * 3}, "reference")
+    assert some["bf16"]["projected_seconds_of_200"] == 300
+    assert [line[5] for line in epoch.table({"rivals": some})] == ["10.0 projected", "5.0 projected"]
+    whole = epoch.judged({"bf16": [turn | {"seconds": 63.0}] + [turn] * 199}, "bf16")
+    assert whole["bf16"]["seconds_of_200"] == 660
+    assert "projected_seconds_of_200" not in whole["bf16"]
+    assert [line[5] for line in epoch.table({"rivals": whole})] == ["11.0 measured"]
+
+
 def test_winners_are_the_fastest_engines(tmp_path: Path) -> None:
     medians = {"reference": 0.1, "float32": 4.0, "bf16": 2.0, "bf16+graph": 1.0}
     rivals = {name: {"seconds": {"median": value}} for name, value in medians.items()}
