@@ -23,7 +23,7 @@ from mwm.seeds import generator
 from tests.benchmarks import epoch, equal, packing, step
 from tests.benchmarks.bench import ROOT, machine, publish, show
 from tests.benchmarks.counting import engine_operations, products, reference_operations
-from tests.benchmarks.ground import Ground, engine_name
+from tests.benchmarks.ground import Ground, engine_name, parsed
 from tests.benchmarks.reference import Loop, Pictures, training_batches
 from tests.benchmarks.rivals import Rival, Turn, compared, race, seated
 from tests.benchmarks.sides import engine_of, loop_of, picks
@@ -139,6 +139,21 @@ def test_an_engine_is_named_by_what_it_does() -> None:
     assert engine_name("float32+deterministic") == "float32+deterministic"
     with pytest.raises(Exception, match=r"'fast' is unknown; allowed, joined by [+]: float32, bf16"):
         engine_name("bf16+fast")
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        ("--engine bf16 --engine bf16", "bf16 bf16 is not allowed: each once"),
+        ("--engine bf16+graph", "graph is not allowed on cpu"),
+        ("--model vgg", "kind 'vgg' is unknown"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_at_once(words: str, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for room in (step, epoch, packing, equal):
+        with pytest.raises(SystemExit):
+            parsed(room.command_line(), ["--device", "cpu", *words.split()])
+        assert fault in capsys.readouterr().err
 
 
 def test_ratios_are_of_medians_and_of_pairs() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.bench import machine, parser, publish, show
-from tests.benchmarks.ground import Ground, add_ground, default_engines, engine_name, ground_of
+from tests.benchmarks.ground import Ground, add_ground, default_engines, engine_name, ground_of, parsed
 from tests.benchmarks.rivals import Samples, compared, race
 from tests.benchmarks.sides import REFERENCE, racing
 
@@ -89,7 +89,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Measure and print."""
-    asked = command_line().parse_args()
+    asked = parsed(command_line())
     ground, here, full = ground_of(asked), machine(asked.device), asked.full
     engines = winners(asked.winners_of) if asked.winners_of else asked.engine or default_engines(asked.device)
     found = measured(

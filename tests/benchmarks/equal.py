@@ -20,7 +20,7 @@ from torch import Tensor
 from mwm.engine import deterministic
 from mwm.recipe import Recipe
 from tests.benchmarks.bench import machine, parser, publish, show
-from tests.benchmarks.ground import Ground, add_ground, engine_name, ground_of
+from tests.benchmarks.ground import Ground, add_ground, engine_name, ground_of, parsed
 from tests.benchmarks.sides import engine_of, picks
 
 PLAIN, OTHER = "float32", "float32+contiguous"
@@ -71,7 +71,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Measure and print; 1 if an engine is at fault."""
-    asked = command_line().parse_args()
+    asked = parsed(command_line())
     torch.set_num_threads(asked.threads)
     ground, here = ground_of(asked, images=asked.batch * asked.steps), machine(asked.device)
     found = measured(ground, asked.engine or [], steps=asked.steps, rate=asked.rate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -134,6 +135,21 @@ def add_ground(command: argparse.ArgumentParser, *, model: str, data: bool = Fal
     if data:
         command.add_argument("--data", choices=tuple(MARGINS), default="cifar", help="cifar: noise of its shape")
         command.add_argument("--images", type=int, default=49_000, help="of noise")
+
+
+def parsed(command: argparse.ArgumentParser, words: Sequence[str] | None = None) -> argparse.Namespace:
+    """What a command line asks for; what cannot be run ends here, in one line."""
+    asked = command.parse_args(words)
+    engines = asked.engine or []
+    if len({*engines}) < len(engines):
+        command.error(f"--engine: {' '.join(engines)} is not allowed: each once")
+    if not asked.device.startswith("cuda") and any("graph" in name.split("+") for name in engines):
+        command.error(f"--engine: graph is not allowed on {asked.device}: it is for CUDA only")
+    try:
+        _ = Ground(model=asked.model, width=asked.width).kind
+    except ValueError as error:
+        command.error(f"--model {asked.model}: {error}")
+    return asked
 
 
 def ground_of(asked: argparse.Namespace, **more: Any) -> Ground:

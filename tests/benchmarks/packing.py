@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.bench import machine, parser, publish, show
-from tests.benchmarks.ground import Ground, add_ground, engine_name, ground_of
+from tests.benchmarks.ground import Ground, add_ground, engine_name, ground_of, parsed
 from tests.benchmarks.reference import RATE
 from tests.benchmarks.rivals import Rival, Turn, seated, spread
 from tests.benchmarks.sides import engine_of, picks
@@ -101,7 +101,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Measure and print."""
-    asked = command_line().parse_args()
+    asked = parsed(command_line())
     ground, here = ground_of(asked, images=10 * asked.batch), machine(asked.device)
     engines = asked.engine or ["bf16"]
     found = measured(ground, engines, asked.trainings, seconds=asked.turn, rounds=asked.rounds)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.benchmarks.bench import machine, parser, publish, show
 from tests.benchmarks.counting import SIDES, ceiling, engine_operations, reference_operations
-from tests.benchmarks.ground import Ground, add_ground, default_engines, engine_name, ground_of
+from tests.benchmarks.ground import Ground, add_ground, default_engines, engine_name, ground_of, parsed
 from tests.benchmarks.rivals import Rival, Samples, compared, race
 from tests.benchmarks.sides import REFERENCE, stepping
 
@@ -110,7 +110,7 @@ def command_line() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Measure and print."""
-    asked = command_line().parse_args()
+    asked = parsed(command_line())
     images = asked.batch * max(2, asked.block * (asked.rounds + 2) + 1)  # so that no epoch ends within a turn
     ground, here = ground_of(asked, images=images), machine(asked.device)
     engines = asked.engine or default_engines(asked.device)
