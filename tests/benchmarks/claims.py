@@ -37,7 +37,7 @@ from mwm.seeds import generator
 from mwm.spec import encode
 from mwm.verdict import interval, p_value
 from tests.benchmarks import bystanders
-from tests.benchmarks.driving import machine, parser, publish, show
+from tests.benchmarks.bench import machine, parser, publish, show
 from tests.keyed import save
 
 LEVELS = (1e-3, 1e-6, 1e-9)

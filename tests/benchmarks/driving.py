@@ -1,29 +1,19 @@
-"""What benchmarks share: a sweep conducted in this process and watched, and a file of figures with what made them."""
+"""A sweep conducted in this process and watched: what the benchmarks of sweeps share."""
 
 from __future__ import annotations
 
-import argparse
 import cProfile
 import io
-import json
-import os
-import platform
 import pstats
-import shlex
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from mwm.ledger import Ledger
 from mwm.plan import Plan
@@ -37,8 +27,7 @@ from mwm.tracking import Tracker
 from mwm.trial import Outcome, Row, Sets, Trial
 from tests.small import arrays
 
-ROOT = Path(__file__).parent.parent.parent
-MIB, WIDTH = 2**20, 120
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -133,43 +122,3 @@ def functions(profiler: cProfile.Profile) -> dict[str, float]:
         for (path, line, name), entry in stats.stats.items()
         if entry[3] > whole / 2000
     }
-
-
-def parser(about: str | None) -> argparse.ArgumentParser:
-    """A command line with `--output`."""
-    made = argparse.ArgumentParser(description=about)
-    made.add_argument("--output", type=Path, metavar="FILE.json", help="write all figures there")
-    return made
-
-
-def machine() -> dict[str, Any]:
-    """Where and with what a benchmark was run."""
-    return {
-        "command": shlex.join(["python", "-m", f"tests.benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_before": os.getloadavg()[0],
-        "threads": torch.get_num_threads(),
-        "versions": provenance(),
-    }
-
-
-def publish(output: Path | None, machine: dict[str, Any], figures: dict[str, Any]) -> None:
-    """Say what was measured where, and write machine and figures as JSON."""
-    console = Console(width=WIDTH)
-    console.print(f"{machine['cores']} cores, load before {machine['load_before']:.1f}, {machine['date']}")
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps({"machine": machine, **figures}, indent=1) + "\n")
-
-
-def show(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    """Print a table of text, figures to the right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left")
-    for line in lines:
-        table.add_row(*line)
-    Console(width=WIDTH).print(table)

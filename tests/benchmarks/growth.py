@@ -23,19 +23,8 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.driving import (
-    ROOT,
-    functions,
-    machine,
-    npz,
-    opened,
-    parser,
-    publish,
-    sample,
-    show,
-    size,
-    sweep_of,
-)
+from tests.benchmarks.bench import ROOT, machine, parser, publish, show
+from tests.benchmarks.driving import functions, npz, opened, sample, size, sweep_of
 from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tree
 
 GREW, SHARE = 1.5, 0.01

@@ -22,7 +22,7 @@ from mwm.evidence import Sequential, empirical, holm, permutation, rank_test
 from mwm.queries import choose
 from mwm.verdict import interval, p_value
 from tests.benchmarks import bystanders
-from tests.benchmarks.driving import machine, parser, publish, show
+from tests.benchmarks.bench import machine, parser, publish, show
 
 LEVELS = (0.05, 0.01, 1e-3)
 TESTS = ("binomial", "permutation", "rank", "sequential", "empirical", "holm")

@@ -36,7 +36,8 @@ from mwm.store import Store
 from mwm.sweep import Sweep
 from mwm.tracking import Status, Tracker
 from mwm.trial import Outcome, Row, Trial
-from tests.benchmarks.driving import ROOT, machine, parser, publish, show, sweep_of
+from tests.benchmarks.bench import ROOT, machine, parser, publish, show
+from tests.benchmarks.driving import sweep_of
 from tests.servers import mlflow_server, postgres
 
 TARGET = 0.02

@@ -25,7 +25,7 @@ import psutil
 import yaml
 
 from mwm.store import CHECKPOINT, Store
-from tests.benchmarks.driving import ROOT, machine, parser, publish, show
+from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.launching import command, environment
 
 TRIALS, PATIENCE_SECONDS = 2, 240.0

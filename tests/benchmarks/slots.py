@@ -19,7 +19,8 @@ from mwm.stage import run
 from mwm.store import Store
 from mwm.sweep import Sweep, corners, thefts
 from mwm.trial import Row, Sets, Trial, complete_attack
-from tests.benchmarks.driving import Watched, machine, opened, parser, publish, show, sweep_of
+from tests.benchmarks.bench import machine, parser, publish, show
+from tests.benchmarks.driving import Watched, opened, sweep_of
 
 SLOTS, LONGER = 4, 4
 PROBE = 4
