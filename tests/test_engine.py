@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -34,6 +34,31 @@ SHAPES: dict[str, tuple[int, int, int]] = {"cnn": (1, 8, 8), "resnet20": (3, 9, 
 MARGIN = Margin(queries_per_step=6)
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 NO_COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique")
+"""Operations that make a computer wait until its GPU has done all that came before."""
+
+
+class Call(NamedTuple):
+    """An operation, the shapes that went in, and its last argument."""
+
+    name: str
+    shapes: tuple[Any, ...]
+    last: Any
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Every operation within."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: list[Call] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        shapes = tuple(tuple(arg.shape) for arg in args if isinstance(arg, Tensor))
+        self.calls.append(Call(str(func), shapes, args[-1] if args else None))
+        return func(*args, **(kwargs or {}))
 
 
 def some(n: int, shape: tuple[int, int, int], seed: int) -> Part:
@@ -129,19 +154,11 @@ def test_a_compiled_ascent_spends_nothing_on_the_weights() -> None:
     model = _Compiled(network(SMALL).train())
     images = torch.rand(6, *SHAPES["cnn"])
 
-    def kernels(images: Tensor) -> set[tuple[bool, ...]]:
-        masks: set[tuple[bool, ...]] = set()
-
-        class Seen(TorchDispatchMode):
-            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-                if func is torch.ops.aten.convolution_backward.default:
-                    masks.add(tuple(args[-1]))
-                return func(*args, **(kwargs or {}))
-
+    def kernels(images: Tensor) -> set[tuple[Any, ...]]:
         loss = model(images).sum()
-        with Seen():
-            loss.backward()
-        return masks
+        with Watch() as watch:
+            torch.autograd.backward(loss)
+        return {tuple(call.last) for call in watch.calls if "convolution_backward" in call.name}
 
     assert kernels(images) == {(True, True, False), (False, True, False)}
     assert all(weight.grad is not None for weight in model.parameters())
@@ -150,35 +167,24 @@ def test_a_compiled_ascent_spends_nothing_on_the_weights() -> None:
     assert all(weight.grad is None for weight in model.parameters())
 
 
-class _Steps(TorchDispatchMode):
-    """Every operation of a step, with the shapes that go in."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.seen.append((str(func), tuple(tuple(arg.shape) for arg in args if isinstance(arg, Tensor))))
-        return func(*args, **(kwargs or {}))
-
-
-WAITS = ("_local_scalar_dense", "nonzero", "item", "is_nonzero", "masked_select", "unique", "unique_dim")
-
-
-def recorded(engine: Engine) -> list[list[tuple[str, tuple[Any, ...]]]]:
+def recorded(engine: Engine) -> list[list[Call]]:
     steps = []
     for step in range(3):
-        with _Steps() as seen:
+        with Watch() as watch:
             engine.step(torch.arange(BATCH) + step, 0.01)
-        steps.append(seen.seen)
+        steps.append([call._replace(last=None) for call in watch.calls])
     return steps
+
+
+def waits(calls: list[Call]) -> list[str]:
+    return [call.name for call in calls if any(word in call.name for word in WAITS)]
 
 
 @pytest.mark.parametrize("scheme", MARKS, ids=called)
 def test_no_step_waits_for_the_device_and_all_have_the_same_shapes(scheme: Any) -> None:
     _, second, third = recorded(engine(SMALL, scheme))
     assert second == third
-    assert not [name for name, _ in second if any(wait in name for wait in WAITS)]
+    assert waits(second) == []
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard"])
@@ -192,18 +198,18 @@ def test_nor_does_a_step_of_a_theft(labels: Any) -> None:
     made.objective = objective
     _, second, third = recorded(made)
     assert second == third
-    assert not [name for name, _ in second if any(wait in name for wait in WAITS)]
+    assert waits(second) == []
 
 
-def test_an_epoch_waits_once_for_its_loss_and_once_for_its_judgement() -> None:
+def test_an_epoch_waits_for_its_loss_and_for_its_judgement_alone() -> None:
     part = some(5 * BATCH, SHAPES["cnn"], 0)
     training = Training(network(SMALL), Recipe(epochs=2, batch_size=BATCH))
     objective = MARGIN.objective(QuerySet(part.images[:9], (part.labels[:9] + 1) % CLASSES, part.labels[:9]))
     epochs = fit(training, part, objective, flip=True, pad=1, seed=0, validation=part)
     next(epochs)
-    with _Steps() as seen:
+    with Watch() as watch:
         next(epochs)
-    assert sum("_local_scalar_dense" in name for name, _ in seen.seen) == 3  # loss, are answers finite, accuracy
+    assert len(waits(watch.calls)) == 3  # the loss, whether answers are finite, accuracy
 
 
 def test_deterministic_computing_ends_with_the_epoch() -> None:
