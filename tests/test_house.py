@@ -40,6 +40,7 @@ FLOORS = [
     "address",
     "suspects",
     "trial",
+    "memory",
     "stage",
     "space",
     "sweep",
