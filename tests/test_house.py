@@ -161,6 +161,19 @@ assert not {"torchvision", "optuna", "matplotlib"} & {*sys.modules}, "a slow lib
 """
 
 
+CHECK = """
+import sys, launch
+assert launch.main(["check", "tune_configs/quickstart.yaml"]) == 0
+slow = {"sklearn", "pandas", "torchvision", "optuna", "matplotlib", "ray", "mlflow", "torch._dynamo"} & {*sys.modules}
+assert not slow, f"slow libraries were imported: {slow}"
+"""
+
+
+def test_a_check_imports_nothing_slow_but_pytorch() -> None:
+    done = subprocess.run([sys.executable, "-c", CHECK], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_experiments_need_neither_ray_nor_mlflow() -> None:
     command = [sys.executable, "-W", "error", "-c", IMPORT_ALL, *WITHOUT_RAY_AND_MLFLOW]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

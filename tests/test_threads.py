@@ -47,11 +47,17 @@ def conducted(folder: Path, victims: int, attacks: int, leases: dict[str, float]
     return {what: told(folder / "told", what) for what in ("trial", "step")}
 
 
-def test_a_trial_takes_the_threads_of_its_lease(cluster: None, tmp_path: Path) -> None:
-    found = conducted(tmp_path, 2, 2, {"victim": 2, "attack": 0.5})
+@pytest.mark.parametrize(
+    ("leases", "threads"),
+    [({"victim": 2, "attack": 0.5}, [1, 1, 1, 1, 2, 2]), ({"victim": 1, "attack": 2}, [1, 1, 2, 2, 2, 2])],
+)
+def test_a_trial_takes_the_threads_of_its_lease(
+    leases: dict[str, float], threads: list[int], cluster: None, tmp_path: Path
+) -> None:
+    found = conducted(tmp_path, 2, 2, leases)
     assert {line["variable"] for line in found["trial"]} == {"1"}
-    assert sorted(line["threads"] for line in found["trial"]) == [1, 1, 1, 1, 2, 2]
-    assert sorted(line["threads"] for line in found["step"]) == [1, 1, 1, 1, 2, 2]
+    assert sorted(line["threads"] for line in found["trial"]) == threads
+    assert sorted(line["threads"] for line in found["step"]) == threads
     assert len({line["pid"] for line in found["trial"]}) < len(found["trial"]), "no process was used again"
 
 
