@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -56,12 +55,12 @@ print(json.dumps(marks))
 """
 
 
-def begun(trials: int, data: Any) -> Sweep:
-    """Victims of the quickstart that differ in their seeds, one at a time on a core, for one epoch each."""
+def begun(trials: int, data: Any, cpus: float = 1.0) -> Sweep:
+    """Victims of the quickstart that differ in their seeds, for one epoch each."""
     tree = load(QUICKSTART)
     tree["victim"] |= {"data": data, "scheme": SCHEME, "seed": {"grid": list(range(trials))}}
     tree["victim"]["recipe"]["epochs"] = 1
-    return sweep_of(tree | {"resources": {"victim": {"cpus": 1}, "attack": {"cpus": 1}}})
+    return sweep_of(tree | {"resources": {"victim": {"cpus": cpus}, "attack": {"cpus": cpus}}})
 
 
 def digits(path: Path) -> Path:
@@ -86,26 +85,22 @@ def fresh(path: Path, folder: Path) -> dict[str, float]:
     return parts | {"whole": marks["first step"] - began}
 
 
-def reused(trials: int, folder: Path) -> list[dict[str, float]]:
-    """Seconds from an outcome to the first step of the next trial in the same process, and Ray's part of them."""
-    sweep = begun(trials, "digits")
+def reused(trials: int, folder: Path, cores: int) -> list[dict[str, float]]:
+    """Seconds from an outcome to the first step of the next trial in the same process, and Ray's part of them.
+
+    Each trial leases all cores, so that there is one process, and takes one thread.
+    """
+    sweep = begun(trials, "digits", cores)
     sets, _ = check(sweep, download=False)
-    plan, ledger = opened(sweep, folder, telling(sets, folder / "told", meet=1), attacks=False)
+    plan, ledger = opened(sweep, folder, telling(sets, folder / "told", threads=1), attacks=False)
     with joined(None):
         conduct(plan, ledger, sweep.resources)
     ledger.close("FINISHED", complete=True)
     ends = sorted((ledger.store.folder(digest) / OUTCOME).stat().st_mtime for digest in ledger.outcomes)
-    begins, steps = told(folder / "told", "trial"), told(folder / "told", "step")
-    by_process: dict[int, list[tuple[float, float]]] = {}
-    for begin, step in zip(begins, steps, strict=True):
-        by_process.setdefault(int(begin["pid"]), []).append((begin["at"], step["at"]))
-    found = []
-    for spans in by_process.values():
-        for (_, earlier), (begin_at, step_at) in pairwise(spans):
-            end = next(at for at in ends if at > earlier)
-            found.append({"Ray": begin_at - end, "trial": step_at - begin_at, "whole": step_at - end})
-    assert found, "no process ran two trials"
-    return found
+    begins, steps = ([line["at"] for line in told(folder / "told", what)] for what in ("trial", "step"))
+    assert len({line["pid"] for line in told(folder / "told", "trial")}) == 1, "not all ran in the same process"
+    pairs = zip(ends, begins[1:], steps[1:], strict=False)  # nothing follows the last end
+    return [{"Ray": begin - end, "trial": step - begin, "whole": step - end} for end, begin, step in pairs]
 
 
 def checked() -> float:
@@ -115,7 +110,7 @@ def checked() -> float:
     return time.monotonic() - began
 
 
-def measured(rounds: int) -> dict[str, Any]:
+def measured(rounds: int, cores: int) -> dict[str, Any]:
     """All that is measured, `rounds` times."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -123,7 +118,7 @@ def measured(rounds: int) -> dict[str, Any]:
         fresh(path, folder / "warm")  # files that were never read are not what is measured
         return {
             "fresh": [fresh(path, folder / f"fresh-{number}") for number in range(rounds)],
-            "reused": reused(rounds + 1, folder / "reused"),
+            "reused": reused(rounds + 1, folder / "reused", cores),
             "check": [{"whole": checked()} for _ in range(rounds)],
         }
 
@@ -133,7 +128,7 @@ def main() -> None:
     command = parser(__doc__)
     command.add_argument("--rounds", type=int, default=7)
     asked, here = command.parse_args(), machine()
-    found = measured(asked.rounds)
+    found = measured(asked.rounds, here["cores"])
     names = {"fresh": "a fresh process", "reused": "a process that is used again", "check": "launch.py check"}
     lines = []
     for way, runs in found.items():
