@@ -23,6 +23,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 from mwm.files import passing
 from mwm.ledger import Ledger
+from mwm.memory import keep_freed
 from mwm.plan import Plan
 from mwm.spec import decode
 from mwm.stage import run
@@ -177,12 +178,13 @@ def _end_with_parent() -> None:
 
 def _fresh(lease: Lease) -> torch.device:
     """Leave nothing of the trial that ran in this process before, and choose the device Ray has given."""
+    # As many as were leased: one pool of all cores in every process would have them push each other aside.
     torch.set_num_threads(max(1, int(lease.cpus)))
+    keep_freed()
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = False
     if not ray.get_gpu_ids() or not torch.cuda.is_available():
         return torch.device("cpu")
-    torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(lease.gpus, 1.0))
     return torch.device("cuda", 0)
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -180,18 +181,24 @@ def _read(data: Data, part: str) -> Pair:
     """Images n h w c and labels n of the part `train` or `test`, as they are in the files."""
     match data:
         case Digits():
-            from sklearn.datasets import load_digits
-
-            grey, labels = load_digits(return_X_y=True)
-            images = np.rint(grey.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
-            order = torch.randperm(len(images), generator=generator(0, "digits")).numpy()
-            rows = order[:360] if part == "test" else order[360:]
-            return images[rows], labels[rows]
+            return _digits(part)
         case Npz():
             return _member(data.path, f"x_{part}"), _member(data.path, f"y_{part}")
         case ImageFolder():
             return _folder(Path(data.root).expanduser(), part, data.size)
     return _public(data, part)
+
+
+def _digits(part: str) -> Pair:
+    """Read scikit-learn's file without scikit-learn, which takes longer to import than all the rest of a check."""
+    found = find_spec("sklearn")
+    if found is None or found.origin is None:
+        raise ValueError("digits: scikit-learn, which brings them, is not installed; see requirements.txt")
+    table = np.loadtxt(Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
+    images = np.rint(table[:, :64].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    order = torch.randperm(len(images), generator=generator(0, "digits")).numpy()
+    rows = order[:360] if part == "test" else order[360:]
+    return images[rows], table[rows, 64].astype(np.int64)
 
 
 def _member(path: str, key: str) -> NDArray[Any]:

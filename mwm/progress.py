@@ -51,7 +51,7 @@ def label(trial: Trial, *, victim: bool = True) -> str:
 
 
 def line(trial: Trial, outcome: Outcome) -> str:
-    """What became of a trial, in one line: its label, then accuracies, the decimal logarithm of p and seconds."""
+    """What became of a trial, in one line: its label, then accuracies, the decimal logarithm of p, seconds, memory."""
     if outcome.status != "done":
         return f"{label(trial)}: {outcome.status}: {outcome.error}"
     said = []
@@ -63,6 +63,8 @@ def line(trial: Trial, outcome: Outcome) -> str:
         said.append(f"log10 p {round(outcome.log10_p, 1) + 0.0:.1f}")
     if outcome.seconds is not None:
         said.append(f"{outcome.seconds:.1f} s")
+    if outcome.peak_mib is not None:
+        said.append(f"{outcome.peak_mib:.0f} MiB")
     return f"{label(trial)}: {', '.join(said)}"
 
 

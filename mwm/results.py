@@ -29,7 +29,7 @@ COLUMNS = (
     *("sweep", "kind", "scheme", "model", *SCHEME, "victim_seed"),
     *("attack", "labels", "source", "student", "budget", "attack_seed"),
     *("clean_acc", "clean_drop", *MEASURED, *ROBUSTNESS),
-    *("oracle_calls", "seconds", "checkpoint", "kept_epoch", "device", "status", "error"),
+    *("oracle_calls", "seconds", "peak_mib", "checkpoint", "kept_epoch", "device", "status", "error"),
     *("digest", "victim_digest", "data_digest", "query_digest", "mlflow_run_id", "trial"),
 )
 """The columns of results.csv, in order. `query_low` and `query_high`: 95 % interval of the query accuracy (Clopper

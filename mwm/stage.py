@@ -19,6 +19,7 @@ from mwm.engine import Training
 from mwm.evaluate import accuracy, logits, margins
 from mwm.fit import DivergedError, Epoch, fit
 from mwm.key import Key, now
+from mwm.memory import Peak
 from mwm.models import Blueprint, Model, build, channel_statistics, parameters
 from mwm.oracle import Oracle
 from mwm.queries import QuerySet, choose
@@ -59,6 +60,7 @@ class _Stage(ABC):
     oracle: Oracle | None = None
 
     def __init__(self, trial: Trial, sets: Sets, store: Store, device: torch.device) -> None:
+        self.peak = Peak(device)  # before anything of the trial is made
         self.trial, self.sets, self.store, self.device = trial, sets, store, device
         self.victim = trial.victim
         self.dataset = sets[data_key(self.victim.data)]
@@ -172,23 +174,17 @@ class _Attack(_Stage):
 def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcome]:
     start = store.checkpoint(blank.digest) or {"seconds": 0.0, "rows": []}
     seconds, rows, last = start["seconds"], start["rows"], None
+    stage.peak.earlier = start.get("peak_mib", 0.0)  # checkpoints of older versions have none
     yield from [Row(**row) for row in rows]  # again: whoever listened before may not have heard of the last ones
     for last in stage.epochs(start if rows else None):
         began = time.perf_counter()
         query_acc = accuracy(logits(last.training.model, stage.queries.images), stage.queries.labels)
         seconds += last.seconds + time.perf_counter() - began
-        row = Row(
-            epoch=last.epoch,
-            loss=last.loss,
-            lr=last.lr,
-            val_acc=last.val_acc,
-            query_acc=query_acc,
-            epoch_seconds=last.seconds,
-        )
+        row = _row(last, query_acc)
         rows.append(asdict(row))
         if last.epoch < last.training.recipe.epochs:
             calls = stage.oracle.calls if stage.oracle else 0
-            more = {"seconds": seconds, "oracle_calls": calls, "rows": rows}
+            more = {"seconds": seconds, "oracle_calls": calls, "rows": rows, "peak_mib": stage.peak.mib()}
             store.save_checkpoint(blank.digest, last.training.state() | more)
         yield row
     assert last is not None, "a training has at least one epoch"
@@ -204,11 +200,24 @@ def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcom
         **measured,
         query_digest=stage.queries.digest(),
         seconds=seconds,
+        peak_mib=stage.peak.mib(),
         kept_epoch=last.training.chosen_epoch,
         parameters=parameters(model),
     )
     store.finish(blank.digest, asdict(outcome), rows)
     yield outcome
+
+
+def _row(epoch: Epoch, query_acc: float) -> Row:
+    """What is told of an epoch."""
+    return Row(
+        epoch=epoch.epoch,
+        loss=epoch.loss,
+        lr=epoch.lr,
+        val_acc=epoch.val_acc,
+        query_acc=query_acc,
+        epoch_seconds=epoch.seconds,
+    )
 
 
 def _measure(model: nn.Module, asked: QuerySet, test: Part, classes: int) -> dict[str, Any]:

@@ -90,7 +90,9 @@ class Outcome:
     """What a trial measured. Accuracies are shares; margins are in logits; `p_value` is one-sided and exact.
 
     `owned_1e3` and `owned_1e6` say whether it proves ownership at these levels. `agreement` is the share of test images
-    on which student and victim answer alike. `oracle_calls` counts images.
+    on which student and victim answer alike. `oracle_calls` counts images. `seconds` and `peak_mib` are those of the
+    training over all its attempts, without time and memory of a lost epoch. The peak is the most that PyTorch reserved
+    on the GPU, or on a CPU the most that was resident of the process, libraries included; None in older results.
     """
 
     status: Literal["done", "failed", "skipped", "stopped"]
@@ -113,6 +115,7 @@ class Outcome:
     owned_1e6: bool | None = None
     oracle_calls: int | None = None
     seconds: float | None = None
+    peak_mib: float | None = None
     kept_epoch: int | None = None
     parameters: int | None = None
     device: str = ""

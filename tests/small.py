@@ -80,7 +80,7 @@ def theft(attack: Attack, victim: Victim = VICTIM) -> Trial:
 
 
 def timeless(outcome: Any) -> dict[str, Any]:
-    return asdict(outcome) | {"seconds": None}
+    return asdict(outcome) | {"seconds": None, "peak_mib": None}
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -40,6 +40,7 @@ FLOORS = [
     "address",
     "suspects",
     "trial",
+    "memory",
     "stage",
     "space",
     "sweep",
@@ -172,6 +173,19 @@ fresh = torch.Generator().manual_seed(torch.default_generator.initial_seed()).ge
 assert torch.equal(torch.default_generator.get_state(), fresh), "an import has drawn random numbers"
 assert not {"torchvision", "optuna", "matplotlib"} & {*sys.modules}, "a slow library was imported"
 """
+
+
+CHECK = """
+import sys, launch
+assert launch.main(["check", "tune_configs/quickstart.yaml"]) == 0
+slow = {"sklearn", "pandas", "torchvision", "optuna", "matplotlib", "ray", "mlflow", "torch._dynamo"} & {*sys.modules}
+assert not slow, f"slow libraries were imported: {slow}"
+"""
+
+
+def test_a_check_imports_nothing_slow_but_pytorch() -> None:
+    done = subprocess.run([sys.executable, "-c", CHECK], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_experiments_need_neither_ray_nor_mlflow() -> None:

@@ -32,7 +32,7 @@ def mlflow_runs(folder: Path, name: str = "small") -> list[Any]:
 
 
 def without_time(rows: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    moving = ("seconds", "mlflow_run_id", "sweep")
+    moving = ("seconds", "peak_mib", "mlflow_run_id", "sweep")
     kept = [{key: value for key, value in row.items() if key not in moving} for row in rows]
     return sorted(kept, key=lambda row: row["digest"])
 

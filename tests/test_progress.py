@@ -93,10 +93,10 @@ def test_a_label_can_leave_its_victim_out_and_needs_no_complete_attack() -> None
 
 def test_a_line_tells_the_figures_or_the_fault() -> None:
     blank = Outcome(status="done", digest="a", victim_digest="b", data_digest="c")
-    done = replace(blank, query_acc=0.85, clean_acc=0.951, log10_p=-9.31, seconds=6.14)
+    done = replace(blank, query_acc=0.85, clean_acc=0.951, log10_p=-9.31, seconds=6.14, peak_mib=412.6)
     made = trial(MARGIN, {"kind": "extraction"})
     name = "extraction soft seed 0 on margin n=20 10/255 seed 0"
-    assert line(made, done) == f"{name}: query .85, clean .951, log10 p -9.3, 6.1 s"
+    assert line(made, done) == f"{name}: query .85, clean .951, log10 p -9.3, 6.1 s, 413 MiB"
     assert line(made, replace(blank, log10_p=-1e-9)) == f"{name}: log10 p 0.0"
     assert line(made, replace(blank, status="failed", error="the loss is nan")) == f"{name}: failed: the loss is nan"
 

@@ -36,7 +36,10 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
         "seed": 4,
     }
     attack |= {"recipe": {"epochs": 3}, "budget": 70}
-    (row,) = rows("s", [result(trial(MARGIN | {"queries_per_step": "all"}, 3, attack), oracle_calls=77, device="cpu")])
+    (row,) = rows(
+        "s",
+        [result(trial(MARGIN | {"queries_per_step": "all"}, 3, attack), oracle_calls=77, peak_mib=412.5, device="cpu")],
+    )
     told = {name: value for name, value in row.items() if value is not None}
     assert tuple(row) == COLUMNS
     assert all(told.pop(name) for name in ("digest", "victim_digest", "mlflow_run_id"))
@@ -45,7 +48,7 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
         **{"sweep": "s", "kind": "attack", "scheme": "margin", "model": "cnn", "num_queries": 20, "victim_seed": 3},
         **{"step_size": 10 / 255, "steps": 5, "weight": 0.1, "queries_per_step": "all", "batchnorm": "reference"},
         **{"attack": "extraction", "labels": "hard", "source": "svhn", "student": "resnet18", "attack_seed": 4},
-        **{"clean_acc": 0.95, "query_acc": 0.5, "log10_p": -5.0, "oracle_calls": 77, "seconds": 6.1},
+        **{"clean_acc": 0.95, "query_acc": 0.5, "log10_p": -5.0, "oracle_calls": 77, "seconds": 6.1, "peak_mib": 412.5},
         **{"budget": 70, "owned_1e3": True, "owned_1e6": False},
         **{"checkpoint": "last", "device": "cpu", "status": "done", "error": ""},
         **{"data_digest": "d" * 16, "query_digest": ""},
@@ -58,6 +61,7 @@ def test_what_follows_from_an_older_outcome_is_told_of_it_too() -> None:
     (row,) = rows("s", [Result(trial(MARGIN), Outcome(**tree))])
     assert (row["owned_1e3"], row["owned_1e6"]) == (True, False)
     assert (row["query_low"], row["query_high"]) == interval(10, 20)
+    assert row["peak_mib"] is None
 
 
 def test_clean_drop_is_taken_from_the_control_with_all_else_equal() -> None:

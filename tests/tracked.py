@@ -19,7 +19,7 @@ VICTIM = Victim(data=Digits(), model=Cnn(), scheme=Margin(num_queries=20, step_s
 MARKED = Trial(victim=VICTIM)
 THEFT = Trial(victim=VICTIM, attack=complete_attack(Extraction(labels="hard"), VICTIM))
 NAMES: dict[str, Any] = {"digest": "v0", "victim_digest": "v0", "data_digest": "d0", "device": "cpu"}
-NUMBERS: dict[str, Any] = {"clean_acc": 0.75, "query_acc": 0.5, "p_value": 0.0, "log10_p": -9.5, "kept_epoch": 3}
+NUMBERS: dict[str, Any] = {"clean_acc": 0.75, "query_acc": 0.5, "p_value": 0.0, "log10_p": -9.5, "peak_mib": 412.5}
 DONE = Outcome(status="done", **NAMES, **NUMBERS)
 STOLEN = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
 

@@ -19,7 +19,7 @@ from tests.launching import launched, sweep
 
 NAME = "faults"
 EPOCHS = 20
-MOVING = ("seconds", "mlflow_run_id", "sweep")
+MOVING = ("seconds", "peak_mib", "mlflow_run_id", "sweep")
 """Columns that differ between two runs of one sweep."""
 
 CURVES = ("loss", "lr", "val_acc")
