@@ -13,6 +13,7 @@ from torch import Tensor
 from mwm.data import Part
 from mwm.engine import Engine, Training, deterministic
 from mwm.fit import fit
+from mwm.memory import keep_freed
 from mwm.recipe import Recipe
 from mwm.seeds import generator
 from tests.benchmarks.ground import Ground
@@ -53,7 +54,8 @@ def loop_of(ground: Ground) -> Loop:
 
 
 def engine_of(ground: Ground, recipe: Recipe) -> Engine:
-    """The product's engine on this ground, all images on the device."""
+    """The product's engine on this ground, all images on the device; as in a trial, memory is kept."""
+    keep_freed()
     owner, _, queries = ground.parts
     objective = ground.margin.objective(queries.to(ground.device))
     return Engine(Training(ground.network(), recipe), _on(ground.device, owner), objective, **ground.view)

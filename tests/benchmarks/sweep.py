@@ -18,7 +18,8 @@ from mwm.config import load
 from mwm.store import OUTCOME
 from mwm.sweep import Sweep
 from mwm.trial import Sets
-from tests.benchmarks.driving import ROOT, machine, opened, parser, publish, show, sweep_of
+from tests.benchmarks.bench import ROOT, machine, parser, publish, show
+from tests.benchmarks.driving import opened, sweep_of
 from tests.telling import telling, told
 
 SCHEME = {"kind": "margin", "num_queries": 20, "step_size": 6 / 255, "weight": 0.3, "queries_per_step": 25}
