@@ -28,7 +28,7 @@ def precision(name: str) -> str:
 
 
 def limits(turns: list[dict[str, float]], kinds: list[str]) -> dict[str, float]:
-    """The best rate (operations a second) of each precision, over both forms and all rounds."""
+    """The best rate (operations a second) of each precision, over all forms and rounds."""
     return {
         kind: max(rate for turn in turns for what, rate in turn.items() if what.split()[0] == kind) for kind in kinds
     }
@@ -88,7 +88,7 @@ def printed(asked: argparse.Namespace, found: Mapping[str, Any]) -> None:
         what: max(t[what] for t in found["samples"][CEILING]) for what in found["samples"][CEILING][0] if " " in what
     }
     lines = [(what, f"{rate / 1e9:,.0f}") for what, rate in rates.items()]
-    show("Large products: the limit is the better form", ("precision, form", "GFLOP/s"), lines)
+    show("Large products: the limit is the best form", ("precision, form", "GFLOP/s"), lines)
     rounds = len(found["samples"][REFERENCE])
     title = f"{asked.model}, batch {asked.batch}, {asked.device}: {rounds} rounds of {asked.block} steps"
     headings = ("rival", "median ms", "quartiles", "times faster", "in pairs", "GFLOP/s", "of the limit")
@@ -102,7 +102,7 @@ def command_line() -> argparse.ArgumentParser:
     command.add_argument("--engine", action="append", type=engine_name, help="may be given several times")
     command.add_argument("--block", type=int, default=3, help="steps a turn")
     command.add_argument("--rounds", type=int, default=7)
-    command.add_argument("--sides", type=int, nargs="+", help="square roots of the sizes of the large products")
+    command.add_argument("--sides", type=int, nargs="+", help="rows and columns of the large matrices")
     command.add_argument("--pause", type=float, default=0.5, help="seconds before each turn")
     command.add_argument("--seconds", type=float, default=float("inf"), help="begin no round that would end later")
     return command
