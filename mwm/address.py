@@ -64,7 +64,7 @@ def short(text: str, longest: int = LONGEST) -> str:
 
 def bottom(error: BaseException) -> BaseException:
     """What lies at the bottom of an error: of a connection that fails, those above it repeat the whole address."""
-    while deeper := error.__cause__ or error.__context__:
+    while deeper := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = deeper
     return error
 

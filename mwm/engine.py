@@ -79,7 +79,7 @@ class Training:
 
 
 class Engine:
-    """Every step of a training on `part`: pick, augment, loss, slopes, update. Nothing in it waits for the device.
+    """Every step of a training on `part`: pick, augment, loss, slopes, update. None waits for the device.
 
     Chances of a step are drawn from two generators, for the views of the images and for the objective.
     """
@@ -91,11 +91,11 @@ class Engine:
         self.views, self.draw = torch.Generator(device), torch.Generator(device)
         self.total = torch.zeros((), device=device)
         self.model = _Compiled(training.model) if recipe.compile else training.model
-        self._run: Callable[[Tensor], None] = self._step
+        self._replayed: _Replayed | None = None
         if recipe.cuda_graph:
             for group in training.optimiser.param_groups:
                 group["lr"] = torch.tensor(recipe.lr, device=device)  # read anew by every replay
-            self._run = _Replayed(self._step, (self.views, self.draw))
+            self._replayed = _Replayed((self.views, self.draw))
 
     def begin(self, seed: int, epoch: int) -> None:
         """Forget the losses so far, and draw from now on what belongs to `epoch`."""
@@ -111,7 +111,10 @@ class Engine:
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        self._run(pick)
+        if self._replayed is None:
+            self._step(pick)
+        else:
+            self._replayed.run(self._step, pick)
 
     def _step(self, pick: Tensor) -> None:
         part, optimiser, bf16 = self.part, self.training.optimiser, self.training.recipe.bf16
@@ -134,62 +137,69 @@ class _Compiled(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.network = model
-        self._learning = torch.compile(self._whole, dynamic=False)
-        self._climbing = torch.compile(self._pixels, dynamic=False)
+        torch.compiler.reset()  # programmes of trainings before would count against the number that may be kept
+        self._learning = torch.compile(model.forward, dynamic=False)
+        self._climbing = torch.compile(lambda images: _with_constant_weights(model, images), dynamic=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n C) of images (n c h w in [0, 1])."""
         answers: Tensor = (self._climbing if images.requires_grad else self._learning)(images)
         return answers
 
-    def _whole(self, images: Tensor) -> Any:
-        return self.network(images)
 
-    def _pixels(self, images: Tensor) -> Any:
-        constants = {name: weight.detach() for name, weight in self.network.named_parameters()}
-        return torch.func.functional_call(self.network, constants, (images,))
+def _with_constant_weights(model: nn.Module, images: Tensor) -> Any:
+    constants = {name: weight.detach() for name, weight in model.named_parameters()}
+    return torch.func.functional_call(model, constants, (images,))
 
 
 class _Replayed:
     """A step recorded as a CUDA graph: one launch in place of thousands. Its first calls run as they are.
 
-    Only what the device does is replayed, on the same addresses: no Python, and no number that Python held.
+    Only what the device does is replayed, on the same addresses: no Python, and no number that Python held. To record
+    one, PyTorch waits for the device, once in a training.
     """
 
-    def __init__(self, step: Callable[[Tensor], None], generators: tuple[torch.Generator, ...]) -> None:
-        self._step, self._calls = step, 0
+    def __init__(self, generators: tuple[torch.Generator, ...]) -> None:
+        self._calls, self._pick = 0, torch.empty(0)
         self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         for generator in generators:
             self._graph.register_generator_state(generator)
-        self._pick = torch.empty(0)
 
-    def __call__(self, pick: Tensor) -> None:
+    def run(self, step: Callable[[Tensor], None], pick: Tensor) -> None:
+        """Do `step`, always the same one, with the images numbered `pick`."""
         if not self._calls:
             self._pick = torch.empty_like(pick)
         self._pick.copy_(pick)
         if self._calls < WARM:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
-                self._step(self._pick)
+                step(self._pick)
             torch.cuda.current_stream().wait_stream(self._stream)
         else:
             if self._calls == WARM:
                 with torch.cuda.graph(self._graph, stream=self._stream):
-                    self._step(self._pick)
+                    step(self._pick)
             self._graph.replay()
         self._calls += 1
 
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """Have a GPU compute the same bits each time, if `wanted`; a CPU does so with the same number of threads."""
+    """Have a GPU compute the same bits each time, if `wanted`; a CPU does so with the same number of threads.
+
+    PyTorch warns of an operation that it cannot compute so.
+    """
+    if not wanted:
+        yield
+        return
+    memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # Max-pooling has no deterministic slope by its name; with windows that do not overlap it has one in fact.
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    filled = memory.fill_uninitialized_memory
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    memory.fill_uninitialized_memory = False  # nothing here reads what it has not written
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filled

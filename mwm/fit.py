@@ -60,7 +60,7 @@ def fit(
 
 
 def _epoch(engine: Engine, seed: int) -> tuple[float, float]:
-    """Mean loss and last learning rate of the epoch that is next. Waits for the device once, at the end."""
+    """Mean loss and last learning rate of the epoch that is next. Its last line waits for the device."""
     training, n, device = engine.training, len(engine.part), engine.part.images.device
     recipe, epoch = training.recipe, training.epoch
     order = torch.randperm(n, generator=generator(seed, "order", epoch, device=device), device=device)

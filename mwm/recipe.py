@@ -68,7 +68,7 @@ class Recipe:
     schedule: Schedule = Published()
     keep: Literal["last", "best_validation"] = "last"
     bf16: Flag = False
-    channels_last: Flag = False
+    channels_last: Flag = True
     compile: Flag = False
     cuda_graph: Flag = False
     deterministic: Flag = False

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mwm import verdict
 from mwm.attacks.student import Disjoint, Loot, Same
 from mwm.data import Part, Views, fit_to, split
-from mwm.engine import Training
+from mwm.engine import Training, deterministic
 from mwm.evaluate import accuracy, logits, margins
 from mwm.fit import DivergedError, Epoch, fit
 from mwm.key import Key, now
@@ -176,7 +176,10 @@ def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcom
     seconds, rows, last = start["seconds"], start["rows"], None
     stage.peak.earlier = start.get("peak_mib", 0.0)  # checkpoints of older versions have none
     yield from [Row(**row) for row in rows]  # again: whoever listened before may not have heard of the last ones
-    for last in stage.epochs(start if rows else None):
+    began = time.perf_counter()
+    epochs = stage.epochs(start if rows else None)
+    seconds += time.perf_counter() - began  # a thief may ask before the first epoch
+    for last in epochs:
         began = time.perf_counter()
         query_acc = accuracy(logits(last.training.model, stage.queries.images), stage.queries.labels)
         seconds += last.seconds + time.perf_counter() - began
@@ -193,8 +196,9 @@ def _train(stage: _Stage, blank: Outcome, store: Store) -> Iterator[Row | Outcom
         yield Outcome(**twin)
         return
     model = last.training.model
-    measured = _measure(model, stage.queries, stage.views.test, stage.dataset.classes)
-    measured |= stage.finish(model, blank.digest)
+    with deterministic(last.training.recipe.deterministic):
+        measured = _measure(model, stage.queries, stage.views.test, stage.dataset.classes)
+        measured |= stage.finish(model, blank.digest)
     outcome = replace(
         blank,
         **measured,

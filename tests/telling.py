@@ -57,9 +57,10 @@ class Telling(Sets):
         def stepped(*_: Any) -> None:
             if threading.current_thread() is thread and thread not in _STEPPED:
                 _STEPPED.add(thread)
+                hook.remove()
                 _tell(self.folder, "step", _own() | {"threads": torch.get_num_threads()})
 
-        register_optimizer_step_post_hook(stepped)
+        hook = register_optimizer_step_post_hook(stepped)
 
 
 def telling(sets: Sets, folder: Path, *, meet: int = 1, threads: int = 0) -> Telling:

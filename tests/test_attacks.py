@@ -296,7 +296,7 @@ def test_the_divergence_is_in_float32_under_bf16(temperature: float) -> None:
 
 @pytest.mark.parametrize("attack", CASES, ids=name)
 def test_every_attack_runs_in_bf16(attack: Any) -> None:
-    short = replace(attack, recipe=replace(RECIPE, bf16=True, channels_last=True))
+    short = replace(attack, recipe=replace(RECIPE, bf16=True))
     rows, plain = list(short.run(loot_for(short))), list(attack.run(loot_for(attack)))
     assert rows[0].loss == pytest.approx(plain[0].loss, rel=0.05)
     assert {weight.dtype for weight in rows[-1].training.model.parameters()} == {torch.float32}

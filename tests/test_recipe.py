@@ -44,7 +44,7 @@ def test_the_defaults_are_the_published_recipe() -> None:
     recipe = Recipe()
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (200, 128, 0.1, 0.0)
     assert (recipe.weight_decay, recipe.schedule, recipe.keep) == (1e-4, Published(), "last")
-    assert (recipe.nesterov, recipe.bf16, recipe.channels_last) == (False, False, False)
+    assert (recipe.nesterov, recipe.bf16, recipe.compile, recipe.cuda_graph) == (False,) * 4
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,22 @@ part() { # name, limit in seconds (0 for none), module, arguments
 }
 
 chosen() { # the two engines that won, or a safe one if that is not known
-    if [ -f "$out/step.json" ]; then echo --winners-of "$out/step.json"; else echo --engine bf16+graph; fi
+    for steps in step-compiled step; do
+        [ -f "$out/$steps.json" ] && echo --winners-of "$out/$steps.json" && return
+    done
+    echo --engine bf16+graph
 }
 
 if "$python" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; then
-    part equal 90 equal --model resnet18 --batch 32 --engine float32+graph --engine float32+compile \
-        --engine float32+compile+graph --engine bf16 --engine bf16+compile+graph
-    part step 160 step --model resnet34 --block 10 --rounds 7 --pause 0.3 --seconds 130
-    part epoch 220 epoch --model resnet34 --data cifar --images 49000 --rounds 3 --seconds 180 $(chosen)
+    part equal 90 equal --model cnn --batch 128 --engine float32+graph --engine float32+compile \
+        --engine float32+compile+graph --engine bf16+graph
+    part step 90 step --model resnet34 --block 10 --rounds 5 --pause 0.3 --seconds 60 \
+        --engine float32 --engine bf16 --engine bf16+graph
+    part step-compiled 150 step --model resnet34 --block 10 --rounds 3 --pause 0.3 --seconds 100 \
+        --engine bf16+graph --engine bf16+compile+graph
+    part epoch 150 epoch --model resnet34 --data cifar --images 49000 --rounds 3 --seconds 120 $(chosen)
     for model in resnet18 cnn; do
-        part "packing-$model" 62 packing --model "$model" --engine bf16+graph --turn 2 --rounds 3
+        part "packing-$model" 50 packing --model "$model" --engine bf16+graph --turn 2 --rounds 3
     done
     [ -z "$full" ] || part full 0 epoch --model resnet34 --data cifar --images 49000 --full $(chosen)
 else

@@ -97,7 +97,7 @@ class Ground:
     def recipe(self, engine: str, epochs: int = 200) -> Recipe:
         """How the engine named so trains, such as `bf16+graph`: in channels_last unless it says `contiguous`."""
         said = {key: value for word in engine.split("+") for key, value in WORDS[word].items()}
-        plain = Recipe(epochs=epochs, batch_size=self.batch, momentum=self.momentum, channels_last=True)
+        plain = Recipe(epochs=epochs, batch_size=self.batch, momentum=self.momentum)
         return replace(plain, **said)
 
     def said(self) -> dict[str, Any]:
