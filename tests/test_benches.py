@@ -165,11 +165,14 @@ def test_ratios_are_of_medians_and_of_pairs() -> None:
 
 
 def test_too_large_a_difference_and_no_number_are_faults() -> None:
-    found = {
+    found: dict[str, Any] = {
         "allowed": 1e-5,
+        "way": 0.1,
         "differences": {"float32": 0.0, "float32+graph": 2e-5, "bf16": 0.1, "compile": float("nan")},
     }
     assert equal.faults(found) == ["float32+graph", "compile"]
+    found["way"] = 5e-5  # weights that never moved would be near enough
+    assert equal.faults(found) == ["float32", "float32+graph", "compile"]
 
 
 def test_plain_engines_differ_by_rounding_alone() -> None:
