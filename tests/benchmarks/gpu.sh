@@ -48,7 +48,7 @@ if "$python" -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; th
 else
     tiny="--exercise --device cpu --threads 1 --model cnn --width 4 --batch 16"
     part equal 120 equal $tiny --steps 3 --engine bf16
-    part step 120 step $tiny --engine float32 --block 2 --rounds 2 --pause 0.1 --sides 16
+    part step 120 step $tiny --engine float32 --block 2 --rounds 2 --pause 0.1 --sides 512
     part epoch 120 epoch $tiny --images 64 --rounds 2 --pause 0.1 $(chosen)
     part packing-cnn 120 packing $tiny --engine float32 --trainings 1 2 --turn 0.3 --rounds 2
     [ -z "$full" ] || part full 0 epoch $tiny --images 64 --full $(chosen)
