@@ -49,8 +49,11 @@ def fit(
             loss, lr = _epoch(engine, seed)
             answers = logits(training.model, validation.images)
         training.epoch += 1
-        fault = "" if answers.isfinite().all() else "answers are not finite after"
-        fault = fault if math.isfinite(loss) else f"the loss is {loss} in"
+        fault = None
+        if not math.isfinite(loss):
+            fault = f"the loss is {loss} in"
+        elif not answers.isfinite().all():
+            fault = "answers are not finite after"
         if fault:
             raise DivergedError(f"{fault} epoch {training.epoch} (recipe.lr {recipe.lr}): lower the rate")
         score = accuracy(answers, validation.labels)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,16 +15,28 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mwm.attacks import Attack, Distillation, Extraction
-from mwm.attacks.student import Loot, divergence, transfer_set
-from mwm.augment import augment
+from mwm.attacks.student import Loot, divergence
 from mwm.data import Part
-from mwm.models import Cnn, build, channel_statistics
+from mwm.models import Cnn
 from mwm.oracle import Oracle, log_probabilities
 from mwm.recipe import Recipe, Step
-from mwm.seeds import generator
 from mwm.spec import decode
 from mwm.store import Store
-from tests.stealing import CLASSES, COUNT, FILLED, RECIPE, SHAPE, STUDENT, loot_for, same, some, steal, victim
+from tests.stealing import (
+    CLASSES,
+    COUNT,
+    FILLED,
+    RECIPE,
+    STUDENT,
+    formula,
+    loot_for,
+    name,
+    plain_student,
+    same,
+    some,
+    steal,
+    victim,
+)
 
 CASES: list[Attack] = [
     Extraction(**FILLED),
@@ -40,11 +50,6 @@ CASES: list[Attack] = [
     Extraction(repeats="saved", **FILLED),
     Distillation(temperature=2.0, repeats="saved", **FILLED),
 ]
-
-
-def name(attack: Any) -> str:
-    last = attack.budget or (attack.repeats if attack.asks_once else "")
-    return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{last}" if last else "")
 
 
 def spent(attack: Any, epochs: int) -> int:
@@ -90,51 +95,6 @@ def test_an_attack_goes_on_where_it_was_interrupted(attack: Any, tmp_path: Path)
         assert loot.oracle.calls == spent(attack, 3 - epoch)
 
 
-def plain_student(
-    attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor], *, epochs: int = 1, views: bool = True
-) -> nn.Module:
-    """The plain loop, which asks at each step: loss(student logits, victim logits, true labels), weight decay, SGD."""
-    part, teacher = some(), victim().eval()
-    if attack.budget:
-        pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))[: attack.budget]
-        part = Part(part.images[pick], part.labels[pick])
-    mean, std = channel_statistics(part.images)
-    drawn = generator(attack.seed, "student")
-    model = build(STUDENT, shape=SHAPE, classes=CLASSES, mean=mean, std=std, generator=drawn).train()
-    weights = list(model.parameters())
-    for epoch in range(epochs):
-        order, shift = (generator(attack.seed, use, epoch) for use in ("order", "augment"))
-        shuffled = torch.randperm(len(part), generator=order)
-        for step in range(len(part) // 10):
-            rows = shuffled[10 * step : 10 * step + 10]
-            images = part.images[rows]
-            images = (augment(images, flip=True, pad=1, generator=shift) if views else images).float() / 255
-            with torch.no_grad():
-                known = teacher(part.images[rows].float() / 255 if attack.budget else images)
-            slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
-            for weight, slope in zip(weights, slopes, strict=True):
-                weight.data = weight.data - 0.1 * (slope + 1e-4 * weight.data)
-    return model
-
-
-def soft(student: Tensor, known: Tensor, t: float) -> Tensor:
-    """KL at temperature t, sample by sample and class by class."""
-    p, q = torch.softmax(known / t, 1), torch.softmax(student / t, 1)
-    rows = [sum(p[i, c] * torch.log(p[i, c] / q[i, c]) for c in range(CLASSES)) for i in range(len(p))]
-    return torch.stack([torch.as_tensor(row) for row in rows]).mean()
-
-
-def formula(attack: Any, taught: float, asked: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """`taught` times the cross-entropy of the labels plus `asked` times the divergence at the attack's temperature."""
-
-    def loss(student: Tensor, known: Tensor, labels: Tensor) -> Tensor:
-        named = known.argmax(1) if attack.labels == "hard" else labels
-        chances = torch.log_softmax(student, 1)[torch.arange(len(named)), named]
-        return -taught * chances.mean() + asked * soft(student, known, attack.temperature)
-
-    return loss
-
-
 @pytest.mark.parametrize(
     ("attack", "taught", "asked"),
     [
@@ -164,84 +124,6 @@ def test_students_learn_by_the_formula(attack: Any, taught: float, asked: float)
 def test_true_labels_matter_to_distillation_alone(attack: Any) -> None:
     unmoved = same(steal(attack), steal(attack, relabelled(attack)))
     assert unmoved == isinstance(attack, Extraction)
-
-
-def test_a_larger_budget_goes_on_where_a_smaller_one_ends() -> None:
-    everything = some()
-    sets = [transfer_set(everything, size, generator(3, "budget")) for size in (5, 20, COUNT)]
-    for less, more in pairwise(sets):
-        assert torch.equal(more.images[: len(less)], less.images)
-        assert torch.equal(more.labels[: len(less)], less.labels)
-    whole, again = (sorted(part.images.flatten(1).tolist()) for part in (everything, sets[-1]))
-    assert whole == again, "an image was lost, or drawn twice"
-    assert not torch.equal(transfer_set(everything, 20, generator(4, "budget")).images, sets[1].images)
-
-
-class Listening(nn.Module):
-    """A victim that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model, self.asked = victim(), list[bytes]()
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.asked += [(255 * image).round().byte().numpy().tobytes() for image in images]
-        answers: Tensor = self.model(images)
-        return answers
-
-
-@pytest.mark.parametrize("attack", [case for case in CASES if case.budget], ids=name)
-def test_a_thief_on_a_budget_asks_for_each_image_once_and_as_it_is(attack: Any) -> None:
-    listening = Listening()
-    steal(attack, loot_for(attack, listening))
-    held = {image.numpy().tobytes() for image in some().images}
-    assert len(listening.asked) == len({*listening.asked}) == attack.budget
-    assert held >= {*listening.asked}
-
-
-@pytest.mark.parametrize("repeats", ["counted", "saved"])
-@pytest.mark.parametrize(
-    ("attack", "taught", "asked"),
-    [(Extraction(seed=4), 0, 1), (Extraction(labels="hard"), 1, 0), (Distillation(temperature=2.0), 0.3, 0.7)],
-    ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
-)
-def test_answers_that_repeat_are_worked_out_once(attack: Any, taught: float, asked: float, repeats: Any) -> None:
-    recipe, listening = Recipe(epochs=3, batch_size=10, schedule=Step()), Listening()
-    attack = replace(attack, student=STUDENT, recipe=recipe, repeats=repeats)
-    loot = loot_for(attack, listening, views=False)
-    stolen = steal(attack, loot)
-    plain = plain_student(attack, formula(attack, taught, asked), epochs=3, views=False).state_dict()
-    for key, value in plain.items():
-        torch.testing.assert_close(stolen[key], value, rtol=1e-4, atol=5e-6)
-    assert sorted(listening.asked) == sorted(image.numpy().tobytes() for image in some().images)
-    assert loot.oracle.calls == (3 * 30 if repeats == "counted" else COUNT)
-
-
-def test_what_is_paid_for_answers_changes_no_student() -> None:
-    attack = Extraction(**FILLED)
-    one = steal(attack, loot_for(attack, views=False))
-    assert same(one, steal(replace(attack, repeats="saved")))
-    assert not same(one, steal(attack)), "augmented views make no difference"
-
-
-def test_an_augmented_view_is_asked_anew() -> None:
-    attack, listening = Extraction(**FILLED), Listening()
-    for flip, pad in ((True, 0), (False, 1)):
-        listening.asked.clear()
-        loot = replace(loot_for(attack, listening), flip=flip, pad=pad)
-        steal(attack, loot)
-        assert len(listening.asked) == loot.oracle.calls == 3 * 30
-        assert len({*listening.asked}) > COUNT
-
-
-def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
-    attack, part = Distillation(budget=20, **FILLED), some()
-    pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))
-    for changed, alike in ((pick[20:], True), (pick[:1], False)):
-        labels = part.labels.clone()
-        labels[changed] = (labels[changed] + 1) % CLASSES
-        found = steal(attack, replace(loot_for(attack), images=Part(part.images, labels)))
-        assert same(found, steal(attack)) == alike
 
 
 def test_distillation_with_answers_alone_is_soft_extraction() -> None:

@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from mwm.check import check, check_compiler
 from mwm.data import Digits, Npz, split
-from mwm.spec import decode
-from mwm.sweep import Lease, Resources, Sweep, corners, thefts
+from mwm.sweep import Sweep, corners, thefts
 from mwm.trial import complete_attack, data_key
+from tests.checked import archive, leased, refusal, swept
 
 DIGITS = 1437
-VICTIM = {
-    "data": "digits",
-    "split": {"validation": 100, "queries": 100},
-    "model": "cnn",
-    "scheme": {"kind": "margin", "num_queries": 20},
-    "recipe": {"batch_size": 64},
-}
 HALF = {"split": {"validation": 100, "queries": 100, "disjoint": 0.5}}
 DISJOINT = {"kind": "extraction", "source": "disjoint"}
 SAVED = {"kind": "extraction", "repeats": "saved"}
 GRAPH = {"batch_size": 64, "cuda_graph": True}
 COMPILED = {"batch_size": 64, "compile": True}
 STILL = {"kind": "digits", "flip": False, "pad": 0}
-
-
-def swept(attacks: Any = (), **victim: Any) -> Sweep:
-    """A sweep of changes of a sound victim."""
-    tree = {"name": "s", "victim": VICTIM | victim, "attacks": list(attacks)}
-    sweep: Sweep = decode(Sweep, tree)
-    return sweep
-
-
-def leased(victims: float, thieves: float, sweep: Sweep) -> Sweep:
-    """A sweep with so many GPUs for each trial of a stage."""
-    return replace(sweep, resources=Resources(victim=Lease(gpus=victims), attack=Lease(gpus=thieves)))
-
-
-def refusal(sweep: Sweep) -> str:
-    """The one line by which a sweep is refused."""
-    with pytest.raises(ValueError, match=r".") as caught:
-        check(sweep, download=False)
-    assert len(str(caught.value).splitlines()) == 1
-    return str(caught.value)
-
-
-def archive(path: Path, **changes: NDArray[Any]) -> Path:
-    """A data set of 60 + 20 images, 16×16 in colour, four classes; or what `changes` make of it."""
-    sound: dict[str, Any] = {"y_train": np.arange(60) % 4, "y_test": np.arange(20) % 4}
-    sound |= {f"x_{part}": np.zeros((count, 16, 16, 3), np.uint8) for part, count in (("train", 60), ("test", 20))}
-    np.savez(path, **(sound | changes))
-    return path
 
 
 def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
@@ -251,40 +212,6 @@ def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoi
         recipe = complete_attack(attack, victim).recipe
         assert recipe is not None
         assert len(held) >= recipe.batch_size
-
-
-ARCHIVES = [
-    ({"y_train": np.arange(60) % 2, "y_test": np.arange(20) % 2}, "2 classes are not allowed"),
-    ({"y_train": np.zeros(60, int), "y_test": np.zeros(20, int)}, "1 of classes 0 to 0"),
-    ({"y_test": np.full(20, 9)}, "label 9"),
-    ({"y_train": np.arange(60) - 1}, "label -1"),
-    ({"y_train": np.arange(59)}, "shape"),
-    ({"y_train": np.linspace(0, 3, 60)}, "float64"),
-    ({"x_train": np.zeros((60, 16, 16, 3))}, "float64"),
-    ({"x_train": np.zeros((60, 3, 16, 16), np.uint8)}, "shape"),
-    ({"x_test": np.zeros((20, 16, 16), np.uint8)}, "shape"),
-    ({"x_train": np.zeros((0, 16, 16, 3), np.uint8), "y_train": np.zeros(0, int)}, "shape"),
-]
-
-
-@pytest.mark.parametrize(("changes", "said"), ARCHIVES, ids=[f"{said}-{n}" for n, (_, said) in enumerate(ARCHIVES)])
-def test_a_faulty_archive_is_refused_where_it_is_named(changes: Any, said: str, tmp_path: Path) -> None:
-    npz = {"kind": "npz", "path": str(archive(tmp_path / "x.npz", **changes))}
-    line = refusal(swept(data=npz))
-    assert line.startswith("victim.data: ")
-    assert said in line
-    if "2 classes" not in said:  # two are enough for a thief, who has no watermark to prove
-        assert refusal(swept([{"kind": "extraction", "source": npz}])).startswith("attacks.0.source: ")
-
-
-@pytest.mark.parametrize("content", [None, b"", b"no archive", "cut"])
-def test_an_unreadable_archive_is_refused_where_it_is_named(content: Any, tmp_path: Path) -> None:
-    path = tmp_path / "x.npz"
-    if content == "cut":
-        path.write_bytes(archive(path).read_bytes()[:2000])
-    elif content is not None:
-        path.write_bytes(content)
-    assert refusal(swept(data={"kind": "npz", "path": str(path)})).startswith(f"victim.data: {path}")
 
 
 def test_a_foreign_set_counts_its_own_images(tmp_path: Path) -> None:

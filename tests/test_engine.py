@@ -7,116 +7,49 @@ import shutil
 import statistics
 import weakref
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mwm.attacks import Extraction
 from mwm.check import check
-from mwm.data import Part
 from mwm.engine import Engine, Training, _Compiled, deterministic
 from mwm.fit import fit
-from mwm.models import Cnn, Model, ResNet20, build
+from mwm.models import Cnn, ResNet20
 from mwm.oracle import Oracle
 from mwm.queries import QuerySet
 from mwm.recipe import Recipe
-from mwm.schemes import Base, Margin, Unmarked
+from mwm.schemes import Unmarked
 from mwm.spec import decode
 from mwm.stage import run
 from mwm.store import Store
 from mwm.sweep import Sweep, corners
 from mwm.trial import Outcome, Trial
+from tests.engines import (
+    BATCH,
+    CLASSES,
+    MARGIN,
+    MARKS,
+    MODES,
+    SHAPES,
+    SMALL,
+    Call,
+    Watch,
+    apart,
+    called,
+    engine,
+    go,
+    network,
+    some,
+)
 
-CLASSES, BATCH = 5, 12
-SHAPES: dict[str, tuple[int, int, int]] = {"cnn": (1, 8, 8), "resnet20": (3, 9, 9)}
-MARGIN = Margin(queries_per_step=6)
 NO_COMPILER = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler")
-
 
 WAITS = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique")
 """Operations that make a computer wait until its GPU has done all that came before."""
-
-
-class Call(NamedTuple):
-    """An operation, the shapes that went in, and its last argument."""
-
-    name: str
-    shapes: tuple[Any, ...]
-    last: Any
-
-
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Every operation within."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[Call] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        shapes = tuple(tuple(arg.shape) for arg in args if isinstance(arg, Tensor))
-        self.calls.append(Call(str(func), shapes, args[-1] if args else None))
-        return func(*args, **(kwargs or {}))
-
-
-def some(n: int, shape: tuple[int, int, int], seed: int) -> Part:
-    """Images that can be learnt: a pattern for each class under noise."""
-    drawn = torch.Generator().manual_seed(seed)
-    patterns = torch.rand(CLASSES, *shape, generator=torch.Generator().manual_seed(99))
-    labels = torch.randint(CLASSES, (n,), generator=drawn)
-    noisy = 0.6 * patterns[labels] + 0.4 * torch.rand(n, *shape, generator=drawn)
-    return Part((noisy * 255).byte(), labels)
-
-
-def network(model: Model) -> nn.Module:
-    shape = SHAPES[model.kind]
-    drawn = torch.Generator().manual_seed(1)
-    mean, std = [0.5] * shape[0], [0.3] * shape[0]
-    return build(model, shape=shape, classes=CLASSES, mean=mean, std=std, generator=drawn)
-
-
-def engine(
-    model: Model, scheme: Any = MARGIN, device: str = "cpu", dtype: torch.dtype = torch.float32, **speed: Any
-) -> Engine:
-    """An engine in front of its first step."""
-    part, marks = some(5 * BATCH, SHAPES[model.kind], 0), some(9, SHAPES[model.kind], 1)
-    queries = QuerySet(marks.images, (marks.labels + 1) % CLASSES, marks.labels).to(torch.device(device))
-    recipe = Recipe(batch_size=BATCH, lr=0.02, momentum=0.9, **speed)
-    training = Training(network(model).to(device, dtype), recipe)
-    part = Part(part.images.to(device), part.labels.to(device))
-    made = Engine(training, part, scheme.objective(queries), flip=True, pad=1)
-    made.begin(3, 0)
-    return made
-
-
-def go(engine: Engine, steps: int) -> None:
-    n, device = len(engine.part), engine.part.images.device
-    for step in range(steps):
-        engine.step((torch.arange(BATCH, device=device) + 7 * step) % n, 0.02 / (1 + step))
-
-
-def state(engine: Engine) -> Tensor:
-    """All that was learnt, as one vector."""
-    values = engine.training.model.state_dict().values()
-    return torch.cat([value.detach().double().flatten().cpu() for value in values if value.is_floating_point()])
-
-
-def apart(one: Engine, other: Engine) -> float:
-    """How far two trainings are from each other, over how far they are from where they began."""
-    difference = state(one) - state(other)
-    return float(difference.norm() / state(other).norm())
-
-
-MODES = [Margin(queries_per_step=6, batchnorm=mode) for mode in ("reference", "clean", "frozen", "joint")]
-MARKS: list[Any] = [*MODES, Base(queries_per_step=6), Unmarked()]
-SMALL = Cnn(width=4, depth=2)
-
-
-def called(value: Any) -> str:
-    return "-".join(str(getattr(value, name)) for name in ("kind", "batchnorm") if hasattr(value, name))
 
 
 @pytest.mark.parametrize("scheme", MARKS, ids=called)
@@ -203,7 +136,7 @@ def test_nor_does_a_step_of_a_theft(labels: Any) -> None:
 
 
 def test_an_epoch_waits_for_its_loss_and_for_its_judgement_alone() -> None:
-    part = some(5 * BATCH, SHAPES["cnn"], 0)
+    part = some(5 * BATCH)
     training = Training(network(SMALL), Recipe(epochs=2, batch_size=BATCH))
     objective = MARGIN.objective(QuerySet(part.images[:9], (part.labels[:9] + 1) % CLASSES, part.labels[:9]))
     epochs = fit(training, part, objective, flip=True, pad=1, seed=0, validation=part)
@@ -220,7 +153,7 @@ def test_deterministic_computing_ends_with_the_epoch() -> None:
         inside.append(torch.are_deterministic_algorithms_enabled())
         return F.cross_entropy(model(images), labels)
 
-    part = some(BATCH, SHAPES["cnn"], 0)
+    part = some(BATCH)
     for wanted in (True, False):
         training = Training(network(SMALL), Recipe(epochs=1, batch_size=BATCH, deterministic=wanted))
         for _ in fit(training, part, spy, flip=False, pad=0, seed=0, validation=part):
@@ -274,7 +207,7 @@ def test_bf16_ends_within_the_noise_of_float32(tmp_path: Path) -> None:
 
 def test_nothing_of_a_training_outlives_it() -> None:
     """A worker goes on to the next trial at once; what only the garbage collector can free would be in its way."""
-    part = some(2 * BATCH, SHAPES["cnn"], 0)
+    part = some(2 * BATCH)
     gc.collect()
     gc.disable()
     try:

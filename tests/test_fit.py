@@ -22,6 +22,7 @@ from mwm.recipe import Cosine, Published, Recipe, Step
 from mwm.schemes import Base, Margin, Scheme, Unmarked
 from mwm.seeds import generator
 from mwm.store import Store
+from tests.engines import learnable
 
 SHAPE, CLASSES = (1, 8, 8), 4
 
@@ -32,12 +33,7 @@ def network(seed: int = 0) -> nn.Module:
 
 
 def some(n: int, seed: int = 0) -> Part:
-    """Images that can be learnt: a pattern for each class under noise."""
-    drawn = torch.Generator().manual_seed(seed)
-    patterns = torch.rand(CLASSES, *SHAPE, generator=torch.Generator().manual_seed(99))
-    labels = torch.randint(CLASSES, (n,), generator=drawn)
-    noisy = 0.6 * patterns[labels] + 0.4 * torch.rand(n, *SHAPE, generator=drawn)
-    return Part((noisy * 255).byte(), labels)
+    return learnable(n, shape=SHAPE, classes=CLASSES, seed=seed)
 
 
 def key() -> QuerySet:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mwm.engine import WARM, deterministic
-from tests.test_engine import MARKS, SMALL, apart, called, engine, go, state
+from tests.engines import MARKS, SMALL, apart, called, engine, go, state
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),

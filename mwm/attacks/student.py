@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.data import Cifar10, Cifar100, Digits, ImageFolder, Npz, Part, Svhn, scaled
+from mwm.data import Cifar10, Cifar100, Digits, ImageFolder, Npz, Part, Svhn
 from mwm.engine import Training, deterministic
-from mwm.evaluate import BATCH
 from mwm.fit import Epoch, fit
 from mwm.models import Model, build, channel_statistics
 from mwm.oracle import Oracle, log_probabilities
@@ -123,10 +122,9 @@ class StudentAttack(ABC):
         A resumed theft works these answers out anew instead of storing them. Calls for answers that the thief keeps are
         counted here, and so from the first again; the others as the epochs ask.
         """
-        if self.asks_once:
-            kept = torch.cat([loot.oracle(scaled(batch)) for batch in torch.split(images, BATCH)])
-            return lambda rows: kept[rows]
-        return None if loot.flip or loot.pad else loot.oracle.known(images)
+        if not self.asks_once and (loot.flip or loot.pad):
+            return None
+        return loot.oracle.known(images, kept=self.asks_once)
 
     def _fresh(self, images: Tensor, loot: Loot) -> nn.Module:
         """The student before its first epoch, normalised as the thief's images are."""
