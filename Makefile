@@ -25,10 +25,10 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 check: .venv/installed
-	$(BIN)/python -m tests.shipped
+	$(BIN)/python -m tests.repository.tune_configs
 
 faults: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(FAULTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.system.faults $(FAULTS)
 
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv

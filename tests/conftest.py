@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import launch
-from tests.asking import Ask, Say
-from tests.small import Loaded, loaded
+from tests.helpers.asking import Ask, Say
+from tests.helpers.records import Loaded, loaded
 
 if TYPE_CHECKING:
-    from tests.court import Court
-    from tests.unharmed import Undisturbed
+    from tests.helpers.court import Court
+    from tests.helpers.unharmed import Undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 @pytest.fixture(scope="session")
 def hall(tmp_path_factory: pytest.TempPathFactory) -> Court:
     """A key with the network that holds it, and innocents."""
-    from tests.court import court
+    from tests.helpers.court import court
 
     return court(tmp_path_factory.mktemp("court"))
 
@@ -63,7 +63,7 @@ def uri(migrated: Path, tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Undisturbed:
     """What the sweep that is hit by faults leaves when it is not."""
-    from tests.unharmed import undisturbed
+    from tests.helpers.unharmed import undisturbed
 
     return undisturbed(tmp_path_factory.mktemp("undisturbed"), migrated)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mwm.attacks.distillation import Distillation
-from mwm.attacks.extraction import Extraction
-from mwm.spec import OF_A_KIND
+from mwm.attacks.extraction.distillation import Distillation
+from mwm.attacks.extraction.extraction import Extraction
+from mwm.config.spec import OF_A_KIND
 
 Attack = Annotated[Extraction | Distillation, *OF_A_KIND]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from mwm.provenance import provenance
+from mwm.trials.provenance import provenance
 
 ROOT = Path(__file__).parent.parent.parent
 

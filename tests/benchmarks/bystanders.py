@@ -14,17 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.attacks.extraction import Extraction
-from mwm.attacks.student import Loot
-from mwm.data import DataSet, Digits, Part, Split, Views, load, split
-from mwm.engine import Training
-from mwm.evaluate import logits
-from mwm.fit import Epoch, fit
-from mwm.models import Cnn, build, channel_statistics
-from mwm.oracle import Answers, Oracle
-from mwm.recipe import Cosine, Recipe
-from mwm.schemes.none import clean_loss
-from mwm.seeds import derive, generator
+from mwm.attacks.access import Loot
+from mwm.attacks.extraction.extraction import Extraction
+from mwm.config.randomness import derive, generator
+from mwm.data.datasets import DataSet, Digits
+from mwm.data.readers import load
+from mwm.data.splits import Part, Split, Views, split
+from mwm.models.build import build, channel_statistics
+from mwm.models.networks import Cnn
+from mwm.oracle.oracle import Answers, Oracle
+from mwm.training.evaluation import logits
+from mwm.training.loop import Epoch, fit
+from mwm.training.recipe import Cosine, Recipe
+from mwm.training.state import Training
+from mwm.watermarks.schemes.none import clean_loss
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

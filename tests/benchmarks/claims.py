@@ -28,17 +28,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mwm import key as keys
-from mwm.ascent import climb
-from mwm.data import DataSet, Npz, Part, fingerprint, scaled, split
-from mwm.queries import QuerySet, choose, wrong
-from mwm.rule import of_seed
-from mwm.seeds import generator
-from mwm.spec import encode
-from mwm.verdict import interval, p_value
+from mwm.config.randomness import generator, of_seed
+from mwm.config.spec import encode
+from mwm.data.datasets import DataSet, Npz, fingerprint
+from mwm.data.images import scaled
+from mwm.data.splits import Part, split
+from mwm.stats.binomial import p_value
+from mwm.stats.intervals import interval
+from mwm.training.perturbation import climb
+from mwm.watermarks import key as keys
+from mwm.watermarks.queries import QuerySet, choose, wrong
 from tests.benchmarks import bystanders
 from tests.benchmarks.bench import machine, parser, publish, show
-from tests.keyed import save
+from tests.helpers.keyed import save
 
 LEVELS = (1e-3, 1e-6, 1e-9)
 QUERIES = 30

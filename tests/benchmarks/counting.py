@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mwm.queries import QuerySet
+from mwm.watermarks.queries import QuerySet
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.reference import Loop
 from tests.benchmarks.rivals import Turn

@@ -15,17 +15,18 @@ import numpy as np
 import psutil
 from rich.console import Console
 
-from mwm.ledger import Ledger
-from mwm.plan import Plan
-from mwm.progress import Progress
-from mwm.provenance import provenance
-from mwm.search import proposals
-from mwm.spec import decode
-from mwm.store import OUTCOME, Store
-from mwm.sweep import Sweep, thefts
-from mwm.tracking import Tracker
-from mwm.trial import Outcome, Row, Sets, Trial
-from tests.small import arrays
+from mwm.config.spec import decode
+from mwm.runner.execution.recorder import Ledger
+from mwm.runner.reporting.progress import Progress
+from mwm.runner.sweeps.search import proposals
+from mwm.runner.sweeps.sweep import Sweep, thefts
+from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.tracking.tracker import Tracker
+from mwm.storage.store import OUTCOME, Store
+from mwm.trials.outcome import Outcome, Row
+from mwm.trials.provenance import provenance
+from mwm.trials.trial import Sets, Trial
+from tests.helpers.records import arrays
 
 MIB = 2**20
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mwm.engine import deterministic
-from mwm.recipe import Recipe
+from mwm.training.device import deterministic
+from mwm.training.recipe import Recipe
 from tests.benchmarks.bench import machine, parser, publish, show
 from tests.benchmarks.ground import Ground, add_ground, engine_name, ground_of, parsed
 from tests.benchmarks.sides import engine_of, picks

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from mwm.data import Cifar10, Digits, Part, Split, load, split
-from mwm.models import Model, build, channel_statistics
-from mwm.queries import QuerySet, choose
-from mwm.recipe import Recipe
-from mwm.schemes import Margin
-from mwm.seeds import generator
-from mwm.spec import decode
+from mwm.config.randomness import generator
+from mwm.config.spec import decode
+from mwm.data.datasets import Cifar10, Digits
+from mwm.data.readers import load
+from mwm.data.splits import Part, Split, split
+from mwm.models.build import Model, build, channel_statistics
+from mwm.training.recipe import Recipe
+from mwm.watermarks.queries import QuerySet, choose
+from mwm.watermarks.schemes import Margin
 
 CLASSES = 10
 MARGINS = {"cifar": Margin(), "digits": Margin(num_queries=30, step_size=6 / 255, weight=0.3)}

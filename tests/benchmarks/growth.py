@@ -39,8 +39,8 @@ FACTOR, SECONDS = 1.3, 0.5
 
 def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
     """Run a sweep on Ray in this process."""
-    from mwm.check import check
-    from mwm.cluster import conduct, joined, slots
+    from mwm.runner.execution.cluster import conduct, joined, slots
+    from mwm.runner.sweeps.validation import check
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name, joined(None):

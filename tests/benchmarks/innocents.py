@@ -18,9 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.evidence import Sequential, empirical, holm, permutation, rank_test
-from mwm.queries import choose
-from mwm.verdict import interval, p_value
+from mwm.stats.binomial import p_value
+from mwm.stats.intervals import interval
+from mwm.stats.multiple_testing import holm
+from mwm.stats.nonparametric import empirical, permutation, rank_test
+from mwm.stats.sequential import Sequential
+from mwm.watermarks.queries import choose
 from tests.benchmarks import bystanders
 from tests.benchmarks.bench import machine, parser, publish, show
 

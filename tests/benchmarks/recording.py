@@ -25,20 +25,22 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from mwm.check import check
-from mwm.cluster import conduct, joined
-from mwm.ledger import Ledger
-from mwm.plan import Plan
-from mwm.progress import Progress
-from mwm.provenance import provenance
-from mwm.search import proposals
-from mwm.store import Store
-from mwm.sweep import Sweep
-from mwm.tracking import Status, Tracker
-from mwm.trial import Outcome, Row, Trial
+from mwm.runner.execution.cluster import conduct, joined
+from mwm.runner.execution.recorder import Ledger
+from mwm.runner.reporting.progress import Progress
+from mwm.runner.sweeps.search import proposals
+from mwm.runner.sweeps.sweep import Sweep
+from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.sweeps.validation import check
+from mwm.runner.tracking.client import Status
+from mwm.runner.tracking.tracker import Tracker
+from mwm.storage.store import Store
+from mwm.trials.outcome import Outcome, Row
+from mwm.trials.provenance import provenance
+from mwm.trials.trial import Trial
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import sweep_of
-from tests.servers import mlflow_server, postgres
+from tests.helpers.servers import mlflow_server, postgres
 
 TARGET = 0.02
 

@@ -24,9 +24,9 @@ from typing import Any
 import psutil
 import yaml
 
-from mwm.store import CHECKPOINT, Store
+from mwm.storage.store import CHECKPOINT, Store
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.launching import command, environment
+from tests.helpers.launching import command, environment
 
 TRIALS, PATIENCE_SECONDS = 2, 240.0
 PARTS = {
@@ -137,7 +137,8 @@ def alone(path: Path, marks: Path) -> int:
     mark("python")
     import mlflow
 
-    from mwm import cluster, driver, ledger, tracking
+    from mwm.runner.execution import cluster, driver, recorder
+    from mwm.runner.tracking import tracker
 
     assert mlflow, "imported by the tracker when it is made, and here for its time to be told apart"
     mark("libraries")
@@ -151,10 +152,10 @@ def alone(path: Path, marks: Path) -> int:
             mark("epoch")
 
     _around(driver, "check", after=lambda *_: mark("data"))
-    _around(tracking.Tracker, "__init__", after=lambda *_: mark("mlflow"))
+    _around(tracker.Tracker, "__init__", after=lambda *_: mark("mlflow"))
     _around(cluster, "conduct", before=lambda *_: mark("plan"))
-    _around(ledger.Ledger, "start", after=begun)
-    _around(ledger.Ledger, "rows", after=arrived)
+    _around(recorder.Ledger, "start", after=begun)
+    _around(recorder.Ledger, "rows", after=arrived)
     _around(cluster, "check_resources", before=lambda *_: mark("ray"))
     return launch(["run", str(path), "--resume"])
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mwm.data import Part
-from mwm.engine import Engine, Training, deterministic
-from mwm.fit import fit
-from mwm.memory import keep_freed
-from mwm.recipe import Recipe
-from mwm.seeds import generator
+from mwm.config.randomness import generator
+from mwm.data.splits import Part
+from mwm.training.device import deterministic, keep_freed
+from mwm.training.loop import fit
+from mwm.training.recipe import Recipe
+from mwm.training.state import Training
+from mwm.training.step import Engine
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.reference import RATE, Loop, training_batches, validation_batches
 from tests.benchmarks.rivals import Rival, Turn

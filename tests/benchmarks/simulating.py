@@ -19,13 +19,15 @@ from typing import Any
 
 import torch
 
-from mwm.check import check
-from mwm.plan import Plan
-from mwm.stage import run
-from mwm.store import PERTURBED, QUERIES, WEIGHTS, Store
-from mwm.sweep import Sweep, corners, thefts
-from mwm.tables import tables
-from mwm.trial import Outcome, Row, Sets, Trial, complete_attack, victim_digest
+from mwm.runner.reporting.tables import tables
+from mwm.runner.sweeps.sweep import Sweep, corners, thefts
+from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.sweeps.validation import check
+from mwm.storage.store import PERTURBED, WEIGHTS, Store
+from mwm.trials.outcome import Outcome, Row
+from mwm.trials.run import run
+from mwm.trials.trial import Sets, Trial, complete_attack, victim_digest
+from mwm.watermarks.key import QUERIES
 from tests.benchmarks.driving import Watched, functions, npz, opened, sample, size, sweep_of
 
 ATTACKS = 4

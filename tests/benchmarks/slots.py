@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from mwm.check import check
-from mwm.cluster import conduct, joined
-from mwm.stage import run
-from mwm.store import Store
-from mwm.sweep import Sweep, corners, thefts
-from mwm.trial import Row, Sets, Trial, complete_attack
+from mwm.runner.execution.cluster import conduct, joined
+from mwm.runner.sweeps.sweep import Sweep, corners, thefts
+from mwm.runner.sweeps.validation import check
+from mwm.storage.store import Store
+from mwm.trials.outcome import Row
+from mwm.trials.run import run
+from mwm.trials.trial import Sets, Trial, complete_attack
 from tests.benchmarks.bench import machine, parser, publish, show
 from tests.benchmarks.driving import Watched, opened, sweep_of
 

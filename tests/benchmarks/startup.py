@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from mwm.check import check
-from mwm.cluster import conduct, joined
-from mwm.config import load
-from mwm.spec import encode
-from mwm.store import OUTCOME
-from mwm.sweep import Sweep
+from mwm.config.loader import load
+from mwm.config.spec import encode
+from mwm.runner.execution.cluster import conduct, joined
+from mwm.runner.sweeps.sweep import Sweep
+from mwm.runner.sweeps.validation import check
+from mwm.storage.store import OUTCOME
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import opened, sweep_of
-from tests.telling import telling, told
+from tests.helpers.processes import telling, told
 
 SCHEME = {"kind": "margin", "num_queries": 20, "step_size": 6 / 255, "weight": 0.3, "queries_per_step": 25}
 QUICKSTART = ROOT / "tune_configs" / "quickstart.yaml"
@@ -36,13 +36,13 @@ import json, sys
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 marks["torch"] = time.time()
-from mwm.check import check
-from mwm.memory import keep_freed
-from mwm.spec import decode
-from mwm.stage import run
-from mwm.store import Store
-from mwm.sweep import Sweep, corners
-from mwm.trial import Trial
+from mwm.runner.sweeps.validation import check
+from mwm.training.device import keep_freed
+from mwm.config.spec import decode
+from mwm.trials.run import run
+from mwm.storage.store import Store
+from mwm.runner.sweeps.sweep import Sweep, corners
+from mwm.trials.trial import Trial
 marks["mwm"] = time.time()
 sweep = decode(Sweep, json.loads(sys.argv[1]))
 sets, _ = check(sweep, download=False)

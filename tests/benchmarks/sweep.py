@@ -12,15 +12,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mwm.check import check
-from mwm.cluster import conduct, joined
-from mwm.config import load
-from mwm.store import OUTCOME
-from mwm.sweep import Sweep
-from mwm.trial import Sets
+from mwm.config.loader import load
+from mwm.runner.execution.cluster import conduct, joined
+from mwm.runner.sweeps.sweep import Sweep
+from mwm.runner.sweeps.validation import check
+from mwm.storage.store import OUTCOME
+from mwm.trials.trial import Sets
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import opened, sweep_of
-from tests.telling import telling, told
+from tests.helpers.processes import telling, told
 
 SCHEME = {"kind": "margin", "num_queries": 20, "step_size": 6 / 255, "weight": 0.3, "queries_per_step": 25}
 BASE = "one after the other"

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 
-from mwm.check import check
-from mwm.config import load
-from mwm.spec import decode, digest, encode
-from mwm.stage import run
-from mwm.store import Store
-from mwm.sweep import Sweep, corners, thefts
-from mwm.trial import Outcome, Sets, Trial, complete_attack, data_key, trial_digest
+from mwm.config.loader import load
+from mwm.config.spec import decode, digest, encode
+from mwm.runner.sweeps.sweep import Sweep, corners, thefts
+from mwm.runner.sweeps.validation import check
+from mwm.storage.store import Store
+from mwm.trials.outcome import Outcome
+from mwm.trials.run import run
+from mwm.trials.trial import Sets, Trial, complete_attack, data_key, trial_digest
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden.json")

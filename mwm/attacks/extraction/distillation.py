@@ -1,0 +1,36 @@
+"""Distillation: a student learns from the victim's answers and from true labels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mwm.attacks.extraction.student import StudentAttack, divergence
+from mwm.config.spec import Flag, Positive, Share, spec
+
+
+@spec
+class Distillation(StudentAttack):
+    """(1 - alpha) CE(student, true label) + alpha KL(victim || student) at `temperature` (Hinton et al., 2015).
+
+    The published defaults (Kim et al., 2023) leave out Hinton's factor T²; `t_squared` puts it in.
+    """
+
+    kind: Literal["distillation"] = "distillation"
+    labels: Literal["soft"] = "soft"
+    temperature: Positive = 1.0
+    alpha: Share = 0.7
+    t_squared: Flag = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.source.kind not in ("same", "disjoint"):
+            raise ValueError(f"source {self.source.kind!r} is not allowed: true labels need same or disjoint")
+
+    def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
+        """How far the student is from the true labels and from the answers."""
+        scale = self.temperature**2 if self.t_squared else 1.0
+        taught = F.cross_entropy(logits, truth)
+        return (1 - self.alpha) * taught + self.alpha * scale * divergence(answers, logits, self.temperature)

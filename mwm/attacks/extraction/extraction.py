@@ -1,0 +1,37 @@
+"""Model extraction: a student learns nothing but the victim's answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mwm.attacks.extraction.student import StudentAttack, divergence
+from mwm.config.spec import Positive, spec
+from mwm.oracle.oracle import Answers
+
+
+@spec
+class Extraction(StudentAttack):
+    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+
+    `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
+    labels, learnt by cross-entropy. The true labels are never used.
+    """
+
+    kind: Literal["extraction"] = "extraction"
+    labels: Answers = "soft"
+    temperature: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.labels == "hard" and self.temperature != 1:
+            raise ValueError(f"temperature: {self.temperature} is not allowed: must be 1 where labels are hard")
+
+    def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
+        """How far the student is from the answers."""
+        del truth
+        if self.labels == "hard":
+            return F.cross_entropy(logits, answers)
+        return divergence(answers, logits, self.temperature)

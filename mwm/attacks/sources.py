@@ -1,0 +1,36 @@
+"""An attacker's images: the victim's own, a disjoint part, or those of another data set."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+
+from mwm.config.spec import OF_A_KIND, spec
+from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
+from mwm.data.splits import Part
+
+
+@spec
+class Same:
+    """The thief has the victim's own training images."""
+
+    kind: Literal["same"] = "same"
+
+
+@spec
+class Disjoint:
+    """The thief has the images that `victim.split.disjoint` set aside: the same kind, none of the victim's."""
+
+    kind: Literal["disjoint"] = "disjoint"
+
+
+Source = Annotated[Same | Disjoint | Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *OF_A_KIND]
+"""The thief's images: the victim's own, a disjoint part, or the training images of another data set."""
+
+
+def transfer_set(images: Part, size: int, generator: torch.Generator) -> Part:
+    """`size` of the thief's images, at random; a smaller set is the beginning of a larger one of the same generator."""
+    assert size <= len(images), f"{size} of {len(images)} images"
+    pick = torch.randperm(len(images), generator=generator)[:size].to(images.labels.device)
+    return Part(images.images[pick], images.labels[pick])

@@ -1,0 +1,79 @@
+"""Validation errors in plain words: one line a fault, with its path, its value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+PLAIN_WORDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a word",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "keys and values",
+    "dataclass_type": "keys and values",
+    "model_attributes_type": "a kind, or keys and values",
+}
+"""What a user would call the types that pydantic asks for."""
+
+
+def _unknown(key: str, allowed: Collection[str]) -> str:
+    close = difflib.get_close_matches(key, sorted(allowed), 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown key{hint}; allowed: {', '.join(sorted(allowed))}"
+
+
+def _lines(faults: Sequence[Any], tree: Any, path: str) -> Iterator[str]:
+    """One line per place: the branches of a union each refuse the same value in their own words."""
+    said: dict[tuple[str, str], dict[str, None]] = {}
+    for fault in faults:
+        place = [path, *_keys(fault["loc"], tree, missing=fault["type"] == "missing")]
+        for key, verdict, reason in _said(fault):
+            where = ".".join(str(part) for part in (*place, key) if part != "") or "(top level)"
+            said.setdefault((where, verdict), {})[reason] = None
+    for (where, verdict), reasons in said.items():
+        yield f"{where}: {verdict}{' or '.join(reasons)}"
+
+
+def _said(fault: Any) -> Iterator[tuple[str, str, str]]:
+    """What a fault says: a key below its place, or nothing; what is wrong; what would be right."""
+    kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
+    match kind:
+        case "missing":
+            yield "", "", "is missing"
+        case "unknown_key":
+            yield from ((key, "", reason) for key, reason in context["unknown"].items())
+        case "value_error":
+            yield _of_a_key(str(context["error"]), given)
+        case "union_tag_invalid":
+            verdict = f"kind {given['kind']!r} is unknown" if given["kind"] != "" else "needs a kind"
+            yield "", verdict, f"; allowed: {context['expected_tags']}"
+        case "too_short" if len(given) >= context["min_length"]:
+            return  # only its wrong items are missing, and they have a line of their own
+        case _ if fault["msg"].startswith("Input should be "):
+            right = PLAIN_WORDS.get(kind, fault["msg"].removeprefix("Input should be "))
+            yield "", f"{given!r} is not allowed: must be ", right
+        case _:
+            yield "", f"{given!r} is not allowed: ", fault["msg"][0].lower() + fault["msg"][1:]
+
+
+def _of_a_key(message: str, given: Any) -> tuple[str, str, str]:
+    """What a record says of its own key, as in `step_size 2 is not allowed`, goes to that key's place."""
+    first, _, rest = message.partition(" ")
+    key = first.rstrip(":")
+    known = isinstance(given, Mapping) and key.partition(".")[0] in given
+    return (key, "", rest) if known else ("", "", message)
+
+
+def _keys(location: Sequence[str | int], tree: Any, *, missing: bool) -> Iterator[str | int]:
+    """The path of a fault as the user wrote it: without the tags by which unions are told apart."""
+    for key in location:
+        held = range(len(tree)) if isinstance(tree, (list, tuple)) else tree if isinstance(tree, Mapping) else ()
+        inside = key in held
+        if inside:
+            tree = tree[key]
+            yield key
+    if missing:
+        yield location[-1]

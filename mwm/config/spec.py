@@ -1,0 +1,102 @@
+"""Records: what a user may say, checked while it is read, and named by its content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
+from pydantic_core import PydanticCustomError
+
+from mwm.config.errors import _lines, _unknown
+
+T = TypeVar("T")
+
+Count = Annotated[int, Strict(), Field(ge=1)]
+
+Size = Annotated[int, Strict(), Field(ge=0)]
+
+Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
+
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+
+Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+
+NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+
+Flag = Annotated[bool, Strict()]
+
+Text = Annotated[str, Strict(), Field(min_length=1)]
+
+
+def _as_kind(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"kind": value}
+    # A kind that never fits, so that a missing one is refused with the list of those that do.
+    return {"kind": "", **value} if isinstance(value, Mapping) else value
+
+
+OF_A_KIND = (Field(discriminator="kind"), BeforeValidator(_as_kind))
+"""Metadata of a union of records told apart by `kind`; the bare word `margin` stands for `{kind: margin}`."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+def spec(cls: type[T]) -> type[T]:
+    """Make a class a frozen, keyword-only record which refuses unknown keys and wrong values."""
+    own = {name for name in inspect.get_annotations(cls) if not name.startswith("_")}
+    allowed = own.union(*(getattr(base, "__dataclass_fields__", ()) for base in cls.__mro__[1:]))
+
+    def refuse_unknown(given: Any) -> Any:
+        keys = given if isinstance(given, Mapping) else getattr(given, "kwargs", None) or ()
+        unknown = {str(key): _unknown(str(key), allowed) for key in keys if key not in allowed}
+        if unknown:
+            message = "; ".join(f"{key}: {reason}" for key, reason in unknown.items())
+            raise PydanticCustomError("unknown_key", message, {"unknown": unknown})
+        return given
+
+    cls._refuse_unknown = pydantic.model_validator(mode="before")(refuse_unknown)  # type: ignore[attr-defined]
+    strict = ConfigDict(extra="forbid")
+    return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=strict)(cls)  # type: ignore[return-value]
+
+
+def decode(kind: Any, tree: Any, path: str = "") -> Any:
+    """Read a record of type `kind` from a tree of dicts, lists and scalars.
+
+    Raises ValueError with one line per fault: the dotted path from `path` on, the value, what is allowed.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(tree)
+    except pydantic.ValidationError as error:
+        raise ValueError("\n".join(_lines(error.errors(), tree, path))) from None
+
+
+def encode(record: Any) -> dict[str, Any]:
+    """The tree of a record: `decode(type(record), encode(record)) == record`."""
+    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return encode(value)
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def flatten(tree: Any, path: str = "") -> dict[str, Any]:
+    """Every leaf of a tree under its dotted path: `{"scheme": {"steps": 5}}` gives `{"scheme.steps": 5}`."""
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves |= flatten(value, f"{path}.{key}" if path else str(key))
+    return leaves
+
+
+def digest(*content: Any) -> str:
+    """Sixteen hex digits of the SHA-256 of records, trees and scalars: equal content, equal name."""
+    plain = [_plain(item) for item in content]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""Networks with the normalisation inside: images in [0, 1] go in, one logit per class comes out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from mwm.config.spec import OF_A_KIND, Count, spec
+from mwm.models.networks import Cnn, ResNet, ResNet20, _cnn, _resnet20, _torchvision
+
+Model = Annotated[ResNet | ResNet20 | Cnn, *OF_A_KIND]
+
+
+@spec
+class Blueprint:
+    """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out."""
+
+    model: Model
+    shape: tuple[Count, Count, Count]
+    classes: Count
+
+
+class Normalise(nn.Module):
+    """Centre and scale each channel; the statistics are buffers, so that they travel with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take one mean and one positive standard deviation per channel, in image units ([0, 1])."""
+        super().__init__()
+        assert len(mean) == len(std), f"{len(mean)} means for {len(std)} deviations"
+        assert min(std) > 0, f"deviations must be positive: {std}"
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images (n c h w) in [0, 1] to about zero mean and unit variance."""
+        return (images - self.mean) / self.std
+
+
+def build(
+    model: Model,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    generator: torch.Generator,
+) -> nn.Module:
+    """A fresh network for images of `shape` (c, h, w): float images (n c h w) in [0, 1] to logits (n classes).
+
+    The weights follow from the seed of `generator` alone; neither it nor the global random state moves. Two modules:
+    `normalise`, with `mean` and `std` per channel, and `network`, whose last layer is the linear `fc`.
+    Raises ValueError for images so small that a training batch of one image would leave batch norm one value a channel.
+    """
+    channels, *sides = shape
+    assert len(mean) == channels, f"{len(mean)} means for {channels} channels"
+    least = smallest_side(model)
+    if min(sides) < least:
+        raise ValueError(f"images of {sides[0]}x{sides[1]} are too small for {model.kind}; at least {least}x{least}")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(generator.initial_seed())  # torch.manual_seed would reseed the GPUs as well
+        network = _network(model, channels, classes)
+    return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), network=network))
+
+
+def smallest_side(model: Model) -> int:
+    """The smallest image side in pixels which leaves at least 2x2 values per channel in front of the global pool."""
+    match model:
+        case Cnn(depth=depth):
+            return int(2**depth)
+        case ResNet20():
+            return 5
+        case ResNet():
+            return 9
+
+
+def parameters(model: nn.Module) -> int:
+    """The size of a network: how many numbers training may change, normalisation statistics not among them."""
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over all pixels of uint8 images (n c h w), in image units ([0, 1]).
+
+    From a histogram of grey levels, so exact. A deviation is at least 1/255, for the sake of a constant channel.
+    """
+    assert images.dtype == torch.uint8, f"uint8 images expected, not {images.dtype}"
+    means, deviations = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).tolist()
+        n, first, second = (sum(count * level**power for level, count in enumerate(counts)) for power in range(3))
+        means.append(first / (255 * n))
+        deviations.append(max((n * second - first**2) ** 0.5 / n, 1) / 255)
+    return means, deviations
+
+
+def _network(model: Model, channels: int, classes: int) -> nn.Module:
+    match model:
+        case Cnn(width=width, depth=depth):
+            return _cnn(channels, classes, [width * 2**level for level in range(depth)])
+        case ResNet20():
+            return _resnet20(channels, classes)
+        case ResNet(kind=kind):
+            return _torchvision(kind, channels, classes)

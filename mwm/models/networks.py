@@ -1,0 +1,91 @@
+"""Networks: their records, and what each builds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import Field, Strict
+from torch import Tensor, nn
+
+from mwm.config.spec import Count, spec
+
+
+@spec
+class ResNet:
+    """A torchvision residual network (He et al., 2015) with a stem for small images: 3x3, stride 1, no max-pool."""
+
+    kind: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+
+
+@spec
+class ResNet20:
+    """The thin 20-layer residual network for CIFAR (He et al., 2015, section 4.2): 0.27 million parameters."""
+
+    kind: Literal["resnet20"] = "resnet20"
+
+
+@spec
+class Cnn:
+    """A small plain network for CPU trials: `depth` convolutions of `width`, 2 `width`, 4 `width`, ... channels."""
+
+    kind: Literal["cnn"] = "cnn"
+    width: Count = 16
+    depth: Annotated[int, Strict(), Field(ge=1, le=16)] = 3
+
+
+def _torchvision(kind: str, channels: int, classes: int) -> nn.Module:
+    import torchvision
+
+    network: nn.Module = torchvision.models.get_model(kind, weights=None, num_classes=classes)
+    network.conv1 = _conv(channels, 64)
+    network.maxpool = nn.Identity()
+    return network
+
+
+def _cnn(channels: int, classes: int, widths: Sequence[int]) -> nn.Module:
+    layers: list[tuple[str, nn.Module]] = []
+    for level, (before, width) in enumerate(pairwise([channels, *widths])):
+        layers += [(f"conv{level}", _conv(before, width))]
+        if level < len(widths) - 1:
+            layers += [(f"pool{level}", nn.MaxPool2d(2))]  # before the norm: that quarters its cost
+        layers += [(f"norm{level}", nn.BatchNorm2d(width)), (f"relu{level}", nn.ReLU())]
+    return nn.Sequential(OrderedDict([*layers, *_head(widths[-1], classes)]))
+
+
+def _resnet20(channels: int, classes: int) -> nn.Module:
+    widths = [16] * 4 + [32] * 3 + [64] * 3
+    stem = [("conv", _conv(channels, 16)), ("norm", nn.BatchNorm2d(16)), ("relu", nn.ReLU())]
+    blocks = [(f"block{i}", _Block(before, after)) for i, (before, after) in enumerate(pairwise(widths))]
+    return nn.Sequential(OrderedDict([*stem, *blocks, *_head(64, classes)]))
+
+
+class _Block(nn.Module):
+    """Two convolutions round a shortcut without parameters (option A): every second pixel, zeros for new channels."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.stride = 2 if after > before else 1
+        self.grown = after - before
+        self.conv1, self.norm1 = _conv(before, after, self.stride), nn.BatchNorm2d(after)
+        self.conv2, self.norm2 = _conv(after, after), nn.BatchNorm2d(after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        return F.relu(y + F.pad(shortcut, (0, 0, 0, 0, self.grown // 2, self.grown - self.grown // 2)))
+
+
+def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution with the initial weights of He et al. (2015), as in torchvision's residual networks."""
+    conv = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv
+
+
+def _head(width: int, classes: int) -> list[tuple[str, nn.Module]]:
+    return [("average", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten()), ("fc", nn.Linear(width, classes))]

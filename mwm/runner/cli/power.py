@@ -1,0 +1,68 @@
+"""`launch.py power`: how many queries prove a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mwm.stats.binomial import needed
+from mwm.stats.power import MOST, one_by_one, power, queries_for
+
+
+def table(survivals: Sequence[float], *, classes: int, levels: Sequence[float], power: float) -> Table:
+    """For each survival rate and level: queries of the exact test, and how many the sequential one asks on average."""
+    made = Table(box=box.SIMPLE_HEAD)
+    made.add_column("survival")
+    for level in levels:
+        made.add_column(f"p ≤ {level:g}", justify="right")
+        made.add_column("one by one", justify="right")
+    for survival in survivals:
+        cells = []
+        for level in levels:
+            fixed = queries_for(survival, classes=classes, level=level, power=power)
+            mean = one_by_one(survival, classes, level)
+            cells += ["-" if fixed is None else str(fixed), "-" if mean is None else f"{mean:.1f}"]
+        made.add_row(f"{survival:g}", *cells)
+    return made
+
+
+def given(queries: Sequence[int], *, classes: int, levels: Sequence[float], survivals: Sequence[float]) -> Table:
+    """For numbers of queries and levels: the matches needed, and the power at each survival rate."""
+    for number in queries:
+        if number > MOST:
+            raise ValueError(f"queries {number} is not allowed; it must be at most {MOST}")
+    made = Table(box=box.SIMPLE_HEAD)
+    for name in ("queries", "level", "matches needed", *(f"{survival:g}" for survival in survivals)):
+        made.add_column(name, justify="left" if name == "queries" else "right")
+    for number in queries:
+        for level in levels:
+            fewest = needed(number, classes, level)
+            chances = [power(number, classes=classes, level=level, survival=survival) for survival in survivals]
+            shown = "-" if fewest is None else str(fewest)
+            made.add_row(str(number), f"{level:g}", shown, *(f"{chance:.3f}" for chance in chances))
+    return made
+
+
+def show(
+    console: Console,
+    *,
+    classes: int,
+    levels: Sequence[float],
+    survivals: Sequence[float],
+    power: float,
+    queries: Sequence[int],
+) -> int:
+    """Print what `launch.py power` is asked for; its exit status."""
+    asked = table(survivals, classes=classes, levels=levels, power=power)
+    known = given(queries, classes=classes, levels=levels, survivals=survivals)
+    console.print(
+        f"Queries that prove a copy with the chance {power:g}, by the share of them that it still matches", asked
+    )
+    console.print("One by one: how many the sequential test asks on average, with no end to the key.")
+    console.print(f"An innocent model matches a share of 1/{classes - 1} at most, on average.")
+    if queries:
+        console.print("\nThe chance to prove a copy, by the share of the queries that it still matches", known)
+    return 0

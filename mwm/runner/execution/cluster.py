@@ -1,0 +1,176 @@
+"""Ray: where trials run. The only room that starts it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
+
+import mwm
+from mwm.runner.execution.recorder import Ledger
+from mwm.runner.execution.searcher import Staged
+from mwm.runner.execution.worker import _lease, work
+from mwm.runner.sweeps.sweep import EarlyStopping, Lease, Resources
+from mwm.runner.sweeps.trial_queue import Plan
+
+CONNECT_SECONDS = 5.0
+"""How long a named cluster may take to answer at all."""
+
+NODE_SECONDS = 300.0
+"""How long a joined cluster may take to start a node that can hold a trial."""
+
+
+@contextmanager
+def joined(address: str | None) -> Iterator[None]:
+    """Join the Ray cluster at `address` (or RAY_ADDRESS), or start one on this machine for the time being.
+
+    Raises ValueError when a cluster that was named cannot be reached.
+    """
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    try:
+        if address is None:
+            ray.init("local", include_dashboard=False, **quiet)
+        else:
+            _reach(address)
+            ray.init(address=address, runtime_env={"py_modules": [str(Path(mwm.__file__).parent)]}, **quiet)
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        hint = "; for a cluster that asks for a token set RAY_AUTH_MODE=token" if address else ""
+        raise ValueError(f"--address: {address or 'a cluster of its own'} cannot be joined ({reason}){hint}") from None
+    _hush()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError when nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+
+
+def _hush() -> None:
+    """Keep Ray's own words off the screen: what they say of a trial is told as the trial's error."""
+    for name in ("ray", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # No option silences what raylets say of a dead worker, one long traceback each time.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+def check_resources(resources: Resources, *, patience: float = 0.0, tell: Callable[[str], object] = print) -> None:
+    """Raise ValueError when no node of the cluster has what a trial takes.
+
+    A node may join within `patience` seconds; `tell` is given the reason for the wait.
+    """
+    end, told = time.monotonic() + patience, ""
+    while lack := _lack(resources):
+        if time.monotonic() >= end:
+            raise ValueError(lack)
+        if not told:
+            told = f"{lack}; waiting for such a node for {patience / 60:g} minutes"
+            tell(told)
+        time.sleep(1)
+
+
+def _lack(resources: Resources) -> str:
+    """What no node of the cluster has, although a trial takes it; empty if there is nothing."""
+    nodes = _nodes()
+    for stage in ("victim", "attack"):
+        lease: Lease = getattr(resources, stage)
+        for name, key, asked in (("gpus", "GPU", lease.gpus), ("cpus", "CPU", lease.cpus)):
+            most = max((node.get(key, 0) for node in nodes), default=0)
+            if asked > most:
+                return f"resources.{stage}.{name}: {asked:g} is not allowed: the largest node has {most:g}"
+        if not any(_fit(node, lease) for node in nodes):
+            return f"resources.{stage}: no node has {lease.cpus:g} CPUs and {lease.gpus:g} GPUs together"
+    return ""
+
+
+def slots(resources: Resources) -> int:
+    """How many trials of the more frugal stage the cluster can run at a time."""
+    nodes = _nodes()
+    return max(1, *(sum(_fit(node, lease) for node in nodes) for lease in (resources.victim, resources.attack)))
+
+
+def _fit(node: dict[str, float], lease: Lease) -> int:
+    by_gpu = node.get("GPU", 0) / lease.gpus if lease.gpus else math.inf
+    return int(min(by_gpu, node.get("CPU", 0) / lease.cpus))
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each node of the cluster has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def conduct(plan: Plan, ledger: Ledger, resources: Resources, *, early_stopping: EarlyStopping | None = None) -> None:
+    """Run a plan to its end on the cluster that was joined; an interrupt (SIGINT, SIGUSR1) ends it early."""
+    folder = ledger.folder.resolve() / "tune"
+    shutil.rmtree(folder, ignore_errors=True)
+    os.environ |= {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing is ever restored from it
+        "TUNE_MAX_PENDING_TRIALS_PG": str(slots(resources) + 1),
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    trainable = tune.with_parameters(work, sets=ledger.sets, store=ledger.store.root, resources=resources)
+    staged = Staged(plan, ledger)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, lambda config: _bundle(_lease(resources, config))),
+        tune_config=tune.TuneConfig(
+            search_alg=staged, scheduler=_scheduler(early_stopping), num_samples=-1, reuse_actors=True
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    staged.collect()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+class _InOrder(FIFOScheduler):
+    """Tune begins pending trials in their order anyway; to choose one, it would look at all there ever were."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> None:
+        """None."""
+
+
+class _Halving(_InOrder, AsyncHyperBandScheduler):
+    """ASHA."""
+
+
+def _scheduler(early_stopping: EarlyStopping | None) -> FIFOScheduler:
+    if early_stopping is None:
+        return _InOrder()  # type: ignore[no-untyped-call]
+    return _Halving(
+        time_attr="epoch",
+        metric=early_stopping.metric,
+        mode="max",
+        max_t=10**9,  # a victim that goes on to its last epoch has to report its outcome, too
+        grace_period=early_stopping.grace,
+        reduction_factor=early_stopping.reduction,
+    )
+
+
+def _bundle(lease: Lease) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([{"CPU": lease.cpus, "GPU": lease.gpus}])

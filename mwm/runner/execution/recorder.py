@@ -1,0 +1,187 @@
+"""What a sweep has shown so far, told to MLflow, to the results folder and to whoever watches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from mwm.config.spec import decode, encode
+from mwm.runner.reporting import export, figures
+from mwm.runner.reporting.progress import Progress
+from mwm.runner.reporting.results import Result, rows
+from mwm.runner.tracking.client import Status
+from mwm.runner.tracking.tracker import Tracker
+from mwm.runner.workspace.heartbeat import PULSE, Pulse
+from mwm.runner.workspace.journal import Journal
+from mwm.storage.store import Store
+from mwm.trials.names import label, line
+from mwm.trials.outcome import Outcome, Row
+from mwm.trials.provenance import provenance
+from mwm.trials.trial import Sets, Trial, data_key, victim_digest
+
+SAVE_SECONDS = 5.0
+"""The results folder is at most this old, or ten times the time that writing it takes."""
+
+
+@dataclass
+class Ledger:
+    """The one place in the driver where rows and outcomes arrive.
+
+    It keeps the sweep's journal, unless it only `brings` to MLflow what stands there already. `copy` is told whenever
+    the results folder was written.
+    """
+
+    sweep: str
+    folder: Path
+    tracker: Tracker
+    progress: Progress
+    store: Store
+    sets: Sets
+    began: float = field(default_factory=time.monotonic)
+    outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
+    brings: bool = False
+    copy: Callable[[Path], object] = Path.exists
+    reused: set[str] = field(default_factory=set)
+    _earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
+    _best: float = -1.0
+    _save_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.brings:
+            self._save_at = math.inf  # the results folder holds more than has been brought so far
+            return
+        self._journal = Journal(self.folder, self.progress.warn)
+        for trial, outcome in self._journal.earlier:
+            self._earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
+        self._journal.begin(totals=self.progress.totals, provenance=provenance())
+        self._pulse = Pulse(self.folder, self.progress.snapshot)
+
+    def start(self, name: str, trial: Trial) -> None:
+        """A trial has begun, or begins again."""
+        if not self.brings:
+            self._journal.start(name, _kind(trial), label(trial))
+        victim, data = victim_digest(trial.victim, self.sets), self.sets[data_key(trial.victim.data)].digest
+        self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data)
+        self.progress.started(_kind(trial), name, label(trial))
+
+    def known(self, name: str) -> Outcome | None:
+        """What a finished trial measured, or that this sweep ended it early; None if it is to be run."""
+        outcome = self.store.outcome(name)
+        if outcome is not None:
+            return Outcome(**outcome)
+        _, earlier = self._earlier.get(name, (None, None))
+        return earlier if earlier is not None and earlier.status == "stopped" else None
+
+    def replay(self, name: str, trial: Trial, outcome: Outcome, *, known: bool = False) -> None:
+        """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks.
+
+        `known`: it was not run by this command; all such are `reused`.
+        """
+        if known:
+            self.reused.add(name)
+        victim, data = outcome.victim_digest, outcome.data_digest
+        self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data, outcome=outcome)
+        if outcome.status == "done":
+            with self._tolerant():
+                for row in self.store.rows(name):
+                    self.tracker.log(name, Row(**row))
+        self.finish(name, trial, outcome)
+
+    def rows(self, name: str, trial: Trial, rows: Sequence[Row]) -> None:
+        """Epochs of a trial are done."""
+        recipe = trial.victim.recipe if trial.attack is None else trial.attack.recipe
+        assert recipe is not None, "an attack without a recipe has no epochs"
+        for row in rows:
+            self.tracker.log(name, row)
+        if rows:
+            self.progress.row(name, rows[-1].epoch, recipe.epochs, query=rows[-1].query_acc, clean=rows[-1].val_acc)
+
+    def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """A trial is done, has failed, is skipped, or was stopped early."""
+        self.outcomes[name] = (trial, outcome)
+        if not self.brings:
+            self._journal.finish(encode(trial), asdict(outcome), label(trial))
+        pictures: list[Path] = []
+        with self._tolerant():
+            pictures = self._picture(name, trial, outcome)
+        self.tracker.finish(name, outcome, artifacts=pictures)
+        self._praise(trial, outcome)
+        if name in self.reused:
+            self.progress.known(_kind(trial), outcome.status)
+        else:
+            self.progress.finished(_kind(trial), name, status=outcome.status, line=line(trial, outcome))
+        if time.monotonic() >= self._save_at:
+            with self._tolerant():
+                self.save(complete=False)
+
+    @contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        """A full disk or a damaged picture is told and ends no sweep: all can be written again from the store."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self.progress.warn(f"warning: {self.folder}: {error}")
+
+    def _praise(self, trial: Trial, outcome: Outcome) -> None:
+        if trial.attack is not None and outcome.query_acc is not None and outcome.query_acc > self._best:
+            self._best = outcome.query_acc
+            self.progress.best(line(trial, outcome))
+
+    def _picture(self, name: str, trial: Trial, outcome: Outcome) -> list[Path]:
+        if trial.attack is not None or outcome.status != "done":
+            return []
+        path = self.folder / "queries" / f"{name}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figures.query_picture(self.store.queries(name), self.store.perturbed(name), path)
+        return [path]
+
+    def results(self) -> list[Result]:
+        """Every trial so far, those of earlier sessions among them."""
+        known = self._earlier | self.outcomes
+        return [Result(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in known.items()]
+
+    def save(self, *, complete: bool) -> None:
+        """Write the results folder."""
+        began = time.monotonic()
+        try:
+            export.write(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
+            self.copy(self.folder)
+        finally:
+            took = time.monotonic() - began
+            self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
+
+    def close(self, status: Status, *, complete: bool) -> int:
+        """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take."""
+        try:
+            if not self.brings:
+                self._journal.end(status, totals=self.progress.totals)
+            with self._tolerant():
+                figures.picture(self.folder, self.results())
+            with self._tolerant():
+                self.save(complete=complete)
+            for row in rows(self.sweep, self.results()):
+                if row["clean_drop"] is not None and row["digest"] in self.outcomes:
+                    self.tracker.measure(row["digest"], {"clean_drop": row["clean_drop"]})
+            for path in sorted(self.folder.glob("*.*")):
+                if path.suffix in (".csv", ".json", ".png") and path.name != PULSE:
+                    self.tracker.artifact(path)
+        finally:
+            left = self.tracker.close(status)
+            if not self.brings:
+                self._pulse.close()
+        with self._tolerant():
+            self.save(complete=complete)  # once more: MLflow may have been away, and its run ids be new
+        return left
+
+    def count(self, status: str) -> int:
+        """How many trials ended so."""
+        return sum(outcome.status == status for _, outcome in self.outcomes.values())
+
+
+def _kind(trial: Trial) -> str:
+    return "victim" if trial.attack is None else "attack"

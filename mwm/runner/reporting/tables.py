@@ -1,0 +1,181 @@
+"""Results of a sweep as tables, for a person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Literal
+
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from mwm.runner.reporting.groups import (
+    Groups,
+    Members,
+    Setting,
+    attacks_of,
+    by_scheme,
+    convicted,
+    grouped,
+    measured,
+    names,
+    stolen_of,
+    unbudgeted,
+    varying,
+    victims_of,
+)
+from mwm.runner.reporting.results import Result, rows
+from mwm.runner.reporting.retention import POINTS_LOST, Point, headline, points
+from mwm.stats.binomial import LEVEL
+from mwm.stats.intervals import moments
+from mwm.trials.names import heading, plain, share
+from mwm.trials.outcome import PROVEN, STATUSES
+
+MOST_ATTACKS = 6
+"""So many attacks fit side by side into 120 columns."""
+
+PROOF = f"p ≤ {LEVEL:g}".replace("0.", ".")
+CONVICTED = (
+    f"students convicted ({PROOF}) of a scheme, all its settings and seeds, and the 95 % interval of their share"
+)
+KEPT = "the least query accuracy that a thief leaves who loses so many points of clean accuracy at most"
+
+
+def tables(results: Sequence[Result]) -> Iterator[Group]:
+    """What a person reads at the end: what survives, whom it convicts, and what the best thief leaves.
+
+    The last two only where something was stolen.
+    """
+    groups = grouped(results, rows("", results))
+    yield from survival(groups)
+    if attacks_of(groups):
+        yield convictions(groups)
+        yield kept(groups)
+
+
+def survival(groups: Groups) -> Iterator[Group]:
+    """What each setting of the victim costs and what of it survives each attack, as mean ± sd over seeds.
+
+    One line per setting; of its fields only those are shown in which the results differ. Student figures are query
+    accuracies, bold where every student proves the theft at the usual level. Many attacks are several tables.
+    """
+    counts = sorted({sum(row["status"] == "done" for row in members) for members in groups.values()} - {0})
+    named, victims = names(attacks_of(groups), "kind"), victims_of(groups)
+    portions = _side_by_side([*named])
+    for place, attacks in enumerate(portions):
+        cells = {one: [_stolen(groups.get((one, attack), [])) for attack in attacks] for one in victims}
+        headings = [named[attack] for attack in attacks]
+        if place == 0:
+            cells = {one: _own(groups.get((one, None), [])) + stolen for one, stolen in cells.items()}
+            headings = ["victim clean", "clean drop", "victim query", *headings]
+        yield _by_setting(headings, cells, "" if attacks is not portions[-1] else _caption(counts))
+
+
+def _side_by_side(attacks: Sequence[Setting]) -> list[list[Setting]]:
+    """Attacks in portions that fit into one table; those that differ in their budget alone stay together."""
+    portions: list[list[Setting]] = [[]]
+    for _, alike in groupby(attacks, unbudgeted):
+        together = [*alike]
+        if portions[-1] and len(portions[-1]) + len(together) > MOST_ATTACKS:
+            portions.append([])
+        portions[-1] += together
+    return portions
+
+
+def _by_setting(headings: Sequence[str], cells: Mapping[Setting, Sequence[Text]], caption: str) -> Group:
+    """A table with a line per setting of the victim: the fields in which they differ, then its cells."""
+    paths = [path for path in varying(cells) if path != "scheme.kind"]
+    made = _blank()
+    for name in ("scheme", *map(heading, paths), *headings):
+        side: Literal["left", "right"] = "left" if name == "scheme" else "right"
+        made.add_column(Text(name.replace(" ", "\n")), justify=side, overflow="fold")
+    for victim, own in cells.items():
+        values = dict(victim)
+        shown = [Text(plain(path, values[path]) if path in values else "") for path in paths]
+        made.add_row(values["scheme.kind"], *shown, *own)
+    return _under(made, caption)
+
+
+def _under(table: Table, caption: str) -> Group:
+    """A table and what it shows, on a line that may be longer than the table is wide."""
+    return Group(table, *([Text(caption, "italic")] if caption else []))
+
+
+def _blank() -> Table:
+    return Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+
+
+def _own(members: Members) -> list[Text]:
+    clean = _figure(members, "clean_acc", 3) + _ends(members)
+    return [Text(clean), Text(_figure(members, "clean_drop", 3)), Text(_figure(members, "query_acc", 2))]
+
+
+def _stolen(members: Members) -> Text:
+    proofs = measured(members, PROVEN)
+    return Text(_figure(members, "query_acc", 2) + _ends(members), "bold" if proofs and all(proofs) else "")
+
+
+def _figure(members: Members, name: str, digits: int) -> str:
+    found = moments(measured(members, name))
+    # The space in front keeps figures further apart than the fields before them.
+    mean = "" if found["mean"] is None else f" {share(found['mean'], digits)}"
+    return mean if found["sd"] is None else f"{mean} ± {share(found['sd'], digits)}"
+
+
+def _ends(members: Members) -> str:
+    """What did not end well, on a line of its own so that columns stay narrow; on the first if nothing ended well."""
+    counts = Counter(row["status"] for row in members)
+    ends = [f"{counts[status]} {status}" for status in STATUSES if status != "done" and counts[status]]
+    return ("\n" if counts["done"] else "") + f"({', '.join(ends)})" if ends else ""
+
+
+def _caption(counts: Sequence[int]) -> str:
+    if not counts:
+        return "no results yet"
+    return f"{_mean_of(counts, 'mean ± sd')}; attacks: the student's query accuracy, {PROOF} for every seed in bold"
+
+
+def _mean_of(counts: Sequence[int], mean: str) -> str:
+    """Over how many seeds: `counts` are the numbers that occur, in order."""
+    if counts[-1] == 1:
+        return "1 seed"
+    return f"{mean} of {counts[0]}-{counts[-1]} seeds" if len(counts) > 1 else f"{mean} of {counts[0]} seeds"
+
+
+def convictions(groups: Groups) -> Group:
+    """How many students of each attack the watermark convicts, by kind of scheme, all settings and seeds together."""
+    found, named = by_scheme(groups), names(attacks_of(groups), "kind")
+    schemes = list(dict.fromkeys(scheme for scheme, _ in found))
+    made = _blank()
+    for name in ("attack", *schemes):
+        made.add_column(name, justify="left" if name == "attack" else "right")
+    for attack, name in named.items():
+        made.add_row(Text(name), *(_share(found.get((scheme, attack), [])) for scheme in schemes))
+    return _under(made, CONVICTED)
+
+
+def _share(members: Members) -> Text:
+    told = convicted(members)
+    if not told["students"]:
+        return Text("-")
+    return Text(f"  {told['convicted']}/{told['students']} [{share(told['low'], 2)}, {share(told['high'], 2)}]")
+
+
+def kept(groups: Groups) -> Group:
+    """The headline: what is left against the best thief that gives up 1, 3 or 5 points of accuracy at most."""
+    found = points(groups)
+    best = headline(found, stolen_of(groups))
+    cells = {victim: [_left(point) for point in thieves.values()] for victim, thieves in best.items()}
+    counts = sorted({point.students for thieves in best.values() for point in thieves.values() if point is not None})
+    notes = [KEPT, *([_mean_of(counts, "mean")] if counts else [])]
+    tried = sum(attack is not None for _, attack in groups)
+    if missing := tried - sum(point.complete for point in found):
+        notes.append(f"left out: {missing} of {tried} thieves, whose seeds are not all done")
+    return _by_setting([f"≤{most} lost" for most in POINTS_LOST], cells, "; ".join(notes))
+
+
+def _left(point: Point | None) -> Text:
+    return Text(" -" if point is None else f" {share(point.query_acc.value, 2)}")

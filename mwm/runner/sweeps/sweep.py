@@ -1,0 +1,171 @@
+"""A sweep: what one YAML file says, victims by attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from mwm.attacks import Attack
+from mwm.config.spec import OF_A_KIND, Count, NonNegative, Positive, Seed, Text, decode, digest, encode, spec
+from mwm.runner.sweeps.space import domains, expand, extremes, grid_only
+from mwm.trials.trial import METHOD, Victim
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Measure = Literal["clean_acc", "query_acc", "worst_query_acc", "mean_query_acc", "worst_log10_p"]
+
+
+@spec
+class Lease:
+    """What one trial of a stage takes of the cluster; a fraction of a GPU lets several trials share it."""
+
+    cpus: Positive = 1.0
+    gpus: NonNegative = 0.0
+
+    def __post_init__(self) -> None:
+        if self.gpus > 1 and self.gpus % 1:
+            raise ValueError(f"gpus: {self.gpus:g} is not allowed: must be a whole number or a share below 1")
+
+
+@spec
+class Resources:
+    """What a trial of each stage takes."""
+
+    victim: Lease = Lease()
+    attack: Lease = Lease()
+
+
+@spec
+class GridSearch:
+    """Every combination of the grids."""
+
+    kind: Literal["grid"] = "grid"
+
+
+@spec
+class RandomSearch:
+    """`samples` random points, each crossed with every combination of the grids."""
+
+    kind: Literal["random"] = "random"
+    samples: Count
+    seed: Seed = 0
+
+
+@spec
+class OptunaSearch:
+    """`samples` points suggested by Optuna (Akiba et al., 2019) from the measures of the victims before.
+
+    With two objectives or more the search is for the Pareto front. All are to be large but `worst_log10_p`.
+    """
+
+    kind: Literal["optuna"] = "optuna"
+    samples: Count
+    objectives: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("clean_acc", "worst_query_acc")
+    seed: Seed = 0
+
+
+@spec
+class EarlyStopping:
+    """Asynchronous successive halving (ASHA; Li et al., 2020) of victims, by a measure of their epochs.
+
+    At epochs `grace`, `grace` * `reduction`, ... a victim goes on only if it is among the best 1 / `reduction` of those
+    that came so far.
+    """
+
+    kind: Literal["asha"] = "asha"
+    stage: Text = "victim"
+    metric: Literal["val_acc", "query_acc"] = "val_acc"
+    grace: Count = 5
+    reduction: Annotated[float, Field(gt=1)] = 3.0
+
+    def __post_init__(self) -> None:
+        if self.stage != "victim":
+            reason = "a theft that is cut short says nothing of one that is not: only victims are ended early"
+            raise ValueError(f"stage: {self.stage} is not allowed: {reason}")
+
+
+@spec
+class Budget:
+    """When to begin no more victims. Those under way, and the attacks on them, are run to their end."""
+
+    victims: Count | None = None
+    hours: Positive | None = None
+
+
+Search = Annotated[GridSearch | RandomSearch | OptunaSearch, *OF_A_KIND]
+
+
+@spec
+class Sweep:
+    """What one YAML file says; `victim` and `attacks` are trees in which domains stand for many values."""
+
+    name: Name
+    victim: dict[str, Any]
+    attacks: tuple[Text | dict[str, Any], ...] = ()
+    search: Search = GridSearch()
+    early_stopping: EarlyStopping | None = None
+    budget: Budget = Budget()
+    resources: Resources = Resources()
+    tags: dict[str, str] = Field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.name == "verdicts":
+            raise ValueError("name: verdicts is not allowed: it is the folder of verdicts")
+
+    @property
+    def question(self) -> str:
+        """The digest of what is asked: two sweeps of one name must agree on it.
+
+        Name, tags, resources and the budget may differ, and more or fewer samples be drawn. What an older method has
+        measured belongs to another question.
+        """
+        search = encode(self.search)
+        search.pop("samples", None)
+        return digest(METHOD, self.victim, list(self.attacks), search, self.early_stopping)
+
+
+def thefts(sweep: Sweep) -> list[tuple[str, Attack]]:
+    """Every attack that each victim meets, with its path in the file.
+
+    Raises ValueError for a wrong one, or one that is left to chance.
+    """
+    found: dict[str, tuple[str, Attack]] = {}
+    for index, tree in enumerate(sweep.attacks):
+        path = f"attacks.{index}"
+        if isinstance(tree, dict) and "early_stopping" in tree:
+            reason = "a theft that is cut short says nothing of one that is not; only victims may be ended early"
+            raise ValueError(f"{path}.early_stopping: is not allowed: {reason}")
+        for here in domains(tree, path):
+            if here.kind != "grid":
+                reason = "every victim must meet the same attacks, or they cannot be compared: use grid"
+                raise ValueError(f"{here.path}.{here.kind}: is not allowed: {reason}")
+        for one in expand(tree, grid_only, path):
+            attack = decode(Attack, one, path)
+            found.setdefault(digest(encode(attack)), (path, attack))
+    return list(found.values())
+
+
+def corners(sweep: Sweep) -> list[Victim]:
+    """Every victim of a grid, or every corner of a space to draw from; all decoded."""
+    options = grid_only if isinstance(sweep.search, GridSearch) else extremes
+    if isinstance(sweep.search, OptunaSearch):
+        _refuse_grids(sweep)
+    return distinct(as_victim(tree) for tree in expand(sweep.victim, options, "victim"))
+
+
+def _refuse_grids(sweep: Sweep) -> None:
+    for here in domains(sweep.victim, "victim"):
+        if here.kind == "grid":
+            raise ValueError(f"{here.path}.grid: is not allowed with search.kind optuna: use choice, or a grid search")
+
+
+def as_victim(tree: Any) -> Victim:
+    """Decode a victim's tree in which no domain is left."""
+    victim: Victim = decode(Victim, tree, "victim")
+    return victim
+
+
+def distinct(victims: Iterable[Victim]) -> list[Victim]:
+    """The victims in their order, each once."""
+    return list({digest(encode(victim)): victim for victim in victims}.values())

@@ -1,0 +1,134 @@
+"""Writes to a service that may be away: sent in order by a thread of their own, and kept until they are sent."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from threading import Condition, Thread
+
+from mwm.storage.redaction import error_line
+
+TRIES = 3
+
+BACKLOG = 1_000
+
+PAUSE_SECONDS, HURRIED_PAUSE_SECONDS = 5.0, 1.0
+
+GRACE_SECONDS = 10.0
+"""So long does `flush` wait for a service that is away: it may just be starting again."""
+
+Send = Callable[[], object]
+
+
+@dataclass
+class _Write:
+    send: Send
+    tries: int = 0
+
+
+class Outbox:
+    """A queue of writes to `service`, which raise an Exception when they fail; nothing of that reaches the caller.
+
+    One daemon thread sends. A failed write stays at the head and is tried again after a pause; `present` tells whether
+    the service answers at all, and only while it does, a write is given up after `TRIES`. No repetition mends a failure
+    whose `error_code` is among `hopeless`. A kind of failure is told once, in one line on stderr. `lost` counts what
+    was given up though another attempt might have mended it.
+    """
+
+    def __init__(self, service: str, *, hopeless: Collection[str], present: Callable[[], bool]) -> None:
+        self.lost = 0
+        self._service, self._hopeless, self._present = service, hopeless, present
+        self._writes: deque[_Write] = deque()
+        self._warned: set[str] = set()
+        self._changed = Condition()
+        self._hurried = self._ended = False
+        self._paused_until = 0.0
+        self._away_since: float | None = None
+        self._thread = Thread(target=self._work, name=f"outbox to {service}", daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._writes)
+
+    def put(self, send: Send, *, spare: bool = False) -> None:
+        """Add a write; `send` may be called more than once. A `spare` one is left out when many wait already."""
+        with self._changed:
+            if not spare or len(self._writes) < BACKLOG:
+                self._writes.append(_Write(send))
+                self._changed.notify_all()
+
+    def flush(self, seconds: float) -> int:
+        """Wait until all is sent, but `seconds` at most, less if the service stays away; the number of writes left."""
+        with self._changed:
+            self._hurried, self._paused_until, self._away_since = True, 0.0, None
+            self._changed.notify_all()
+            try:
+                self._changed.wait_for(self._settled, seconds)
+            finally:
+                self._hurried = False
+            return len(self._writes)
+
+    def _settled(self) -> bool:
+        away = self._away_since is not None and time.monotonic() - self._away_since >= GRACE_SECONDS
+        return away or not self._writes
+
+    def close(self, seconds: float) -> int:
+        """Flush, and end the thread; the number of writes that did not get through, now or ever."""
+        end = time.monotonic() + seconds
+        left = self.flush(seconds)
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join(max(0.0, end - time.monotonic()) if left == 0 else 0.0)
+        return left + self.lost
+
+    def _work(self) -> None:
+        while (write := self._next()) is not None:
+            sent = self._send(write)
+            with self._changed:
+                if sent:
+                    self._writes.popleft()
+                self._changed.notify_all()
+
+    def _next(self) -> _Write | None:
+        """Wait for the write whose turn it is; None once the outbox is closed."""
+        with self._changed:
+            while not self._ended:
+                pause = self._paused_until - time.monotonic()
+                if self._writes and pause <= 0:
+                    return self._writes[0]
+                self._changed.wait(pause if self._writes else None)
+            return None
+
+    def _send(self, write: _Write) -> bool:
+        """Whether a write is settled: sent, or given up."""
+        try:
+            write.send()
+        except Exception as error:
+            code = getattr(error, "error_code", "")
+            self.warn(type(error).__name__ + code, error_line(error))
+            return code in self._hopeless or self._failed(write)
+        self._away_since = None
+        return True
+
+    def _failed(self, write: _Write) -> bool:
+        here = self._present()
+        write.tries += here
+        if write.tries >= TRIES:
+            self.lost += 1
+            return True
+        with self._changed:
+            now = time.monotonic()
+            self._away_since = None if here else self._away_since or now
+            self._paused_until = now + (HURRIED_PAUSE_SECONDS if self._hurried else PAUSE_SECONDS)
+        return False
+
+    def warn(self, kind: str, message: str) -> None:
+        """Say something in one line on stderr, once for each `kind`."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            print(f"warning: {self._service}: {message}", file=sys.stderr)

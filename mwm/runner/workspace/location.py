@@ -1,0 +1,100 @@
+"""Where the files of sweeps go: results on the driver's machine, networks there too or in an object store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
+
+from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.journal import SWEEP_FILE
+from mwm.runner.workspace.lock import forget, holder
+from mwm.storage import filesystem, object_store
+from mwm.storage.filesystem import Files, writable
+
+RESULTS, STORE = "results", "store"
+
+
+class Storage:
+    """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
+
+    Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder. `home` is
+    the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        self._remote: Files | None = filesystem.at(place) if "://" in str(place) else None
+        self.home = Path() if self._remote else Path(place)
+        self.results = self.home / RESULTS
+        self.store = _below(str(place), STORE) if self._remote else str(self.home / STORE)
+        self.remote = self._remote is not None
+        self.shown = self._remote.shown if self._remote else str(place)
+        self._sent: dict[str, tuple[int, int]] = {}
+
+    def prepare(self, name: str) -> Path:
+        """The folder of a sweep, as new as its copy. Raises ValueError where nothing can be written."""
+        folder = self.results / name
+        for place in (self.store, folder):
+            writable(place)
+        for part in ("", "queries"):  # a driver that was killed may have been writing there
+            filesystem.at(folder).tidy(part)
+        self.fetch(name)
+        return folder
+
+    @contextmanager
+    def prepared(self, name: str) -> Iterator[Path]:
+        """The folder of a sweep, as `prepare` gives it; what was made for one that has not begun in the end goes."""
+        folder = self.results / name
+        places = folder, self.results, Path(self.store), self.home, *self.home.parents
+        made = [place for place in places if not place.exists()]
+        try:
+            yield self.prepare(name)
+        finally:
+            if not (folder / SWEEP_FILE).exists():
+                for place in {folder, self.results}.intersection([folder, *made]):
+                    forget(place)
+            for place in made:
+                with suppress(OSError):  # it is none on this machine, or holds something by now
+                    place.rmdir()
+
+    def fetch(self, name: str = "") -> None:
+        """Bring here what the copy has of a sweep, or of all, and is newer than what is here.
+
+        A sweep that is being worked on here is left alone. Raises ValueError when the copy cannot be read.
+        """
+        if (remote := self._remote) is not None:
+            object_store.asked(
+                remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/")
+            )
+
+    def _fetch(self, remote: Files, below: str) -> None:
+        for file in remote.walk(below):
+            path = self.home / file.name
+            newer = not path.exists() or path.stat().st_mtime < file.modified
+            if not file.folder and newer and holder(self.results / PurePath(file.name).parts[1]) is None:
+                filesystem.put(path, remote.read(file.name))
+                os.utime(path, (file.modified, file.modified))
+
+    def copy(self, folder: Path) -> None:
+        """Bring to the copy what has changed in the folder of a sweep; raises OSError."""
+        for path in sorted(folder.rglob("*")) if self._remote else ():
+            inside = path.relative_to(folder)
+            passing = inside.parts[0] in ("tune", PULSE) or path.name.startswith(".")
+            if path.is_file() and not passing:
+                state = path.stat()
+                stamp = state.st_size, state.st_mtime_ns
+                if self._sent.get(str(inside)) != stamp:
+                    assert self._remote is not None, "only a remote storage has a copy"
+                    self._remote.write(f"{RESULTS}/{folder.name}/{inside.as_posix()}", path.read_bytes())
+                    self._sent[str(inside)] = stamp
+
+    def survives(self, folder: Path) -> bool:
+        """Whether its files stay when `folder` is deleted."""
+        return self._remote is not None or not self.home.resolve().is_relative_to(folder)
+
+
+def _below(uri: str, name: str) -> str:
+    """A place below a URI, whose options stay where they are."""
+    place, mark, options = uri.partition("?")
+    return f"{place.rstrip('/')}/{name}{mark}{options}"

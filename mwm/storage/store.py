@@ -1,0 +1,243 @@
+"""Finished models, named by the digest of what made them, on any file system."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mwm.storage import filesystem, local
+from mwm.storage.filesystem import put, writable
+from mwm.storage.sealed import seal, unseal
+from mwm.watermarks.key import KEY, QUERIES, Key, pack
+from mwm.watermarks.queries import QuerySet
+
+__all__ = [
+    "CHECKPOINT",
+    "KEY",
+    "NETWORK",
+    "OUTCOME",
+    "PERTURBED",
+    "QUERIES",
+    "WEIGHTS",
+    "Entry",
+    "Store",
+    "put",
+    "writable",
+]
+
+WEIGHTS, PERTURBED = "model.safetensors", "perturbed.safetensors"
+CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
+KEPT = (WEIGHTS, KEY, QUERIES, PERTURBED)
+HASH = hashlib.sha256().digest_size
+NETWORK = "network"
+"""Where a weights file says, as JSON, how to rebuild its network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What lies under one digest; `finished` if there is an outcome, not verified; `modified` is a Unix time."""
+
+    digest: str
+    finished: bool
+    bytes: int
+    modified: float
+
+
+class Store:
+    """One folder per digest: weights, a victim's key and, last, the outcome with its own hash and those of the files.
+
+    `root` is a folder or a URI such as s3://BUCKET/PATH. What has an outcome is finished and never changes. A reader
+    never sees half a file, and what is damaged is never used. Only safe formats are read: safetensors, JSON, tensors
+    without code. A full disk or an unreachable service is an OSError, and leaves what was there.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self._files = filesystem.at(root)
+        self.root = self._files.root
+        self._hashes: dict[tuple[str, str], str] = {}
+
+    def folder(self, digest: str) -> Path:
+        """Where the files of one digest lie, in a store on this machine."""
+        assert isinstance(self._files, local.Folder), "a remote store has no folders here"
+        return self._files.path / _place(digest)
+
+    def outcome(self, digest: str) -> dict[str, Any] | None:
+        """What a finished trial measured; None when it is not finished, or anything of it is damaged."""
+        for _ in range(2):  # a twin may just be replacing one file after the other
+            content = self._entry(digest)
+            if content is None:
+                return None
+            if content and all(self._sha256(digest, name) == value for name, value in content["files"].items()):
+                self._settle(digest)
+                return dict(content["outcome"])
+        return None
+
+    def rows(self, digest: str) -> list[dict[str, Any]]:
+        """The epochs of a finished trial; ValueError if its entry is not finished, or damaged."""
+        return list(self._sealed(digest)["rows"])
+
+    def finish(self, digest: str, outcome: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> None:
+        """Seal an entry with what was measured, at the end and in each epoch: from now on `outcome` answers."""
+        hashes = {name: self._hashes.get((digest, name)) or self._sha256(digest, name) for name in KEPT}
+        found = {name: value for name, value in hashes.items() if value}
+        self._write(digest, OUTCOME, seal({"outcome": outcome, "files": found, "rows": list(rows)}))
+        for name in KEPT:
+            self._hashes.pop((digest, name), None)
+        self._settle(digest)
+
+    def save_weights(self, digest: str, weights: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
+        """Keep the weights of a network, and what is to be said of it to whoever rebuilds it."""
+        plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        self._keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(about)} if about else None))
+
+    def weights(self, digest: str) -> dict[str, Tensor]:
+        """The weights of a finished trial, on the CPU; ValueError if they are damaged."""
+        return load(self._kept(digest, WEIGHTS))
+
+    def save_key(self, digest: str, key: Key, perturbed: Tensor) -> None:
+        """Keep a key, and its images (n c h w in [0, 1]) as the scheme's last step would show them.
+
+        A key that is kept again, because something else of its entry was damaged, stays as old as it is.
+        """
+        created = unseal(self._read(digest, KEY) or b"").get("created", key.created)
+        content = pack(replace(key, created=created))
+        self._keep(digest, QUERIES, content[QUERIES])
+        self._write(digest, KEY, content[KEY])  # not `_keep`: what `finish` finds may be a twin's, a second older
+        self._keep(digest, PERTURBED, save({"images": (perturbed * 255).round().byte().cpu().contiguous()}))
+
+    def key(self, digest: str) -> dict[str, bytes]:
+        """The files of the key of a finished victim; ValueError if they are damaged, or there are none."""
+        return {name: self._kept(digest, name) for name in (KEY, QUERIES)}
+
+    def queries(self, digest: str) -> QuerySet:
+        """The query set of a finished victim, on the CPU; ValueError if it is damaged."""
+        return QuerySet(**load(self._kept(digest, QUERIES)))
+
+    def perturbed(self, digest: str) -> Tensor:
+        """The query images after the ascent (uint8, n c h w); ValueError if they are damaged."""
+        return load(self._kept(digest, PERTURBED))["images"]
+
+    def save_checkpoint(self, digest: str, state: dict[str, Any]) -> None:
+        """Keep the state of a training that is under way, behind its hash."""
+        content = io.BytesIO()
+        content.write(bytes(HASH))
+        torch.save(state, content)
+        data = content.getbuffer()
+        data[:HASH] = hashlib.sha256(data[HASH:]).digest()
+        # No sync: it would cost more than many an epoch, and a power failure is noticed by the hash.
+        self._files.write(f"{_place(digest)}/{CHECKPOINT}", data)
+        self.tidy(digest)
+
+    def checkpoint(self, digest: str) -> dict[str, Any] | None:
+        """The state from which a training goes on; None when there is none, or it is damaged and now removed."""
+        self.tidy(digest)
+        data = self._read(digest, CHECKPOINT)
+        if data is None:
+            return None
+        try:
+            content = memoryview(data)[HASH:]
+            if hashlib.sha256(content).digest() != data[:HASH]:
+                raise UnpicklingError("the hash is another one")
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError):
+            self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
+            return None
+        return state
+
+    def discard(self, digest: str) -> None:
+        """Remove all that is unfinished or damaged under a digest; a finished entry stays."""
+        if self.outcome(digest) is None:
+            for name in (OUTCOME, CHECKPOINT, *KEPT):
+                self._files.remove(f"{_place(digest)}/{name}")
+            self.tidy(digest)
+            self._files.prune(_place(digest))
+
+    def tidy(self, digest: str) -> None:
+        """Remove what dead processes have left half written under a digest."""
+        self._files.tidy(_place(digest))
+
+    def entries(self) -> Iterator[Entry]:
+        """Everything in the store, finished or not, from one listing."""
+        found: dict[str, list[local.File]] = {}
+        for file in self._files.walk():
+            shard, digest, name = (*file.name.split("/", 2), "", "")[:3]
+            if len(shard) == 2 and digest.startswith(shard) and (name or file.folder):
+                found.setdefault(digest, []).append(file)
+        for digest, held in found.items():
+            inside = [file for file in held if not file.folder]
+            modified = max(file.modified for file in inside or held)
+            finished = any(file.name == f"{_place(digest)}/{OUTCOME}" for file in inside)
+            yield Entry(digest, finished, sum(file.bytes for file in inside), modified)
+
+    def remove(self, digest: str) -> None:
+        """Take an entry away, its outcome first: half removed, it is as if it had never been finished."""
+        self._files.remove(f"{_place(digest)}/{OUTCOME}")
+        self._files.clear(_place(digest))
+
+    def _settle(self, digest: str) -> None:
+        """A finished entry has no checkpoint and no drafts; whoever may only read leaves them."""
+        with suppress(OSError):
+            self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
+            self.tidy(digest)
+
+    def _keep(self, digest: str, name: str, data: bytes) -> None:
+        self._write(digest, name, data)
+        self._hashes[digest, name] = hashlib.sha256(data).hexdigest()
+
+    def _write(self, digest: str, name: str, data: bytes) -> None:
+        self._files.write(f"{_place(digest)}/{name}", data, sync=True)
+
+    def _read(self, digest: str, name: str) -> bytes | None:
+        with _if_there():
+            return self._files.read(f"{_place(digest)}/{name}")
+        return None
+
+    def _sha256(self, digest: str, name: str) -> str | None:
+        with _if_there():
+            return self._files.sha256(f"{_place(digest)}/{name}")
+        return None
+
+    def _entry(self, digest: str) -> dict[str, Any] | None:
+        """The content of a finished entry; empty if it is damaged, None if there is none."""
+        data = self._read(digest, OUTCOME)
+        return None if data is None else unseal(data)
+
+    def _sealed(self, digest: str) -> dict[str, Any]:
+        if content := self._entry(digest):
+            return content
+        raise ValueError(f"{self._files.shown}/{_place(digest)}: {OUTCOME} is missing or damaged")
+
+    def _kept(self, digest: str, name: str) -> bytes:
+        expected = self._sealed(digest)["files"].get(name)
+        data = self._read(digest, name)
+        if data is None or hashlib.sha256(data).hexdigest() != expected:
+            raise ValueError(f"{self._files.shown}/{_place(digest)}: {name} is missing or damaged")
+        return data
+
+
+def _place(digest: str) -> str:
+    return f"{digest[:2]}/{digest}"
+
+
+@contextmanager
+def _if_there() -> Iterator[None]:
+    """Pass over a file that is missing, or that the disk cannot read; a service that is away is neither."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        pass
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise

@@ -1,0 +1,89 @@
+"""Where MLflow keeps runs: addresses, and whether something answers there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mwm.storage.redaction import without_password
+
+SERVERS = ("http", "https", "databricks")
+
+DATABASES = ("postgresql", "mysql", "mssql")
+
+ALLOWED = "http://HOST:PORT, https://HOST, sqlite:///PATH, postgresql://..., mysql://..., mssql://... or databricks"
+
+QUIET = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what fails is kept and sent again by the outbox
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PGCONNECT_TIMEOUT": "5",
+}
+
+SHORT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+
+
+def resolve(uri: str | None) -> str:
+    """Where the results of a sweep go: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
+
+    A path of SQLite is made absolute, so that it means the same in every process; a PostgreSQL address that names no
+    driver gets the installed one. Raises ValueError for anything that is neither a server nor a database on disk.
+    """
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    path, mark, options = uri.removeprefix("sqlite:///").partition("?")
+    if uri.startswith("sqlite:///") and path not in ("", ":memory:"):
+        return f"sqlite:///{Path(path).expanduser().absolute()}{mark}{options}"
+    if uri == "databricks" or ("://" in uri and _service(uri) in (*SERVERS, *DATABASES)):
+        return re.sub("^postgresql://", "postgresql+psycopg2://", uri)  # SQLAlchemy 2.1 would ask for psycopg 3
+    raise ValueError(f"--tracking-uri: {without_password(uri)!r} is not allowed; write one of {ALLOWED}")
+
+
+def _service(uri: str) -> str:
+    return uri.partition("://")[0].partition("+")[0]
+
+
+def files_beside(uri: str, experiment: str) -> str | None:
+    """Where the files of an experiment go: beside a SQLite database, wherever that is; else as the store likes."""
+    database = _sqlite_file(uri)
+    return (database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if database else None
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def touch(uri: str) -> None:
+    """Open a database once, where MLflow would try ten times and for minutes; a server is left alone."""
+    if _service(uri) in SERVERS:
+        return
+    from sqlalchemy import create_engine
+
+    if path := _sqlite_file(uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def be_quiet() -> None:
+    """Make MLflow quiet and quick to give up, by those of its environment variables which the user has not set."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def patience() -> Iterator[None]:
+    """Wait for a server's answer for seconds only, whatever the user's settings."""
+    before = {name: os.environ.get(name, QUIET[name]) for name in SHORT}
+    os.environ |= SHORT
+    try:
+        yield
+    finally:
+        os.environ |= before

@@ -1,0 +1,45 @@
+"""What a finished network does: accuracy, agreement, and how firmly it holds the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mwm.data.images import scaled
+
+BATCH = 1000
+"""Images judged at a time."""
+
+
+@contextmanager
+def judging(model: nn.Module) -> Iterator[nn.Module]:
+    """Put a network into evaluation mode without gradients, and back into the mode it was in."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(training)
+
+
+def logits(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (n C, float32) of uint8 images (n c h w), unperturbed, in evaluation mode."""
+    with judging(model):
+        return torch.cat([model(scaled(batch)).float() for batch in torch.split(images, BATCH)])
+
+
+def accuracy(answers: Tensor, labels: Tensor) -> float:
+    """Share of answers (logits n C, or labels n) that name the label (n)."""
+    named = answers.argmax(1) if answers.ndim > 1 else answers
+    return (named == labels).double().mean().item()
+
+
+def margins(answers: Tensor, labels: Tensor) -> Tensor:
+    """How firmly each label is held (n): its logit minus the best other one, from logits (n C)."""
+    own = answers.gather(1, labels[:, None])
+    others = answers.scatter(1, labels[:, None], -torch.inf)
+    return (own - others.max(1, keepdim=True).values).squeeze(1)

@@ -1,0 +1,77 @@
+"""The one training loop, for victims and students alike; what differs between them is an objective."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from mwm.config.randomness import generator
+from mwm.data.splits import Part
+from mwm.training.device import deterministic
+from mwm.training.evaluation import accuracy, logits
+from mwm.training.state import Training
+from mwm.training.step import Engine, Objective
+
+
+class DivergedError(ArithmeticError):
+    """The loss of a training is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch done: mean loss, learning rate at its end, validation accuracy, seconds; and the training so far."""
+
+    training: Training
+    epoch: int
+    loss: float
+    lr: float
+    val_acc: float
+    seconds: float
+
+
+def fit(
+    training: Training, part: Part, objective: Objective, *, flip: bool, pad: int, seed: int, validation: Part
+) -> Iterator[Epoch]:
+    """Train on `part` until the recipe's last epoch and yield each epoch; after that the network is the one to keep.
+
+    Batches are shuffled and augmented on the device of `part`; the last partial batch is dropped. Raises ValueError
+    when not one batch can be filled and DivergedError when an epoch's loss or the answers after it are not finite.
+    """
+    recipe = training.recipe
+    if len(part) < recipe.batch_size:
+        raise ValueError(f"recipe.batch_size: {recipe.batch_size} is not allowed: there are {len(part)} images")
+    engine = Engine(training, part, objective, flip=flip, pad=pad)
+    while training.epoch < recipe.epochs:
+        began = time.perf_counter()
+        with deterministic(recipe.deterministic):
+            loss, lr = _epoch(engine, seed)
+            answers = logits(training.model, validation.images)
+        training.epoch += 1
+        fault = None
+        if not math.isfinite(loss):
+            fault = f"the loss is {loss} in"
+        elif not answers.isfinite().all():
+            fault = "answers are not finite after"
+        if fault:
+            raise DivergedError(f"{fault} epoch {training.epoch} (recipe.lr {recipe.lr}): lower the rate")
+        score = accuracy(answers, validation.labels)
+        training.judge(score)
+        yield Epoch(training, training.epoch, loss, lr, score, time.perf_counter() - began)
+    training.settle()
+
+
+def _epoch(engine: Engine, seed: int) -> tuple[float, float]:
+    """Mean loss and last learning rate of the epoch that is next. Its last line waits for the device."""
+    training, n, device = engine.training, len(engine.part), engine.part.images.device
+    recipe, epoch = training.recipe, training.epoch
+    order = torch.randperm(n, generator=generator(seed, "order", epoch, device=device), device=device)
+    steps, rate = n // recipe.batch_size, recipe.lr
+    engine.begin(seed, epoch)
+    for step, pick in enumerate(torch.split(order[: steps * recipe.batch_size], recipe.batch_size)):
+        rate = recipe.lr * recipe.schedule.rate(epoch + step / steps, recipe.epochs)
+        engine.step(pick, rate)
+    return engine.total.item() / steps, rate

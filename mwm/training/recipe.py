@@ -1,0 +1,78 @@
+"""How a network is trained: what a user may say of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from mwm.config.spec import OF_A_KIND, Count, Flag, NonNegative, Positive, Share, spec
+
+
+@spec
+class Step:
+    """Learning rate times `factor` at each milestone (epochs)."""
+
+    kind: Literal["step"] = "step"
+    milestones: tuple[Count, ...] = (100, 150)
+    factor: Positive = 0.1
+
+    def rate(self, epoch: float, epochs: int) -> float:
+        """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
+        del epochs
+        return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
+
+
+@spec
+class Published:
+    """The published schedule for any length: times 0.1 at half and at three quarters (epochs 100 and 150 of 200)."""
+
+    kind: Literal["published"] = "published"
+
+    def rate(self, epoch: float, epochs: int) -> float:
+        """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
+        return 0.1 ** ((2 * epoch >= epochs) + (4 * epoch >= 3 * epochs))
+
+
+@spec
+class Cosine:
+    """Half a cosine down to zero (Loshchilov and Hutter, 2017), after a linear rise over the share `warmup`."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: Share = 0.0
+
+    def rate(self, epoch: float, epochs: int) -> float:
+        """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
+        done = epoch / epochs
+        if done < self.warmup:
+            return done / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / max(1 - self.warmup, 1e-9)))
+
+
+Schedule = Annotated[Step | Published | Cosine, *OF_A_KIND]
+
+
+@spec
+class Recipe:
+    """How a network is trained; the defaults are the published recipe (Kim et al., 2023).
+
+    The last block is about speed. `compile` compiles the network, which takes a minute and a C++ compiler; `cuda_graph`
+    replays each step as one launch, on a GPU only; `deterministic` has a GPU compute the same bits each time.
+    """
+
+    epochs: Count = 200
+    batch_size: Count = 128
+    lr: Positive = 0.1
+    momentum: Share = 0.0
+    nesterov: Flag = False
+    weight_decay: NonNegative = 1e-4
+    schedule: Schedule = Published()
+    keep: Literal["last", "best_validation"] = "last"
+    bf16: Flag = False
+    channels_last: Flag = True
+    compile: Flag = False
+    cuda_graph: Flag = False
+    deterministic: Flag = False
+
+    def __post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs a momentum above 0")

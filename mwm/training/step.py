@@ -1,0 +1,125 @@
+"""From a batch to an update: step by step, as compiled code, or replayed from a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mwm.config.randomness import derive
+from mwm.data.images import augment, scaled
+from mwm.data.splits import Part
+from mwm.training.state import Training
+
+Objective = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
+"""(model, images n c h w in [0, 1], labels n, generator of this epoch) -> scalar loss."""
+
+WARM = 3
+"""Steps before one is recorded: libraries choose their kernels and take their memory in the first ones."""
+
+
+class Engine:
+    """Every step of a training on `part`: pick, augment, loss, slopes, update. None waits for the device.
+
+    Chances of a step are drawn from two generators, for the views of the images and for the objective.
+    """
+
+    def __init__(self, training: Training, part: Part, objective: Objective, *, flip: bool, pad: int) -> None:
+        self.training, self.part, self.objective = training, part, objective
+        self.flip, self.pad = flip, pad
+        recipe, device = training.recipe, part.images.device
+        self.views, self.draw = torch.Generator(device), torch.Generator(device)
+        self.total = torch.zeros((), device=device)
+        self.model = _Compiled(training.model) if recipe.compile else training.model
+        self._replayed: _Replayed | None = None
+        if recipe.cuda_graph:
+            for group in training.optimiser.param_groups:
+                group["lr"] = torch.tensor(recipe.lr, device=device)  # read anew by every replay
+            self._replayed = _Replayed((self.views, self.draw))
+
+    def begin(self, seed: int, epoch: int) -> None:
+        """Forget the losses so far, and draw from now on what belongs to `epoch`."""
+        self.views.manual_seed(derive(seed, "augment", epoch))
+        self.draw.manual_seed(derive(seed, "draw", epoch))
+        self.total.zero_()
+        self.training.model.train()
+
+    def step(self, pick: Tensor, rate: float) -> None:
+        """Learn from the images numbered `pick` (one batch) with learning rate `rate`; `total` grows by their loss."""
+        for group in self.training.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        if self._replayed is None:
+            self._step(pick)
+        else:
+            self._replayed.run(self._step, pick)
+
+    def _step(self, pick: Tensor) -> None:
+        part, optimiser, bf16 = self.part, self.training.optimiser, self.training.recipe.bf16
+        images = scaled(augment(part.images[pick], flip=self.flip, pad=self.pad, generator=self.views))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            loss = self.objective(self.model, images, part.labels[pick], self.draw)
+        optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimiser.step()
+        self.total += loss.detach()
+
+
+class _Compiled(nn.Module):
+    """A network compiled for each shape of its input. The weights are the network's own.
+
+    An input that asks for its slope is on its way up, and the slopes of the weights are then nobody's: such an input
+    takes a second programme in which the weights are constants. In one for both, each ascent would pay for them.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.network = model
+        torch.compiler.reset()  # programmes of trainings before would count against the number that may be kept
+        self._learning = torch.compile(model.forward, dynamic=False)
+        self._climbing = torch.compile(lambda images: _with_constant_weights(model, images), dynamic=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n C) of images (n c h w in [0, 1])."""
+        answers: Tensor = (self._climbing if images.requires_grad else self._learning)(images)
+        return answers
+
+
+def _with_constant_weights(model: nn.Module, images: Tensor) -> Any:
+    constants = {name: weight.detach() for name, weight in model.named_parameters()}
+    return torch.func.functional_call(model, constants, (images,))
+
+
+class _Replayed:
+    """A step recorded as a CUDA graph: one launch in place of thousands. Its first calls run as they are.
+
+    Only what the device does is replayed, on the same addresses: no Python, and no number that Python held. To record
+    one, PyTorch waits for the device, once in a training.
+    """
+
+    def __init__(self, generators: tuple[torch.Generator, ...]) -> None:
+        self._calls, self._pick = 0, torch.empty(0)
+        self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        for generator in generators:
+            self._graph.register_generator_state(generator)
+
+    def run(self, step: Callable[[Tensor], None], pick: Tensor) -> None:
+        """Do `step`, always the same one, with the images numbered `pick`."""
+        if not self._calls:
+            self._pick = torch.empty_like(pick)
+        self._pick.copy_(pick)
+        if self._calls < WARM:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                step(self._pick)
+            torch.cuda.current_stream().wait_stream(self._stream)
+        else:
+            if self._calls == WARM:
+                with torch.cuda.graph(self._graph, stream=self._stream):
+                    step(self._pick)
+            self._graph.replay()
+        self._calls += 1

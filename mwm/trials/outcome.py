@@ -1,0 +1,90 @@
+"""What a trial yields: a row per epoch, and its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mwm.stats.binomial import LEVEL
+from mwm.stats.intervals import interval
+
+
+def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    """What a victim's attacks left of its watermark: worst and mean query accuracy, worst log10 p of the students.
+
+    Empty if there was no attack, or one failed: the worst may be just the one that is missing.
+    """
+    matches = [outcome.query_acc for outcome in outcomes if outcome.query_acc is not None]
+    chances = [outcome.log10_p for outcome in outcomes if outcome.log10_p is not None]
+    if not outcomes or len(matches) < len(outcomes) or len(chances) < len(outcomes):
+        return {}
+    return {
+        "worst_query_acc": min(matches),
+        "mean_query_acc": sum(matches) / len(matches),
+        "worst_log10_p": max(chances),
+    }
+
+
+KINDS = ("victim", "attack")
+
+STATUSES = ("done", "failed", "skipped", "stopped")
+
+PROVEN = "owned_1e3"
+
+LEVELS = {PROVEN: LEVEL, "owned_1e6": 1e-6}
+"""The levels at which ownership is decided, by the names of the decisions; that at `LEVEL` is `PROVEN`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One epoch of a trial."""
+
+    epoch: int
+    loss: float
+    lr: float
+    val_acc: float
+    query_acc: float
+    epoch_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a trial measured. Accuracies are shares; margins are in logits; `p_value` is one-sided and exact.
+
+    `owned_1e3` and `owned_1e6` say whether it proves ownership at these levels. `agreement` is the share of test images
+    on which student and victim answer alike. `oracle_calls` counts images. `seconds` and `peak_mib` are those of the
+    training over all its attempts, without time and memory of a lost epoch. The peak is the most that PyTorch reserved
+    on the GPU, or on a CPU the most that was resident of the process, libraries included; None in older results.
+    """
+
+    status: Literal["done", "failed", "skipped", "stopped"]
+    error: str = ""
+    digest: str
+    victim_digest: str
+    data_digest: str
+    query_digest: str = ""
+    clean_acc: float | None = None
+    query_acc: float | None = None
+    query_low: float | None = None
+    query_high: float | None = None
+    query_matches: int | None = None
+    agreement: float | None = None
+    margin_mean: float | None = None
+    margin_min: float | None = None
+    p_value: float | None = None
+    log10_p: float | None = None
+    owned_1e3: bool | None = None
+    owned_1e6: bool | None = None
+    oracle_calls: int | None = None
+    seconds: float | None = None
+    peak_mib: float | None = None
+    kept_epoch: int | None = None
+    parameters: int | None = None
+    device: str = ""
+
+
+def decided(p_value: float, matches: int, queries: int) -> dict[str, Any]:
+    """What follows from a p-value and its matches: the decision at each level, the 95 % interval of the match rate."""
+    low, high = interval(matches, queries)
+    return {name: p_value <= level for name, level in LEVELS.items()} | {"query_low": low, "query_high": high}

@@ -1,0 +1,156 @@
+"""The answers of a suspect on disk: nothing that was answered is asked again."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mwm.verification.suspects.outputs import NO_ANSWER
+from mwm.watermarks.key import now as moment
+
+ANSWERS = "answers.jsonl"
+
+LINE = {"suspect", "at", "seconds", "queries", "labels"}
+"""What the line of a request holds at least; also `scores`, or the `error` for which a query stays unanswered."""
+
+
+@dataclass
+class Page:
+    """What one suspect has said so far, by the number of the query: labels, and scores (C each) where it gave them.
+
+    It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
+    `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the queries
+    that were asked by this process. All is written to `file`, under the `suspect`'s number.
+    """
+
+    file: BinaryIO
+    suspect: int
+    labels: dict[int, int] = field(default_factory=dict)
+    scores: dict[int, list[float]] = field(default_factory=dict)
+    silent: set[int] = field(default_factory=set)
+    requests: int = 0
+    seconds: float = 0.0
+    began: str = ""
+    ended: str = ""
+    fresh: int = 0
+
+    def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, *, seconds: float, error: str = "") -> None:
+        """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
+        line: dict[str, Any] = {
+            "suspect": self.suspect,
+            "at": moment(),
+            "seconds": round(seconds, 4),
+            "queries": list(queries),
+        }
+        if answers is None:
+            line |= {"labels": [NO_ANSWER] * len(queries), "error": error}
+        elif answers.ndim == 1:
+            line["labels"] = answers.tolist()
+        else:
+            finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
+            line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
+        _append(self.file, line)
+        self.learn(line)
+        self.fresh += len(queries)
+
+    def learn(self, line: Mapping[str, Any]) -> None:
+        """Take in a line that has been written."""
+        self.labels |= zip(line["queries"], line["labels"], strict=True)
+        self.scores |= zip(line["queries"], line.get("scores", ()), strict="scores" in line)
+        self.silent -= set(line["queries"])
+        self.silent |= set(line["queries"] if "error" in line else ())
+        self.requests += 1
+        self.seconds += line["seconds"]
+        self.began, self.ended = self.began or line["at"], line["at"]
+
+    def matrix(self, queries: Sequence[int], classes: int) -> NDArray[np.float64] | None:
+        """The scores of these queries (n C), equal ones where it refused; None if it answered one without scores."""
+        if any(query not in self.scores for query in queries if query not in self.silent):
+            return None
+        return np.array([self.scores.get(query, [0.0] * classes) for query in queries])
+
+
+@contextmanager
+def sheet(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[Page]]:
+    """A page for each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it is answered.
+
+    Whatever ends the process, a page knows what was answered before and nobody is asked it again, but what was refused
+    is asked once more. A line that was cut off is taken away. Raises ValueError for a folder that was begun with
+    another plan, is used by another process, is damaged or cannot be written.
+    """
+    with _alone(folder) as file:
+        begun, *lines = _lines(file, folder) or [{}]
+        if not begun:
+            _append(file, {"plan": plan})
+        elif fault := _other(begun["plan"], plan):
+            raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
+        pages = [Page(file, number) for number in range(len(plan["suspects"]))]
+        for line in lines:
+            if "error" not in line:
+                pages[line["suspect"]].learn(line)
+        yield pages
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[BinaryIO]:
+    """The file of answers, which no other process has meanwhile, in a folder that only its owner can enter."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWERS).exists():
+        raise ValueError(f"--report: {folder} holds files of something else; name a new folder")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opened: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
+    except OSError as error:
+        raise ValueError(f"--report: {folder} cannot be written ({error.strerror}); name another folder") from None
+    with opened as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(f"--report: {folder} is being written by another process") from None
+        yield file
+
+
+def _lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
+    """The whole lines of the file; what follows them is taken away."""
+    file.seek(0)
+    data = file.read()
+    whole, _, torn = data.rpartition(b"\n")
+    file.truncate(len(data) - len(torn))
+    found = []
+    for number, text in enumerate(whole.splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict) or not line.keys() >= (LINE if number > 1 else {"plan"}):
+            raise ValueError(f"--report: {folder}: line {number} of {ANSWERS} is damaged; name another folder")
+        found.append(line)
+    return found
+
+
+def _other(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In what two plans differ; empty if they do not."""
+    for name, value in now.items():
+        if then.get(name) != value:
+            return f"{name} was {_short(then.get(name))} there and is {_short(value)} here"
+    return ""
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _append(file: BinaryIO, line: Mapping[str, Any]) -> None:
+    data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())

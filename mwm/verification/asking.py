@@ -1,0 +1,72 @@
+"""Asking a suspect: queries in an order that is fixed beforehand, every answer on the disk before the next request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mwm.storage.redaction import without_password
+from mwm.verification.answer_log import Page
+from mwm.verification.questions import Questions
+from mwm.verification.suspects import SilentError, Suspect
+
+More = Callable[[Sequence[int]], int]
+"""How many queries to ask next, given the answers so far; 0 ends the inquiry."""
+
+
+@dataclass(kw_only=True)
+class Manner:
+    """How a suspect is asked: requests in a second at most (None: no limit).
+
+    With `skip` a query that it refuses for good counts as asked; without, it ends the inquiry.
+    """
+
+    rate: float | None = None
+    skip: bool = False
+    _next: float = 0.0
+
+    def wait(self) -> None:
+        """Let pass the time that is due before the next request."""
+        if self.rate is not None:
+            time.sleep(max(self._next - time.monotonic(), 0.0))
+            self._next = time.monotonic() + 1 / self.rate
+
+
+def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, more: More) -> NDArray[np.int64]:
+    """Ask a suspect until it was asked everything or `more` wants no more; what the page knows is not asked again.
+
+    The labels that it answered, in their order. Raises SilentError when it does not answer; what it refuses for good
+    may be skipped, but not an outage, nor all that was asked.
+    """
+    told: list[int] = []
+    while len(told) < len(asked) and (count := more(told)) > 0:
+        places = range(len(told), min(len(told) + count, len(asked)))
+        fresh = [i for i in places if asked.numbers[i] not in page.labels]
+        _ask(suspect, asked, fresh, page=page, manner=manner)
+        told += [page.labels[asked.numbers[i]] for i in places]
+    if told and page.silent.issuperset(asked.numbers[: len(told)]):
+        raise SilentError(f"{suspect.name}: answered not one of {len(told)} queries")
+    return np.array(told, np.int64)
+
+
+def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], *, page: Page, manner: Manner) -> None:
+    """Ask in one request; if a suspect refuses that for good, and may, in halves down to the very query it refuses."""
+    if not places:
+        return
+    manner.wait()
+    began, error, answers = time.monotonic(), "", None
+    try:
+        answers = suspect(asked.images[list(places)])
+    except SilentError as silence:
+        if not (manner.skip and silence.final):
+            raise
+        if half := len(places) // 2:
+            _ask(suspect, asked, places[:half], page=page, manner=manner)
+            _ask(suspect, asked, places[half:], page=page, manner=manner)
+            return
+        error = without_password(str(silence))
+    page.keep([asked.numbers[i] for i in places], answers, seconds=time.monotonic() - began, error=error)

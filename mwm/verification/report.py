@@ -1,0 +1,144 @@
+"""A verdict in words, and its folder: what a person reads, what a stranger can check, what its owner can sign."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mwm.storage.filesystem import put
+from mwm.storage.local import sha256
+from mwm.verification.answer_log import ANSWERS
+from mwm.verification.decision import NOT_SHOWN, OWNED
+
+VERDICT, REPORT, SUMS = "verdict.json", "report.md", "SHA256SUMS"
+SIGN = f"ssh-keygen -Y sign -n mwm-verdict -f ~/.ssh/id_ed25519 {SUMS}"
+SIGN_TOO = f"gpg --armor --detach-sign {SUMS}"
+HASH = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum"
+TESTS = {
+    "binomial": "exact binomial",
+    "sequential": "sequential e-value",
+    "permutation": "permutation of labels",
+    "rank": "ranks of the scores",
+    "empirical": "innocents",
+}
+
+Tree = Mapping[str, Any]
+
+
+def lines(verdict: Tree, asked_now: Sequence[int]) -> Iterator[str]:
+    """What was asked, what came out, and what it means, in a few lines; `asked_now`: queries asked of each now."""
+    key, plan, suspects = verdict["key"], verdict["plan"], verdict["suspects"]
+    yield f"key       {key['commitment'][:16]}..., {key['queries']} queries, {key['classes']} classes"
+    for suspect, fresh in zip(suspects, asked_now, strict=True):
+        low, high = map(_share, suspect["interval"])
+        rate = f"{_share(suspect['match_rate'])}, 95 % interval {low} to {high}"
+        chance = f"an innocent's: {_share(1 / (key['classes'] - 1))} on average at most"
+        adjusted = f"; {_p(suspect['adjusted_p_value'])} as one of {len(suspects)} suspects (Holm)"
+        others = [_test(*test) for test in suspect["tests"].items() if test[1] and test[0] != plan["test"]]
+        yield f"suspect   {suspect['name']} ({suspect['access']})"
+        yield f"asked     {_asked(suspect)}, of {plan['queries']}{'' if fresh else _stale(suspect)}"
+        yield f"matches   {suspect['matches']} of {suspect['asked']} ({rate}; {chance})"
+        yield f"p         {_test(plan['test'], suspect['tests'][plan['test']])}{adjusted if len(suspects) > 1 else ''}"
+        yield f"beside    {'; '.join(others)}"
+        yield f"decision  {suspect['decision'].upper()} at level {plan['level']:g}"
+    yield from (f"note      {note}" for note in _notes(verdict))
+
+
+def _notes(verdict: Tree) -> Iterator[str]:
+    """What the decisions say, and what they do not; then what else there is to know."""
+    decisions = {suspect["decision"] for suspect in verdict["suspects"]}
+    if OWNED in decisions:
+        chance = f"a chance of {verdict['plan']['level']:g} at most, if the key was fixed before it"
+        yield f"owned: made independently of the key, a model is called so with {chance}; who copied, and how, is open"
+    if NOT_SHOWN in decisions:
+        yield "not shown does not mean innocent: a theft can lose the mark, and few queries can miss it"
+    yield from verdict["notes"]
+
+
+def _asked(suspect: Tree) -> str:
+    many = "s" * (suspect["requests"] != 1)
+    silent = f", {suspect['unanswered']} unanswered and counted as no match" if suspect["unanswered"] else ""
+    return f"{suspect['asked']} queries in {suspect['requests']} request{many}{silent}"
+
+
+def _stale(suspect: Tree) -> str:
+    return f": nothing now, the answers are from {suspect['began']} to {suspect['ended']}; --again asks anew"
+
+
+def _test(name: str, test: Tree) -> str:
+    models = f", {test['as_many']} of {test['innocents']} had as many" if name == "empirical" else ""
+    return f"{_p(test['p_value'], test.get('log10_p'))} ({TESTS[name]}{models})"
+
+
+def _p(value: float, log10: float | None = None) -> str:
+    """A p value; where it is too small for a number, its power of ten if that is known."""
+    if value > 0:
+        return f"{value:.2g}"
+    return "< 1e-300" if log10 is None else f"1e{log10:.0f}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0")
+
+
+def report(verdict: Tree) -> str:
+    """The whole verdict as a page of Markdown, for a stranger."""
+    key, plan = verdict["key"], verdict["plan"]
+    fixed = {
+        "Commitment to the key": f"`{key['commitment']}`",
+        "The key opens a commitment that was given": "yes" if key["committed"] else "none was given",
+        "Key": f"{key['queries']} queries, {key['classes']} classes, scheme {key['scheme']}, rule {key['rule']}",
+        "Made, by its own word": key["created"],
+        "Test that decides": TESTS[plan["test"]],
+        "Level": f"{plan['level']:g} for all suspects together (Holm, 1979)",
+        "Queries": f"{plan['queries']}, the first in the order by seed {plan['order_seed']}",
+    }
+    parts = [
+        f"# Verdict: {verdict['decision']}",
+        "## Fixed before anything was asked",
+        _list(fixed),
+        *(_section(suspect) for suspect in verdict["suspects"]),
+        "## What it means",
+        "\n".join(f"* {note}" for note in _notes(verdict)),
+        "## How to check it",
+        "\n".join(f"* {check}" for check in _checks(key["commitment"])),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(suspect: Tree) -> str:
+    told = {
+        "Decision": suspect["decision"],
+        "Access": suspect["access"],
+        "SHA-256": f"`{suspect['sha256']}`" if suspect["sha256"] else "unknown: not a file on the asker's machine",
+        "Asked": f"{_asked(suspect)}, {suspect['began']} to {suspect['ended']}",
+        "Matches": f"{suspect['matches']}, 95 % interval of their rate {' to '.join(map(_share, suspect['interval']))}",
+        "p": f"{_p(suspect['p_value'], suspect['log10_p'])}, adjusted {_p(suspect['adjusted_p_value'])}",
+        "Every test": "; ".join(_test(*test) for test in suspect["tests"].items() if test[1]),
+        "Queries": ", ".join(map(str, suspect["queries"])),
+    }
+    return f"## Suspect {suspect['name']}\n\n{_list(told)}"
+
+
+def _list(told: Mapping[str, str]) -> str:
+    return "\n".join(f"* {name}: {value}" for name, value in told.items())
+
+
+def _checks(commitment: str) -> Iterator[str]:
+    yield f"Nothing was changed: `sha256sum -c {SUMS}`."
+    yield f"Who says so: a signature of {SUMS}, made by `{SIGN}` or `{SIGN_TOO}`."
+    yield f"The key is the one committed to: `launch.py open KEY --commitment {commitment}`."
+    yield "The commitment is older than the suspect: by its time stamp, or where it was published."
+    yield f"A suspect's SHA-256 is that of its file, or of what `{HASH}` says in its folder."
+    yield f"The suspect answers so: ask it again by `launch.py verify`, or compare with {ANSWERS}."
+    yield f"Take care: what a copy says in {ANSWERS} is mostly the key's labels."
+
+
+def write(folder: Path, verdict: Tree) -> None:
+    """Write the verdict, the report and the sums of all files; the same verdict gives the same bytes."""
+    put(folder / VERDICT, json.dumps(verdict, indent=1) + "\n")
+    put(folder / REPORT, report(verdict))
+    sums = {name: sha256(folder / name) for name in (ANSWERS, REPORT, VERDICT)}
+    put(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sums.items()))

@@ -1,0 +1,132 @@
+"""Suspects: whatever can be asked what it sees on an image."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mwm.storage.redaction import short
+from mwm.verification.suspects import checkpoint, endpoint, network_files, python_models
+from mwm.verification.suspects.in_process import Local
+from mwm.verification.suspects.outputs import Answers, SilentError
+
+__all__ = ["SilentError", "Suspect", "open_suspect"]
+
+ALLOWED = (
+    "a store entry's folder, *.safetensors, *.onnx, *.pt2, *.ts, *.pt, *.pth, http(s)://..., models:/..., runs:/..., "
+    "mlflow-artifacts:/... or module:function"
+)
+ENDINGS = {
+    ".safetensors": "checkpoint",
+    ".onnx": "onnx",
+    ".pt2": "export",
+    ".ts": "torch",
+    ".pt": "torch",
+    ".pth": "torch",
+}
+STARTS = {
+    "http://": "endpoint",
+    "https://": "endpoint",
+    "models:/": "mlflow",
+    "runs:/": "mlflow",
+    "mlflow-artifacts:/": "mlflow",
+}
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+NETWORKS: dict[str, Callable[..., Local]] = {
+    "checkpoint": checkpoint.open_checkpoint,
+    "onnx": network_files.open_onnx,
+    "export": network_files.open_export,
+    "torch": network_files.open_torch,
+}
+RUNS_CODE = {
+    "export": "torch.export files hold pickles, and a pickle can run any code when it is read",
+    "torch": "TorchScript is code, and a pickled network can run any when it is read",
+    "mlflow": "a model of MLflow is Python code and pickles, which run when it is loaded",
+    "callable": "a module runs its code when it is imported",
+}
+"""Why a form is opened only for those who trust its maker."""
+
+
+class Suspect(Protocol):
+    """Something to ask, which may have been stolen."""
+
+    @property
+    def name(self) -> str:
+        """Its address, without passwords; of an endpoint without its query, too."""
+
+    @property
+    def access(self) -> str:
+        """How it is at hand: checkpoint, onnx, export, torchscript, module, mlflow, callable or endpoint."""
+
+    @property
+    def identity(self) -> str:
+        """64 hex digits that tell it from any other and may be shown: of files their content, else the whole address.
+
+        Passwords, tokens and the store of MLflow are in it, but cannot be read from it.
+        """
+
+    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+        """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
+
+        Raises SilentError if it does not answer or its answers cannot be used, ValueError if it has other classes.
+        """
+
+
+def open_suspect(
+    address: str,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    trust: bool = False,
+    timeout: float = 30.0,
+    retries: int = 5,
+    tracking_uri: str | None = None,
+    rate: float | None = None,
+) -> Suspect:
+    """Open the suspect at `address`, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
+
+    What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries` and `rate` (requests a
+    second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for models of MLflow.
+    Raises ValueError, in one line, for what cannot be opened.
+    """
+    form = _form(address)
+    if form in RUNS_CODE:
+        if not trust:
+            raise ValueError(f"{short(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it")
+        _look_here()
+    if form in NETWORKS:
+        return NETWORKS[form](address, shape=shape, classes=classes)
+    if form == "endpoint":
+        return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries, rate=rate)
+    if form == "mlflow":
+        return python_models.open_model(address, classes=classes, tracking_uri=tracking_uri)
+    return python_models.open_callable(address, classes=classes)
+
+
+def _form(address: str) -> str:
+    """Which form an address names, by its beginning or its end alone; ValueError if it names none."""
+    for start, form in STARTS.items():
+        if address.lower().startswith(start):
+            return form
+    path = Path(address)
+    if path.is_dir():
+        return "checkpoint"
+    if form := ENDINGS.get(path.suffix.lower(), ""):
+        if not path.is_file():
+            raise ValueError(f"{address}: there is no such file")
+        return form
+    if FUNCTION.fullmatch(address):
+        return "callable"
+    raise ValueError(f"{short(address)!r} is no suspect; allowed: {ALLOWED}")
+
+
+def _look_here() -> None:
+    """Let modules and the classes of pickled networks be found in the current folder, now and when they are asked."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)

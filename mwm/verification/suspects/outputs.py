@@ -1,0 +1,115 @@
+"""What a suspect may answer: class indices, or a score for each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mwm.storage.redaction import short
+
+NO_ANSWER = -1
+"""What stands for the answer to a query that was left open: it matches no label."""
+
+Answers = NDArray[np.int64 | np.float64]
+"""Labels (int64, n) or scores (float64, n C)."""
+
+PLAIN = {"logits": 2, "probabilities": 2, "labels": 1}
+"""The names of answers, the most telling first, and their number of axes."""
+
+WHOLE = 2**53
+"""Below it every whole number is a float64 of its own."""
+
+
+class SilentError(OSError):
+    """A suspect did not answer, was not reached in all the attempts it was given, or its answers cannot be used.
+
+    `final` unless the same question may be answered at another time.
+    """
+
+    def __init__(self, what: str, *, final: bool = True) -> None:
+        super().__init__(what)
+        self.final = final
+
+
+def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
+    """Answers to `count` images as labels (int64, n) or scores (float64, n C), from whatever a suspect has returned.
+
+    A column (n, 1) is a list of labels. A label may lie outside 0..C-1: it matches nothing. Of several outputs with
+    names the most telling of PLAIN counts. Raises SilentError for what is neither labels nor scores, and ValueError
+    for scores of another number of classes.
+    """
+    needed = f"needed: {count} class indices, or scores ({count}, {classes})"
+    try:
+        values = _numbers(_unwrapped(came))
+    except (Exception, SystemExit) as error:  # it may be anybody's object
+        said = f"answered with a {type(came).__name__} that cannot be read"
+        raise SilentError(f"{who}: {said} ({told(error)}); {needed}") from error
+    if values is None:
+        raise SilentError(f"{who}: answered with a {type(came).__name__} that holds no such numbers; {needed}")
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim not in (1, 2) or len(values) != count:
+        raise SilentError(f"{who}: answered with numbers of shape {values.shape}; {needed}")
+    if np.isnan(values).any():
+        raise SilentError(f"{who}: answered with NaN; {needed}")
+    if values.ndim == 1:
+        return _labels(values, f"{who}: answered with", needed)
+    if values.shape[1] != classes:
+        raise ValueError(f"{who}: answers with scores of {values.shape[1]} classes, the key has {classes}")
+    return values.astype(np.float64)
+
+
+def _unwrapped(came: Any) -> Any:
+    """The list or matrix in an answer that is a dict, rows that are dicts, or a data frame split into its parts.
+
+    Columns named 0, 1, 2, ... are put in order; others are taken as they come.
+    """
+    while isinstance(came, dict):
+        only = list(came) if len(came) == 1 else []
+        inner = [key for key in ("predictions", "data", *PLAIN, *only) if key in came]
+        if not inner:
+            return came
+        came = came[inner[0]]
+    first = came[0] if isinstance(came, list) and came else None
+    if isinstance(first, dict) and first and all(isinstance(row, dict) and row.keys() == first.keys() for row in came):
+        counted = all(str(name).isdecimal() for name in first)
+        names = sorted(first, key=lambda name: (len(str(name)), str(name))) if counted else list(first)
+        return [[row[name] for name in names] for row in came]
+    return came
+
+
+def _numbers(came: Any) -> NDArray[Any] | None:
+    """Real numbers as an array; None for anything else."""
+    try:
+        values = np.asarray(_plain(came))
+    except (ValueError, TypeError):
+        return None
+    return values if values.dtype.kind in "iuf" else None
+
+
+def _plain(came: Any) -> Any:
+    """Tensors, on their own or in lists, as arrays: without gradients, of a type that NumPy knows, in main memory."""
+    if isinstance(came, Tensor):
+        came = came.detach()
+        return (came.float() if came.is_floating_point() and came.element_size() < 4 else came).cpu().numpy()
+    return [_plain(one) for one in came] if isinstance(came, (list, tuple)) else came
+
+
+def _labels(values: NDArray[Any], said: str, needed: str) -> NDArray[np.int64]:
+    exact = values.astype(np.float64)
+    wrong = (np.abs(exact) >= WHOLE) | (exact != np.floor(exact))
+    if wrong.any():
+        raise SilentError(f"{said} {values[wrong][0]}, which is no class index; {needed}")
+    return values.astype(np.int64)
+
+
+def told(error: BaseException) -> str:
+    """What an error says, in one line; one that fails even at that says what it is."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return short(f"{type(error).__name__}: {said}").removesuffix(":")

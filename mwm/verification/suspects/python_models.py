@@ -1,0 +1,66 @@
+"""Suspects that are somebody's Python: callables, and models of MLflow. To open one runs its code."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import mkdtemp
+from typing import Any
+
+from mwm.storage.redaction import without_password
+from mwm.storage.tracking_uri import be_quiet, resolve, touch
+from mwm.verification.suspects.identity import of_address
+from mwm.verification.suspects.in_process import Local, opening
+
+
+def open_callable(address: str, *, classes: int) -> Local:
+    """The function that `module:function` names; ValueError in one line if it cannot be imported."""
+    module, _, name = address.partition(":")
+    with opening(f"{address}: cannot be imported"):
+        found: Any = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    if not callable(found):
+        raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
+    return Local(address, "callable", of_address("callable", address), classes, found)
+
+
+def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local:
+    """A model of MLflow, from the store at `tracking_uri`; ValueError in one line if it cannot be loaded.
+
+    Its files stay here as long as the suspect does: some models read them when they are asked.
+    """
+    uri = resolve(tracking_uri)
+    be_quiet()
+
+    def ask(pixels: Any) -> Any:
+        return model.predict(pixels)
+
+    folder = mkdtemp(prefix="mwm-suspect-")
+    weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
+    with opening(f"{address}: cannot be loaded from {without_password(uri)}"), _at(uri):
+        from mlflow import pyfunc
+
+        touch(uri)
+        model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
+    return Local(address, "mlflow", of_address("mlflow", address, uri), classes, ask)
+
+
+@contextmanager
+def _at(uri: str) -> Iterator[None]:
+    """Let MLflow look for models at `uri`, and after that where it did before."""
+    import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    before: Any = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)

@@ -1,0 +1,172 @@
+"""The key as a folder: the query set, and key.json, which says by what it was made and seals both."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, Strict
+
+from mwm.config.randomness import RULE
+from mwm.config.spec import Count, Flag, Text, decode, encode, spec
+from mwm.data.datasets import Data, DataSet
+from mwm.data.splits import Split, split
+from mwm.storage.sealed import seal, unseal
+from mwm.watermarks import queries
+from mwm.watermarks.queries import QuerySet, choose, wrong
+from mwm.watermarks.secret import guessable, parse
+
+KEY, QUERIES = "key.json", "queries.safetensors"
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Key:
+    """A query set, the secret that gives it, and the data it was drawn from.
+
+    `guessable` tells that the secret follows from an integer seed, `created` when the key was first kept (ISO 8601,
+    UTC; the owner's own word, which nothing backs), `method` the version of the method and `rule` how all is drawn from
+    the secret. `data` and `split` are trees.
+    """
+
+    queries: QuerySet
+    secret: bytes = field(repr=False)
+    classes: int
+    scheme: str
+    data: dict[str, Any]
+    split: dict[str, Any]
+    data_digest: str
+    guessable: bool
+    created: str
+    method: int
+    rule: str = RULE
+
+
+@spec
+class _Sheet:
+    """What key.json says; `queries` is the SHA-256 of the file of the query set."""
+
+    rule: Literal["mwm-key-1"]
+    secret: Text
+    guessable: Flag
+    classes: Annotated[int, Strict(), Field(ge=2, lt=2**31)]
+    scheme: Annotated[str, Strict(), Field(pattern=r"^[a-z0-9_]+$")]
+    data: Data
+    split: Split
+    data_digest: Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{16}$")]
+    created: Annotated[str, Strict(), Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    method: Count
+    queries: Text
+
+
+def now() -> str:
+    """The time of day as a key's `created`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def pack(key: Key) -> dict[str, bytes]:
+    """A key as the content of its files."""
+    tensors = queries.pack(key.queries)
+    told = {name: getattr(key, name) for name in _Sheet.__annotations__ if name not in ("secret", "queries")}
+    told |= {"secret": key.secret.hex(), "queries": hashlib.sha256(tensors).hexdigest()}
+    return {KEY: seal(told), QUERIES: tensors}
+
+
+def load(folder: Path | str) -> Key:
+    """Read a key back; ValueError, in one line, if anything of it is missing, damaged, or not what its secret gives.
+
+    A secret of one of the first seeds (`rule.guessable`) can be guessed, whatever the file says of it; one of a higher
+    seed is taken as stated.
+    """
+    place = Path(folder)
+    sheet = _sheet(place / KEY)
+    if hashlib.sha256(_read(place / QUERIES)).hexdigest() != sheet.queries:
+        raise ValueError(f"{place / QUERIES}: is not the file that {KEY} was written for: one of them was changed")
+    asked = queries.load(place / QUERIES)
+    try:
+        secret = parse(sheet.secret)
+    except ValueError as error:
+        raise ValueError(f"{place / KEY}: the secret is {error}") from None
+    told = {"queries": asked, "secret": secret, "guessable": sheet.guessable or guessable(secret)}
+    key = Key(**encode(sheet) | told)
+    if fault := _fault(key):
+        raise ValueError(f"{place}: no sound key: {fault}")
+    return key
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror}); a key is a folder of {KEY} and {QUERIES}"
+        raise ValueError(f"{path}: {reason}") from None
+
+
+def _sheet(path: Path) -> _Sheet:
+    content = unseal(_read(path))
+    if not content:
+        raise ValueError(f"{path}: was damaged or changed: it does not match its own SHA-256")
+    try:
+        sheet: _Sheet = decode(_Sheet, content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    return sheet
+
+
+def _fault(key: Key) -> str:
+    """In what a key is not what its secret gives, as far as it tells without the data."""
+    most, highest = key.split["queries"], int(key.queries.truth.max())
+    if len(key.queries) > most or max(key.split.values()) >= 2**63:
+        return f"{len(key.queries)} queries cannot come from a split of {key.split}"
+    if max(key.method, key.data["pad"]) >= 2**63:
+        return f"no method {key.method} with a pad of {key.data['pad']} is known"
+    if highest >= key.classes:
+        return f"truth holds {highest}; allowed: 0 to {key.classes - 1}"
+    expected = wrong(key.secret, key.queries.truth, key.classes)
+    for place in (expected != key.queries.labels).nonzero().flatten().tolist():
+        return f"label {place} is {int(key.queries.labels[place])}; its secret gives {int(expected[place])}"
+    return ""
+
+
+def commitment(key: Key) -> str:
+    """The 64 hexadecimal digits to publish before the network is: they tell nothing, and bind the owner to the key.
+
+    They are the SHA-256 of these bytes, one after another: the ASCII of `rule`; the secret (32); as unsigned integers
+    (8 each) the method, the number of classes, the split's validation, queries and seed, the data's flip (0 or 1) and
+    pad, then n, c, h and w, and the number of letters of the scheme; the split's disjoint share as an IEEE 754 double
+    (8); the ASCII of the data digest (16) and of the scheme; the images in the order n c h w (1 a pixel); the n labels
+    and the n true labels as unsigned integers (8 each). All numbers are big-endian.
+
+    Not in it: `created`, the owner's own word; `guessable`, which follows from the secret; where the data lie.
+    """
+    asked, how, shown = key.queries, key.split, (key.data["flip"], key.data["pad"])
+    numbers = (key.method, key.classes, how["validation"], how["queries"], how["seed"], *shown, *asked.images.shape)
+    content = hashlib.sha256(key.rule.encode() + key.secret)
+    content.update(struct.pack(">12Qd", *numbers, len(key.scheme), how["disjoint"]))
+    content.update(key.data_digest.encode() + key.scheme.encode())
+    for values, kind in ((asked.images, "u1"), (asked.labels, ">u8"), (asked.truth, ">u8")):
+        content.update(values.cpu().numpy().astype(kind).tobytes())
+    return content.hexdigest()
+
+
+def recompute(key: Key, dataset: DataSet) -> None:
+    """Draw a key again from its secret and its data set; ValueError, in one line, if anything comes out differently.
+
+    The pixels must be the same to the bit. Those of an `imagefolder` of JPEG files are what the decoder makes of them:
+    with another Pillow or libjpeg than the owner's, such a data set may have another digest, and its keys do not come
+    out. Whoever publishes such data does so decoded, as `npz` or PNG.
+    """
+    if dataset.digest != key.data_digest or dataset.classes != key.classes:
+        found = f"{dataset.digest} of {dataset.classes} classes"
+        raise ValueError(f"data: has the digest {found}; the key was drawn from {key.data_digest} of {key.classes}")
+    source = split(dataset, decode(Split, key.split), "cpu").queries
+    flip, pad = key.data["flip"], key.data["pad"]
+    num = len(key.queries)
+    again = choose(source, num=num, classes=key.classes, flip=flip, pad=pad, secret=key.secret)
+    for name in ("images", "truth", "labels"):
+        if not torch.equal(getattr(again, name), getattr(key.queries, name).cpu()):
+            raise ValueError(f"the {name} of the key are not what its secret gives from the data")

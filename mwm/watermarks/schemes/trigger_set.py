@@ -1,0 +1,102 @@
+"""Clean images and queries in one loss: what all watermarks by wrongly labelled queries share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mwm.config.spec import Count, Positive, spec
+from mwm.training.batchnorm import running_untouched, running_used
+from mwm.training.step import Objective
+from mwm.watermarks.queries import QuerySet
+
+Predict = Callable[[Tensor], Tensor]
+
+
+@spec
+class Marked:
+    """A watermark by wrongly labelled queries (Adi et al., 2018; Kim et al., 2023).
+
+    Each step draws `queries_per_step` stored queries with replacement (or takes all), lets them `ascend`, and averages
+    over the concatenation of the clean losses and `weight` times the query losses. The order of passes is the published
+    one: clean batch, ascent, queries. Stored queries are never overwritten.
+    """
+
+    num_queries: Count = 100
+    weight: Positive = 1.0
+    queries_per_step: Count | Literal["all"] = 1
+    batchnorm: BatchNorm = "reference"
+
+    def ascend(self, predict: Predict, images: Tensor, labels: Tensor) -> Tensor:
+        """The queries (n c h w in [0, 1]) that a step teaches: unless a scheme moves them, as they are."""
+        del predict, labels
+        return images
+
+    def perturb(self, model: nn.Module, queries: QuerySet) -> Tensor:
+        """The whole query set as a step would teach it to a finished network (n c h w in [0, 1])."""
+        with running_used(model):
+            return self.ascend(model, queries.pixels, queries.labels)
+
+    def objective(self, queries: QuerySet) -> Objective:
+        """Mean over the clean losses and the weighted losses of the drawn queries."""
+        pixels, assigned = queries.pixels, queries.labels
+
+        def objective(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+            x, t = pixels, assigned
+            if self.queries_per_step != "all":
+                pick = torch.randint(len(queries), (self.queries_per_step,), generator=generator, device=x.device)
+                x, t = x[pick], t[pick]
+            if self.batchnorm == "joint":
+                return self._joint_loss(model, images, labels, x=x, t=t)
+            clean = F.cross_entropy(model(images), labels, reduction="none")
+            with ASCENT[self.batchnorm](model):
+                x = self.ascend(model, x, t)
+            with LOSS[self.batchnorm](model):
+                held = F.cross_entropy(model(x), t, reduction="none")
+            return torch.cat([clean, self.weight * held]).mean()
+
+        return objective
+
+    def _joint_loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, x: Tensor, t: Tensor) -> Tensor:
+        n = len(images)
+        with running_untouched(model):
+            x = self.ascend(lambda moved: model(torch.cat([images, moved]))[n:], x, t)
+        losses = F.cross_entropy(model(torch.cat([images, x])), torch.cat([labels, t]), reduction="none")
+        return torch.cat([losses[:n], self.weight * losses[n:]]).mean()
+
+
+@spec
+class Base(Marked):
+    """Backdoor watermark by wrongly labelled queries, the baseline of Kim et al. (2023).
+
+    One query a step, with full weight, in a pass of its own; with `queries_per_step: all` it is the usual trigger-set
+    watermark (Adi et al., 2018).
+    """
+
+    kind: Literal["base"] = "base"
+
+
+BatchNorm = Literal["reference", "clean", "frozen", "joint"]
+"""What queries do to batch normalisation in a step of training.
+
+mode        ascent                                        loss of the queries
+reference   own batch statistics, running ones updated    the same (the published code)
+clean       own batch statistics, running ones untouched  the same
+frozen      running statistics (evaluation mode)          own batch statistics, running ones untouched
+joint       in one batch with the clean images, untouched in one batch with the clean images, updated once
+"""
+
+
+def _published(model: nn.Module) -> AbstractContextManager[None]:
+    del model
+    return nullcontext()
+
+
+ASCENT = {"reference": _published, "clean": running_untouched, "frozen": running_used}
+
+LOSS = {"reference": _published, "clean": running_untouched, "frozen": running_untouched}

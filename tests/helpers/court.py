@@ -1,0 +1,102 @@
+"""A key, its network and networks that never saw it, on disk and behind HTTP, for tests of verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mwm.attacks import Extraction
+from mwm.config.spec import encode
+from mwm.data.splits import Split
+from mwm.models.networks import Cnn
+from mwm.runner.workspace.journal import Journal
+from mwm.storage.store import Store
+from mwm.trials.outcome import Outcome
+from mwm.trials.trial import Trial
+from mwm.verification.questions import Questions
+from mwm.verification.suspects import open_suspect
+from mwm.watermarks.schemes import Base, Unmarked
+from tests.helpers.http import Asked, Reply
+from tests.helpers.records import RECIPE, VICTIM, done, loaded, theft
+
+CLASSES, QUERIES = 4, 30
+SHAPE = (1, 6, 6)
+FILES = ("SHA256SUMS", "answers.jsonl", "report.md", "verdict.json")
+MARKED = replace(
+    VICTIM,
+    split=Split(validation=24, queries=QUERIES),
+    model=Cnn(width=16, depth=2),
+    scheme=Base(num_queries=QUERIES, queries_per_step=QUERIES),
+    recipe=replace(RECIPE, epochs=60),
+)
+UNMARKED = replace(MARKED, scheme=Unmarked(num_queries=QUERIES), recipe=RECIPE)
+STUDENT = Extraction(recipe=RECIPE)
+
+Say = Callable[[NDArray[np.uint8]], Any]
+
+
+@dataclass(frozen=True)
+class Court:
+    """Folders: of the key, which is its network's, too; of a network that never saw it; of a sweep of such ones."""
+
+    home: Path
+    key: Path
+    innocent: Path
+    null: Path
+
+
+def court(home: Path, innocents: int = 3) -> Court:
+    """Train all of it. The sweep holds the marked network, too, its student, and the control with the key's queries."""
+    sets, store, told = loaded(home), Store(home / "store"), []
+
+    def train(trial: Trial) -> Outcome:
+        told.append((trial, done(trial, sets, store)))
+        return told[-1][1]
+
+    key = train(Trial(victim=MARKED))
+    train(theft(STUDENT, MARKED))
+    train(Trial(victim=UNMARKED))
+    others = [replace(UNMARKED, seed=seed) for seed in range(1, 1 + innocents)]
+    innocent, *_ = [train(Trial(victim=victim)) for victim in others]
+    train(theft(STUDENT, others[0]))
+    null = home / "results" / "null"
+    null.mkdir(parents=True)
+    journal = Journal(null, print)
+    journal.begin()
+    for trial, outcome in told:
+        journal.finish(encode(trial), asdict(outcome), "")
+    return Court(home, store.folder(key.digest), store.folder(innocent.digest), null)
+
+
+def answers(entry: Path) -> Say:
+    """What the network of a store entry answers."""
+    return open_suspect(str(entry), shape=SHAPE, classes=CLASSES)
+
+
+def saying(say: Say) -> Callable[[Asked], Reply]:
+    """What a server replies that answers as `say` does, in labels or scores."""
+
+    def reply(asked: Asked) -> Reply:
+        said = say(seen(asked))
+        return Reply({"labels" if said.ndim == 1 else "logits": said.tolist()})
+
+    return reply
+
+
+def seen(asked: Asked) -> NDArray[np.uint8]:
+    """The images of a request as they are in a key (uint8, n c h w)."""
+    return (asked.images * 255).round().astype(np.uint8)
+
+
+def questions(count: int = 12, seed: int = 0) -> Questions:
+    """Random queries in the order of their numbers, all different."""
+    drawn = np.random.default_rng(seed)
+    images = drawn.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
+    truth = drawn.integers(0, CLASSES, count)
+    labels = (truth + drawn.integers(1, CLASSES, count)) % CLASSES
+    return Questions(list(range(count)), images, labels, truth, CLASSES)

@@ -1,0 +1,122 @@
+"""A small victim and thieves of it, for tests of more than one room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mwm.attacks import Attack, Distillation, Extraction
+from mwm.attacks.access import Loot
+from mwm.config.randomness import generator
+from mwm.data.images import augment
+from mwm.data.splits import Part
+from mwm.models.build import build, channel_statistics
+from mwm.models.networks import Cnn
+from mwm.oracle.oracle import Oracle
+from mwm.training.recipe import Recipe
+
+SHAPE = (1, 6, 6)
+CLASSES = 4
+COUNT = 34
+RECIPE = Recipe(epochs=3, batch_size=10, lr=0.1, momentum=0.9)
+STUDENT = Cnn(width=2, depth=1)
+FILLED: dict[str, Any] = {"student": STUDENT, "recipe": RECIPE}
+BUDGETED: list[Attack] = [
+    Extraction(budget=COUNT, **FILLED),
+    Extraction(labels="hard", budget=10, **FILLED),
+    Distillation(budget=25, **FILLED),
+]
+Weights = dict[str, Tensor]
+
+
+def victim() -> nn.Module:
+    drawn = torch.Generator().manual_seed(7)
+    model = build(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.3], generator=drawn)
+    model.train()(torch.rand(64, *SHAPE, generator=drawn))
+    for weight in model.parameters():
+        weight.data *= 2
+    return model
+
+
+def some(n: int = COUNT, seed: int = 0) -> Part:
+    drawn = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (n, *SHAPE), generator=drawn, dtype=torch.uint8)
+    return Part(images, torch.randint(CLASSES, (n,), generator=drawn))
+
+
+def loot_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Loot:
+    """What a thief gets; its views are augmented where its attack allows that, unless `views` says otherwise."""
+    oracle = Oracle(model or victim(), attack.labels, attack.budget)
+    varied = attack.repeats == "counted" if views is None else views
+    return Loot(
+        oracle=oracle,
+        images=some(),
+        validation=some(20, 1),
+        classes=CLASSES,
+        flip=varied,
+        pad=int(varied),
+        seed=attack.seed,
+    )
+
+
+def steal(attack: Any, loot: Loot | None = None) -> Weights:
+    *_, last = attack.run(loot or loot_for(attack))
+    weights: Weights = last.training.model.state_dict()
+    return weights
+
+
+def same(one: Weights, other: Weights) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[k]) for k, value in one.items())
+
+
+def name(attack: Any) -> str:
+    last = attack.budget or (attack.repeats if attack.asks_once else "")
+    return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{last}" if last else "")
+
+
+def plain_student(
+    attack: Any, loss: Callable[[Tensor, Tensor, Tensor], Tensor], *, epochs: int = 1, views: bool = True
+) -> nn.Module:
+    """The plain loop, which asks at each step: loss(student logits, victim logits, true labels), weight decay, SGD."""
+    part, teacher = some(), victim().eval()
+    if attack.budget:
+        pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))[: attack.budget]
+        part = Part(part.images[pick], part.labels[pick])
+    mean, std = channel_statistics(part.images)
+    drawn = generator(attack.seed, "student")
+    model = build(STUDENT, shape=SHAPE, classes=CLASSES, mean=mean, std=std, generator=drawn).train()
+    weights = list(model.parameters())
+    for epoch in range(epochs):
+        order, shift = (generator(attack.seed, use, epoch) for use in ("order", "augment"))
+        shuffled = torch.randperm(len(part), generator=order)
+        for step in range(len(part) // 10):
+            rows = shuffled[10 * step : 10 * step + 10]
+            images = part.images[rows]
+            images = (augment(images, flip=True, pad=1, generator=shift) if views else images).float() / 255
+            with torch.no_grad():
+                known = teacher(part.images[rows].float() / 255 if attack.budget else images)
+            slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
+            for weight, slope in zip(weights, slopes, strict=True):
+                weight.data = weight.data - 0.1 * (slope + 1e-4 * weight.data)
+    return model
+
+
+def soft(student: Tensor, known: Tensor, t: float) -> Tensor:
+    """KL at temperature t, sample by sample and class by class."""
+    p, q = torch.softmax(known / t, 1), torch.softmax(student / t, 1)
+    rows = [sum(p[i, c] * torch.log(p[i, c] / q[i, c]) for c in range(CLASSES)) for i in range(len(p))]
+    return torch.stack([torch.as_tensor(row) for row in rows]).mean()
+
+
+def formula(attack: Any, taught: float, asked: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """`taught` times the cross-entropy of the labels plus `asked` times the divergence at the attack's temperature."""
+
+    def loss(student: Tensor, known: Tensor, labels: Tensor) -> Tensor:
+        named = known.argmax(1) if attack.labels == "hard" else labels
+        chances = torch.log_softmax(student, 1)[torch.arange(len(named)), named]
+        return -taught * chances.mean() + asked * soft(student, known, attack.temperature)
+
+    return loss

@@ -1,0 +1,227 @@
+"""list, status, sync and clean beside a real sweep, and after it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.journal import JOURNAL
+from tests.helpers.asking import Say, heard, one_line, tree
+from tests.helpers.launching import command, environment, launched, sweep
+
+DAY = 86400.0
+EPOCHS = 300
+"""Of the victim: seconds, so that it is seen under way more than once."""
+
+
+@dataclass
+class Watched:
+    """A sweep that ran to its end, and what `status` and `list` said meanwhile."""
+
+    folder: Path
+    seen: list[dict[str, Any]] = field(default_factory=list)
+    text: str = ""
+    listed: str = ""
+    refused: list[subprocess.CompletedProcess[str]] = field(default_factory=list)
+
+
+def _hopeless(tree: dict[str, Any]) -> None:
+    tree["victim"]["recipe"] |= {"lr": {"grid": [0.05, 1e30]}, "epochs": EPOCHS}
+    tree["victim"]["scheme"] = {"kind": "none", "num_queries": 10}
+    tree["attacks"][0]["recipe"] = {"epochs": 2, "batch_size": 128, "lr": 0.05, "momentum": 0.9}
+
+
+def _asked(folder: Path, verb: str, *words: str) -> str:
+    done = launched(folder, verb, *words)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """One victim is trained and attacked, the other diverges, so that its attacks are skipped."""
+    folder = tmp_path_factory.mktemp("watched")
+    found = Watched(folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command("run", sweep(folder, _hopeless)), cwd=folder, env=environment(), stdout=log, stderr=log
+        )
+        try:
+            while process.poll() is None:
+                if (folder / "results" / "small" / JOURNAL).exists():
+                    found.seen.append(json.loads(_asked(folder, "status", "small", "--json")))
+                    if found.seen[-1]["running"] and not found.text:
+                        found.text, found.listed = _asked(folder, "status", "small"), _asked(folder, "list")
+                        found.refused = [launched(folder, "clean"), launched(folder, "sync", "small")]
+                time.sleep(0.5)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+    assert process.returncode == 1, (folder / "log").read_text()
+    return found
+
+
+@pytest.mark.slow
+def test_a_sweep_is_seen_while_it_runs(watched: Watched) -> None:
+    running = [now for now in watched.seen if now["state"] == "running"]
+    assert {now["pid"] for now in running} == {watched.seen[0]["pid"]}
+    under_way = [trial for now in running for trial in now["running"]]
+    epochs = [trial["epoch"] for trial in under_way if trial["kind"] == "victim" and trial["epochs"] == EPOCHS]
+    assert epochs == sorted(epochs)
+    assert any(0 < epoch < EPOCHS for epoch in epochs), "no epoch was seen"
+    done = [now["counts"]["victims"]["done"] + now["counts"]["attacks"]["done"] for now in running]
+    assert done == sorted(done)
+    assert running[-1]["counts"]["victims"]["total"] == 2
+    assert watched.text.startswith(f"small: running, process {running[0]['pid']} on ")
+    assert "\nrunning\n  none n=10 seed 0" in watched.text
+    assert watched.listed.splitlines()[1].split()[:2] == ["small", "running"]
+    for refused, word in zip(watched.refused, ("small is running", "being run by process"), strict=True):
+        assert refused.returncode == 2
+        assert word in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_is_seen_after_it_ended(watched: Watched) -> None:
+    now = json.loads(_asked(watched.folder, "status", "small", "--json"))
+    assert (now["state"], now["running"], now["sessions"]) == ("failed", [], 1)
+    victims, attacks = now["counts"]["victims"], now["counts"]["attacks"]
+    assert (victims["done"], victims["failed"], attacks["done"], attacks["skipped"]) == (1, 1, 2, 2)
+    assert (victims["total"], attacks["total"], victims["waiting"], attacks["waiting"]) == (2, 4, 0, 0)
+    assert "recipe.lr 1e+30" in now["failures"][0]["error"]
+    with (watched.folder / now["results"]).open() as file:
+        rows = list(csv.DictReader(file))
+    best = max((row for row in rows if row["kind"] == "attack"), key=lambda row: float(row["query_acc"] or -1))
+    assert now["best"]["query_acc"] == float(best["query_acc"])
+    assert not (watched.folder / "results" / "small" / PULSE).exists()
+
+
+def records(path: Path) -> dict[str, dict[str, Any]]:
+    """All that MLflow holds of a sweep's runs, by the digests of trials, but for ids and times."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{path}")
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = list(client.search_runs([experiment.experiment_id]))
+    names = {run.info.run_id: run.data.tags.get("mwm.digest", "sweep") for run in runs}
+    assert len(set(names.values())) == len(runs), "a run has a twin"
+    found = {}
+    for run in runs:
+        metrics = {
+            key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
+            for key in run.data.metrics
+        }
+        tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.parentRunId"}
+        found[names[run.info.run_id]] = {
+            **{"status": run.info.status, "name": run.info.run_name, "params": run.data.params, "tags": tags},
+            **{"metrics": metrics, "above": names.get(run.data.tags.get("mlflow.parentRunId", ""), "")},
+            "data": [used.dataset.digest for used in run.inputs.dataset_inputs] if run.inputs else [],
+            "files": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
+        }
+    return found
+
+
+def copied(watched: Watched, folder: Path) -> Path:
+    """The storage of the sweep, at another place."""
+    for name in ("results", "store"):
+        shutil.copytree(watched.folder / name, folder / name)
+    return folder
+
+
+@pytest.mark.slow
+def test_sync_brings_all_that_a_running_sweep_would_have(
+    watched: Watched, say: Say, tmp_path: Path, migrated: Path
+) -> None:
+    expected = records(watched.folder / "mlflow.db")
+    folder = copied(watched, tmp_path)
+    shutil.copy(migrated, folder / "mlflow.db")
+    before = (folder / "results" / "small" / JOURNAL).read_bytes()
+    first = heard(say, "sync", "small")
+    assert first.splitlines()[-1].startswith("3 done, 1 failed, 2 skipped; brought to sqlite:///")
+    found = records(folder / "mlflow.db")
+    failed = next(name for name, run in expected.items() if run["status"] == "FAILED" and name != "sweep")
+    for run in (expected[failed], found[failed]):
+        del run["metrics"]  # no store keeps the epochs of what failed
+    assert found == expected
+    assert Counter(run["status"] for run in found.values()) == {"FINISHED": 3, "FAILED": 2, "KILLED": 2}
+    left = tree(folder / "store")
+    csv_text = (folder / "results" / "small" / "results.csv").read_text()
+    heard(say, "sync", "small")
+    again = records(folder / "mlflow.db")
+    del again[failed]["metrics"]
+    assert again == found
+    assert tree(folder / "store") == left
+    assert (folder / "results" / "small" / "results.csv").read_text() == csv_text
+    assert (folder / "results" / "small" / JOURNAL).read_bytes() == before
+    ids = [
+        [(row["digest"], row["status"]) for row in csv.DictReader(text.splitlines())]
+        for text in (csv_text, (watched.folder / "results" / "small" / "results.csv").read_text())
+    ]
+    assert ids[0] == ids[1], "the table has changed"
+
+
+@pytest.mark.slow
+def test_sync_of_a_killed_sweep_leaves_nothing_running(
+    watched: Watched, say: Say, tmp_path: Path, migrated: Path
+) -> None:
+    folder = copied(watched, tmp_path)
+    shutil.copy(migrated, folder / "mlflow.db")
+    path = folder / "results" / "small" / JOURNAL
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    victim = next(event for event in events if event["event"] == "finish" and event["outcome"]["status"] == "done")
+    kept = [event for event in events if event["event"] != "end" and event is not victim]
+    path.write_text("".join(json.dumps(event) + "\n" for event in kept) + '{"at": 1, "ev')
+    heard(say, "sync", "small")
+    found = records(folder / "mlflow.db")
+    assert found["sweep"]["status"] == "KILLED"
+    name = victim["outcome"]["digest"]
+    assert found[name]["status"] == "FINISHED", "what the store knows of a victim"
+    assert sum(run["above"] == name for run in found.values()) == 2
+    assert not [run for run in found.values() if run["status"] == "RUNNING"]
+
+
+@pytest.mark.slow
+def test_sync_needs_an_mlflow(watched: Watched, say: Say, tmp_path: Path) -> None:
+    folder = copied(watched, tmp_path)
+    before = tree(folder / "results" / "small")
+    said = say("sync", "small", "--tracking-uri", "http://user:secret@127.0.0.1:9")
+    one_line(said, "--tracking-uri: http://")
+    assert "secret" not in said[2]
+    after = tree(folder / "results" / "small")
+    assert before.keys() == after.keys()
+
+
+@pytest.mark.slow
+def test_clean_removes_a_sweep_that_was_removed(watched: Watched, say: Say, tmp_path: Path) -> None:
+    folder = copied(watched, tmp_path)
+    shutil.copytree(folder / "results" / "small", folder / "results" / "twin")
+    for path in folder.rglob("*"):
+        os.utime(path, (time.time() - 2 * DAY,) * 2)
+    before = tree(folder / "store")
+    assert heard(say, "clean", "--delete") == "nothing to remove\n"
+    shutil.rmtree(folder / "results" / "small")
+    assert heard(say, "clean", "--delete") == "nothing to remove\n", "its twin needs all of it"
+    shutil.rmtree(folder / "results" / "twin")
+    assert heard(say, "clean", "--older-than", "72") == "nothing to remove\n"
+    said = heard(say, "clean").splitlines()
+    assert len(said) == 4
+    assert all(re.fullmatch(r"store entry [0-9a-f]{16}: [\d.]+ kB, no sweep refers to it", line) for line in said[:3])
+    assert re.fullmatch(r"3 things, [\d.]+ kB; remove with --delete", said[3])
+    assert tree(folder / "store") == before, "a dry run has removed something"
+    removed = heard(say, "clean", "--delete").splitlines()
+    assert removed[:3] == said[:3]
+    assert removed[3].startswith("removed 3 things")
+    assert not [path for path in (folder / "store").rglob("*") if path.is_file()]

@@ -1,0 +1,139 @@
+"""MLflow servers that die, hang or stay away: the sweep goes on, and in the end everything stands there once."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.launching import command, environment, sweep
+from tests.helpers.servers import MlflowServer, mlflow_server, wait_until
+from tests.helpers.tracked import DONE, THEFT, begin, epochs, history, row, runs, sent, track
+
+
+@pytest.mark.slow
+def test_a_server_that_dies_and_returns_has_everything_in_the_end(
+    uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "note.txt"
+    file.write_text("a note")
+    server = MlflowServer(uri, tmp_path)
+    try:
+        server.start()
+        tracker = track(server.uri)
+        begin(tracker, theft=False)
+        tracker.artifact(file)
+        tracker.log("v0", row(1))
+        server.kill()
+        began = time.monotonic()
+        for epoch in range(2, 200):
+            tracker.log("v0", row(epoch))
+        tracker.finish("v0", DONE, artifacts=[file])
+        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
+        assert time.monotonic() - began < 1, "the caller waits for a server that is away"
+        assert not tracker.run_id("a0")
+        server.start()
+        assert tracker.close("FINISHED") == 0
+    finally:
+        server.kill()
+    found = runs(uri)
+    assert epochs(uri) == list(range(1, 200))
+    assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
+    assert found["a0"].data.params["attack.labels"] == "hard"
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.slow
+def test_a_server_that_is_away_at_the_end_is_not_waited_for_and_gets_the_rest_later(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mlflow_server(uri, tmp_path) as server:
+        tracker = track(server.uri)
+        begin(tracker)
+        sent(tracker)
+    for epoch in range(1, 4):
+        tracker.log("v0", row(epoch))
+    tracker.finish("v0", DONE)
+    began = time.monotonic()
+    left = tracker.close("FINISHED")
+    assert left == tracker.close("FINISHED") > 0
+    assert time.monotonic() - began < 20
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == f"warning: MLflow: {left} writes were not sent; send them later by launch.py sync trial"
+    assert [run.info.status for run in runs(uri).values()] == ["RUNNING"] * 3
+    with track(uri) as tracker:
+        begin(tracker, outcome=DONE)
+        for epoch in range(1, 4):
+            tracker.log("v0", row(epoch))
+        tracker.finish("v0", DONE)
+    found = runs(uri)
+    assert epochs(uri) == [1, 2, 3]
+    assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_holds_nobody_up_and_makes_no_twins(uri: str, tmp_path: Path) -> None:
+    with mlflow_server(uri, tmp_path) as server:
+        tracker = track(server.uri)
+        begin(tracker, theft=False)
+        sent(tracker)
+        server.hang()
+        began = time.monotonic()
+        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
+        for epoch in range(1, 200):
+            tracker.log("v0", row(epoch))
+        tracker.finish("v0", DONE)
+        assert time.monotonic() - began < 1, "the caller waits for a server that hangs"
+        time.sleep(
+            12
+        )  # longer than a request may take: the one that creates a run is given up, and answered all the same
+        server.hang(signal.SIGCONT)
+        assert tracker.close("FINISHED") == 0
+    found = runs(uri)
+    assert epochs(uri) == list(range(1, 200))
+    assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
+
+
+def _longer(tree: dict[str, Any]) -> None:
+    tree["victim"]["recipe"]["epochs"] = 40
+    tree["victim"]["seed"] = {"grid": [0, 1]}
+    tree["attacks"] = [{"kind": "extraction", "labels": "hard"}]
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_while_its_server_is_dead(uri: str, tmp_path: Path) -> None:
+    def done() -> int:
+        return len(list(tmp_path.glob("store/*/*/outcome.json")))
+
+    with mlflow_server(uri, tmp_path) as server, (tmp_path / "log").open("wb") as log:
+        asked = command("run", sweep(tmp_path, _longer), "--tracking-uri", server.uri)
+        process = subprocess.Popen(asked, cwd=tmp_path, env=environment(), stdout=log, stderr=log)
+        try:
+            wait_until(lambda: done() >= 1, process)
+            server.kill()
+            before = done()
+            wait_until(lambda: done() >= before + 2, process)
+            server.start()
+            assert process.wait(300) == 0, (tmp_path / "log").read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text()
+    found = runs(uri, "small")
+    assert Counter(run.data.tags["kind"] for run in found.values()) == {"sweep": 1, "victim": 4, "attack": 4}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    with (tmp_path / "results" / "small" / "results.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 8
+    for line in lines:
+        run = found[line["digest"]]
+        assert line["mlflow_run_id"] == run.info.run_id
+        assert [step for step, _ in history(uri, run, "loss")] == list(range(1, 41))
+        for name in ("clean_acc", "query_acc", "agreement", "margin_mean", "log10_p", "oracle_calls", "clean_drop"):
+            assert run.data.metrics.get(name) == (float(line[name]) if line[name] else None), name

@@ -1,0 +1,110 @@
+"""What thieves ask and what it costs: budgets that are kept to, answers that repeat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mwm.attacks import Distillation, Extraction
+from mwm.attacks.sources import transfer_set
+from mwm.config.randomness import generator
+from mwm.data.splits import Part
+from mwm.training.recipe import Recipe, Step
+from tests.helpers.stealing import (
+    BUDGETED,
+    CLASSES,
+    COUNT,
+    FILLED,
+    STUDENT,
+    formula,
+    loot_for,
+    name,
+    plain_student,
+    same,
+    some,
+    steal,
+    victim,
+)
+
+
+def test_a_larger_budget_goes_on_where_a_smaller_one_ends() -> None:
+    everything = some()
+    sets = [transfer_set(everything, size, generator(3, "budget")) for size in (5, 20, COUNT)]
+    for less, more in pairwise(sets):
+        assert torch.equal(more.images[: len(less)], less.images)
+        assert torch.equal(more.labels[: len(less)], less.labels)
+    whole, again = (sorted(part.images.flatten(1).tolist()) for part in (everything, sets[-1]))
+    assert whole == again, "an image was lost, or drawn twice"
+    assert not torch.equal(transfer_set(everything, 20, generator(4, "budget")).images, sets[1].images)
+
+
+class Listening(nn.Module):
+    """A victim that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.asked = victim(), list[bytes]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += [(255 * image).round().byte().numpy().tobytes() for image in images]
+        answers: Tensor = self.model(images)
+        return answers
+
+
+@pytest.mark.parametrize("attack", BUDGETED, ids=name)
+def test_a_thief_on_a_budget_asks_for_each_image_once_and_as_it_is(attack: Any) -> None:
+    listening = Listening()
+    steal(attack, loot_for(attack, listening))
+    held = {image.numpy().tobytes() for image in some().images}
+    assert len(listening.asked) == len({*listening.asked}) == attack.budget
+    assert held >= {*listening.asked}
+
+
+@pytest.mark.parametrize("repeats", ["counted", "saved"])
+@pytest.mark.parametrize(
+    ("attack", "taught", "asked"),
+    [(Extraction(seed=4), 0, 1), (Extraction(labels="hard"), 1, 0), (Distillation(temperature=2.0), 0.3, 0.7)],
+    ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
+)
+def test_answers_that_repeat_are_worked_out_once(attack: Any, taught: float, asked: float, repeats: Any) -> None:
+    recipe, listening = Recipe(epochs=3, batch_size=10, schedule=Step()), Listening()
+    attack = replace(attack, student=STUDENT, recipe=recipe, repeats=repeats)
+    loot = loot_for(attack, listening, views=False)
+    stolen = steal(attack, loot)
+    plain = plain_student(attack, formula(attack, taught, asked), epochs=3, views=False).state_dict()
+    for key, value in plain.items():
+        torch.testing.assert_close(stolen[key], value, rtol=1e-4, atol=5e-6)
+    assert sorted(listening.asked) == sorted(image.numpy().tobytes() for image in some().images)
+    assert loot.oracle.calls == (3 * 30 if repeats == "counted" else COUNT)
+
+
+def test_what_is_paid_for_answers_changes_no_student() -> None:
+    attack = Extraction(**FILLED)
+    one = steal(attack, loot_for(attack, views=False))
+    assert same(one, steal(replace(attack, repeats="saved")))
+    assert not same(one, steal(attack)), "augmented views make no difference"
+
+
+def test_an_augmented_view_is_asked_anew() -> None:
+    attack, listening = Extraction(**FILLED), Listening()
+    for flip, pad in ((True, 0), (False, 1)):
+        listening.asked.clear()
+        loot = replace(loot_for(attack, listening), flip=flip, pad=pad)
+        steal(attack, loot)
+        assert len(listening.asked) == loot.oracle.calls == 3 * 30
+        assert len({*listening.asked}) > COUNT
+
+
+def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
+    attack, part = Distillation(budget=20, **FILLED), some()
+    pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))
+    for changed, alike in ((pick[20:], True), (pick[:1], False)):
+        labels = part.labels.clone()
+        labels[changed] = (labels[changed] + 1) % CLASSES
+        found = steal(attack, replace(loot_for(attack), images=Part(part.images, labels)))
+        assert same(found, steal(attack)) == alike

@@ -1,0 +1,219 @@
+"""Attacks: promises of the whole catalogue, the losses against plain loops, budgets that are kept to."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mwm.attacks import Attack, Distillation, Extraction
+from mwm.attacks.access import Loot
+from mwm.attacks.extraction.student import divergence
+from mwm.config.spec import decode
+from mwm.data.splits import Part
+from mwm.models.networks import Cnn
+from mwm.oracle.oracle import Oracle, log_probabilities
+from mwm.storage.store import Store
+from mwm.training.recipe import Recipe, Step
+from tests.helpers.stealing import (
+    CLASSES,
+    COUNT,
+    FILLED,
+    RECIPE,
+    STUDENT,
+    formula,
+    loot_for,
+    name,
+    plain_student,
+    same,
+    some,
+    steal,
+    victim,
+)
+
+CASES: list[Attack] = [
+    Extraction(**FILLED),
+    Extraction(labels="hard", **FILLED),
+    Extraction(temperature=4.0, seed=5, student=Cnn(width=3, depth=2), recipe=RECIPE),
+    Distillation(**FILLED),
+    Distillation(temperature=3.0, t_squared=True, alpha=0.4, **FILLED),
+    Extraction(budget=COUNT, **FILLED),
+    Extraction(labels="hard", budget=10, **FILLED),
+    Distillation(budget=25, **FILLED),
+    Extraction(repeats="saved", **FILLED),
+    Distillation(temperature=2.0, repeats="saved", **FILLED),
+]
+
+
+def spent(attack: Any, epochs: int) -> int:
+    """The oracle calls of so many epochs: kept answers are paid at once, else each image of each full batch is one."""
+    return attack.budget or (COUNT if attack.repeats == "saved" else epochs * (COUNT // 10) * 10)
+
+
+def relabelled(attack: Any) -> Loot:
+    loot = loot_for(attack)
+    return replace(loot, images=Part(loot.images.images, (loot.images.labels + 1) % CLASSES))
+
+
+def test_the_whole_catalogue_is_under_contract() -> None:
+    assert {type(case) for case in CASES} == set(get_args(get_args(Attack)[0]))
+    assert {case.labels for case in CASES if isinstance(case, Extraction)} == {"soft", "hard"}
+
+
+@pytest.mark.parametrize("attack", CASES, ids=name)
+def test_an_attack_keeps_its_promises(attack: Any) -> None:
+    model = victim()
+    before, loot = deepcopy(model.state_dict()), loot_for(attack, model)
+    rows = list(attack.run(loot))
+    first = rows[-1].training.model.state_dict()
+    assert same(model.state_dict(), before), "the victim was changed"
+    assert all(weight.grad is None for weight in model.parameters()), "gradients reached the victim"
+    assert same(first, steal(attack)), "same seed, different student"
+    assert not same(first, steal(replace(attack, seed=attack.seed + 1))), "another seed, the same student"
+    assert loot.oracle.calls == spent(attack, 3), "an oracle call was not counted"
+    assert [row.epoch for row in rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("attack", CASES, ids=name)
+def test_an_attack_goes_on_where_it_was_interrupted(attack: Any, tmp_path: Path) -> None:
+    store, whole = Store(tmp_path), []
+    for row in attack.run(loot_for(attack)):
+        whole.append((row.epoch, row.loss, row.val_acc))
+        store.save_checkpoint(f"after-{row.epoch}", row.training.state())
+    for epoch in (1, 2):
+        loot = replace(loot_for(attack), start=store.checkpoint(f"after-{epoch}"))
+        rows = list(attack.run(loot))
+        assert [(row.epoch, row.loss, row.val_acc) for row in rows] == whole[epoch:]
+        assert same(rows[-1].training.model.state_dict(), row.training.model.state_dict())
+        assert loot.oracle.calls == spent(attack, 3 - epoch)
+
+
+@pytest.mark.parametrize(
+    ("attack", "taught", "asked"),
+    [
+        (Extraction(), 0, 1),
+        (Extraction(temperature=4.0, seed=5), 0, 1),
+        (Extraction(labels="hard"), 1, 0),
+        (Distillation(), 0.3, 0.7),
+        (Distillation(temperature=2.0, alpha=0.4), 0.6, 0.4),
+        (Distillation(temperature=3.0, alpha=0.4, t_squared=True), 0.6, 9 * 0.4),
+        (Distillation(alpha=0.0), 1, 0),
+        (Distillation(alpha=1.0), 0, 1),
+        (Extraction(budget=20), 0, 1),
+        (Extraction(labels="hard", budget=21, seed=3), 1, 0),
+        (Distillation(temperature=2.0, alpha=0.4, budget=30), 0.6, 0.4),
+    ],
+    ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
+)
+def test_students_learn_by_the_formula(attack: Any, taught: float, asked: float) -> None:
+    recipe = Recipe(epochs=1, batch_size=10, schedule=Step())
+    stolen = steal(replace(attack, student=STUDENT, recipe=recipe))
+    plain = plain_student(attack, formula(attack, taught, asked)).state_dict()
+    for key, value in plain.items():
+        torch.testing.assert_close(stolen[key], value, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("attack", CASES, ids=name)
+def test_true_labels_matter_to_distillation_alone(attack: Any) -> None:
+    unmoved = same(steal(attack), steal(attack, relabelled(attack)))
+    assert unmoved == isinstance(attack, Extraction)
+
+
+def test_distillation_with_answers_alone_is_soft_extraction() -> None:
+    one = steal(Distillation(alpha=1.0, temperature=2.0, **FILLED))
+    other = steal(Extraction(temperature=2.0, **FILLED))
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=1e-5, atol=1e-6)
+
+
+class Sharper(nn.Module):
+    """A victim of the same labels and other probabilities."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers: Tensor = 3 * self.model(images)
+        return answers
+
+
+def test_hard_extraction_learns_nothing_but_labels() -> None:
+    for attack, alike in ((Extraction(labels="hard", **FILLED), True), (Extraction(**FILLED), False)):
+        assert same(steal(attack), steal(attack, loot_for(attack, Sharper(victim())))) == alike
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 6), st.floats(0.2, 10))
+def test_the_divergence_is_that_of_a_plain_loop(seed: int, n: int, classes: int, temperature: float) -> None:
+    drawn = torch.Generator().manual_seed(seed)
+    teacher, student = (3 * torch.randn(2, n, classes, generator=drawn, dtype=torch.float64)).unbind()
+    total = 0.0
+    for row, guess in zip(teacher.tolist(), student.tolist(), strict=True):
+        p, q = ([math.exp(z / temperature) for z in logits] for logits in (row, guess))
+        total += sum(a / sum(p) * math.log(a / sum(p) / (b / sum(q))) for a, b in zip(p, q, strict=True))
+    found = divergence(log_probabilities(teacher), student, temperature)
+    assert found.dtype == torch.float64
+    assert found.item() == pytest.approx(total / n, rel=1e-9, abs=1e-12)
+    assert divergence(log_probabilities(teacher), teacher, temperature).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_the_divergence_is_in_float32_under_bf16(temperature: float) -> None:
+    teacher, student, images = victim().eval(), victim().train(), some().images / 255
+    with torch.autocast("cpu", torch.bfloat16):
+        answers, short = Oracle(teacher, "soft")(images), student(images)
+        found = divergence(answers, short, temperature)
+    assert (answers.dtype, short.dtype, found.dtype) == (torch.float32, torch.bfloat16, torch.float32)
+    exact = divergence(answers.double(), short.detach().double(), temperature).item()
+    assert found.item() == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("attack", CASES, ids=name)
+def test_every_attack_runs_in_bf16(attack: Any) -> None:
+    short = replace(attack, recipe=replace(RECIPE, bf16=True))
+    rows, plain = list(short.run(loot_for(short))), list(attack.run(loot_for(attack)))
+    assert rows[0].loss == pytest.approx(plain[0].loss, rel=0.05)
+    assert {weight.dtype for weight in rows[-1].training.model.parameters()} == {torch.float32}
+
+
+def test_the_defaults_are_the_published_ones() -> None:
+    extraction, distillation = decode(Attack, "extraction"), decode(Attack, "distillation")
+    assert (extraction.labels, extraction.temperature, extraction.source.kind) == ("soft", 1.0, "same")
+    assert extraction.budget is distillation.budget is None
+    assert extraction.repeats == distillation.repeats == "counted"
+    assert (distillation.alpha, distillation.temperature, distillation.t_squared) == (0.7, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"kind": "distillation", "source": "digits"}, r"attack\.source: 'digits' is not allowed: true labels need"),
+        ({"kind": "distillation", "labels": "hard"}, r"attack\.labels: 'hard' is not allowed"),
+        ({"kind": "distillation", "alpha": 1.1}, r"attack\.alpha: 1.1 is not allowed"),
+        ({"kind": "extraction", "temperature": 0.0}, r"attack\.temperature: 0.0 is not allowed"),
+        ({"kind": "extraction", "labels": "top"}, r"attack\.labels: 'top' is not allowed"),
+        ({"kind": "extraction", "alpha": 0.5}, r"attack\.alpha: unknown key"),
+        ({"kind": "extraction", "budget": 0}, r"attack\.budget: 0 is not allowed"),
+        (
+            {"kind": "extraction", "repeats": "free"},
+            r"attack\.repeats: 'free' is not allowed: must be 'counted' or 'sa",
+        ),
+        (
+            {"kind": "extraction", "budget": 10, "repeats": "saved"},
+            r"^attack\.repeats: 'saved' is not allowed: with a budget each image is asked once.*must be 'counted'$",
+        ),
+        ("piracy", r"attack: kind 'piracy' is unknown; allowed: 'extraction', 'distillation'"),
+    ],
+)
+def test_wrong_values_are_refused(tree: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        decode(Attack, tree, "attack")

@@ -1,0 +1,179 @@
+"""YAML: numbers are numbers, words are words, every fault is one line; overrides reach every place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mwm.config.loader import load, override, parse
+
+SCALARS = [
+    ("1e-4", 1e-4),
+    ("1E5", 1e5),
+    ("-3.5e+2", -350.0),
+    ("4/255", 4 / 255),
+    ("-1/4", -0.25),
+    ("0.5/255", 0.5 / 255),
+    (".5", 0.5),
+    ("1.", 1.0),
+    ("1_000", 1000),
+    ("1_000.5", 1000.5),
+    ("+7", 7),
+    ("010", 10),
+    ("true", True),
+    ("True", True),
+    ("false", False),
+    ("null", None),
+    ("~", None),
+    ("", None),
+    *(
+        (word, word)
+        for word in (
+            *("no", "yes", "on", "off", "No", "y", "n", "none", "cnn", "TRUE"),
+            *("1.2.3", "v1.0", "2024-01-31", "12:30", "0x1f", "0o7", "1e", "e5", ".", "1/2/3", "1 000", ".inf", ".nan"),
+        )
+    ),
+    ("'1'", "1"),
+    ('"true"', "true"),
+]
+REFUSED = [
+    ("a: 1\nb: 2\na: 3", "line 3: the key 'a' is given twice"),
+    ("a: {b: 1, b: 2}", "line 1: the key 'b' is given twice"),
+    ("- {1: a, 1: b}", "line 1: the key '1' is given twice"),
+    ("a: !!python/object/apply:os.getcwd []", "line 1: tags"),
+    ("a: 1\nb: !!timestamp soon", "line 2: tags"),
+    ("a: !own x", "line 1: tags"),
+    ("a: 1/0", "line 1: 1/0 divides by zero"),
+    ("a: [1", "line 1: "),
+    ("a:\n\tb: 1", "line 2: "),
+    ("a: @b", "line 1: "),
+    ("a: *b", "line 1: "),
+    ("a: &a [*a]", "line 1: "),
+    ("a: 1\n---\nb: 2", "line 2: "),
+    ("? [a, b]\n: 1", "line 1: a key must be a single word"),
+    ("a: \x00", "character 4: "),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), SCALARS)
+def test_a_scalar_is_what_a_reader_takes_it_for(text: str, value: Any) -> None:
+    found = parse(f"a: {text}")["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**30), 10**30))
+def test_every_number_is_read_back_as_it_was_written(number: float) -> None:
+    assert parse(repr(number)) == number
+    assert type(parse(repr(number))) is type(number)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6))
+def test_a_fraction_is_one_division(over: int, under: int) -> None:
+    assert parse(f"{over}/{under}") == over / under
+
+
+WORD = st.text("abcxyz", min_size=1, max_size=4).map(lambda word: f"w{word}")
+TREES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | WORD,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORD, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(TREES)
+def test_json_is_yaml(tree: Any) -> None:
+    assert parse(json.dumps(tree)) == tree
+
+
+@pytest.mark.parametrize(("text", "start"), REFUSED)
+def test_a_fault_is_one_line_with_its_place(text: str, start: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r".") as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: {start}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_keys_are_words() -> None:
+    assert parse("{1: a, null: b, true: c, 1/2: d}") == {"1": "a", "null": "b", "true": "c", "1/2": "d"}
+
+
+def test_an_alias_is_a_copy_and_a_merge_is_overruled() -> None:
+    tree = parse("a: &a {x: 1, y: [1]}\nb: *a\nc: {<<: *a, x: 2}")
+    override(tree, "a.y.0=5")
+    assert tree == {"a": {"x": 1, "y": [5]}, "b": {"x": 1, "y": [1]}, "c": {"x": 2, "y": [1]}}
+
+
+@pytest.mark.parametrize("content", [b"", b"- 1", b"word", b"\xff\xfe\x00\xd8"])
+def test_a_file_must_hold_keys_and_values(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"must hold keys and values|not a text file") as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_file_must_be_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ValueError, match=f"^{path}: cannot be read"):
+            load(path)
+
+
+OVERRIDES = [
+    ("x=1", {"x": 1}),
+    ("x.y.z=1e-3", {"x": {"y": {"z": 1e-3}}}),
+    ("x=", {"x": None}),
+    ("x=a=b", {"x": "a=b"}),
+    ("x={grid: [1/4, no]}", {"x": {"grid": [0.25, "no"]}}),
+    ("model.width=8", {"model": {"kind": "cnn", "width": 8}}),
+    ("empty.key=1", {"empty": {"key": 1}}),
+    ("list.1=5", {"list": ["word", 5]}),
+    ("list.0.deep=5", {"list": [{"kind": "word", "deep": 5}, {"a": 1}]}),
+    ("list.1.a=5", {"list": ["word", {"a": 5}]}),
+]
+
+
+@pytest.mark.parametrize(("item", "change"), OVERRIDES)
+def test_an_override_changes_one_place(item: str, change: dict[str, Any], tmp_path: Path) -> None:
+    text = "model: cnn\nempty:\nnumber: 3\nlist: [word, {a: 1}]\n"
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert load(path, [item]) == parse(text) | change
+
+
+def test_overrides_follow_one_another(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("model: cnn")
+    assert load(path, ["model.width=8", "model.width=9", "model.kind=resnet20"])["model"] == {
+        "kind": "resnet20",
+        "width": 9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ("x", "must read dotted.path=value"),
+        ("=1", "must read dotted.path=value"),
+        ("a..b=1", "must read dotted.path=value"),
+        ("number.x=1", "number is 3 and holds no keys"),
+        ("list.2=1", "'2' is not allowed; the list has entries 0 to 1, such as list.0"),
+        ("list.-1=1", "'-1' is not allowed"),
+        ("list.²=1", "'²' is not allowed"),
+        ("list.a.b=1", "'a' is not allowed; the list has entries 0 to 1, such as list.0"),
+        ("bare.0=1", "'0' is not allowed; the list is empty"),
+        ("x=[1", "line 1: "),
+    ],
+)
+def test_a_wrong_override_is_one_line(item: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        override({"number": 3, "list": [1, 2], "bare": []}, item)
+    assert str(caught.value).startswith(f"--set {item}: {reason}")
+    assert len(str(caught.value).splitlines()) == 1

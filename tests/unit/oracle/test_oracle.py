@@ -1,0 +1,122 @@
+"""The oracle: it answers, counts, keeps to its allowance, and neither changes nor shows what is inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from mwm.data.images import scaled
+from mwm.oracle.oracle import Oracle, log_probabilities
+from mwm.training.evaluation import BATCH
+from mwm.training.step import WARM, _Replayed
+from tests.helpers.stealing import COUNT, same, some, victim
+
+
+@pytest.mark.parametrize("answers", ["soft", "hard"])
+def test_an_oracle_answers_counts_and_stays_as_it_is(answers: Any) -> None:
+    model, images = victim().train(), some().images / 255
+    before, expected = deepcopy(model.state_dict()), deepcopy(model).eval()(images).detach()
+    oracle = Oracle(model, answers)
+    found = [oracle(batch) for batch in (images[:7], images[7:], images[:5])]
+    assert oracle.calls == COUNT + 5
+    assert same(model.state_dict(), before)
+    assert not any(answer.requires_grad for answer in found)
+    if answers == "hard":
+        assert {answer.dtype for answer in found} == {torch.int64}
+        assert torch.equal(torch.cat(found[:2]), expected.argmax(1))
+    else:
+        torch.testing.assert_close(torch.cat(found[:2]), torch.log(torch.softmax(expected, 1)), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found[2].exp().sum(1), torch.ones(5))
+
+
+class Portions(nn.Module):
+    """A victim that remembers how many images it was asked for at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.sizes = victim(), list[int]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        answers: Tensor = self.model(images)
+        return answers
+
+
+@pytest.mark.parametrize("answers", ["soft", "hard"])
+def test_a_known_answer_is_worked_out_once_and_counted_at_each_asking(answers: Any) -> None:
+    model, images = Portions(), some(BATCH + 5).images
+    oracle, plain = Oracle(model, answers, calls=7), Oracle(victim(), answers)
+    known = oracle.known(images)
+    assert (model.sizes, oracle.calls) == ([BATCH, 5], 7)
+    for rows in (torch.tensor([3, BATCH + 4, 3]), torch.randperm(BATCH + 5)):
+        found, right = known(rows), plain(images[rows] / 255)
+        assert found.dtype == right.dtype
+        assert not found.requires_grad
+        if answers == "hard":
+            assert torch.equal(found, right)
+        else:
+            torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-6)
+    assert (model.sizes, oracle.calls) == ([BATCH, 5], 7 + plain.calls)
+
+
+def asking(oracle: Oracle, images: Tensor) -> Callable[[Tensor], Tensor]:
+    """A step that asks for each picked image twice: as one that is known, and anew."""
+    known = oracle.known(images)
+    return lambda pick: known(pick) + oracle(scaled(images[pick]))
+
+
+def test_a_recorded_call_is_counted_whenever_it_is_replayed() -> None:
+    oracle, rows = Oracle(victim(), "soft"), torch.arange(10)
+    recorded = make_fx(asking(oracle, some().images))(rows)  # what torch is told to do; no Python of ours
+    assert oracle.calls == 20
+    for replays in (1, 2, 3):
+        recorded(rows)
+        assert oracle.calls == 20 + 20 * replays
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only a GPU can replay a step as one launch")
+def test_a_call_of_a_cuda_graph_is_counted_whenever_it_is_replayed() -> None:
+    oracle, rows = Oracle(victim().cuda(), "soft"), torch.arange(10, device="cuda")
+    ask = asking(oracle, some().images.cuda())
+
+    def step(pick: Tensor) -> None:
+        ask(pick)
+
+    asked = _Replayed(())
+    for steps in range(1, WARM + 4):
+        asked.run(step, rows)
+        assert oracle.calls == 20 * steps
+
+
+def test_a_pixel_gets_no_slope_through_the_oracle() -> None:
+    images = (some().images / 255).requires_grad_()
+    assert not Oracle(victim(), "soft")(images).requires_grad
+    assert images.grad is None
+
+
+def test_an_oracle_answers_nobody_beyond_the_allowance() -> None:
+    oracle, images = Oracle(victim(), "hard", 10), some().images / 255
+    oracle(images[:10])
+    with pytest.raises(AssertionError, match="11 calls of 10"):
+        oracle(images[10:11])
+    known = Oracle(victim(), "hard", 10).known(some().images)
+    known(torch.arange(10))
+    with pytest.raises(AssertionError, match="11 calls of 10"):
+        known(torch.arange(1))
+
+
+def test_log_probabilities_are_float32_at_least() -> None:
+    logits = torch.tensor([[0.1, 2.0, -30.0]])
+    for given_type, expected in ((torch.bfloat16, torch.float32), (torch.float16, torch.float32)):
+        short = logits.to(given_type)
+        found = log_probabilities(short)
+        assert found.dtype == expected
+        torch.testing.assert_close(found.double(), torch.log_softmax(short.double(), 1), rtol=1e-6, atol=1e-6)
+    assert log_probabilities(logits).dtype == torch.float32
+    assert log_probabilities(logits.double()).dtype == torch.float64

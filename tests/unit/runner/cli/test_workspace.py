@@ -1,0 +1,124 @@
+"""list, status, sync and clean, as a user asks for them, where no sweep is at work."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.lock import alone
+from tests.helpers.asking import Say, one_line, tree
+from tests.helpers.launching import ROOT, sweep
+from tests.unit.runner.workspace.test_status import begun
+
+LOOK = """
+import sys
+import launch
+status = launch.main(sys.argv[1:])
+slow = {"torch", "ray", "mlflow", "optuna", "numpy", "pyarrow"} & sys.modules.keys()
+assert not slow, f"{slow} were imported"
+sys.exit(status)
+"""
+
+
+def test_no_sweeps(say: Say, tmp_path: Path) -> None:
+    assert say("list") == (0, "no sweeps in results\n", "")
+    for verb in ("status", "sync"):
+        one_line(say(verb, "small"), "NAME: there is no sweep 'small' in results; there are none")
+    one_line(say("clean"), "--storage: . has no results/")
+    assert tree(tmp_path) == {}
+
+
+def test_every_sweep_is_one_line(say: Say, tmp_path: Path) -> None:
+    begun(tmp_path / "results" / "first").end("FAILED", totals={"victim": 2, "attack": 4})
+    begun(tmp_path / "results" / "second")
+    before = tree(tmp_path)
+    status, out, _ = say("list")
+    today = time.strftime("%Y-%m-%d")
+    assert status == 0
+    head, *lines = out.splitlines()
+    assert head.split("  ")[0] == "sweep"
+    assert [re.split(r"  +", line)[:6] for line in lines] == [
+        ["first", "failed", "1/2", "1/4", "1", "2"],
+        ["second", "interrupted", "1/2", "1/4", "1", "2"],
+    ]
+    assert all(today in line for line in lines)
+    assert say("list", "--storage", str(tmp_path)) == (status, out, "")
+    assert tree(tmp_path) == before
+
+
+def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
+    begun(tmp_path / "results" / "small").end("FAILED", totals={"victim": 2, "attack": 4})
+    begun(tmp_path / "results" / "other")
+    status, out, _ = say("status", "small")
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0] == "small: failed"
+    assert "victims  1 done, 1 failed, 0 waiting; 2 in all" in lines
+    assert "attacks  1 done, 2 skipped, 1 waiting; 4 in all" in lines
+    assert "best     attack a0: query .50" in lines
+    assert lines[-3:] == ["failed", "  victim v1: it diverged", "results  results/small/results.csv"]
+    status, out, _ = say("status", "small", "--json")
+    told = json.loads(out)
+    assert (status, told["state"], told["best"]["digest"]) == (0, "failed", "a0")
+    one_line(say("status", "smal"), "NAME: there is no sweep 'smal'", "there are other, small")
+
+
+def test_a_long_list_of_failures_is_cut(say: Say, tmp_path: Path) -> None:
+    journal = begun(tmp_path / "results" / "small")
+    for number in range(60):
+        told = {"status": "failed", "error": "two\nlines", "digest": f"f{number}", "victim_digest": "v0"}
+        journal.finish({"attack": None}, told, f"victim {number}")
+    _, out, _ = say("status", "small")
+    assert sum(": two lines" in line for line in out.splitlines()) == 19
+    assert "  and 41 more" in out
+
+
+def test_to_look_is_quick_and_writes_nothing(tmp_path: Path) -> None:
+    begun(tmp_path / "results" / "small")
+    before = tree(tmp_path)
+    for words in (["list"], ["status", "small"], ["status", "small", "--json"]):
+        ask = [sys.executable, "-W", "error", "-c", LOOK, *words, "--storage", str(tmp_path)]
+        done = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert tree(tmp_path) == before
+
+
+def test_what_is_being_run_is_left_alone(say: Say, tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "small"
+    begun(folder)
+    with alone(folder):
+        before = tree(tmp_path)
+        one_line(say("sync", "small"), "name: 'small' is being run by process", "sync it when that has ended")
+        for more in ([], ["--delete"]):
+            one_line(say("clean", *more), "--storage: .: small is running; clean when it has ended")
+        assert tree(tmp_path) == before
+    (folder / PULSE).write_text(json.dumps({"at": time.time(), "host": "elsewhere"}))
+    one_line(say("clean", "--delete"), "small is running")
+
+
+def test_an_age_must_be_an_age(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    for hours in ("-1", "nan"):
+        one_line(say("clean", "--older-than", hours), f"--older-than: {hours} is not allowed", "0 hours or more")
+    with pytest.raises(SystemExit):
+        say("clean", "--older-than", "soon")
+
+
+def test_nothing_to_resume_leaves_nothing(say: Say, tmp_path: Path) -> None:
+    one_line(say("run", str(sweep(tmp_path)), "--resume"), "--resume: there is no sweep 'small'")
+    assert say("list") == (0, "no sweeps in results\n", "")
+    assert not (tmp_path / "results" / "small").exists()
+
+
+def test_what_has_not_begun_is_not_synced(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "results" / "small").mkdir(parents=True)
+    (tmp_path / "results" / "small" / "sweep.json").write_text("{}")
+    assert say("sync", "small") == (0, "small has not begun: there is nothing to bring\n", "")
+    assert not (tmp_path / "mlflow.db").exists()

@@ -1,0 +1,142 @@
+"""Results as files, tables and pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from mwm.runner.reporting.export import write
+from mwm.runner.reporting.figures import picture, query_picture
+from mwm.runner.reporting.results import COLUMNS, rows
+from mwm.stats.intervals import interval
+from mwm.watermarks.queries import QuerySet
+from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(-1e6, 1e6))
+def test_the_csv_gives_every_value_back(
+    tmp_path_factory: pytest.TempPathFactory, measured: list[float], margin: float
+) -> None:
+    folder = tmp_path_factory.mktemp("csv")
+    ended = [result(trial(MARGIN, seed), clean_acc=acc, margin_mean=margin) for seed, acc in enumerate(measured)]
+    ended.append(replace(failed(trial(NONE)), run_id='a, "b"\nc'))
+    write(folder, "s", ended, seconds=1.5, complete=True)
+    with (folder / "results.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    for row, line in zip(rows("s", ended), read, strict=True):
+        for name in COLUMNS:
+            value = row[name]
+            assert line[name] == ("" if value is None else repr(value) if isinstance(value, float) else str(value))
+    assert [float(line["clean_acc"]) for line in read[:-1]] == measured
+    assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "summary.json"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=5), min_size=1, max_size=3))
+def test_the_summary_groups_over_seeds(tmp_path_factory: pytest.TempPathFactory, groups: list[list[float]]) -> None:
+    folder = tmp_path_factory.mktemp("summary")
+    ended = []
+    for number, accs in enumerate(groups):
+        for seed, acc in enumerate(accs):
+            ended.append(result(trial(MARGIN | {"num_queries": number + 1}, seed), clean_acc=acc))
+            ended.append(result(trial(MARGIN | {"num_queries": number + 1}, seed, SOFT), query_acc=acc))
+    write(folder, "s", ended, seconds=1.5, complete=False)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["table"]) == 2 * len(groups)
+    for entry in summary["table"]:
+        accs = groups[entry["victim"]["scheme.num_queries"] - 1]
+        mean = sum(accs) / len(accs)
+        spread = math.sqrt(sum((acc - mean) ** 2 for acc in accs) / (len(accs) - 1)) if len(accs) > 1 else None
+        found = entry["query_acc" if entry["attack"] else "clean_acc"]
+        assert found["n"] == entry["done"] == len(accs)
+        assert found["mean"] == pytest.approx(mean)
+        assert found["sd"] == (None if spread is None else pytest.approx(spread, abs=1e-9))
+
+
+def test_the_summary_counts_what_ended_how(tmp_path: Path) -> None:
+    ended = [
+        result(trial(MARGIN, 0)),
+        result(trial(MARGIN, 1)),
+        failed(trial(MARGIN, 2)),
+        result(trial(MARGIN, 0, SOFT)),
+    ]
+    ended += [failed(trial(MARGIN, 1, SOFT)), failed(trial(MARGIN, 2, SOFT), "skipped")]
+    write(tmp_path / "new", "s", ended, seconds=1.5, complete=False)
+    summary = json.loads((tmp_path / "new" / "summary.json").read_text())
+    assert summary["victims"] == {"done": 2, "failed": 1, "skipped": 0, "stopped": 0}
+    assert summary["attacks"] == {"done": 1, "failed": 1, "skipped": 1, "stopped": 0}
+    assert (summary["sweep"], summary["seconds"], summary["complete"]) == ("s", 1.5, False)
+    assert [entry["agreement"] for entry in summary["table"]] == [{"n": 0, "mean": None, "sd": None}] * 2
+
+
+def test_no_results_make_an_empty_file(tmp_path: Path) -> None:
+    assert rows("s", []) == []
+    write(tmp_path, "s", [], seconds=0.0, complete=True)
+    assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert json.loads((tmp_path / "summary.json").read_text())["table"] == []
+
+
+def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
+    ended = [result(trial(MARGIN)), stolen(MARGIN, 0, SOFT | {"budget": 100}, 0.5, clean_acc=0.93)]
+    ended.append(failed(trial(MARGIN, 0, HARD)))
+    write(tmp_path, "s", ended, seconds=1.5, complete=True)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    told, lost = summary["convictions"]
+    low, high = interval(1, 1)
+    assert (told["scheme"], told["attack"]["labels"], told["attack"]["budget"]) == ("margin", "soft", 100)
+    assert [told[key] for key in ("students", "convicted", "share", "low", "high")] == [1, 1, 1.0, low, high]
+    assert [lost[key] for key in ("students", "convicted", "share", "low", "high")] == [0, 0, None, None, None]
+    (line,) = summary["headline"]
+    assert line["victim"]["scheme.kind"] == "margin"
+    kept = line["points_lost"]
+    assert kept["1"] is None
+    assert (
+        kept["3"]
+        == kept["5"]
+        == {
+            "students": 1,
+            "query_acc": 0.5,
+            "points_lost": pytest.approx(2.0),
+            "attack": {key: value for key, value in told["attack"].items() if key != "budget"},
+            "budget": 100,
+        }
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "retention.csv", "summary.json"]
+
+
+def test_what_was_not_stolen_has_no_picture(tmp_path: Path) -> None:
+    for ended in (
+        [],
+        [result(trial(MARGIN))],
+        [failed(trial(MARGIN))],
+        [result(trial(MARGIN)), failed(trial(MARGIN, 0, SOFT))],
+    ):
+        picture(tmp_path, ended)
+        write(tmp_path, "s", ended, seconds=0.0, complete=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "summary.json"]
+
+
+@pytest.mark.parametrize(("count", "channels", "side"), [(1, 1, 8), (3, 3, 32), (25, 1, 8)])
+def test_the_picture_shows_every_query_and_the_ascent_only_if_it_moved_something(
+    tmp_path: Path, count: int, channels: int, side: int
+) -> None:
+    images, labels = torch.full((count, channels, side, side), 100, dtype=torch.uint8), torch.arange(count) % 10
+    asked = QuerySet(images, labels, (labels + 1) % 10)
+    query_picture(asked, asked.images, tmp_path / "still.png")
+    query_picture(asked, asked.images + 50, tmp_path / "moved.png")
+    still, moved = (np.asarray(Image.open(tmp_path / name)) for name in ("still.png", "moved.png"))
+    assert moved.shape[0] > still.shape[0]
+    assert (still == 100).all(-1).sum() >= count * 96**2
+    assert (moved == 150).all(-1).sum() >= count * 96**2
+    assert (still == 150).all(-1).sum() < 96, "an image where nothing moved"

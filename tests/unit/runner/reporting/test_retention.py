@@ -1,0 +1,164 @@
+"""Retention: curves over what was spent, the headline, a table of them and a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import t as student
+
+from mwm.runner.reporting.figures import COLOURS, draw
+from mwm.runner.reporting.groups import grouped, stolen_of
+from mwm.runner.reporting.results import Result, rows
+from mwm.runner.reporting.retention import COLUMNS, POINTS_LOST, Point, headline, points, write
+from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
+
+WIDE = MARGIN | {"step_size": 0.1}
+
+
+def found(results: list[Result]) -> list[Point]:
+    return points(grouped(results, rows("s", results)))
+
+
+def best(results: list[Result]) -> dict[str, dict[int, Point | None]]:
+    """The headline by kind of scheme."""
+    groups = grouped(results, rows("s", results))
+    return {dict(one)["scheme.kind"]: told for one, told in headline(points(groups), stolen_of(groups)).items()}
+
+
+def several(schemes: list[dict[str, Any]], attacks: list[dict[str, Any]], seeds: int = 3) -> list[Result]:
+    """Victims and students whose figures differ from point to point."""
+    ended = []
+    for place, scheme in enumerate(schemes):
+        for seed in range(seeds):
+            ended.append(result(trial(scheme, seed), clean_acc=0.97 - place / 200))
+            for number, attack in enumerate(attacks):
+                query = max(0.0, place / len(schemes) - number / 40 + seed / 30)
+                ended.append(stolen(scheme, seed, attack, query, clean_acc=0.9 + number / 200 - place / 100))
+    return ended
+
+
+BUDGETS = [attack | more for attack in (SOFT, HARD) for more in ({"budget": 200}, {"budget": 800}, {})]
+
+
+def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() -> None:
+    ended = [result(trial(MARGIN, seed), clean_acc=0.95 + seed / 100) for seed in (0, 1, 2)]
+    few = SOFT | {"budget": 300}
+    ended += [stolen(MARGIN, seed, few, 0.2 + seed / 10, clean_acc=0.9) for seed in (0, 1, 2)]
+    ended += [stolen(MARGIN, 0, SOFT, 0.5, clean_acc=0.96), failed(trial(MARGIN, 1, SOFT))]
+    one, other = found(ended)
+    assert (one.budget, one.calls, one.students) == (300, 300, 3)
+    half = student.ppf(0.975, 2) * 0.1 / 3**0.5
+    assert (one.query_acc.value, one.query_acc.low, one.query_acc.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
+    assert (one.evidence.value, one.evidence.high) == pytest.approx((9.0, 9 + 30 * half))
+    assert one.lost == pytest.approx(0.06)
+    assert (other.budget, other.calls, other.students) == (None, 50_000, 1)
+    assert (other.query_acc.low, other.query_acc.high) == (None, None)
+    assert other.lost == pytest.approx(-0.01), "a failed student is not counted, nor is its victim"
+    assert one.attack == other.attack
+    assert one.victim == other.victim
+
+
+def test_an_interval_stays_where_shares_are() -> None:
+    (point,) = found([stolen(MARGIN, seed, SOFT, float(seed), clean_acc=1.0 - seed / 9) for seed in (0, 1)])
+    assert (point.query_acc.low, point.query_acc.high, point.clean_acc.high, point.evidence.low) == (0, 1, 1, 0)
+    assert point.lost is None, "nobody knows what the victims could do"
+
+
+LOSSES = st.floats(-0.05, 0.2).map(lambda lost: round(lost, 3))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1]), LOSSES, st.floats(0, 1)), max_size=8))
+def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, float]]) -> None:
+    schemes: list[dict[str, Any]] = [MARGIN, NONE]
+    ended = [result(trial(scheme), clean_acc=0.9) for scheme in schemes]
+    for number, (place, lost, query) in enumerate(thefts):
+        ended.append(stolen(schemes[place], 0, SOFT | {"budget": 100 + number}, query, clean_acc=0.9 - lost))
+    told = best(ended)
+    for place, scheme in enumerate(schemes):
+        own = [(lost, query) for at, lost, query in thefts if at == place]
+        for most in POINTS_LOST:
+            good = [query for lost, query in own if round(1000 * lost) <= 10 * most]
+            point = told.get(scheme["kind"], {}).get(most)
+            assert (point and point.query_acc.value) == (min(good) if good else None)
+
+
+def test_of_equal_thieves_the_headline_names_the_better_student() -> None:
+    clean = {100: 0.88, 200: 0.9, 300: 0.89}
+    ended = [result(trial(MARGIN), clean_acc=0.9)]
+    ended += [stolen(MARGIN, 0, SOFT | {"budget": calls}, 0.1, clean_acc=acc) for calls, acc in clean.items()]
+    assert {point and point.budget for point in best(ended)["margin"].values()} == {200}
+
+
+@pytest.mark.parametrize("missing", ["failed", "skipped", "never robbed"])
+def test_a_thief_with_a_seed_missing_is_no_headline(missing: str) -> None:
+    """The best attack lacks a student: the means of the others are known, but it does not compete."""
+    ended = [result(trial(MARGIN, seed), clean_acc=0.9) for seed in (0, 1, 2)]
+    ended += [stolen(MARGIN, seed, SOFT | {"budget": 100}, 0.1, clean_acc=0.9) for seed in (0, 1)]
+    ended += [stolen(MARGIN, seed, SOFT, 0.4, clean_acc=0.9) for seed in (0, 1, 2)]
+    if missing != "never robbed":
+        ended.append(failed(trial(MARGIN, 2, SOFT | {"budget": 100}), missing))
+    assert [(point.budget, point.students, point.seeds, point.complete) for point in found(ended)] == [
+        (100, 2, 3, False),
+        (None, 3, 3, True),
+    ]
+    assert {point and point.budget for point in best(ended)["margin"].values()} == {None}
+    assert {point and point.students for point in best(ended)["margin"].values()} == {3}
+
+
+def test_points_are_in_the_order_of_their_budgets() -> None:
+    ended = [result(trial(MARGIN)), *(stolen(MARGIN, 0, attack, 0.1) for attack in (BUDGETS[2], *BUDGETS[:2]))]
+    assert [point.budget for point in found(ended)] == [200, 800, None]
+
+
+def test_a_student_that_is_just_good_enough_counts() -> None:
+    ended = [result(trial(MARGIN), clean_acc=0.9), stolen(MARGIN, 0, SOFT, 0.4, clean_acc=0.87)]
+    assert 0.9 - 0.87 > 0.03, "rounding is not on trial here"
+    assert [best(ended)["margin"][most] is not None for most in POINTS_LOST] == [False, True, True]
+
+
+def test_the_curves_are_a_table(tmp_path: Path) -> None:
+    curves = found(several([NONE, MARGIN, WIDE], BUDGETS))
+    write(curves, tmp_path / "retention.csv")
+    with (tmp_path / "retention.csv").open(newline="") as file:
+        reader = csv.DictReader(file)
+        lines = list(reader)
+    assert tuple(reader.fieldnames or ()) == COLUMNS
+    assert {line["setting"] for line in lines} == {"none", "margin 10/255", "margin 0.1"}
+    assert {line["attack"] for line in lines} == {"extraction soft", "extraction hard"}
+    for line, point in zip(lines, curves, strict=True):
+        assert line["budget"] == ("" if point.budget is None else str(point.budget))
+        assert (line["seeds"], line["students"]) == ("3", "3")
+        assert float(line["oracle_calls"]) == point.calls
+        assert float(line["query_acc"]) == point.query_acc.value
+        assert float(line["evidence_high"]) == point.evidence.high
+        assert float(line["points_lost"]) == pytest.approx(100 * (point.lost or 0))
+        assert json.loads(line["victim_setting"]) == dict(point.victim)
+        assert "budget" not in json.loads(line["attack_setting"])
+
+
+def colours(path: Path) -> set[str]:
+    pixels = np.unique(np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3), axis=0)
+    return {f"#{r:02X}{g:02X}{b:02X}" for r, g, b in pixels.tolist()}
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_picture_has_a_colour_for_each_setting(tmp_path: Path, seeds: int) -> None:
+    curves = found(several([NONE, MARGIN, WIDE], BUDGETS, seeds))
+    for name in ("one.png", "two.png"):
+        draw(curves, tmp_path / name)
+    assert colours(tmp_path / "one.png") & {*COLOURS[:6]} == {*COLOURS[:3]}
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_a_crowd_of_settings_is_drawn_by_kind_of_scheme(tmp_path: Path) -> None:
+    crowd = [MARGIN | {"weight": weight / 100} for weight in range(1, 30)]
+    draw(found(several([NONE, *crowd], [SOFT], 1)), tmp_path / "crowd.png")
+    assert colours(tmp_path / "crowd.png") & {*COLOURS[:6]} == {*COLOURS[:2]}

@@ -1,0 +1,188 @@
+"""Where victims come from: suggestions, and the budget that ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mwm.config.spec import decode
+from mwm.runner.sweeps.search import Bounded, Listed, Suggested
+from mwm.runner.sweeps.sweep import Budget, Sweep, thefts
+from mwm.trials.trial import Victim
+from mwm.watermarks.schemes import Margin
+from tests.helpers.records import SPACE, drawn, swept
+
+# Chance
+
+
+@given(st.integers(0, 2**63 - 1))
+@settings(max_examples=20)
+def test_random_points_lie_inside_and_follow_from_the_seed(seed: int) -> None:
+    victims = drawn(swept(SPACE, kind="random", samples=6, seed=seed))
+    assert victims == drawn(swept(SPACE, kind="random", samples=6, seed=seed))
+    assert victims[:3] == drawn(swept(SPACE, kind="random", samples=3, seed=seed))
+    assert victims != drawn(swept(SPACE, kind="random", samples=6, seed=seed ^ 1))
+    for victim in victims:
+        assert 2 <= victim.recipe.epochs <= 4
+        assert 0.1 <= victim.recipe.lr <= 0.3
+        assert not isinstance(victim.scheme, Margin) or 1e-3 <= victim.scheme.step_size <= 0.1
+
+
+def test_random_points_reach_everything() -> None:
+    victims = drawn(swept(SPACE, kind="random", samples=60))
+    assert {victim.recipe.epochs for victim in victims} == {2, 3, 4}
+    assert {victim.scheme.kind for victim in victims} == {"none", "margin"}
+    sizes = [victim.scheme.step_size for victim in victims if isinstance(victim.scheme, Margin)]
+    assert 0.25 < sum(size < 1e-2 for size in sizes) / len(sizes) < 0.75, "half the decades lie below 0.01"
+
+
+def test_random_points_are_crossed_with_grids() -> None:
+    victims = drawn(swept(SPACE | {"seed": {"grid": [0, 1, 2]}}, kind="random", samples=2))
+    assert [victim.seed for victim in victims] == [0, 1, 2] * 2
+    assert len({victim.recipe.lr for victim in victims}) == 2
+
+
+# Suggestions
+
+
+def suggested(folder: Path, samples: int = 6, seed: int = 0) -> Suggested:
+    """A search by Optuna whose study lies in `folder`."""
+    source = Suggested(swept(SPACE, kind="optuna", samples=samples, seed=seed), folder)
+    assert source.total == samples
+    return source
+
+
+def measures(victim: Victim) -> dict[str, float]:
+    """Something to be large."""
+    return {"clean_acc": victim.recipe.lr, "worst_query_acc": float(isinstance(victim.scheme, Margin)), "other": 0.0}
+
+
+def states(source: Suggested) -> list[tuple[str, Any]]:
+    """State and objectives of each point, as Optuna keeps them."""
+    return [(trial.state.name, trial.values) for trial in source._study.trials]
+
+
+def ask(source: Suggested) -> tuple[int, Victim]:
+    """The next point, which must be there."""
+    proposal = source.ask()
+    assert proposal is not None
+    return proposal
+
+
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
+    first = suggested(tmp_path)
+    points = [ask(first) for _ in range(4)]
+    first.tell(0, measures(points[0][1]))
+    first.tell(1, None)
+    first.tell(2, {"clean_acc": 0.5})
+
+    second = suggested(tmp_path)
+    assert [ask(second) for _ in range(4)] == points
+    for number, victim in points:
+        second.tell(number, measures(victim))
+    new = [ask(second) for _ in range(2)]
+    assert [number for number, _ in new] == [4, 5]
+    assert not any(victim in [known for _, known in points] for _, victim in new)
+    assert second.ask() is None
+    told = [list(measures(points[number][1]).values())[:2] for number in (0, 3)]
+    known = [("COMPLETE", told[0]), ("FAIL", None), ("FAIL", None), ("COMPLETE", told[1])]
+    assert states(second) == [*known, ("RUNNING", None), ("RUNNING", None)]
+
+    third = suggested(tmp_path)
+    assert [ask(third) for _ in range(6)] == [*points, *new]
+    assert third.ask() is None
+    assert len(states(third)) == 6
+
+
+def test_a_search_learns_without_a_warning_and_repeats_itself(tmp_path: Path) -> None:
+    found: dict[int, list[Victim]] = {}
+    for samples in (12, 4):  # Optuna learns from the eleventh point on
+        folder = tmp_path / str(samples)
+        folder.mkdir()
+        source = suggested(folder, samples, seed=3)
+        victims = found.setdefault(samples, [])
+        while (proposal := source.ask()) is not None:
+            source.tell(proposal[0], measures(proposal[1]))
+            victims.append(proposal[1])
+    assert len(found[12]) == 12
+    assert found[12][:4] == found[4]
+    assert {victim.scheme.kind for victim in found[12]} == {"none", "margin"}
+    assert all(2 <= victim.recipe.epochs <= 4 and 0.1 <= victim.recipe.lr <= 0.3 for victim in found[12])
+
+
+def test_a_small_log_p_is_good(tmp_path: Path) -> None:
+    objectives = ["worst_log10_p", "clean_acc"]
+    source = Suggested(swept(SPACE, kind="optuna", samples=1, objectives=objectives), tmp_path)
+    assert [direction.name for direction in source._study.directions] == ["MINIMIZE", "MAXIMIZE"]
+
+
+# Budgets
+
+
+def bounded(
+    victims: int | None = None, hours: float | None = None, clock: Callable[[], float] = lambda: 0.0
+) -> Bounded:
+    source = Listed(swept(SPACE | {"seed": {"grid": [0, 1, 2, 3]}}, kind="random", samples=2))
+    return Bounded(source, Budget(victims=victims, hours=hours), clock)
+
+
+def asked(source: Bounded) -> int:
+    count = 0
+    while source.ask() is not None:
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize(("victims", "count"), [(None, 8), (3, 3), (100, 8)])
+def test_a_budget_of_victims_ends_the_list(victims: int | None, count: int) -> None:
+    source = bounded(victims)
+    assert source.total == asked(source) == count
+    assert not source.spent
+
+
+def test_no_victim_is_begun_when_the_time_is_over() -> None:
+    now = [0.0]
+    source = bounded(hours=0.5, clock=lambda: now[0])
+    assert source.ask() is not None
+    now[0] = 1799.0
+    assert source.ask() is not None
+    now[0] = 1800.0
+    assert source.ask() is None
+    assert (source.total, source.spent) == (2, True)
+    now[0] = 0.0
+    assert source.ask() is None, "a spent budget came back"
+
+
+def test_time_that_ends_with_the_list_is_not_spent() -> None:
+    now = [0.0]
+    source = bounded(hours=1, clock=lambda: now[0])
+    assert asked(source) == 8
+    now[0] = 1e6
+    assert source.ask() is None
+    assert not source.spent
+
+
+def test_more_samples_ask_the_same_question() -> None:
+    base = swept(SPACE, kind="random", samples=2)
+    assert swept(SPACE, kind="random", samples=9).question == base.question
+    assert swept(SPACE, kind="random", samples=2, seed=1).question != base.question
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"early_stopping": {"stage": "attack"}}, "early_stopping.stage: attack is not allowed: a theft that is cut"),
+        ({"attacks": [{"kind": "extraction", "early_stopping": {}}]}, "attacks.0.early_stopping: is not allowed"),
+        ({"budget": {"hours": 0}}, "budget.hours: 0"),
+        ({"budget": {"victims": 0}}, "budget.victims: 0"),
+        ({"early_stopping": {"reduction": 1}}, "early_stopping.reduction: 1"),
+    ],
+)
+def test_a_wrong_bound_is_refused_with_its_reason(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        thefts(decode(Sweep, {"name": "mine", "victim": {}} | change))

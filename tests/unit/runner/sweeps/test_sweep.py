@@ -1,0 +1,114 @@
+"""Sweeps: what a file says, and where its victims come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mwm.attacks import Attack, Extraction
+from mwm.config.loader import load
+from mwm.config.spec import decode, encode
+from mwm.runner.sweeps.sweep import Sweep, corners, thefts
+from mwm.watermarks.schemes import Base, Margin
+from tests.helpers.records import PLAIN, drawn, swept
+
+SHIPPED = sorted((Path(__file__).parents[4] / "tune_configs").rglob("*.y*ml"))
+
+
+# What a file says
+
+
+def test_there_are_shipped_sweeps() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_is_sound(path: Path) -> None:
+    sweep: Sweep = decode(Sweep, load(path))
+    assert corners(sweep)
+    for _, attack in thefts(sweep):
+        assert decode(Attack, encode(attack)) == attack
+
+
+def test_a_grid_is_crossed_and_doubles_are_one() -> None:
+    scheme = {"grid": ["base", {"kind": "margin", "steps": {"grid": [1, 5, 5]}}, "margin"]}
+    sweep = swept({"scheme": scheme, "seed": {"grid": [0, 1]}})
+    expected = [(scheme, seed) for scheme in (Base(), Margin(steps=1), Margin()) for seed in (0, 1)]
+    assert [(victim.scheme, victim.seed) for victim in corners(sweep)] == expected
+    assert drawn(sweep) == corners(sweep)
+
+
+def test_attacks_are_a_grid_with_paths_and_doubles_are_one() -> None:
+    sweep = swept({}, ["extraction", {"kind": "extraction", "labels": {"grid": ["soft", "hard"]}}])
+    soft, hard = Extraction(), Extraction(labels="hard")
+    assert thefts(sweep) == [("attacks.0", soft), ("attacks.1", hard)]
+
+
+@pytest.mark.parametrize(
+    ("victim", "attacks", "search", "start"),
+    [
+        ({"seed": {"grid": []}}, [], "grid", "victim.seed.grid: [] is not allowed: "),
+        ({"seed": {"choice": [1, 2]}}, [], "grid", "victim.seed.choice: is not allowed in a grid search"),
+        (
+            {"scheme": {"grid": ["none", {"kind": "margin", "weight": {"uniform": [0, 1]}}]}},
+            [],
+            "grid",
+            "victim.scheme.grid.1.weight.uniform: is not allowed in a grid search",
+        ),
+        ({"seed": {"grid": [1, 2]}}, [], "optuna", "victim.seed.grid: is not allowed with search.kind optuna"),
+        (
+            {"scheme": {"choice": ["none", {"kind": "margin", "steps": {"grid": [1, 2]}}]}},
+            [],
+            "optuna",
+            "victim.scheme.choice.1.steps.grid: is not allowed with search.kind optuna",
+        ),
+        ({"seed": {"uniform": [0.5, 3]}}, [], "random", "victim.seed: 0.5 is not allowed"),
+        ({"scheme": {"kind": "margin", "steps": {"integers": [0, 3]}}}, [], "random", "victim.scheme.steps: 0 is not "),
+        ({"seed": {"gird": [1]}}, [], "grid", "victim.seed: {'gird': [1]} is not allowed: must be a whole number"),
+        (
+            {},
+            ["extraction", {"kind": "extraction", "labels": {"choice": ["soft", "hard"]}}],
+            "random",
+            "attacks.1.labels.choice: is not allowed: every victim must meet the same attacks",
+        ),
+        ({}, [{"kind": "extraction", "seed": {"integers": [0, 3]}}], "optuna", "attacks.0.seed.integers: is not "),
+        ({}, [{"kind": "extraction", "labels": "weak"}], "grid", "attacks.0.labels: 'weak' is not allowed: "),
+        ({}, ["extract"], "grid", "attacks.0: kind 'extract' is unknown; allowed: "),
+    ],
+)
+def test_a_wrong_sweep_is_one_line(victim: Any, attacks: Any, search: str, start: str) -> None:
+    samples = {} if search == "grid" else {"samples": 3}
+    sweep = swept(victim, attacks, kind=search, **samples)
+    with pytest.raises(ValueError, match=r".") as caught:
+        _ = corners(sweep), thefts(sweep)
+    assert str(caught.value).startswith(start)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree: dict[str, Any] = {"name": "a", "victim": PLAIN}
+    same: list[dict[str, Any]] = [
+        {"name": "b"},
+        {"tags": {"x": "y"}},
+        {"resources": {"victim": {"cpus": 2}}},
+        {"search": "grid"},
+        {"budget": {"victims": 1, "hours": 2}},
+    ]
+    other: list[dict[str, Any]] = [
+        {"victim": PLAIN | {"seed": 1}},
+        {"attacks": ["extraction"]},
+        {"search": {"kind": "random", "samples": 1}},
+        {"early_stopping": {"kind": "asha"}},
+    ]
+    question = decode(Sweep, tree).question
+    assert {decode(Sweep, tree | change).question for change in same} == {question}
+    assert question not in {decode(Sweep, tree | change).question for change in other}
+    monkeypatch.setattr("mwm.runner.sweeps.sweep.METHOD", 99)
+    assert decode(Sweep, tree).question != question, "results of two methods would share a table"
+
+
+def test_the_folder_of_verdicts_is_no_name() -> None:
+    with pytest.raises(ValueError, match="name: verdicts is not allowed"):
+        decode(Sweep, {"name": "verdicts", "victim": PLAIN})

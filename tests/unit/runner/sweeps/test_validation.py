@@ -1,0 +1,236 @@
+"""The check before a start: whatever a sweep and its data do not agree on is one line with the place in the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mwm.data.datasets import Digits, Npz
+from mwm.data.splits import split
+from mwm.runner.sweeps.sweep import Sweep, corners, thefts
+from mwm.runner.sweeps.validation import check, check_compiler
+from mwm.trials.trial import complete_attack, data_key
+from tests.helpers.checked import archive, leased, refusal, swept
+
+DIGITS = 1437
+HALF = {"split": {"validation": 100, "queries": 100, "disjoint": 0.5}}
+DISJOINT = {"kind": "extraction", "source": "disjoint"}
+SAVED = {"kind": "extraction", "repeats": "saved"}
+GRAPH = {"batch_size": 64, "cuda_graph": True}
+COMPILED = {"batch_size": 64, "compile": True}
+STILL = {"kind": "digits", "flip": False, "pad": 0}
+
+
+def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.npz")
+    foreign = {"kind": "extraction", "source": {"kind": "npz", "path": str(path)}, "recipe": {"batch_size": 60}}
+    sets, notes = check(swept([DISJOINT, "distillation", foreign], **HALF), download=False)
+    assert set(sets) == {data_key(Digits()), data_key(Npz(path=str(path)))}
+    assert notes == []
+
+
+def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> None:
+    cifar = {"kind": "cifar10", "root": str(tmp_path)}
+    stranger = {"kind": "extraction", "source": cifar}
+    sets, notes = check(swept([stranger]), download=False)
+    assert set(sets) == {data_key(Digits())}
+    assert [note.partition(": ")[0] for note in notes] == ["attacks.0.source"]
+    _, notes = check(swept([stranger], data=cifar), download=False)
+    assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
+    assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
+    assert refusal(swept([stranger | {"budget": 63}], data=cifar)).startswith("attacks.0.budget: 63 is not allowed")
+    assert not any(tmp_path.iterdir())
+
+
+FAULTS = [
+    (
+        swept(scheme={"kind": "margin", "num_queries": 101}),
+        "victim.scheme.num_queries: 101 is not allowed: must be at most split.queries, 100",
+    ),
+    (
+        swept(scheme={"grid": ["none", {"kind": "base", "num_queries": {"grid": [20, 200]}}]}),
+        "victim.scheme.num_queries: 200 is not allowed: must be at most split.queries, 100",
+    ),
+    (
+        swept(split={"validation": 1337, "queries": 100}),
+        "victim.split: 100 queries and 1337 validation images are not allowed: there are 1437 training images",
+    ),
+    (
+        swept(split={"validation": 1300, "queries": 100}),
+        "victim.recipe.batch_size: 64 is not allowed: the owner has 37 images",
+    ),
+    (
+        swept(split={"validation": 100, "queries": 100, "disjoint": 0.96}),
+        "victim.recipe.batch_size: 64 is not allowed: the owner has 50 images",
+    ),
+    (swept(recipe={"batch_size": 1238}), "victim.recipe.batch_size: 1238 is not allowed: the owner has 1237 images"),
+    (swept(model={"kind": "cnn", "depth": 4}), "victim.model: cnn is not allowed for images 8 pixels wide"),
+    (swept(model="resnet18"), "victim.model: resnet18 is not allowed for images 8 pixels wide: it needs 9"),
+    (
+        swept(["extraction", {"kind": "extraction", "student": "resnet34"}]),
+        "attacks.1.student: resnet34 is not allowed for images 8 pixels wide: it needs 9",
+    ),
+    (
+        swept(["extraction", DISJOINT]),
+        "attacks.1.source: disjoint is not allowed: victim.split.disjoint is 0",
+    ),
+    (
+        swept([DISJOINT], split={"validation": 100, "queries": 100, "disjoint": 0.01}),
+        "victim.recipe.batch_size: 64 is not allowed: the thief of attacks.0 has 12 images",
+    ),
+    (
+        swept([DISJOINT | {"recipe": {"batch_size": 619}}], **HALF),
+        "attacks.0.recipe.batch_size: 619 is not allowed: the thief of attacks.0 has 618 images",
+    ),
+    (
+        swept([{"kind": "extraction", "recipe": {"batch_size": 620}}], **HALF),
+        "attacks.0.recipe.batch_size: 620 is not allowed: the thief of attacks.0 has 619 images",
+    ),
+    (
+        swept(["extraction", {"kind": "extraction", "budget": {"grid": [64, 1238]}}]),
+        "attacks.1.budget: 1238 is not allowed: the thief has 1237 images, each to be asked once",
+    ),
+    (
+        swept([DISJOINT | {"budget": 619}], **HALF),
+        "attacks.0.budget: 619 is not allowed: the thief has 618 images, each to be asked once",
+    ),
+    (
+        swept([{"kind": "distillation", "budget": {"grid": [None, 64, 63]}}]),
+        "attacks.0.budget: 63 is not allowed: must be at least 64, victim.recipe.batch_size",
+    ),
+    (
+        swept([{"kind": "extraction", "budget": 99, "recipe": {"batch_size": 100}}]),
+        "attacks.0.budget: 99 is not allowed: must be at least 100, attacks.0.recipe.batch_size",
+    ),
+    (
+        swept([SAVED]),
+        "attacks.0.repeats: 'saved' is not allowed: augmented views never repeat: must be 'counted', or "
+        "victim.data.flip false and victim.data.pad 0",
+    ),
+    (
+        swept(["extraction", DISJOINT | SAVED], data=STILL | {"flip": True}, **HALF),
+        "attacks.1.repeats: 'saved' is not allowed: augmented views never repeat",
+    ),
+    (
+        swept([SAVED | {"source": {"kind": "npz", "path": "nowhere.npz"}}], data=STILL),
+        "attacks.0.repeats: 'saved' is not allowed: augmented views never repeat: must be 'counted', or "
+        "attacks.0.source.flip false and attacks.0.source.pad 0",
+    ),
+    (
+        swept([{"kind": "extraction", "repeats": {"grid": ["counted", "saved"]}}], data={"kind": "digits", "pad": 1}),
+        "attacks.0.repeats: 'saved' is not allowed",
+    ),
+    (
+        swept(recipe=GRAPH),
+        "victim.recipe.cuda_graph: true is not allowed: resources.victim.gpus is 0, and only a GPU replays a step",
+    ),
+    (
+        leased(0.5, 0, swept(["extraction"], recipe=GRAPH)),
+        "victim.recipe.cuda_graph: true is not allowed: resources.attack.gpus is 0",
+    ),
+    (
+        leased(1, 0, swept(["extraction", {"kind": "extraction", "recipe": GRAPH}])),
+        "attacks.1.recipe.cuda_graph: true is not allowed: resources.attack.gpus is 0",
+    ),
+    (
+        leased(0, 1, swept(recipe=GRAPH | {"cuda_graph": {"grid": [False, True]}})),
+        "victim.recipe.cuda_graph: true is not allowed: resources.victim.gpus is 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sweep", "start"), FAULTS, ids=[start[:40] for _, start in FAULTS])
+def test_a_disagreement_is_one_line_with_its_place(sweep: Sweep, start: str) -> None:
+    assert refusal(sweep).startswith(start)
+
+
+def test_what_a_lease_or_the_views_allow_is_not_refused(tmp_path: Path) -> None:
+    own = {"kind": "extraction", "recipe": GRAPH}
+    slow = {"kind": "extraction", "recipe": {"batch_size": 64}}
+    check(leased(0, 0.5, swept([own])), download=False)
+    check(leased(0.5, 1, swept(["extraction"], recipe=GRAPH)), download=False)
+    check(leased(1, 0, swept([slow], recipe=GRAPH)), download=False)
+    check(swept([SAVED, DISJOINT | SAVED], data=STILL, **HALF), download=False)
+    still = {"kind": "npz", "path": str(archive(tmp_path / "x.npz")), "flip": False, "pad": 0}
+    check(swept([SAVED | {"source": still, "recipe": {"batch_size": 60}}]), download=False)
+
+
+def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"kind": "extraction", "recipe": COMPILED}
+    faulty = {
+        "victim.recipe.compile": swept(recipe=COMPILED),
+        "attacks.0.recipe.compile": swept([own]),
+    }
+    spared = [leased(0, 1, swept([own])), swept(["extraction"])]
+    for name in ("", "no-such-compiler -O2", str(tmp_path)):
+        monkeypatch.setenv("CXX", name)
+        for path, sweep in faulty.items():
+            start = f"{path}: true is not allowed: there is no C\\+\\+ compiler '{name}' on this machine"
+            with pytest.raises(ValueError, match=f"^{start}"):
+                check_compiler(sweep)
+        for sweep in spared:
+            check_compiler(sweep)
+    compiler = tmp_path / "own-c++"
+    compiler.write_text("")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", f"{compiler} -O2")
+    for sweep in (*faulty.values(), *spared):
+        check_compiler(sweep)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match="C\\+\\+"):
+        check_compiler(swept(recipe=COMPILED))
+
+
+def test_sizes_are_checked_to_the_image() -> None:
+    check(swept(scheme={"kind": "none", "num_queries": 100}), download=False)
+    check(swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False)
+    check(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
+    check(swept([DISJOINT | {"budget": {"grid": [64, 618]}}], **HALF), download=False)
+
+
+@given(st.integers(1, 1500), st.integers(1, 1500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(1, 1500))
+@settings(max_examples=40, deadline=None)
+def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoint: float, batch: int) -> None:
+    assume(queries >= 20)
+    shares = {"validation": validation, "queries": queries, "disjoint": disjoint}
+    sweep = swept(["extraction", DISJOINT] if disjoint else ["extraction"], split=shares, recipe={"batch_size": batch})
+    left = DIGITS - validation - queries
+    taken = int(disjoint * left)
+    fits = left >= 1 and batch <= left - taken and (not disjoint or batch <= taken)
+    if not fits:
+        assert refusal(sweep).startswith(("victim.split: ", "victim.recipe.batch_size: "))
+        return
+    sets, _ = check(sweep, download=False)
+    (victim,) = corners(sweep)
+    views = split(sets[data_key(victim.data)], victim.split, "cpu")
+    assert len(views.owner) >= victim.recipe.batch_size
+    for _, attack in thefts(sweep):
+        held = views.disjoint if attack.source.kind == "disjoint" else views.owner
+        recipe = complete_attack(attack, victim).recipe
+        assert recipe is not None
+        assert len(held) >= recipe.batch_size
+
+
+def test_a_foreign_set_counts_its_own_images(tmp_path: Path) -> None:
+    npz = {"kind": "npz", "path": str(archive(tmp_path / "x.npz"))}
+    line = refusal(swept(["extraction", {"kind": "extraction", "source": npz}]))
+    assert line.startswith("victim.recipe.batch_size: 64 is not allowed: the thief of attacks.1 has 60 images")
+
+
+def test_an_owners_secret_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "owner.secret"
+    assert refusal(swept(secret=str(path))).startswith(f"victim.secret: {path}: the secret cannot be read (No such")
+    path.write_text("12" * 31)
+    said = refusal(swept(secret={"grid": [str(path)]}))
+    assert said == f"victim.secret: {path}: not 64 hexadecimal digits, as `openssl rand -hex 32` writes them"
+    for text in ("", "nowhere"):
+        assert "secret" in refusal(swept(secret={"choice": [text]}) if text else swept(secret=text))
+    monkeypatch.chdir(tmp_path)
+    path.write_text("12" * 32)
+    Path("other.secret").write_text("aB" * 32)
+    sets, _ = check(swept(secret={"grid": ["owner.secret", str(path), "other.secret"]}), download=False)
+    assert sets.secrets == {"owner.secret": b"\x12" * 32, str(path): b"\x12" * 32, "other.secret": b"\xab" * 32}

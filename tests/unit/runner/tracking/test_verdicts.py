@@ -1,0 +1,70 @@
+"""Verdicts in a real MLflow: one run for each suspect, however often it is said."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+
+from mwm.verification.answer_log import ANSWERS
+from tests.helpers.asking import Ask, Say, heard
+from tests.helpers.court import FILES, QUERIES, Court, answers, saying
+from tests.helpers.http import answering
+
+
+def test_each_suspect_is_one_run(ask: Ask, hall: Court, uri: str) -> None:
+    words = ("--suspect", hall.key, "--suspect", hall.innocent, "--tracking-uri", uri)
+    for _ in range(2):
+        _, found = ask(*words)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("verdicts")
+    assert experiment is not None
+    runs = {run.data.tags["suspect"]: run for run in client.search_runs([experiment.experiment_id])}
+    assert len(client.search_runs([experiment.experiment_id])) == len(runs) == 2
+    for finding in found["suspects"]:
+        run = runs[finding["name"]]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["decision"] == finding["decision"]
+        assert run.data.tags["key_commitment"] == found["key"]["commitment"]
+        for name in ("matches", "p_value", "log10_p", "seconds"):
+            assert math.isclose(run.data.metrics[name], finding[name])
+        assert run.data.metrics["queries_asked"] == QUERIES
+        assert [run.data.metrics["interval_low"], run.data.metrics["interval_high"]] == finding["interval"]
+        assert run.data.params["test"] == "binomial"
+        kept = {file.path for file in client.list_artifacts(run.info.run_id)}
+        assert kept == {*FILES} - {ANSWERS}, "a copy's answers are the key's labels"
+
+
+def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, hall: Court, uri: str) -> None:
+    """The verdict stands, and the same command records it later."""
+    honest, database = answers(hall.key), Path(uri.removeprefix("sqlite:///"))
+    whole = database.read_bytes()
+
+    def spoil(images: NDArray[np.uint8]) -> Any:
+        database.write_bytes(b"no database" * 1000)
+        return honest(images)
+
+    with answering(saying(spoil)) as suspect:
+        words = ("verify", "--key", str(hall.key), "--suspect", suspect.uri, "--tracking-uri", uri)
+        status, out, err = say(*words)
+        assert (status, len(err.splitlines())) == (0, 1)
+        assert err.startswith("warning: MLflow: ")
+        assert err.endswith("; when that is mended, the same command again records the rest\n")
+        assert "OWNED" in out
+        database.write_bytes(whole)
+        assert "OWNED" in heard(say, *words)
+        assert len(suspect.asked) == 1
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("verdicts")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+
+
+def test_without_an_address_nothing_is_recorded(say: Say, hall: Court, tmp_path: Path) -> None:
+    heard(say, "verify", "--key", str(hall.key), "--suspect", str(hall.key))
+    assert not (tmp_path / "mlflow.db").exists()

@@ -1,0 +1,253 @@
+"""The tests of independence against brute force: every draw of the labels, every answer."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from mwm.stats import nonparametric
+from mwm.stats.binomial import p_value
+from mwm.stats.multiple_testing import holm
+from mwm.stats.nonparametric import empirical, permutation, rank_test
+from mwm.verification.suspects.outputs import NO_ANSWER
+from tests.helpers.drawn import Labels, draws, share
+
+LEVELS = (0.5, 0.2, 0.05, 1e-3)
+
+
+# Permutation
+
+
+def rearranged(labels: Labels, truth: Labels) -> Iterator[Labels]:
+    """The labels in every order that keeps each with a query of its true class."""
+    for order in itertools.permutations(range(len(labels))):
+        if all(truth[i] == truth[j] for i, j in enumerate(order)):
+            yield tuple(labels[j] for j in order)
+
+
+def matches(answers: Sequence[int], labels: Sequence[int]) -> int:
+    return sum(a == t for a, t in zip(answers, labels, strict=True))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.data())
+def test_permutation_estimates_the_share_of_all_rearrangements(data: st.DataObject) -> None:
+    truth = data.draw(st.sampled_from([(0, 0, 0, 1, 1, 1), (0, 0, 1, 1, 2, 2), (2, 2, 2, 2, 2, 2), (0, 1, 2, 0, 1, 2)]))
+    labels = tuple(data.draw(st.sampled_from([c for c in range(4) if c != true])) for true in truth)
+    answers = data.draw(st.tuples(*([st.integers(NO_ANSWER, 3)] * 6)))
+    seen, ways = matches(answers, labels), list(rearranged(labels, truth))
+    exact = sum(matches(answers, way) >= seen for way in ways) / len(ways)
+    found = permutation(answers, labels, truth, rounds=1999)
+    assert abs(found - (1 + 1999 * exact) / 2000) <= 5 * math.sqrt(exact * (1 - exact) / 1999) + 1e-12
+
+
+def test_permutation_keeps_its_level_where_labels_favour_a_class() -> None:
+    """Labels 1 or 2 with chances 0.9 and 0.1, a suspect that says 1: the binomial test is fooled, this one is not."""
+    n, count = 20, 400
+    chance, truth = np.random.default_rng(0), np.zeros(n, np.int64)
+    labels = np.where(chance.random((count, n)) < 0.9, 1, 2)
+    answers = np.where(chance.random((count, n)) < 0.7, 1, 2)
+    p = [permutation(a, t, truth, rounds=199, seed=i) for i, (a, t) in enumerate(zip(answers, labels, strict=True))]
+    fooled = [p_value(int((a == t).sum()), n, 10) for a, t in zip(answers, labels, strict=True)]
+    assert share(fooled, 0.05) == 1
+    for level in (0.2, 0.05):
+        assert share(p, level) <= level + 3 * math.sqrt(level / count)
+
+
+@pytest.mark.parametrize("answers", [(1, 1, 0, 0), (2, 1, 3, 0), (0, 0, 1, 1), (1, 2, 1, 2), (3, 3, 3, 3)])
+def test_permutation_convicts_no_fixed_suspect_too_often(answers: Labels) -> None:
+    truth = (0, 0, 1, 1)
+    found = [permutation(answers, labels, truth, rounds=19, seed=i) for i, labels in enumerate(draws(truth, 4) * 5)]
+    for level in (0.5, 0.2, 0.05):
+        assert share(found, level) <= level + 3 * math.sqrt(level / len(found))
+
+
+def test_permutation_by_its_seed() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 10, 60)
+    labels = (truth + rng.integers(1, 10, 60)) % 10
+    answers = rng.integers(0, 10, 60)
+    first, again, other = (permutation(answers, labels, truth, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert permutation(labels, labels, truth) == 1e-4, "the least that 9999 rounds can say"
+    assert permutation(truth, labels, truth) == 1.0
+    assert permutation(np.full(60, NO_ANSWER), labels, truth, rounds=10) == 1.0
+
+
+# Ranks
+
+
+@cache
+def sums(count: int, faces: int) -> Counter[int]:
+    """How many of all throws of `count` dice numbered from 1 give each sum."""
+    return Counter(sum(throw) for throw in itertools.product(range(1, faces + 1), repeat=count))
+
+
+def ranks(scores: NDArray[np.float64], labels: Sequence[int], truth: Sequence[int]) -> int:
+    """The sum of ranks by the words of the docstring."""
+    total = 0
+    for row, label, true in zip(scores, labels, truth, strict=True):
+        total += sum(row[c] >= row[label] for c in range(len(row)) if c != true)
+    return total
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), st.integers(3, 6), st.integers(0, 2**32 - 1), st.booleans())
+def test_ranks_against_all_throws_of_dice(n: int, classes: int, seed: int, coarse: bool) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 3, (n, classes)).astype(float) if coarse else rng.normal(size=(n, classes))
+    truth = rng.integers(0, classes, n)
+    labels = (truth + rng.integers(1, classes, n)) % classes
+    seen = ranks(scores, labels.tolist(), truth.tolist())
+    ways = sum(count for total, count in sums(n, classes - 1).items() if total <= seen)
+    assert rank_test(scores, labels, truth) == ways / (classes - 1) ** n
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ranks_convict_no_fixed_suspect_too_often(seed: int) -> None:
+    """Any scores, with and without ties, against every draw of the labels."""
+    rng, truth = np.random.default_rng(seed), (0, 1, 2, 3)
+    scores = rng.integers(0, 2 + seed, (4, 4)).astype(float)
+    found = [rank_test(scores, labels, truth) for labels in draws(truth, 4)]
+    for level in LEVELS:
+        assert share(found, level) <= level
+
+
+def convolved(total: int, count: int, faces: int) -> Fraction:
+    """The chance of at most `total`, adding one die after another."""
+    ways = [1]
+    for _ in range(count):
+        ways = [sum(ways[max(0, s - faces + 1) : s + 1]) for s in range(len(ways) + faces - 1)]
+    return Fraction(sum(ways[: total + 1]), faces**count)
+
+
+@pytest.mark.parametrize(("count", "faces"), [(30, 2), (40, 9), (12, 99), (1, 999)])
+def test_sums_are_those_of_a_convolution(count: int, faces: int) -> None:
+    for total in range(0, count * (faces - 1) + 1, max(1, count * faces // 37)):
+        assert nonparametric._at_most(total, count, faces) == float(convolved(total, count, faces))
+    assert nonparametric._at_most(count * (faces - 1), count, faces) == 1.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.sampled_from([2, 9, 99, 999]), st.floats(0, 1))
+def test_the_bound_for_long_keys_is_never_below_the_exact_chance(count: int, faces: int, part: float) -> None:
+    total = int(part * count * (faces - 1))
+    exact = nonparametric._at_most(total, count, faces)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nonparametric, "EXACT", 0)
+        bound = nonparametric._at_most(total, count, faces)
+    assert exact <= bound <= 1
+
+
+def test_the_bound_for_long_keys_is_of_use() -> None:
+    n, classes = 3000, 10
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, n)
+    labels = (truth + rng.integers(1, classes, n)) % classes
+    scores = rng.normal(size=(n, classes))
+    assert rank_test(scores, labels, truth) > 1e-3
+    scores[np.arange(n), labels] += 0.5
+    assert rank_test(scores, labels, truth) < 1e-30
+
+
+def test_ties_and_missing_answers_are_no_evidence() -> None:
+    truth, labels = np.zeros(50, np.int64), np.arange(50) % 9 + 1
+    assert rank_test(np.zeros((50, 10)), labels, truth) == 1.0, "one score for all classes"
+    hard = np.eye(10)[labels]
+    assert rank_test(hard, labels, truth) == pytest.approx(9.0**-50)
+    assert rank_test(np.where(hard > 0, 0.0, -np.inf), labels, truth) == pytest.approx(9.0**-50), "logarithms of 0"
+
+
+# Empirical null and several suspects
+
+
+def test_empirical_counts_itself_and_ties() -> None:
+    assert empirical(3, []) == 1.0
+    assert empirical(3, [1, 2]) == 1 / 3
+    assert empirical(3, [3, 2, 4]) == 3 / 4
+    assert empirical(math.inf, [1.0, -math.inf]) == 1 / 3
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
+def test_empirical_accuses_the_share_of_equals_that_it_may(statistics: list[int]) -> None:
+    """Whatever the models show: take each for the suspect in turn, and the others for its null."""
+    others = [(one, statistics[:i] + statistics[i + 1 :]) for i, one in enumerate(statistics)]
+    found = [empirical(one, null) for one, null in others]
+    for level in LEVELS:
+        assert share(found, level) <= level
+
+
+def test_holm_by_hand() -> None:
+    assert holm([]) == []
+    assert holm([0.02]) == [0.02]
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.001, 0.9, 0.4]) == pytest.approx([1.0, 0.004, 1.0, 1.0])
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=9), st.sampled_from(LEVELS))
+def test_holm_steps_down(p_values: list[float], level: float) -> None:
+    """Convicted are the smallest, as long as each is below the level over how many are left (Holm, 1979)."""
+    ordered, convicted = sorted(p_values), 0
+    while convicted < len(ordered) and (len(ordered) - convicted) * ordered[convicted] <= level:
+        convicted += 1
+    adjusted = holm(p_values)
+    assert sum(p <= level for p in adjusted) == convicted
+    assert all(p <= q for p, q in zip(p_values, adjusted, strict=True))
+    assert [p for _, p in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
+
+
+def test_holm_accuses_none_of_several_innocents_too_often() -> None:
+    """Three suspects, alike and unlike, asked the same queries: every draw of the labels."""
+    truth, suspects = (0, 1, 2, 3), ((1, 0, 0, 0), (1, 0, 0, 1), (2, 2, 1, 1))
+    least = [min(holm([p_value(matches(s, labels), 4, 4) for s in suspects])) for labels in draws(truth, 4)]
+    for level in LEVELS:
+        assert share(least, level) <= level
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fault"),
+    [
+        (([1, 1], [1], [0]), r"labels are int64 \(1,\); allowed: integers \(2,\)"),
+        (([1], [1], [0, 0]), r"truth are int64 \(2,\)"),
+        (([], [], []), "answers are float64"),
+        (([1.0], [1], [0]), "answers are float64"),
+        (([1], [-1], [0]), "labels hold -1; allowed: 0 and above"),
+        (([1], [1], [-1]), "truth hold -1"),
+        (([1, 2], [2, 1], [0, 1]), "label 1 is the true one"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(arrays: tuple[list[float], list[int], list[int]], fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        permutation(*arrays)
+
+
+def test_other_mistakes_are_refused() -> None:
+    with pytest.raises(ValueError, match="rounds 0"):
+        permutation([1], [1], [0], rounds=0)
+    with pytest.raises(ValueError, match="NaN among the scores of 1 of 2 queries"):
+        rank_test([[0.0, 1.0, math.nan], [0.0, 1.0, 2.0]], [1, 1], [0, 0])
+    with pytest.raises(ValueError, match=r"scores of shape \(1, 2\)"):
+        rank_test([[0, 1]], [1], [0])
+    with pytest.raises(ValueError, match="labels hold 3; allowed: 0 to 2"):
+        rank_test([[0, 1, 2]], [3], [0])
+    with pytest.raises(ValueError, match="NaN"):
+        empirical(1, [math.nan])
+    with pytest.raises(ValueError, match=r"p-value 1\.5"):
+        holm([1.5])
+    with pytest.raises(ValueError, match="p-value nan"):
+        holm([math.nan])

@@ -1,0 +1,126 @@
+"""Names of trials: equal content, equal name, wherever it lies."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mwm.attacks import Attack, Distillation, Extraction
+from mwm.attacks.sources import Disjoint
+from mwm.config import randomness
+from mwm.config.spec import encode
+from mwm.data.datasets import Npz, fingerprint
+from mwm.models.networks import Cnn
+from mwm.stats.binomial import LEVEL, p_value
+from mwm.stats.intervals import interval
+from mwm.training.recipe import Recipe
+from mwm.trials.outcome import PROVEN, decided
+from mwm.trials.trial import Sets, Trial, complete_attack, data_key, secret_of, trial_digest, victim_digest
+from tests.helpers.records import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, owned, theft
+
+
+def spotted(sets: Loaded, data: Npz) -> Loaded:
+    """The same data sets, but for one grey level of one pixel."""
+    old = sets[data_key(data)]
+    pixels = old.x_train.copy()
+    pixels[3, 0, 2, 2] ^= 1
+    digest = fingerprint(pixels, old.y_train, old.x_test, old.y_test)
+    return Sets({**sets, data_key(data): replace(old, x_train=pixels, digest=digest)})
+
+
+def test_the_place_of_the_data_is_not_in_a_name_but_every_pixel_is(sets: Loaded) -> None:
+    own, foreign = (replace(data, path=f"/elsewhere/{data.path}") for data in (DATA, FOREIGN))
+    there = Sets({data_key(own): sets[data_key(DATA)], data_key(foreign): sets[data_key(FOREIGN)]})
+    moved = replace(VICTIM, data=own)
+    assert victim_digest(moved, there) == victim_digest(VICTIM, sets)
+    here, away = theft(Extraction(source=FOREIGN)), theft(Extraction(source=foreign), moved)
+    assert trial_digest(away, there) == trial_digest(here, sets)
+    assert victim_digest(VICTIM, spotted(sets, DATA)) != victim_digest(VICTIM, sets)
+    assert victim_digest(VICTIM, spotted(sets, FOREIGN)) == victim_digest(VICTIM, sets)
+    for data in (DATA, FOREIGN):
+        assert trial_digest(here, spotted(sets, data)) != trial_digest(here, sets)
+
+
+SCHEME_CHANGES: list[dict[str, Any]] = [
+    *({"num_queries": 10}, {"weight": 0.2}, {"step_size": 9 / 255}, {"steps": 3}),
+    *({"queries_per_step": 5}, {"queries_per_step": "all"}, {"batchnorm": "clean"}),
+]
+VICTIM_CHANGES: list[dict[str, Any]] = [
+    *({"scheme": scheme} for scheme in SCHEMES[1:]),
+    *({"scheme": replace(MARGIN, **change)} for change in SCHEME_CHANGES),
+    *({"recipe": replace(RECIPE, **change)} for change in ({"epochs": 4}, {"lr": 0.2}, {"keep": "best_validation"})),
+    *({"split": replace(VICTIM.split, **change)} for change in ({"queries": 31}, {"seed": 1}, {"disjoint": 0.3})),
+    *({"model": Cnn(width=3, depth=1)}, {"seed": 1}),
+]
+
+
+def test_everything_that_makes_a_victim_is_in_its_name(sets: Loaded) -> None:
+    names = [victim_digest(replace(VICTIM, **change), sets) for change in ({}, *VICTIM_CHANGES)]
+    assert len({*names}) == len(VICTIM_CHANGES) + 1
+    assert trial_digest(Trial(victim=VICTIM), sets) == names[0]
+    shown = replace(VICTIM, data=replace(DATA, flip=True))
+    assert victim_digest(shown, Sets({data_key(shown.data): sets[data_key(DATA)]})) not in names
+
+
+def test_a_secret_is_in_a_name_and_its_place_is_not(sets: Loaded) -> None:
+    for path in ("here", "moved", "/a/b"):
+        _, sets = owned(sets, b"\xab" * 32, path)
+    other, sets = owned(sets, b"\xcd" * 32, "other")
+    guessed, sets = owned(sets, randomness.of_seed(0), "guessed")
+    here = replace(VICTIM, secret="here")
+    assert len({victim_digest(replace(here, secret=path), sets) for path in ("here", "moved", "/a/b")}) == 1
+    names = [victim_digest(victim, sets) for victim in (VICTIM, here, other, guessed, replace(here, seed=1))]
+    assert len({*names}) == 5
+    assert [secret_of(victim, sets) for victim in (VICTIM, here)] == [randomness.of_seed(0), b"\xab" * 32]
+    assert trial_digest(theft(Extraction(), here), sets) != trial_digest(theft(Extraction()), sets)
+
+
+def test_a_secret_is_in_no_tree_and_in_nothing_that_is_shown(sets: Loaded) -> None:
+    victim, known = owned(sets, b"\xab" * 32)
+    assert "\\xab" not in repr(known)
+    assert set(known) == set(sets)
+    assert len(known) == len(sets)
+    assert encode(victim)["secret"] == "owner.secret"
+    assert pickle.loads(pickle.dumps(known)).secrets == {"owner.secret": b"\xab" * 32}
+
+
+def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
+    attacks: list[Attack] = [
+        Extraction(),
+        Extraction(labels="hard"),
+        Extraction(temperature=2.0),
+        Extraction(seed=1),
+        Extraction(budget=20),
+        Extraction(budget=30),
+        Extraction(source=Disjoint()),
+        Extraction(source=FOREIGN),
+        Extraction(student=Cnn(width=3, depth=1)),
+        Extraction(recipe=replace(RECIPE, epochs=4)),
+        Distillation(),
+        Distillation(alpha=0.5),
+        Distillation(t_squared=True),
+    ]
+    names = {trial_digest(theft(attack, victim), sets) for attack in attacks for victim in (VICTIM, CONTROL)}
+    assert len(names) == 2 * len(attacks)
+    explicit = Extraction(student=VICTIM.model, recipe=VICTIM.recipe)
+    assert trial_digest(theft(explicit), sets) == trial_digest(theft(Extraction()), sets)
+
+
+@pytest.mark.parametrize(("matches", "owned"), [(22, (False, False)), (23, (True, False)), (29, (True, True))])
+def test_ownership_is_decided_at_two_levels(matches: int, owned: tuple[bool, bool]) -> None:
+    told = decided(p_value(matches, 100, 10), matches, 100)
+    low, high = interval(matches, 100)
+    assert told == {"owned_1e3": owned[0], "owned_1e6": owned[1], "query_low": low, "query_high": high}
+    assert decided(LEVEL, 3, 3)[PROVEN], "a level is reached when p is just as small"
+    assert not decided(math.nextafter(LEVEL, 1), 3, 3)[PROVEN], "the usual level is not the one named"
+
+
+def test_what_an_attack_leaves_open_is_the_victims() -> None:
+    filled = complete_attack(Extraction(), VICTIM)
+    assert (filled.student, filled.recipe) == (VICTIM.model, VICTIM.recipe)
+    own = Extraction(student=Cnn(width=7), recipe=Recipe(epochs=1))
+    assert complete_attack(own, VICTIM) == own

@@ -1,0 +1,84 @@
+"""What answers are worth: every test of them, when to stop, and the decision of several suspects together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mwm.stats.binomial import log10_p, p_value
+from mwm.stats.sequential import Sequential
+from mwm.verification.decision import decide, still_needed, weigh
+from tests.helpers.court import CLASSES, questions
+
+ASKED = questions(40)
+
+
+def after(matched: list[bool]) -> Sequential:
+    test = Sequential(CLASSES)
+    for match in matched:
+        test.add(match)
+    return test
+
+
+def decided(matched: list[bool], level: float) -> bool:
+    return after(matched).p_value <= level
+
+
+@given(
+    matched=st.lists(st.booleans(), max_size=20),
+    left=st.integers(0, 20),
+    level=st.sampled_from([0.3, 0.05, 1e-3, 1e-6]),
+)
+def test_what_is_still_needed_is_needed_and_enough(matched: list[bool], left: int, level: float) -> None:
+    test = after(matched)
+    count = still_needed(test, left, level)
+    assert (test.queries, test.matches) == (len(matched), sum(matched)), "to look ahead changes nothing"
+    if count:
+        assert decided(matched + [True] * count, level)
+        assert not decided(matched + [True] * (count - 1), level)
+    else:
+        assert decided(matched, level) or not decided(matched + [True] * left, level)
+
+
+def test_matches_are_weighed_by_every_test() -> None:
+    answers = np.where(np.arange(40) < 30, ASKED.labels, ASKED.truth)
+    found = weigh(answers, ASKED, scores=np.eye(CLASSES)[answers], null=[5, 30, 31])
+    assert found["binomial"] == {"p_value": p_value(30, 40, CLASSES), "log10_p": log10_p(30, 40, CLASSES)}
+    assert found["empirical"] == {"p_value": 3 / 4, "as_many": 2, "innocents": 3}
+    assert found["permutation"]["p_value"] == 1e-4
+    assert found["rank"]["p_value"] < 1e-4
+    assert found["sequential"]["p_value"] == pytest.approx(10 ** found["sequential"]["log10_p"])
+
+
+def test_the_first_answers_are_weighed_alone() -> None:
+    found = weigh(ASKED.labels[:10], ASKED)
+    assert found["binomial"]["p_value"] == p_value(10, 10, CLASSES)
+    assert (found["rank"], found["empirical"]) == (None, None)
+
+
+def test_no_match_is_no_evidence() -> None:
+    found = weigh(ASKED.truth, ASKED)
+    assert [found[name]["log10_p"] for name in ("binomial", "sequential")] == [0.0, 0.0]
+    assert str(found["sequential"]["log10_p"]) == "0.0", "no minus in front of it"
+
+
+def findings(*p_values: float) -> list[dict[str, Any]]:
+    return [{"tests": {"binomial": {"p_value": p, "log10_p": -1.0}, "sequential": {"p_value": 1.0}}} for p in p_values]
+
+
+def test_holm_decides_for_several_suspects() -> None:
+    """0.02 alone is shown at 0.03; beside another of 0.02 it is not, beside one of 0.001 it is."""
+    for p_values, decisions in (
+        ([0.02], ["owned"]),
+        ([0.02, 0.02], ["not shown", "not shown"]),
+        ([0.02, 0.001], ["owned", "owned"]),
+        ([0.5, 0.001], ["not shown", "owned"]),
+    ):
+        found = findings(*p_values)
+        decide(found, "binomial", 0.03)
+        assert [one["decision"] for one in found] == decisions
+        assert [one["p_value"] for one in found] == p_values

@@ -1,0 +1,296 @@
+"""The verdict: copies are shown, innocents are not; how suspects are asked, and what they may do."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mwm.stats.binomial import log10_p, p_value
+from mwm.stats.sequential import Sequential
+from mwm.storage.store import WEIGHTS
+from mwm.verification.answer_log import ANSWERS
+from mwm.verification.decision import still_needed
+from mwm.verification.questions import questions
+from mwm.verification.suspects.checkpoint import read
+from mwm.watermarks.key import commitment, load
+from tests.helpers.asking import Ask, Say, one_line
+from tests.helpers.court import CLASSES, QUERIES, SHAPE, Court, answers, saying, seen
+from tests.helpers.http import Reply, answering
+from tests.helpers.launching import command, environment
+from tests.unit.verification.suspects.test_mlflow_models import log, scoring
+
+SUSPECT = {
+    **{"name": str, "access": str, "sha256": str, "decision": str, "began": str, "ended": str},
+    **{"matches": int, "asked": int, "unanswered": int, "no_class": int, "requests": int, "queries": [int]},
+    **{"match_rate": float, "interval": [float], "p_value": float, "log10_p": float, "adjusted_p_value": float},
+    "seconds": float,
+    "tests": {
+        "binomial": {"p_value": float, "log10_p": float},
+        "sequential": {"p_value": float, "log10_p": float},
+        "permutation": {"p_value": float},
+        "rank": {"p_value": float},
+        "empirical": {"p_value": float, "as_many": int, "innocents": int},
+    },
+}
+FORMAT = {
+    **{"format": int, "decision": str, "notes": [str], "report": str, "suspects": [SUSPECT], "asked_now": [int]},
+    "key": {
+        **{"commitment": str, "created": str, "rule": str, "scheme": str},
+        **{"committed": bool, "guessable": bool, "queries": int, "classes": int},
+    },
+    "plan": {"test": str, "level": float, "queries": int, "order_seed": int},
+}
+"""What `--json` prints, as names and types; a list has one type."""
+
+
+def shape(tree: Any) -> Any:
+    """Names and types of a tree; of a list the type of its items, which are alike."""
+    if isinstance(tree, dict):
+        return {name: shape(value) for name, value in tree.items()}
+    if isinstance(tree, list):
+        first, *others = map(shape, tree)
+        assert all(other == first for other in others)
+        return [first]
+    return type(tree)
+
+
+def at_random(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    return np.random.default_rng(images.sum()).integers(0, CLASSES, len(images))
+
+
+# What is decided
+
+
+def test_a_copy_is_owned_and_says_so_in_full(ask: Ask, hall: Court, tmp_path: Path) -> None:
+    began = time.monotonic()
+    status, found = ask("--suspect", hall.key, "--null", hall.null)
+    assert time.monotonic() - began < 3, "imports were done before"
+    (suspect,) = found["suspects"]
+    assert shape(found) == FORMAT
+    assert (status, found["decision"], suspect["decision"]) == (0, "owned", "owned")
+    assert suspect["access"] == "checkpoint"
+    matches = suspect["matches"]
+    assert matches >= 25, "the copy was not trained well enough to be a test"
+    assert suspect["tests"]["binomial"] == {
+        "p_value": p_value(matches, QUERIES, CLASSES),
+        "log10_p": log10_p(matches, QUERIES, CLASSES),
+    }
+    assert suspect["p_value"] == suspect["adjusted_p_value"] == p_value(matches, QUERIES, CLASSES)
+    assert sorted(suspect["queries"]) == list(range(QUERIES))
+    assert suspect["interval"][0] < suspect["match_rate"] <= suspect["interval"][1]
+    assert all(test["p_value"] <= 1e-3 for name, test in suspect["tests"].items() if name != "empirical")
+    # Three victims and a student are innocents; the control was scored on this very key, and is none.
+    assert suspect["tests"]["empirical"] == {"p_value": 1 / 5, "as_many": 0, "innocents": 4}
+    assert any("1 models of --null were left out" in note for note in found["notes"])
+    assert any("4 innocents are too few for this level: their p is never below 0.2" in note for note in found["notes"])
+    assert any("one report counts" in note for note in found["notes"])
+    folder = tmp_path / found["report"]
+    kept = {name: value for name, value in found.items() if name not in ("report", "asked_now")}
+    assert json.loads((folder / "verdict.json").read_text()) == kept
+
+
+def test_an_innocent_is_not_shown(ask: Ask, hall: Court) -> None:
+    status, found = ask("--suspect", hall.innocent)
+    assert (status, found["decision"]) == (1, "not shown")
+    assert found["suspects"][0]["p_value"] > 1e-3
+    assert found["suspects"][0]["tests"]["empirical"] is None
+
+
+def test_random_labels_are_not_shown(ask: Ask) -> None:
+    with answering(saying(at_random)) as suspect:
+        status, found = ask("--suspect", suspect.uri)
+    assert (status, found["decision"]) == (1, "not shown")
+    assert found["suspects"][0]["tests"]["rank"] is None, "labels have no ranks"
+
+
+def test_labels_that_count_from_one_are_pointed_out(ask: Ask, hall: Court) -> None:
+    copy = answers(hall.key)
+    with answering(saying(lambda images: copy(images).argmax(1) + 1)) as suspect:
+        status, found = ask("--suspect", suspect.uri)
+    count = found["suspects"][0]["no_class"]
+    assert (status, found["decision"]) == (1, "not shown")
+    assert 0 < count < QUERIES
+    assert f"{count} of {QUERIES} answers" in found["notes"][0]
+    assert "does it count from 1" in found["notes"][0]
+
+
+def test_a_level_that_cannot_be_reached_is_refused_unasked(say: Say, hall: Court) -> None:
+    with answering(saying(answers(hall.key))) as suspect:
+        words = ("verify", "--key", str(hall.key), "--suspect", suspect.uri, "--queries", "6", "--level", "1e-3")
+        one_line(say(*words), "--level: 0.001 is out of reach", "6 matches of 6")
+        one_line(say(*words, "--sequential"), "--level: 0.001 is out of reach")
+        assert suspect.asked == []
+
+
+def test_several_suspects_share_the_level(ask: Ask, hall: Court) -> None:
+    """Holm: the smallest p counts as many times as there are suspects; innocents beside a copy stay innocent."""
+    _, alone = ask("--suspect", hall.key)
+    status, found = ask("--suspect", hall.innocent, "--suspect", hall.key)
+    innocent, copy = found["suspects"]
+    assert (status, innocent["decision"], copy["decision"]) == (0, "not shown", "owned")
+    assert copy["p_value"] == alone["suspects"][0]["p_value"]
+    assert copy["adjusted_p_value"] == 2 * copy["p_value"]
+    assert innocent["adjusted_p_value"] == innocent["p_value"]
+
+
+def test_a_request_holds_a_hundred_queries(ask: Ask, hall: Court) -> None:
+    with answering(saying(answers(hall.key))) as suspect:
+        _, found = ask("--suspect", suspect.uri)
+        assert [len(one.images) for one in suspect.asked] == [QUERIES]
+        assert found["suspects"][0]["requests"] == 1
+        assert found["suspects"][0]["tests"]["rank"]["p_value"] < 1e-3
+        for _ in range(2):
+            ask("--suspect", suspect.uri, "--batch", "8", "--report", "eights")
+            assert [len(one.images) for one in suspect.asked] == [QUERIES, 8, 8, 8, 6], "asked again"
+
+
+def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, hall: Court) -> None:
+    one, two, other = (
+        ask("--suspect", hall.key, "--queries", "20", "--order-seed", seed, "--report", name)[1]
+        for seed, name in (("7", "one"), ("7", "two"), ("8", "other"))
+    )
+    first, second, third = (found["suspects"][0]["queries"] for found in (one, two, other))
+    assert first == second == questions(load(hall.key), None, 7).numbers[:20]
+    assert sorted(first) != sorted(third)
+    assert any("chosen before any answer was seen" in note for note in one["notes"])
+
+
+def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, hall: Court) -> None:
+    """One query less, and it would not be decided: with each request no more are asked than must match at least."""
+    with answering(saying(answers(hall.key))) as suspect:
+        status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-2")
+        (finding,) = found["suspects"]
+        sizes = [len(one.images) for one in suspect.asked]
+    assert (status, finding["decision"]) == (0, "owned")
+    assert finding["p_value"] <= 1e-2
+    assert finding["asked"] == sum(sizes) < QUERIES
+    assert max(sizes) <= 10
+    asked = questions(load(hall.key), None, 0)
+    matched = answers(hall.key)(asked.images).argmax(1) == asked.labels
+    test = Sequential(CLASSES)
+    for match in matched[: finding["asked"] - 1]:
+        test.add(bool(match))
+    assert still_needed(test, QUERIES, 1e-2) > 0, "one was asked in vain"
+    assert any("only the sequential p" in note for note in found["notes"])
+
+
+def test_the_sequential_test_gives_up_when_nothing_can_decide_it(ask: Ask) -> None:
+    with answering(saying(lambda images: np.full(len(images), 99))) as suspect:
+        status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-4")
+        assert sum(len(one.images) for one in suspect.asked) < QUERIES
+    assert (status, found["suspects"][0]["matches"]) == (1, 0)
+
+
+# What suspects do
+
+
+def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, hall: Court) -> None:
+    with answering(Reply(status=503), Reply(status=429), saying(answers(hall.key))) as suspect:
+        status, _ = ask("--suspect", suspect.uri)
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Reply({"labels": [1, 2]}),
+        Reply({"logits": [[1, 2, 3]]}),
+        Reply({"labels": ["a"] * 10}),
+        Reply(b"no JSON"),
+        Reply(status=403),
+        Reply(status=500),
+        Reply(hold=1.0),
+    ],
+    ids=repr,
+)
+def test_silence_ends_it_in_one_line_and_nothing_is_lost(fault: Reply, say: Say, hall: Court, tmp_path: Path) -> None:
+    honest = saying(answers(hall.key))
+    with answering(honest, fault, honest) as suspect:
+        limits = ("--batch", "10", "--retries", "0", "--timeout", "0.5")
+        words = ("verify", "--key", str(hall.key), *limits, "--suspect", suspect.uri)
+        one_line(say(*words), suspect.uri, "run the same command again", "10 of 30 answers are kept")
+        (folder,) = (tmp_path / "results" / "verdicts").iterdir()
+        assert [path.name for path in folder.iterdir()] == [ANSWERS]
+        status, out, err = say(*words)
+        assert (status, err) == (0, "")
+        first, refused, *rest = suspect.asked
+        images = np.concatenate([seen(one) for one in (first, *rest)])
+        assert np.array_equal(images, questions(load(hall.key), None, 0).images), "an answer was lost, or asked twice"
+        assert np.array_equal(refused.images, rest[0].images)
+        assert "30 queries in 3 requests, of 30" in out
+
+
+def test_other_classes_are_a_mistake(say: Say, hall: Court) -> None:
+    with answering(saying(lambda images: np.zeros((len(images), CLASSES + 1)))) as suspect:
+        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.uri), "5 classes, the key has 4")
+
+
+def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
+    asked, honest = questions(load(hall.key), None, 0), answers(hall.key)
+    refused = {image.tobytes() for image in asked.images[:5]}
+
+    def say(images: NDArray[np.uint8]) -> Any:
+        return np.array([None]) if any(image.tobytes() in refused for image in images) else honest(images)
+
+    with answering(saying(say)) as suspect:
+        status, found = ask("--suspect", suspect.uri, "--skip-unanswered")
+    (finding,) = found["suspects"]
+    matches = int((honest(asked.images).argmax(1) == asked.labels)[5:].sum())
+    assert (status, finding["unanswered"], finding["asked"], finding["matches"]) == (0, 5, QUERIES, matches)
+    assert finding["p_value"] == p_value(matches, QUERIES, CLASSES)
+    assert finding["tests"]["rank"]["p_value"] < 1e-3
+
+
+@pytest.mark.slow
+def test_a_copy_that_mlflow_serves_is_owned(ask: Ask, hall: Court, uri: str, tmp_path: Path) -> None:
+    """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
+    made = log(uri, of=partial(read, hall.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
+    with scoring(made, tmp_path) as address:
+        committed = commitment(load(hall.key))
+        status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
+    _, here = ask("--suspect", hall.key)
+    trusted, local = ask("--suspect", made.model, "--trust", "--tracking-uri", uri)
+    assert (status, trusted) == (0, 0)
+    for finding, access in ((found["suspects"][0], "endpoint"), (local["suspects"][0], "mlflow")):
+        assert (finding["access"], finding["requests"]) == (access, 1)
+        assert finding["tests"] == here["suspects"][0]["tests"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_killed_inquiry_goes_on_where_it_was(
+    number: signal.Signals, status: int, hall: Court, tmp_path: Path
+) -> None:
+    honest = answers(hall.key)
+
+    def slow(images: NDArray[np.uint8]) -> Any:
+        time.sleep(0.2 if len(suspect.asked) < 10 else 0.0)
+        return honest(images)
+
+    with answering(saying(slow)) as suspect:
+        words = command("verify", "--key", hall.key, "--suspect", suspect.uri, "--batch", "2", "--json")
+        process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
+        end = time.monotonic() + 60
+        while len(suspect.asked) < 5:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(30) == status
+        first = len(suspect.asked)
+        done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+        asked = [image.tobytes() for one in suspect.asked for image in one.images]
+    assert done.returncode == 0, done.stderr
+    assert first < QUERIES / 2
+    assert len(set(asked)) == QUERIES
+    assert len(asked) - QUERIES <= 2, "more than the request that was under way has been asked for twice"
+    assert json.loads(done.stdout)["suspects"][0]["asked"] == QUERIES

@@ -1,0 +1,301 @@
+"""The key: nothing of it can be changed unnoticed, and what was committed to cannot be exchanged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mwm.config import randomness
+from mwm.data.datasets import DataSet
+from mwm.data.splits import Split
+from mwm.watermarks import secret as secrets
+from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load, now, recompute
+from mwm.watermarks.queries import QuerySet, wrong
+from tests.helpers.keyed import CREATED, drawn, pictures, same, save, sealed_again
+
+
+@pytest.fixture
+def dataset() -> DataSet:
+    return pictures()
+
+
+def refused(folder: Path, words: str = ".") -> str:
+    """The one line by which a key is refused, without the place."""
+    with pytest.raises(ValueError, match=words) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(folder))
+    return str(caught.value).removeprefix(str(folder))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    num=st.integers(1, 30),
+    classes=st.integers(3, 7),
+    flip=st.booleans(),
+    pad=st.integers(0, 3),
+    secret=st.none() | st.binary(min_size=32, max_size=32),
+    sizes=st.tuples(st.integers(1, 20), st.integers(30, 39), st.floats(0, 0.9), st.integers(0, 2**63 - 1)),
+)
+def test_every_key_comes_back_and_out_of_its_data(
+    num: int, classes: int, flip: bool, pad: int, secret: bytes | None, sizes: Any, tmp_path: Path
+) -> None:
+    own = Split(**dict(zip(("validation", "queries", "disjoint", "seed"), sizes, strict=True)))
+    dataset = pictures(classes=classes)
+    key = drawn(dataset, num=num, flip=flip, pad=pad, secret=secret, how=own)
+    save(key, tmp_path / "key")
+    back = load(str(tmp_path / "key"))
+    assert same(back, key)
+    assert commitment(back) == commitment(key)
+    recompute(back, dataset)
+
+
+def test_no_byte_of_a_key_can_change(tmp_path: Path, dataset: DataSet) -> None:
+    save(drawn(dataset, num=3), tmp_path)
+    for name in (KEY, QUERIES):
+        sound = (tmp_path / name).read_bytes()
+        for place in range(len(sound)):
+            changed = bytearray(sound)
+            changed[place] ^= 1 << place % 8
+            (tmp_path / name).write_bytes(changed)
+            refused(tmp_path, f"{name}: ")
+        for content in (sound[:-1], sound[: len(sound) // 2], b"", sound + b"\n", bytes(len(sound)), sound.upper()):
+            (tmp_path / name).write_bytes(content)
+            refused(tmp_path, f"{name}: ")
+        (tmp_path / name).write_bytes(sound)
+    load(tmp_path)
+
+
+def test_a_key_needs_both_its_files(tmp_path: Path, dataset: DataSet) -> None:
+    assert refused(tmp_path / "nowhere").startswith(f"/{KEY}: cannot be read (No such file or directory); a key is")
+    for name in (KEY, QUERIES):
+        save(drawn(dataset), tmp_path)
+        (tmp_path / name).unlink()
+        assert refused(tmp_path).startswith(f"/{name}: cannot be read (No such file or directory)")
+    save(drawn(dataset), tmp_path)
+    assert "Not a directory" in refused(tmp_path / KEY)
+    save(drawn(dataset, secret=bytes(32)), tmp_path / "other")
+    (tmp_path / QUERIES).write_bytes((tmp_path / "other" / QUERIES).read_bytes())
+    refused(tmp_path, f"is not the file that {KEY} was written for")
+
+
+CHANGES: dict[str, tuple[Any, str]] = {
+    "rule": ("mwm-key-2", "rule: 'mwm-key-2' is not allowed: must be 'mwm-key-1'"),
+    "secret": ("ab" * 32, "label [0-9]+ is [0-9]; its secret gives [0-9]"),
+    "guessable": ("no", "guessable"),
+    "classes": (6, "label [0-9]+ is [0-9]; its secret gives [0-9]"),
+    "scheme": ("\x1b[2J", "scheme"),
+    "data": ({"kind": "nonsense"}, "data: kind 'nonsense' is unknown"),
+    "split": ({"queries": 10, "validation": 1, "disjoint": 0.0, "seed": 0}, "12 queries cannot come from a split of"),
+    "data_digest": ("ABC", "data_digest"),
+    "created": ("yesterday", "created"),
+    "method": (0, "method: 0 is not allowed"),
+    "queries": ("0" * 64, "is not the file"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path, dataset: DataSet) -> None:
+    value, words = CHANGES[name]
+    save(drawn(dataset), tmp_path)
+    sealed_again(tmp_path, lambda content: content.update({name: value}))
+    refused(tmp_path, words)
+    save(drawn(dataset), tmp_path)
+    sealed_again(tmp_path, lambda content: content.pop(name))
+    refused(tmp_path, f"{name}: is missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("classes", 10**30, "classes: 1000000000000000000000000000000 is not allowed"),
+        ("split", {"queries": 0}, "split.queries: 0 is not allowed"),
+        ("split", {"queries": 10**30}, "cannot come from a split of"),
+        ("split", {"disjoint": float("nan")}, "split.disjoint: nan is not allowed"),
+        ("method", 10**30, "no method 1000000000000000000000000000000 with a pad of 1 is known"),
+        ("data", {"kind": "digits", "pad": 2**64}, "no method 2 with a pad of 18446744073709551616 is known"),
+        ("more", 1, "more: unknown key"),
+    ],
+)
+def test_no_key_is_a_traceback(name: str, value: Any, words: str, tmp_path: Path, dataset: DataSet) -> None:
+    save(drawn(dataset), tmp_path)
+    sealed_again(tmp_path, lambda content: content.update({name: value}))
+    refused(tmp_path, words)
+
+
+@pytest.mark.parametrize("value", ["ab" * 31, "xy" * 32])
+def test_what_is_no_secret_is_refused(value: str, tmp_path: Path, dataset: DataSet) -> None:
+    save(drawn(dataset), tmp_path)
+    sealed_again(tmp_path, lambda content: content.update(secret=value))
+    assert value not in refused(tmp_path, "the secret is not 64 hexadecimal digits")
+
+
+def test_true_labels_stay_below_the_number_of_classes(tmp_path: Path, dataset: DataSet) -> None:
+    key = drawn(dataset)
+    truth = key.queries.truth + 5
+    save(replace(key, queries=replace(key.queries, truth=truth, labels=wrong(key.secret, truth, 5))), tmp_path)
+    refused(tmp_path, r"truth holds \d; allowed: 0 to 4")
+
+
+def test_the_secret_is_not_shown(dataset: DataSet) -> None:
+    key = drawn(dataset, secret=b"\xab" * 32)
+    assert "abab" not in repr(key)
+    assert "\\xab" not in repr(key)
+
+
+def strangers_commitment(key: Key) -> str:
+    """The commitment, by plain loops over the bytes that its text names."""
+    data, images = key.data, key.queries.images.shape
+    asked, how = key.queries, key.split
+    content = b"mwm-key-1" + key.secret
+    numbers = [key.method, key.classes, how["validation"], how["queries"], how["seed"], data["flip"], data["pad"]]
+    for number in (*numbers, *images, len(key.scheme)):
+        content += int(number).to_bytes(8, "big")
+    content += np.array(how["disjoint"], ">f8").tobytes() + f"{key.data_digest}{key.scheme}".encode("ascii")
+    content += bytes(asked.images.flatten().tolist())
+    for values in (asked.labels, asked.truth):
+        for value in values.tolist():
+            content += value.to_bytes(8, "big")
+    return hashlib.sha256(content).hexdigest()
+
+
+def test_a_stranger_commits_alike(dataset: DataSet) -> None:
+    for secret, flip in ((None, True), (bytes(range(32)), False)):
+        key = drawn(dataset, secret=secret, flip=flip)
+        assert commitment(key) == strangers_commitment(key)
+    assert {field.name for field in fields(Split)} == {"validation", "queries", "seed", "disjoint"}
+
+
+def test_the_commitment_of_this_version_stays_the_same(dataset: DataSet) -> None:
+    assert commitment(drawn(dataset)) == "ba0e207b4c6e7d46f5f360ba369705f7572e0c7644e2ea565d27e43caa620c63"
+
+
+@pytest.mark.parametrize("seed", [0, 7, secrets.GUESSES - 1])
+def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, dataset: DataSet) -> None:
+    save(replace(drawn(dataset, secret=randomness.of_seed(seed)), guessable=False), tmp_path)
+    assert load(tmp_path).guessable
+    save(replace(drawn(dataset, secret=randomness.of_seed(10**9)), guessable=True), tmp_path)
+    assert load(tmp_path).guessable, "as it says itself"
+    save(drawn(dataset, secret=bytes(range(32))), tmp_path)
+    assert not load(tmp_path).guessable
+
+
+@pytest.mark.parametrize("change", [{"scheme": "base"}, {"method": 1}, {"flip": False}, {"pad": 0}], ids=str)
+def test_what_is_sealed_again_no_longer_opens(change: dict[str, Any], tmp_path: Path, dataset: DataSet) -> None:
+    save(drawn(dataset), tmp_path)
+    sealed_again(tmp_path, lambda told: (told if {*change} & {*told} else told["data"]).update(change))
+    assert commitment(load(tmp_path)) != commitment(drawn(dataset))
+
+
+def altered(values: torch.Tensor) -> torch.Tensor:
+    changed = values.clone()
+    changed.view(-1)[0] ^= 1
+    return changed
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Key) if field.name not in ("queries", "split")])
+def test_what_a_commitment_binds(name: str, dataset: DataSet) -> None:
+    key = drawn(dataset)
+    others: dict[str, Any] = {"secret": bytes(32), "classes": 6, "data_digest": "0" * 16, "rule": "mwm-key-2"}
+    others |= {"scheme": "base", "method": 3}
+    free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": now()}
+    changed = replace(key, **{name: (others | free)[name]})
+    assert (commitment(changed) == commitment(key)) == (name in free)
+
+
+def test_a_commitment_binds_every_query_and_the_split(dataset: DataSet) -> None:
+    key, found = drawn(dataset), set()
+    for name in ("images", "labels", "truth"):
+        asked = replace(key.queries, **{name: altered(getattr(key.queries, name))})
+        found.add(commitment(replace(key, queries=asked)))
+    for name in key.split:
+        found.add(commitment(replace(key, split=key.split | {name: 0.5 if name == "disjoint" else 7})))
+    shape = key.queries.images.transpose(2, 3)
+    found.add(commitment(replace(key, queries=replace(key.queries, images=shape))))
+    for shown in ({"flip": False}, {"pad": 0}):
+        found.add(commitment(replace(key, data=key.data | shown)))
+    assert len(found) == 10
+    assert commitment(key) not in found
+
+
+def relabel(key: Key) -> Key:
+    labels = key.queries.labels.clone()
+    labels[2] = next(label for label in range(5) if label not in (int(labels[2]), int(key.queries.truth[2])))
+    return replace(key, queries=replace(key.queries, labels=labels))
+
+
+def repaint(key: Key) -> Key:
+    return replace(key, queries=replace(key.queries, images=altered(key.queries.images)))
+
+
+def reseed(key: Key) -> Key:
+    return drawn(pictures(), secret=bytes(32))
+
+
+def retell(key: Key) -> Key:
+    """Another true label for one query, with the wrong one that the secret gives for it."""
+    truth = key.queries.truth.clone()
+    truth[0] = (truth[0] + 1) % 5
+    return replace(key, queries=replace(key.queries, truth=truth, labels=wrong(key.secret, truth, 5)))
+
+
+def drop(key: Key) -> Key:
+    asked = key.queries
+    return replace(key, queries=QuerySet(asked.images[1:], wrong(key.secret, asked.truth[1:], 5), asked.truth[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "loads", "comes_out"),
+    [(relabel, False, False), (repaint, True, False), (reseed, True, True), (retell, True, False), (drop, True, False)],
+)
+def test_a_claimant_cannot_change_what_was_published(
+    change: Callable[[Key], Key], loads: bool, comes_out: bool, tmp_path: Path, dataset: DataSet
+) -> None:
+    published, other = commitment(drawn(dataset)), change(drawn(dataset))
+    assert commitment(other) != published
+    save(other, tmp_path)
+    if not loads:
+        refused(tmp_path, "label 2 is")
+        return
+    assert commitment(load(tmp_path)) != published
+    if not comes_out:
+        with pytest.raises(ValueError, match=r"^the (images|truth) of the key are not what its secret gives"):
+            recompute(load(tmp_path), dataset)
+
+
+def test_a_key_comes_out_of_its_own_data_only(dataset: DataSet) -> None:
+    key = drawn(dataset)
+    for data in (pictures(seed=1), pictures(classes=4)):
+        with pytest.raises(ValueError, match=rf"data: has the digest {data.digest} of {data.classes} classes; the key"):
+            recompute(key, data)
+    forged = replace(pictures(seed=1), digest=dataset.digest)
+    with pytest.raises(ValueError, match=r"the images of the key"):
+        recompute(key, forged)
+    for shown in ({"flip": False}, {"pad": 0}):
+        with pytest.raises(ValueError, match=r"the images of the key"):
+            recompute(replace(key, data=key.data | shown), dataset)
+    for how in ({"queries": 40}, {"seed": 5}):
+        with pytest.raises(ValueError, match=r"the images of the key"):
+            recompute(replace(key, split=key.split | how), dataset)
+
+
+def test_times_are_written_alike(dataset: DataSet, tmp_path: Path) -> None:
+    assert len(now()) == len(CREATED)
+    save(replace(drawn(dataset), created=now()), tmp_path)
+    load(tmp_path)
+
+
+def test_labels_follow_from_secret_and_truth_alone(dataset: DataSet) -> None:
+    key = drawn(dataset)
+    steps = [1 + randomness.below(key.secret, "label", index=index, bound=4) for index in range(12)]
+    told = zip(key.queries.truth.tolist(), steps, strict=True)
+    assert key.queries.labels.tolist() == [(truth + step) % 5 for truth, step in told]
