@@ -6,8 +6,8 @@ from typing import Annotated
 
 from mwm.attacks.extraction.distillation import Distillation
 from mwm.attacks.extraction.extraction import Extraction
-from mwm.config.spec import OF_A_KIND
+from mwm.config.spec import DISCRIMINATED
 
-Attack = Annotated[Extraction | Distillation, *OF_A_KIND]
+Attack = Annotated[Extraction | Distillation, *DISCRIMINATED]
 
 __all__ = ["Attack", "Distillation", "Extraction"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mwm.data.splits import Part
+from mwm.data.splits import LabeledImages
 from mwm.oracle.oracle import Oracle
 
 
 @dataclass(frozen=True)
-class Loot:
+class Access:
     """All that a thief gets: answers from the oracle and labelled images of its own, and how those may be augmented.
 
     `validation` is the owner's: it is reported on and never used. `seed` drives all chances. `start` is the state of an
@@ -18,8 +18,8 @@ class Loot:
     """
 
     oracle: Oracle
-    images: Part
-    validation: Part
+    images: LabeledImages
+    validation: LabeledImages
     classes: int
     flip: bool
     pad: int

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 import torch
 
-from mwm.config.spec import OF_A_KIND, spec
+from mwm.config.spec import DISCRIMINATED, spec
 from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
-from mwm.data.splits import Part
+from mwm.data.splits import LabeledImages
 
 
 @spec
-class Same:
+class VictimData:
     """The thief has the victim's own training images."""
 
     kind: Literal["same"] = "same"
@@ -25,12 +25,12 @@ class Disjoint:
     kind: Literal["disjoint"] = "disjoint"
 
 
-Source = Annotated[Same | Disjoint | Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *OF_A_KIND]
+Source = Annotated[VictimData | Disjoint | Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
 """The thief's images: the victim's own, a disjoint part, or the training images of another data set."""
 
 
-def transfer_set(images: Part, size: int, generator: torch.Generator) -> Part:
+def transfer_set(images: LabeledImages, size: int, generator: torch.Generator) -> LabeledImages:
     """`size` of the thief's images, at random; a smaller set is the beginning of a larger one of the same generator."""
     assert size <= len(images), f"{size} of {len(images)} images"
     pick = torch.randperm(len(images), generator=generator)[:size].to(images.labels.device)
-    return Part(images.images[pick], images.labels[pick])
+    return LabeledImages(images.images[pick], images.labels[pick])

@@ -59,13 +59,13 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _constru
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_sequence)
 
 
-def parse(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """Read one YAML document. Raises ValueError with one line that names the place."""
     try:
         for token in yaml.scan(text, _Loader):
             if isinstance(token, yaml.TagToken):
                 raise ValueError(f"line {token.start_mark.line + 1}: tags such as !!str are not allowed")
-        return _unshared(yaml.load(text, _Loader))
+        return _copy_aliases(yaml.load(text, _Loader))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"{line}{error.problem}") from None
@@ -73,20 +73,20 @@ def parse(text: str) -> Any:
         raise ValueError(f"character {error.position + 1}: {error.reason}") from None
 
 
-def _unshared(tree: Any) -> Any:
+def _copy_aliases(tree: Any) -> Any:
     """A tree whose aliases are copies: an override of one place must not change another."""
     if isinstance(tree, dict):
-        return {key: _unshared(value) for key, value in tree.items()}
-    return [_unshared(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: _copy_aliases(value) for key, value in tree.items()}
+    return [_copy_aliases(value) for value in tree] if isinstance(tree, list) else tree
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Read a YAML file and apply overrides such as `victim.recipe.epochs=3`.
 
     Raises ValueError for a missing or unreadable file, wrong YAML, a document that is no mapping, a wrong override.
     """
     try:
-        tree = parse(path.read_text())
+        tree = parse_yaml(path.read_text())
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ValueError(f"{path}: cannot be read ({reason})") from None
@@ -95,11 +95,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: must hold keys and values, not {type(tree).__name__}")
     for item in overrides:
-        override(tree, item)
+        apply_override(tree, item)
     return tree
 
 
-def override(tree: dict[str, Any], item: str) -> None:
+def apply_override(tree: dict[str, Any], item: str) -> None:
     """Set one value in place, given as `dotted.path=value`; the value is YAML, a list is entered by its index."""
     path, equals, text = item.partition("=")
     keys = path.split(".")
@@ -109,7 +109,7 @@ def override(tree: dict[str, Any], item: str) -> None:
         at: Any = tree
         for depth, key in enumerate(keys[:-1]):
             at = _enter(at, key, ".".join(keys[: depth + 1]))
-        at[_index(at, keys[-1], path)] = parse(text)
+        at[_index(at, keys[-1], path)] = parse_yaml(text)
     except ValueError as error:
         raise ValueError(f"--set {item}: {error}") from None
 

@@ -20,17 +20,17 @@ import hmac
 
 import torch
 
-RULE = "mwm-key-1"
+DERIVATION = "mwm-key-1"
 
 WORDS = 2**64
 
 
-def of_seed(seed: int) -> bytes:
+def secret_from_seed(seed: int) -> bytes:
     """The 32-byte secret of a sweep's integer seed: reproducible, and as easy to guess as the seed."""
-    return hashlib.sha256(f"{RULE}/seed/{seed}".encode()).digest()
+    return hashlib.sha256(f"{DERIVATION}/seed/{seed}".encode()).digest()
 
 
-def order(secret: bytes, use: str, count: int) -> list[int]:
+def keyed_permutation(secret: bytes, use: str, count: int) -> list[int]:
     """The numbers 0 to `count` - 1 in an order that only the secret tells."""
     begun = hmac.new(secret, f"{use}/".encode(), "sha256")
 
@@ -42,7 +42,7 @@ def order(secret: bytes, use: str, count: int) -> list[int]:
     return sorted(range(count), key=rank)
 
 
-def below(secret: bytes, use: str, *, index: int, bound: int) -> int:
+def keyed_randbelow(secret: bytes, use: str, *, index: int, bound: int) -> int:
     """One of 0 to `bound` - 1, all exactly as likely: what would favour some is rejected and drawn again."""
     assert 1 <= bound <= WORDS, f"no number below {bound}"
     counter = 0
@@ -54,12 +54,12 @@ def below(secret: bytes, use: str, *, index: int, bound: int) -> int:
         counter += 1
 
 
-def derive(seed: int, *use: str | int) -> int:
+def derive_seed(seed: int, *use: str | int) -> int:
     """The 63-bit seed of one use, such as `derive(0, "order", epoch)`; different uses are independent."""
     content = "/".join(map(str, (seed, *use)))
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, *use: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+def make_generator(seed: int, *use: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device` for one use of `seed`."""
-    return torch.Generator(device).manual_seed(derive(seed, *use))
+    return torch.Generator(device).manual_seed(derive_seed(seed, *use))

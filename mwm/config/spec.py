@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 Count = Annotated[int, Strict(), Field(ge=1)]
 
-Size = Annotated[int, Strict(), Field(ge=0)]
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
 
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 
-Positive = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 
-NonNegative = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
-Flag = Annotated[bool, Strict()]
+StrictBool = Annotated[bool, Strict()]
 
-Text = Annotated[str, Strict(), Field(min_length=1)]
+NonEmptyStr = Annotated[str, Strict(), Field(min_length=1)]
 
 
 def _as_kind(value: Any) -> Any:
@@ -41,7 +41,7 @@ def _as_kind(value: Any) -> Any:
     return {"kind": "", **value} if isinstance(value, Mapping) else value
 
 
-OF_A_KIND = (Field(discriminator="kind"), BeforeValidator(_as_kind))
+DISCRIMINATED = (Field(discriminator="kind"), BeforeValidator(_as_kind))
 """Metadata of a union of records told apart by `kind`; the bare word `margin` stands for `{kind: margin}`."""
 
 

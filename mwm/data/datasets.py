@@ -17,8 +17,8 @@ from pydantic import Field, Strict
 from torch import Tensor
 from torch.nn import functional as F
 from mwm.config import randomness
-from mwm.config.randomness import generator
-from mwm.config.spec import OF_A_KIND, Count, Flag, Seed, Size, Text, spec
+from mwm.config.randomness import make_generator
+from mwm.config.spec import DISCRIMINATED, Count, StrictBool, Seed, NonNegativeInt, NonEmptyStr, spec
 
 
 @spec
@@ -30,59 +30,59 @@ class Digits:
     """
 
     kind: Literal["digits"] = "digits"
-    flip: Flag = False
-    pad: Size = 1
+    flip: StrictBool = False
+    pad: NonNegativeInt = 1
 
 @spec
 class Cifar10:
     """CIFAR-10 (Krizhevsky, 2009): 32×32 colour photographs of ten things, downloaded into `root` on first use."""
 
     kind: Literal["cifar10"] = "cifar10"
-    root: Text = "data"
-    flip: Flag = True
-    pad: Size = 4
+    root: NonEmptyStr = "data"
+    flip: StrictBool = True
+    pad: NonNegativeInt = 4
 
 @spec
 class Cifar100:
     """CIFAR-100 (Krizhevsky, 2009): 32×32 colour photographs of a hundred things, downloaded on first use."""
 
     kind: Literal["cifar100"] = "cifar100"
-    root: Text = "data"
-    flip: Flag = True
-    pad: Size = 4
+    root: NonEmptyStr = "data"
+    flip: StrictBool = True
+    pad: NonNegativeInt = 4
 
 @spec
 class Svhn:
     """Street View House Numbers (Netzer et al., 2011): 32×32 colour digits, downloaded; no mirroring."""
 
     kind: Literal["svhn"] = "svhn"
-    root: Text = "data"
-    flip: Flag = False
-    pad: Size = 4
+    root: NonEmptyStr = "data"
+    flip: StrictBool = False
+    pad: NonNegativeInt = 4
 
 @spec
 class Npz:
     """Any images in a NumPy archive: x_train, x_test uint8 n h w c with 1 or 3 channels, y_train, y_test integers."""
 
     kind: Literal["npz"] = "npz"
-    path: Text
-    flip: Flag = True
-    pad: Size = 4
+    path: NonEmptyStr
+    flip: StrictBool = True
+    pad: NonNegativeInt = 4
 
 @spec
 class ImageFolder:
     """Any images as files `root/train/CLASS/*` and `root/test/CLASS/*`, resized to `size` × `size` pixels in colour."""
 
     kind: Literal["imagefolder"] = "imagefolder"
-    root: Text
+    root: NonEmptyStr
     size: Count = 32
-    flip: Flag = True
-    pad: Size = 4
+    flip: StrictBool = True
+    pad: NonNegativeInt = 4
 
-Data = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *OF_A_KIND]
+DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
 
 @dataclass(frozen=True, eq=False, slots=True)
-class DataSet:
+class Dataset:
     """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it."""
 
     x_train: NDArray[np.uint8]
@@ -97,7 +97,7 @@ class DataSet:
         """Channels, height and width of an image."""
         return self.x_train.shape[1], self.x_train.shape[2], self.x_train.shape[3]
 
-def fingerprint(*arrays: NDArray[Any]) -> str:
+def array_digest(*arrays: NDArray[Any]) -> str:
     """Sixteen hex digits of the SHA-256 over the shapes, types and bytes of arrays."""
     content = hashlib.sha256()
     for array in arrays:
@@ -105,6 +105,6 @@ def fingerprint(*arrays: NDArray[Any]) -> str:
         content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:16]
 
-def _demand(holds: bool, fault: str) -> None:
+def _require(holds: bool, fault: str) -> None:
     if not holds:
         raise ValueError(fault)

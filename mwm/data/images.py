@@ -20,8 +20,8 @@ from pydantic import Field, Strict
 from torch import Tensor
 from torch.nn import functional as F
 from mwm.config import randomness
-from mwm.config.randomness import generator
-from mwm.config.spec import OF_A_KIND, Count, Flag, Seed, Size, Text, spec
+from mwm.config.randomness import make_generator
+from mwm.config.spec import DISCRIMINATED, Count, StrictBool, Seed, NonNegativeInt, NonEmptyStr, spec
 
 
 def augment(images: Tensor, *, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
@@ -34,9 +34,9 @@ def augment(images: Tensor, *, flip: bool, pad: int, generator: torch.Generator)
     n, device = len(images), images.device
     top, left = torch.randint(2 * pad + 1, (2, n), generator=generator, device=device)
     mirrored = torch.randint(2, (n,), generator=generator, device=device).bool() if flip else None
-    return show(images, top=top, left=left, mirrored=mirrored, pad=pad)
+    return crop_and_flip(images, top=top, left=left, mirrored=mirrored, pad=pad)
 
-def show(images: Tensor, *, top: Tensor, left: Tensor, mirrored: Tensor | None, pad: int) -> Tensor:
+def crop_and_flip(images: Tensor, *, top: Tensor, left: Tensor, mirrored: Tensor | None, pad: int) -> Tensor:
     """Crop each image (n c h w), with `pad` black pixels on every side, from `top` and `left` (n); then mirror some."""
     (n, channels, height, width), device = images.shape, images.device
     rows, columns = torch.arange(height, device=device) + top[:, None], torch.arange(width, device=device).expand(n, -1)
@@ -47,7 +47,7 @@ def show(images: Tensor, *, top: Tensor, left: Tensor, mirrored: Tensor | None, 
     planes = F.pad(images, (pad, pad, pad, pad)).flatten(2)
     return planes.gather(2, pixels.view(n, 1, -1).expand(-1, channels, -1)).view(n, channels, height, width)
 
-def fit_to(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
+def convert_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Foreign images (uint8 n c h w) in `shape` (c, h, w): antialiased, grey repeated, colour to luma (ITU-R 601)."""
     assert {images.shape[1], shape[0]} <= {1, 3}, f"{images.shape[1]} or {shape[0]} channels"
     fitted, luma = images.new_empty(len(images), *shape), torch.tensor([[[0.299]], [[0.587]], [[0.114]]])
@@ -59,6 +59,6 @@ def fit_to(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
         fitted[start : start + 4096] = x.round().clamp(0, 255)
     return fitted
 
-def scaled(images: Tensor) -> Tensor:
+def to_float(images: Tensor) -> Tensor:
     """Images as the networks see them: uint8 to float32 in [0, 1], same shape."""
     return images.float() / 255

@@ -9,14 +9,14 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from mwm.config.spec import OF_A_KIND, Count, spec
+from mwm.config.spec import DISCRIMINATED, Count, spec
 from mwm.models.networks import Cnn, ResNet, ResNet20, _cnn, _resnet20, _torchvision
 
-Model = Annotated[ResNet | ResNet20 | Cnn, *OF_A_KIND]
+Model = Annotated[ResNet | ResNet20 | Cnn, *DISCRIMINATED]
 
 
 @spec
-class Blueprint:
+class ArchitectureSpec:
     """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out."""
 
     model: Model
@@ -24,7 +24,7 @@ class Blueprint:
     classes: Count
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """Centre and scale each channel; the statistics are buffers, so that they travel with the weights."""
 
     mean: Tensor
@@ -43,7 +43,7 @@ class Normalise(nn.Module):
         return (images - self.mean) / self.std
 
 
-def build(
+def build_model(
     model: Model,
     *,
     shape: tuple[int, int, int],
@@ -60,16 +60,16 @@ def build(
     """
     channels, *sides = shape
     assert len(mean) == channels, f"{len(mean)} means for {channels} channels"
-    least = smallest_side(model)
+    least = min_image_side(model)
     if min(sides) < least:
         raise ValueError(f"images of {sides[0]}x{sides[1]} are too small for {model.kind}; at least {least}x{least}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(generator.initial_seed())  # torch.manual_seed would reseed the GPUs as well
         network = _network(model, channels, classes)
-    return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), network=network))
+    return nn.Sequential(OrderedDict(normalise=Normalize(mean, std), network=network))
 
 
-def smallest_side(model: Model) -> int:
+def min_image_side(model: Model) -> int:
     """The smallest image side in pixels which leaves at least 2x2 values per channel in front of the global pool."""
     match model:
         case Cnn(depth=depth):
@@ -80,7 +80,7 @@ def smallest_side(model: Model) -> int:
             return 9
 
 
-def parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     """The size of a network: how many numbers training may change, normalisation statistics not among them."""
     return sum(weight.numel() for weight in model.parameters())
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.data.images import scaled
-from mwm.training.evaluation import BATCH
+from mwm.data.images import to_float
+from mwm.training.evaluation import EVAL_BATCH_SIZE
 
-Answers = Literal["soft", "hard"]
+LabelKind = Literal["soft", "hard"]
 
 
 def log_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
@@ -28,9 +28,9 @@ class Oracle:
     Beyond the `allowance` it answers nobody; None allows any number.
     """
 
-    def __init__(self, model: nn.Module, answers: Answers, allowance: int | None = None, *, calls: int = 0) -> None:
+    def __init__(self, model: nn.Module, answers: LabelKind, budget: int | None = None, *, calls: int = 0) -> None:
         self._model = model.eval().requires_grad_(False)
-        self._answers, self._allowance = answers, allowance
+        self._answers, self._allowance = answers, budget
         # On the device: a step that is replayed from a recording asks and counts there, and runs no Python.
         self._spent = torch.tensor(calls, dtype=torch.int64, device=next(model.parameters()).device)
 
@@ -42,9 +42,9 @@ class Oracle:
     def __call__(self, images: Tensor) -> Tensor:
         """Answers to images (n c h w in [0, 1]): log-probabilities (n C) if soft, class indices (n) if hard."""
         self._count(len(images))
-        return self._answer(images)
+        return self._respond(images)
 
-    def known(self, images: Tensor, *, kept: bool = False) -> Callable[[Tensor], Tensor]:
+    def memoized(self, images: Tensor, *, kept: bool = False) -> Callable[[Tensor], Tensor]:
         """The oracle of whoever asks for the same images again and again: it works out each answer once, at once.
 
         `images` are uint8 (n c h w). The result takes numbers of images (k) and gives their answers, at as many calls;
@@ -52,7 +52,7 @@ class Oracle:
         """
         if kept:
             self._count(len(images))
-        answers = torch.cat([self._answer(scaled(batch)) for batch in torch.split(images, BATCH)])
+        answers = torch.cat([self._respond(to_float(batch)) for batch in torch.split(images, EVAL_BATCH_SIZE)])
 
         def ask(rows: Tensor) -> Tensor:
             if not kept:
@@ -67,7 +67,7 @@ class Oracle:
             assert self.calls <= self._allowance, f"{self.calls} calls of {self._allowance}"
 
     @torch.no_grad()
-    def _answer(self, images: Tensor) -> Tensor:
+    def _respond(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):  # the victim answers alike, whoever asks
             logits = self._model(images)
         return log_probabilities(logits) if self._answers == "soft" else logits.argmax(1)

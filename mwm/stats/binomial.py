@@ -7,7 +7,7 @@ from bisect import bisect_left
 from functools import lru_cache
 from operator import index
 
-LEVEL = 1e-3
+DEFAULT_LEVEL = 1e-3
 """The level at which ownership is decided where nothing else is said."""
 
 
@@ -18,7 +18,7 @@ def p_value(matches: int, queries: int, classes: int) -> float:
     P(Binomial(queries, 1 / (classes - 1)) >= matches) at most, whatever the model's accuracy. Exact, then rounded once;
     0.0 only below the smallest float, where `log10_p` still tells. Raises ValueError for counts that cannot be.
     """
-    hits, total = _odds(matches, queries, classes)
+    hits, total = _tail_counts(matches, queries, classes)
     return hits / total
 
 
@@ -27,7 +27,7 @@ def log10_p(matches: int, queries: int, classes: int) -> float:
 
     Raises ValueError for counts that cannot be.
     """
-    return log10_ratio(*_odds(matches, queries, classes))
+    return log10_ratio(*_tail_counts(matches, queries, classes))
 
 
 def log10_ratio(above: int, below: int) -> float:
@@ -39,20 +39,20 @@ def log10_ratio(above: int, below: int) -> float:
     return math.log10(near) - shift * math.log10(2)
 
 
-def needed(queries: int, classes: int, level: float) -> int | None:
+def critical_matches(queries: int, classes: int, level: float) -> int | None:
     """The fewest matches that prove ownership: the smallest m with `p_value(m, queries, classes)` <= `level`.
 
     None if even all matches prove nothing at that level. Raises ValueError for a level outside (0, 1) and for fewer
     than 1 query or 3 classes.
     """
-    require_share("level", level)
+    require_fraction("level", level)
     _count(0, queries)
     fewest = bisect_left(range(queries + 1), True, key=lambda matches: p_value(matches, queries, classes) <= level)
     return fewest if fewest <= queries else None
 
 
 @lru_cache(maxsize=4096)
-def _odds(matches: int, queries: int, classes: int) -> tuple[int, int]:
+def _tail_counts(matches: int, queries: int, classes: int) -> tuple[int, int]:
     """In how many of all the equally likely draws of labels a fixed model has at least `matches` matches."""
     matches, queries, classes = index(matches), index(queries), index(classes)  # NumPy's whole numbers would overflow
     _count(matches, queries)
@@ -77,7 +77,7 @@ def require_classes(classes: int) -> None:
         raise ValueError(f"{classes} classes leave no wrong label to draw at random; at least 3 are needed")
 
 
-def require_share(name: str, value: float) -> None:
+def require_fraction(name: str, value: float) -> None:
     """Refuse, by a ValueError, what does not lie between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name} {value} is not allowed; it must lie strictly between 0 and 1")

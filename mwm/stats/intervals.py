@@ -9,11 +9,11 @@ from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any
 
-from mwm.stats.binomial import _count, require_share
+from mwm.stats.binomial import _count, require_fraction
 
 
 @dataclass(frozen=True)
-class Mean:
+class MeanInterval:
     """A mean over seeds with its 95 % interval (Student, 1908); one seed has none."""
 
     value: float
@@ -21,25 +21,25 @@ class Mean:
     high: float | None = None
 
 
-def _mean(numbers: Sequence[float], most: float = math.inf) -> Mean:
+def _mean(numbers: Sequence[float], most: float = math.inf) -> MeanInterval:
     """The mean of numbers between 0 and `most`, and its interval as far as it lies there."""
     if len(numbers) < 2:
-        return Mean(fmean(numbers))
+        return MeanInterval(fmean(numbers))
     from scipy.special import stdtrit
 
     mean, n = fmean(numbers), len(numbers)
     half = float(stdtrit(n - 1, 0.975)) * stdev(numbers) / math.sqrt(n)
-    return Mean(mean, max(mean - half, 0.0), min(mean + half, most))
+    return MeanInterval(mean, max(mean - half, 0.0), min(mean + half, most))
 
 
-def moments(numbers: Sequence[float]) -> dict[str, Any]:
+def mean_and_sd(numbers: Sequence[float]) -> dict[str, Any]:
     """Count, mean and standard deviation; None where there are too few numbers."""
     mean = fmean(numbers) if numbers else None
     return {"n": len(numbers), "mean": mean, "sd": stdev(numbers) if len(numbers) > 1 else None}
 
 
 @lru_cache(maxsize=4096)
-def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(matches: int, queries: int, confidence: float = 0.95) -> tuple[float, float]:
     """The match rates (low, high) that agree with the matches seen (Clopper and Pearson, 1934).
 
     Covers the true rate with at least the chance `confidence`, for every rate and every number of queries.
@@ -51,7 +51,7 @@ def interval(matches: int, queries: int, confidence: float = 0.95) -> tuple[floa
     )  # scipy.stats has them too, and takes five times as long to import
 
     _count(matches, queries)
-    require_share("confidence", confidence)
+    require_fraction("confidence", confidence)
     tail = (1 - confidence) / 2
     low = float(betaincinv(matches, queries - matches + 1, tail)) if matches else 0.0
     high = float(betainccinv(matches + 1, queries - matches, tail)) if matches < queries else 1.0

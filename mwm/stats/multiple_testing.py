@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_adjust(p_values: Sequence[float]) -> list[float]:
     """P-values for several suspects at once: whoever convicts at a level accuses any innocent with that chance at most.
 
     Holds for p-values that each hold alone, however they depend on each other (Holm, 1979). Order is kept. Raises

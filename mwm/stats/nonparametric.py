@@ -7,14 +7,16 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-EXACT = 1000
+EXACT_LIMIT = 1000
 """Up to so many queries the rank test counts draws of labels; beyond, it bounds their number from above."""
 
-PIECE = 1000
+CHUNK = 1000
 """Permutations made at a time: enough for vectors, few enough for memory."""
 
 
-def permutation(answers: ArrayLike, labels: ArrayLike, truth: ArrayLike, *, rounds: int = 9999, seed: int = 0) -> float:
+def permutation_test(
+    answers: ArrayLike, labels: ArrayLike, truth: ArrayLike, *, rounds: int = 9999, seed: int = 0
+) -> float:
     """How seldom the suspect's answers match as often if labels change places among queries of one true class.
 
     Holds if, within each true class, the labels were drawn alike and independently of the suspect (exchangeable): they
@@ -24,12 +26,12 @@ def permutation(answers: ArrayLike, labels: ArrayLike, truth: ArrayLike, *, roun
     """
     if rounds < 1:
         raise ValueError(f"rounds {rounds} is not allowed: must be at least 1")
-    given, assigned, true = _aligned(answers, labels, truth)
+    given, assigned, true = _validated_labels(answers, labels, truth)
     seen, drawn = int((given == assigned).sum()), np.random.default_rng(seed)
     groups = [np.flatnonzero(true == one) for one in np.unique(true)]
     as_many = 0
-    for start in range(0, rounds, PIECE):
-        matches = np.zeros(min(PIECE, rounds - start), np.int64)
+    for start in range(0, rounds, CHUNK):
+        matches = np.zeros(min(CHUNK, rounds - start), np.int64)
         for group in groups:
             dealt = np.tile(assigned[group], (len(matches), 1))
             matches += (drawn.permuted(dealt, axis=1) == given[group]).sum(1)
@@ -50,7 +52,7 @@ def rank_test(scores: ArrayLike, labels: ArrayLike, truth: ArrayLike) -> float:
         raise ValueError(f"scores of shape {held.shape} are not allowed: must be (queries, classes), 3 classes or more")
     if unclear := int(np.isnan(held).any(1).sum()):
         raise ValueError(f"NaN among the scores of {unclear} of {len(held)} queries is not allowed: it has no rank")
-    _, assigned, true = _aligned(held.argmax(1), labels, truth, classes=held.shape[1])
+    _, assigned, true = _validated_labels(held.argmax(1), labels, truth, classes=held.shape[1])
     rows = np.arange(len(held))
     ahead = held >= held[rows, assigned][:, None]
     ahead[rows, true] = ahead[rows, assigned] = False
@@ -59,8 +61,8 @@ def rank_test(scores: ArrayLike, labels: ArrayLike, truth: ArrayLike) -> float:
 
 def _at_most(total: int, draws: int, faces: int) -> float:
     """The chance that `draws` uniform draws from 0 to `faces` - 1 sum to `total` at most, or an upper bound of it."""
-    if draws <= EXACT:
-        return _ways(total, draws, faces) / int(faces**draws)
+    if draws <= EXACT_LIMIT:
+        return _count_sums(total, draws, faces) / int(faces**draws)
     if 2 * total >= draws * (faces - 1):
         return 1.0
     # The mean of exp(t (total - sum)) bounds the chance for every t > 0, so the best of many is a bound as well.
@@ -69,16 +71,16 @@ def _at_most(total: int, draws: int, faces: int) -> float:
     return min(1.0, math.exp(bounds.min() + 1e-12 * draws))  # what rounding may have taken is given back
 
 
-def _ways(total: int, draws: int, faces: int) -> int:
+def _count_sums(total: int, draws: int, faces: int) -> int:
     """In how many ways: a convolution of uniform draws, in closed form by inclusion and exclusion (de Moivre, 1711)."""
     most, throws = draws * (faces - 1), int(faces**draws)
     if 2 * total > most:  # the sums lie symmetrically: count the fewer terms
-        return throws - _ways(most - total - 1, draws, faces)
+        return throws - _count_sums(most - total - 1, draws, faces)
     ways = [math.comb(draws, j) * math.comb(total - j * faces + draws, draws) for j in range(total // faces + 1)]
     return sum(ways[::2]) - sum(ways[1::2])
 
 
-def empirical(statistic: float, null: ArrayLike) -> float:
+def empirical_p_value(statistic: float, null: ArrayLike) -> float:
     """How seldom models trained independently of the key show a statistic as large as the suspect's.
 
     (1 + #) / (1 + len(null)); holds if an independent suspect is one more of the same kind, exchangeable with those of
@@ -91,7 +93,7 @@ def empirical(statistic: float, null: ArrayLike) -> float:
     return (1 + int((values >= statistic).sum())) / (1 + values.size)
 
 
-def _aligned(
+def _validated_labels(
     answers: ArrayLike, labels: ArrayLike, truth: ArrayLike, *, classes: int | None = None
 ) -> tuple[NDArray[np.int64], ...]:
     """The three as class indices of one length; ValueError, in one line, for anything else."""

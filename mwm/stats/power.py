@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from mwm.stats.binomial import needed, require_classes, require_share
-from mwm.stats.sequential import Sequential
+from mwm.stats.binomial import critical_matches, require_classes, require_fraction
+from mwm.stats.sequential import SequentialTest
 
-MOST = 10_000
+MAX_QUERIES = 10_000
 """Queries beyond which nobody is told to go."""
 
 
@@ -24,11 +24,11 @@ def power(queries: int, *, classes: int, level: float, survival: float) -> float
     The exact tail of Binomial(queries, survival) from `verdict.needed` on. Raises ValueError for shares outside (0, 1].
     """
     _rate(survival)
-    fewest = needed(queries, classes, level)
+    fewest = critical_matches(queries, classes, level)
     return 0.0 if fewest is None else float(_tail(fewest, queries, survival))
 
 
-def queries_for(survival: float, *, classes: int, level: float, power: float = 0.9) -> int | None:
+def required_queries(survival: float, *, classes: int, level: float, power: float = 0.9) -> int | None:
     """The number of queries from which on a copy is proved with the chance `power`, by that number and every larger.
 
     Not the first that reaches it: power is saw-toothed, it falls a little wherever one more match becomes needed. All
@@ -36,24 +36,24 @@ def queries_for(survival: float, *, classes: int, level: float, power: float = 0
     suffice, as for a `survival` that innocents have, 1 / (classes - 1) and below. Raises ValueError for shares outside
     their ranges.
     """
-    end = _enough(survival, classes=classes, level=level, power=power)
-    counts = np.arange(1, min(end, MOST) + 1)
+    end = _sufficient_bound(survival, classes=classes, level=level, power=power)
+    counts = np.arange(1, min(end, MAX_QUERIES) + 1)
     fewest = np.fromiter(islice(_thresholds(classes, level), len(counts)), np.int64)
     short = counts[_tail(fewest, counts, survival) < power]
     last = int(short.max(initial=0))
-    return None if last == MOST else last + 1
+    return None if last == MAX_QUERIES else last + 1
 
 
-def one_by_one(survival: float, classes: int, level: float) -> float | None:
+def average_sample_number(survival: float, classes: int, level: float) -> float | None:
     """The mean number of queries after which the sequential test has proved a copy that keeps `survival` of them.
 
     Exact up to 1e-9 of the copies, by following all ways through the test; none is lost, as there is no end to the key.
     None if 10,000 queries do not suffice. Raises ValueError as `queries_for`.
     """
-    if _enough(survival, classes=classes, level=level, power=0.5) > MOST:
+    if _sufficient_bound(survival, classes=classes, level=level, power=0.5) > MAX_QUERIES:
         return None
     alive, mean = np.ones(1), 0.0  # chances of so many matches without an end so far
-    for fewest in islice(_boundary(classes, level), MOST):
+    for fewest in islice(_boundary(classes, level), MAX_QUERIES):
         mean += alive.sum()
         alive = np.convolve(alive, (1 - survival, survival))[:fewest]
         if alive.sum() < 1e-9:
@@ -72,7 +72,7 @@ def _thresholds(classes: int, level: float) -> Iterator[int]:
     """`verdict.needed` for 1, 2, 3, ... queries, each from the one before; one too many where all prove nothing."""
     wrong, total, fewest = index(classes) - 1, 1, 1
     hits, edge = 0, 1  # draws of the labels with at least `fewest` matches, and with one match less
-    for n in range(1, MOST + 1):
+    for n in range(1, MAX_QUERIES + 1):
         hits, total = wrong * hits + edge, wrong * total
         edge = edge * n * (wrong - 1) // (n + 1 - fewest)
         if hits / total > level:
@@ -83,21 +83,21 @@ def _thresholds(classes: int, level: float) -> Iterator[int]:
 
 def _boundary(classes: int, level: float) -> Iterator[int]:
     """The matches that end the sequential test after 1, 2, 3, ... queries: each time the same or one more."""
-    at = Sequential(classes)
-    while at.p_now > level:
+    at = SequentialTest(classes)
+    while at.current_p_value > level:
         at.add(True)
-        yield at.queries + (at.p_now > level)
+        yield at.queries + (at.current_p_value > level)
     while True:
         missed = copy.copy(at)
         missed.add(False)
-        if missed.p_now > level:
+        if missed.current_p_value > level:
             at.add(True)
         else:
             at = missed
         yield at.matches
 
 
-def _enough(survival: float, *, classes: int, level: float, power: float) -> float:
+def _sufficient_bound(survival: float, *, classes: int, level: float, power: float) -> float:
     """So many queries, or more, surely have the power: two bounds of Chernoff (1952) on the best share of matches.
 
     At a share x between the rates of innocents and of the copy, exp(-n KL(x, rate)) bounds the chance of each to be on
@@ -106,8 +106,8 @@ def _enough(survival: float, *, classes: int, level: float, power: float) -> flo
     from scipy.special import rel_entr
 
     _rate(survival)
-    require_share("level", level)
-    require_share("power", power)
+    require_fraction("level", level)
+    require_fraction("power", power)
     require_classes(classes)
     innocent = 1 / (classes - 1)
     if survival <= innocent:

@@ -7,7 +7,7 @@ from operator import index
 from mwm.stats.binomial import log10_ratio, require_classes
 
 
-class Sequential:
+class SequentialTest:
     """A test that may be looked at after every query and stopped at will: it keeps its level all the same.
 
     The e-value is the likelihood ratio of match rates above 1 / (C - 1), all equally likely beforehand, to that of an
@@ -36,7 +36,7 @@ class Sequential:
             self._equal = self._equal * (n + 1) * others // (n + 1 - k)
             self._at_most = self._wrong * self._at_most - self._equal
         self.queries, self.matches = n + 1, k + bool(matched)
-        self.p_value = min(self.p_value, self.p_now)
+        self.p_value = min(self.p_value, self.current_p_value)
 
     @property
     def _odds(self) -> tuple[int, int]:
@@ -48,7 +48,7 @@ class Sequential:
         return log10_ratio(*self._odds)
 
     @property
-    def p_now(self) -> float:
+    def current_p_value(self) -> float:
         """One over the e-value now, 1 at most; `p_value` is the smallest of these so far."""
         above, below = self._odds
         return below / above if below < above else 1.0

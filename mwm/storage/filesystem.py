@@ -7,56 +7,58 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mwm.storage.local import File, Folder, sha256
-from mwm.storage.object_store import Remote, asked
-from mwm.storage.redaction import without_secrets
+from mwm.storage.local import FileInfo, LocalFiles, sha256
+from mwm.storage.object_store import ObjectStore, as_storage_error
+from mwm.storage.redaction import redact_uri
 
 __all__ = [
-    "File",
+    "FileInfo",
     "Files",
-    "Folder",
-    "Remote",
-    "asked",
-    "at",
-    "passing",
-    "put",
+    "LocalFiles",
+    "ObjectStore",
+    "as_storage_error",
+    "is_transient",
+    "open_filesystem",
+    "redact_uri",
+    "require_writable",
     "sha256",
-    "without_secrets",
-    "writable",
+    "write_atomic",
 ]
 
-Files = Folder | Remote
+Files = LocalFiles | ObjectStore
 """Both have the same methods, and names below the root such as `a/b.json`."""
 
 
-LATER = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
+TRANSIENT_ERRNOS = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 """Numbers of errors that pass; an object store's have none."""
 
 
-def passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same may succeed later: a disk was full, or a server away."""
-    return isinstance(error, ConnectionError | TimeoutError) or (isinstance(error, OSError) and error.errno in LATER)
+    return isinstance(error, ConnectionError | TimeoutError) or (
+        isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS
+    )
 
 
-def at(root: str | Path) -> Files:
+def open_filesystem(root: str | Path) -> Files:
     """The files under a folder or a URI; ValueError, in one line, for a URI that cannot be understood."""
     text = str(root)
     if text.startswith("file://"):
-        return Folder(unquote(urlsplit(text).path))
+        return LocalFiles(unquote(urlsplit(text).path))
     if "://" in text:
-        return Remote(text)
+        return ObjectStore(text)
     if re.match(r"[a-z][a-z0-9+.-]+:/", text):
         raise ValueError(
             f"--storage: {text.partition('@')[2] or text} is neither a folder nor a URI; write SCHEME://PATH"
         )
-    return Folder(root)
+    return LocalFiles(root)
 
 
-def writable(root: str | Path) -> None:
+def require_writable(root: str | Path) -> None:
     """Make a folder of results, here or under a URI; ValueError, in one line, when nothing can be written there."""
-    files = at(root)
-    if isinstance(files, Remote):
-        return asked(files.root, lambda: _probe(files))
+    files = open_filesystem(root)
+    if isinstance(files, ObjectStore):
+        return as_storage_error(files.root, lambda: _probe(files))
     try:
         Path(files.root).mkdir(parents=True, exist_ok=True)
         _probe(files)
@@ -71,6 +73,6 @@ def _probe(files: Files) -> None:
     files.remove(".probe")
 
 
-def put(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file on this machine whole: whoever reads it meanwhile sees the old one."""
-    Folder(path.parent).write(path.name, content.encode() if isinstance(content, str) else content)
+    LocalFiles(path.parent).write(path.name, content.encode() if isinstance(content, str) else content)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from mwm.storage.temporary import abandoned, beside
+from mwm.storage.temporary import is_stale, temporary_name
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileInfo:
     """A file or a folder: its name below the root, bytes, and the Unix time of its last change."""
 
     name: str
@@ -23,7 +23,7 @@ class File:
     folder: bool = False
 
 
-class Folder:
+class LocalFiles:
     """Files in a folder. Each is written beside its place and moved there: a reader sees the old one or the new one.
 
     `root` names the same files in every process; `shown` is fit for the screen. All methods raise OSError.
@@ -31,7 +31,7 @@ class Folder:
 
     def __init__(self, root: str | Path) -> None:
         self.path = Path(root).expanduser().absolute()
-        self.root = self.shown = str(self.path)
+        self.root = self.display_name = str(self.path)
 
     def read(self, name: str) -> bytes:
         """The content of a file; FileNotFoundError if there is none."""
@@ -47,7 +47,7 @@ class Folder:
         What goes wrong, a full disk above all, leaves the old file and nothing beside it.
         """
         path = self.path / name
-        draft = path.with_name(beside(path.name))
+        draft = path.with_name(temporary_name(path.name))
         made = False
         try:
             file, made = _created(draft)
@@ -75,36 +75,36 @@ class Folder:
         with suppress(NotADirectoryError):
             (self.path / name).unlink(missing_ok=True)
 
-    def clear(self, folder: str) -> None:
+    def remove_tree(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
         with suppress(FileNotFoundError), os.scandir(self.path / folder) as found:
             for item in found:
                 if item.is_dir(follow_symlinks=False):
-                    self.clear(f"{folder}/{item.name}")
+                    self.remove_tree(f"{folder}/{item.name}")
                 else:
                     Path(item.path).unlink(missing_ok=True)
-        self.prune(folder)
+        self.remove_if_empty(folder)
 
-    def prune(self, folder: str) -> None:
+    def remove_if_empty(self, folder: str) -> None:
         """Remove a folder if nothing is in it."""
         with suppress(OSError):
             (self.path / folder).rmdir()
 
-    def tidy(self, folder: str) -> None:
+    def remove_stale(self, folder: str) -> None:
         """Remove what dead processes have left half written in a folder."""
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.path / folder) as found:
             for item in found:
                 with suppress(FileNotFoundError):
-                    if "~" in item.name and abandoned(item.name, item.stat().st_mtime):
+                    if "~" in item.name and is_stale(item.name, item.stat().st_mtime):
                         Path(item.path).unlink()
 
-    def walk(self, below: str = "") -> Iterator[File]:
+    def walk(self, below: str = "") -> Iterator[FileInfo]:
         """All files and folders at any depth."""
         with suppress(FileNotFoundError), os.scandir(self.path / below) as found:
             for item in found:
                 with suppress(FileNotFoundError):
                     state, folder = item.stat(follow_symlinks=False), item.is_dir(follow_symlinks=False)
-                    yield File(below + item.name, 0 if folder else state.st_size, state.st_mtime, folder)
+                    yield FileInfo(below + item.name, 0 if folder else state.st_size, state.st_mtime, folder)
                     if folder:
                         yield from self.walk(f"{below}{item.name}/")
 

@@ -10,9 +10,9 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from mwm.storage.local import File
-from mwm.storage.redaction import _secrets, without_secrets
-from mwm.storage.temporary import abandoned, beside
+from mwm.storage.local import FileInfo
+from mwm.storage.redaction import _secrets, redact_uri
+from mwm.storage.temporary import is_stale, temporary_name
 
 ATOMIC = {"s3", "s3a", "gcs", "gs", "abfs", "abfss", "az"}
 """Stores in which nobody sees an object before it is whole."""
@@ -20,12 +20,12 @@ ATOMIC = {"s3", "s3a", "gcs", "gs", "abfs", "abfss", "az"}
 _Answer = TypeVar("_Answer")
 
 
-class Remote:
+class ObjectStore:
     """Files under a URI such as s3://BUCKET/PATH, with the methods of `Folder`."""
 
     def __init__(self, uri: str) -> None:
-        self.root, self.shown = uri, without_secrets(uri)
-        self._system, path = asked(uri, lambda: _connect(uri))
+        self.root, self.display_name = uri, redact_uri(uri)
+        self._system, path = as_storage_error(uri, lambda: _connect(uri))
         self._path = path.rstrip("/")
         self._atomic = not ATOMIC.isdisjoint(re.findall(r"\w+", self._system.type_name))
 
@@ -46,7 +46,7 @@ class Remote:
         if self._atomic:
             self._send(str(path), data)
             return
-        draft = str(path.with_name(beside(path.name)))
+        draft = str(path.with_name(temporary_name(path.name)))
         self._system.create_dir(str(path.parent), recursive=True)
         try:
             self._send(draft, data)
@@ -78,30 +78,30 @@ class Remote:
         with suppress(FileNotFoundError):
             self._system.delete_file(f"{self._path}/{name}")
 
-    def clear(self, folder: str) -> None:
+    def remove_tree(self, folder: str) -> None:
         """Remove a folder with all that is in it."""
         with suppress(FileNotFoundError):
             self._system.delete_dir(f"{self._path}/{folder}")
 
-    def prune(self, folder: str) -> None:
+    def remove_if_empty(self, folder: str) -> None:
         """Remove a folder if nothing is in it."""
         if not self._list(f"{self._path}/{folder}"):
-            self.clear(folder)
+            self.remove_tree(folder)
 
-    def tidy(self, folder: str) -> None:
+    def remove_stale(self, folder: str) -> None:
         """Remove what dead processes have left half written in a folder."""
         if self._atomic:
             return
         for info in self._list(f"{self._path}/{folder}"):
-            if info.is_file and abandoned(info.base_name, _modified(info)):
+            if info.is_file and is_stale(info.base_name, _modified(info)):
                 with suppress(FileNotFoundError):
                     self._system.delete_file(info.path)
 
-    def walk(self, below: str = "") -> Iterator[File]:
+    def walk(self, below: str = "") -> Iterator[FileInfo]:
         """All files and folders at any depth."""
         for info in self._list(f"{self._path}/{below}".rstrip("/"), recursive=True):
             name = info.path.removeprefix(self._path).lstrip("/")
-            yield File(name, info.size or 0, _modified(info), not info.is_file)
+            yield FileInfo(name, info.size or 0, _modified(info), not info.is_file)
 
     def _list(self, path: str, *, recursive: bool = False) -> list[Any]:
         from pyarrow.fs import FileSelector
@@ -114,18 +114,18 @@ def _modified(info: Any) -> float:
     return time.time() if info.mtime_ns is None else float(info.mtime_ns / 1e9)
 
 
-def asked(uri: str, ask: Callable[[], _Answer]) -> _Answer:
+def as_storage_error(uri: str, ask: Callable[[], _Answer]) -> _Answer:
     """Ask the service behind a URI, whose libraries raise what they like: here that is one line, a ValueError."""
     try:
         return ask()
     except Exception as error:
-        lines = str(error).replace(uri, without_secrets(uri)).splitlines()
+        lines = str(error).replace(uri, redact_uri(uri)).splitlines()
         said = " ".join(lines[0].split()) if lines else type(error).__name__
         reason = said[said.rfind("AWS Error ") if "AWS Error " in said else 0 :][:300]  # before it stands the long path
         if any(secret in reason for secret in _secrets(uri)):
             reason = type(error).__name__
         allowed = "name a folder, or a place you can write such as s3://BUCKET/PATH"
-        raise ValueError(f"--storage: {without_secrets(uri)} cannot be used ({reason}); {allowed}") from None
+        raise ValueError(f"--storage: {redact_uri(uri)} cannot be used ({reason}); {allowed}") from None
 
 
 def _connect(uri: str) -> tuple[Any, str]:

@@ -18,9 +18,9 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mwm.storage import filesystem, local
-from mwm.storage.filesystem import put, writable
+from mwm.storage.filesystem import require_writable, write_atomic
 from mwm.storage.sealed import seal, unseal
-from mwm.watermarks.key import KEY, QUERIES, Key, pack
+from mwm.watermarks.key import KEY, QUERIES, Key, to_files
 from mwm.watermarks.queries import QuerySet
 
 __all__ = [
@@ -33,14 +33,14 @@ __all__ = [
     "WEIGHTS",
     "Entry",
     "Store",
-    "put",
-    "writable",
+    "require_writable",
+    "write_atomic",
 ]
 
 WEIGHTS, PERTURBED = "model.safetensors", "perturbed.safetensors"
 CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
-KEPT = (WEIGHTS, KEY, QUERIES, PERTURBED)
-HASH = hashlib.sha256().digest_size
+SEALED_FILES = (WEIGHTS, KEY, QUERIES, PERTURBED)
+HASH_SIZE = hashlib.sha256().digest_size
 NETWORK = "network"
 """Where a weights file says, as JSON, how to rebuild its network."""
 
@@ -64,13 +64,13 @@ class Store:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._files = filesystem.at(root)
+        self._files = filesystem.open_filesystem(root)
         self.root = self._files.root
         self._hashes: dict[tuple[str, str], str] = {}
 
     def folder(self, digest: str) -> Path:
         """Where the files of one digest lie, in a store on this machine."""
-        assert isinstance(self._files, local.Folder), "a remote store has no folders here"
+        assert isinstance(self._files, local.LocalFiles), "a remote store has no folders here"
         return self._files.path / _place(digest)
 
     def outcome(self, digest: str) -> dict[str, Any] | None:
@@ -80,7 +80,7 @@ class Store:
             if content is None:
                 return None
             if content and all(self._sha256(digest, name) == value for name, value in content["files"].items()):
-                self._settle(digest)
+                self._drop_checkpoint(digest)
                 return dict(content["outcome"])
         return None
 
@@ -88,19 +88,19 @@ class Store:
         """The epochs of a finished trial; ValueError if its entry is not finished, or damaged."""
         return list(self._sealed(digest)["rows"])
 
-    def finish(self, digest: str, outcome: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> None:
+    def commit(self, digest: str, outcome: dict[str, Any], rows: Sequence[dict[str, Any]] = ()) -> None:
         """Seal an entry with what was measured, at the end and in each epoch: from now on `outcome` answers."""
-        hashes = {name: self._hashes.get((digest, name)) or self._sha256(digest, name) for name in KEPT}
+        hashes = {name: self._hashes.get((digest, name)) or self._sha256(digest, name) for name in SEALED_FILES}
         found = {name: value for name, value in hashes.items() if value}
         self._write(digest, OUTCOME, seal({"outcome": outcome, "files": found, "rows": list(rows)}))
-        for name in KEPT:
+        for name in SEALED_FILES:
             self._hashes.pop((digest, name), None)
-        self._settle(digest)
+        self._drop_checkpoint(digest)
 
-    def save_weights(self, digest: str, weights: dict[str, Tensor], about: dict[str, Any] | None = None) -> None:
+    def save_weights(self, digest: str, weights: dict[str, Tensor], architecture: dict[str, Any] | None = None) -> None:
         """Keep the weights of a network, and what is to be said of it to whoever rebuilds it."""
         plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        self._keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(about)} if about else None))
+        self._keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(architecture)} if architecture else None))
 
     def weights(self, digest: str) -> dict[str, Tensor]:
         """The weights of a finished trial, on the CPU; ValueError if they are damaged."""
@@ -112,7 +112,7 @@ class Store:
         A key that is kept again, because something else of its entry was damaged, stays as old as it is.
         """
         created = unseal(self._read(digest, KEY) or b"").get("created", key.created)
-        content = pack(replace(key, created=created))
+        content = to_files(replace(key, created=created))
         self._keep(digest, QUERIES, content[QUERIES])
         self._write(digest, KEY, content[KEY])  # not `_keep`: what `finish` finds may be a twin's, a second older
         self._keep(digest, PERTURBED, save({"images": (perturbed * 255).round().byte().cpu().contiguous()}))
@@ -132,23 +132,23 @@ class Store:
     def save_checkpoint(self, digest: str, state: dict[str, Any]) -> None:
         """Keep the state of a training that is under way, behind its hash."""
         content = io.BytesIO()
-        content.write(bytes(HASH))
+        content.write(bytes(HASH_SIZE))
         torch.save(state, content)
         data = content.getbuffer()
-        data[:HASH] = hashlib.sha256(data[HASH:]).digest()
+        data[:HASH_SIZE] = hashlib.sha256(data[HASH_SIZE:]).digest()
         # No sync: it would cost more than many an epoch, and a power failure is noticed by the hash.
         self._files.write(f"{_place(digest)}/{CHECKPOINT}", data)
-        self.tidy(digest)
+        self.remove_stale(digest)
 
     def checkpoint(self, digest: str) -> dict[str, Any] | None:
         """The state from which a training goes on; None when there is none, or it is damaged and now removed."""
-        self.tidy(digest)
+        self.remove_stale(digest)
         data = self._read(digest, CHECKPOINT)
         if data is None:
             return None
         try:
-            content = memoryview(data)[HASH:]
-            if hashlib.sha256(content).digest() != data[:HASH]:
+            content = memoryview(data)[HASH_SIZE:]
+            if hashlib.sha256(content).digest() != data[:HASH_SIZE]:
                 raise UnpicklingError("the hash is another one")
             state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError):
@@ -159,18 +159,18 @@ class Store:
     def discard(self, digest: str) -> None:
         """Remove all that is unfinished or damaged under a digest; a finished entry stays."""
         if self.outcome(digest) is None:
-            for name in (OUTCOME, CHECKPOINT, *KEPT):
+            for name in (OUTCOME, CHECKPOINT, *SEALED_FILES):
                 self._files.remove(f"{_place(digest)}/{name}")
-            self.tidy(digest)
-            self._files.prune(_place(digest))
+            self.remove_stale(digest)
+            self._files.remove_if_empty(_place(digest))
 
-    def tidy(self, digest: str) -> None:
+    def remove_stale(self, digest: str) -> None:
         """Remove what dead processes have left half written under a digest."""
-        self._files.tidy(_place(digest))
+        self._files.remove_stale(_place(digest))
 
     def entries(self) -> Iterator[Entry]:
         """Everything in the store, finished or not, from one listing."""
-        found: dict[str, list[local.File]] = {}
+        found: dict[str, list[local.FileInfo]] = {}
         for file in self._files.walk():
             shard, digest, name = (*file.name.split("/", 2), "", "")[:3]
             if len(shard) == 2 and digest.startswith(shard) and (name or file.folder):
@@ -184,13 +184,13 @@ class Store:
     def remove(self, digest: str) -> None:
         """Take an entry away, its outcome first: half removed, it is as if it had never been finished."""
         self._files.remove(f"{_place(digest)}/{OUTCOME}")
-        self._files.clear(_place(digest))
+        self._files.remove_tree(_place(digest))
 
-    def _settle(self, digest: str) -> None:
+    def _drop_checkpoint(self, digest: str) -> None:
         """A finished entry has no checkpoint and no drafts; whoever may only read leaves them."""
         with suppress(OSError):
             self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
-            self.tidy(digest)
+            self.remove_stale(digest)
 
     def _keep(self, digest: str, name: str, data: bytes) -> None:
         self._write(digest, name, data)
@@ -217,13 +217,13 @@ class Store:
     def _sealed(self, digest: str) -> dict[str, Any]:
         if content := self._entry(digest):
             return content
-        raise ValueError(f"{self._files.shown}/{_place(digest)}: {OUTCOME} is missing or damaged")
+        raise ValueError(f"{self._files.display_name}/{_place(digest)}: {OUTCOME} is missing or damaged")
 
     def _kept(self, digest: str, name: str) -> bytes:
         expected = self._sealed(digest)["files"].get(name)
         data = self._read(digest, name)
         if data is None or hashlib.sha256(data).hexdigest() != expected:
-            raise ValueError(f"{self._files.shown}/{_place(digest)}: {name} is missing or damaged")
+            raise ValueError(f"{self._files.display_name}/{_place(digest)}: {name} is missing or damaged")
         return data
 
 

@@ -17,12 +17,12 @@ STALE_SECONDS = 3600.0
 _NAME = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)~[0-9a-f]{8}")
 
 
-def beside(name: str) -> str:
+def temporary_name(name: str) -> str:
     """A name next to `name`, used by nobody else."""
     return f".{name}~{_host()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
 
 
-def abandoned(name: str, modified: float) -> bool:
+def is_stale(name: str, modified: float) -> bool:
     """Whether a name is one of `beside` and its writer is dead, or silent for long; `modified` is a Unix time."""
     found = _NAME.fullmatch(name)
     if found is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mwm.storage.redaction import without_password
+from mwm.storage.redaction import redact
 
 SERVERS = ("http", "https", "databricks")
 
@@ -16,7 +16,7 @@ DATABASES = ("postgresql", "mysql", "mssql")
 
 ALLOWED = "http://HOST:PORT, https://HOST, sqlite:///PATH, postgresql://..., mysql://..., mssql://... or databricks"
 
-QUIET = {
+MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what fails is kept and sent again by the outbox
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -25,10 +25,10 @@ QUIET = {
     "PGCONNECT_TIMEOUT": "5",
 }
 
-SHORT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
-def resolve(uri: str | None) -> str:
+def resolve_tracking_uri(uri: str | None) -> str:
     """Where the results of a sweep go: `uri`, else MLFLOW_TRACKING_URI, else mlflow.db in the current folder.
 
     A path of SQLite is made absolute, so that it means the same in every process; a PostgreSQL address that names no
@@ -40,14 +40,14 @@ def resolve(uri: str | None) -> str:
         return f"sqlite:///{Path(path).expanduser().absolute()}{mark}{options}"
     if uri == "databricks" or ("://" in uri and _service(uri) in (*SERVERS, *DATABASES)):
         return re.sub("^postgresql://", "postgresql+psycopg2://", uri)  # SQLAlchemy 2.1 would ask for psycopg 3
-    raise ValueError(f"--tracking-uri: {without_password(uri)!r} is not allowed; write one of {ALLOWED}")
+    raise ValueError(f"--tracking-uri: {redact(uri)!r} is not allowed; write one of {ALLOWED}")
 
 
 def _service(uri: str) -> str:
     return uri.partition("://")[0].partition("+")[0]
 
 
-def files_beside(uri: str, experiment: str) -> str | None:
+def artifact_location(uri: str, experiment: str) -> str | None:
     """Where the files of an experiment go: beside a SQLite database, wherever that is; else as the store likes."""
     database = _sqlite_file(uri)
     return (database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if database else None
@@ -57,7 +57,7 @@ def _sqlite_file(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
-def touch(uri: str) -> None:
+def check_database(uri: str) -> None:
     """Open a database once, where MLflow would try ten times and for minutes; a server is left alone."""
     if _service(uri) in SERVERS:
         return
@@ -72,17 +72,17 @@ def touch(uri: str) -> None:
         engine.dispose()
 
 
-def be_quiet() -> None:
+def set_mlflow_defaults() -> None:
     """Make MLflow quiet and quick to give up, by those of its environment variables which the user has not set."""
-    for name, value in QUIET.items():
+    for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 @contextmanager
-def patience() -> Iterator[None]:
+def short_timeouts() -> Iterator[None]:
     """Wait for a server's answer for seconds only, whatever the user's settings."""
-    before = {name: os.environ.get(name, QUIET[name]) for name in SHORT}
-    os.environ |= SHORT
+    before = {name: os.environ.get(name, MLFLOW_DEFAULTS[name]) for name in SHORT_TIMEOUTS}
+    os.environ |= SHORT_TIMEOUTS
     try:
         yield
     finally:

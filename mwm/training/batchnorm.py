@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
-def running_untouched(model: nn.Module) -> Iterator[None]:
+def frozen_running_stats(model: nn.Module) -> Iterator[None]:
     """Normalise by batch statistics, as in training, but leave the running statistics alone."""
     norms = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
     for layer in norms:
@@ -23,7 +23,7 @@ def running_untouched(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def running_used(model: nn.Module) -> Iterator[None]:
+def eval_statistics(model: nn.Module) -> Iterator[None]:
     """Normalise by running statistics, as in evaluation, and return to the mode before."""
     training = model.training
     model.eval()

@@ -53,7 +53,7 @@ RESET_PEAK = "5"
 """What Linux's /proc/self/clear_refs takes for "the peak is what is resident now" (proc(5), since 4.0)."""
 
 
-def keep_freed() -> bool:
+def retain_freed_memory() -> bool:
     """Have this process keep the memory that it frees for its next allocations; whether the C library can.
 
     glibc maps each large tensor anew and gives it back at once, so that every step of a training pays a page fault for
@@ -81,7 +81,7 @@ def _glibc() -> Any:
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
-class Peak:
+class PeakMemory:
     """The most memory that is taken from the making of this object on; the one made last in a process counts.
 
     On a GPU that is what PyTorch has reserved there, for this process alone. Else it is what is resident of the
@@ -104,7 +104,7 @@ class Peak:
         """MiB at most, so far."""
         if self.device.type == "cuda":
             return max(self.earlier, torch.cuda.max_memory_reserved(self.device) / MIB)
-        return max(self.earlier, (_resident() if self._forgot else None) or _of_a_life())
+        return max(self.earlier, (_resident() if self._forgot else None) or _lifetime_peak())
 
 
 def _resident() -> float | None:
@@ -115,7 +115,7 @@ def _resident() -> float | None:
     return None
 
 
-def _of_a_life() -> float:
+def _lifetime_peak() -> float:
     """MiB resident at most since the process began."""
     import resource  # Windows has none
 

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mwm.data.images import scaled
+from mwm.data.images import to_float
 
-BATCH = 1000
+EVAL_BATCH_SIZE = 1000
 """Images judged at a time."""
 
 
 @contextmanager
-def judging(model: nn.Module) -> Iterator[nn.Module]:
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Put a network into evaluation mode without gradients, and back into the mode it was in."""
     training = model.training
     model.eval()
@@ -26,10 +26,10 @@ def judging(model: nn.Module) -> Iterator[nn.Module]:
         model.train(training)
 
 
-def logits(model: nn.Module, images: Tensor) -> Tensor:
+def predict_logits(model: nn.Module, images: Tensor) -> Tensor:
     """Logits (n C, float32) of uint8 images (n c h w), unperturbed, in evaluation mode."""
-    with judging(model):
-        return torch.cat([model(scaled(batch)).float() for batch in torch.split(images, BATCH)])
+    with eval_mode(model):
+        return torch.cat([model(to_float(batch)).float() for batch in torch.split(images, EVAL_BATCH_SIZE)])
 
 
 def accuracy(answers: Tensor, labels: Tensor) -> float:
@@ -38,7 +38,7 @@ def accuracy(answers: Tensor, labels: Tensor) -> float:
     return (named == labels).double().mean().item()
 
 
-def margins(answers: Tensor, labels: Tensor) -> Tensor:
+def logit_margins(answers: Tensor, labels: Tensor) -> Tensor:
     """How firmly each label is held (n): its logit minus the best other one, from logits (n C)."""
     own = answers.gather(1, labels[:, None])
     others = answers.scatter(1, labels[:, None], -torch.inf)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from mwm.config.randomness import generator
-from mwm.data.splits import Part
+from mwm.config.randomness import make_generator
+from mwm.data.splits import LabeledImages
 from mwm.training.device import deterministic
-from mwm.training.evaluation import accuracy, logits
-from mwm.training.state import Training
-from mwm.training.step import Engine, Objective
+from mwm.training.evaluation import accuracy, predict_logits
+from mwm.training.state import TrainState
+from mwm.training.step import Objective, TrainStep
 
 
 class DivergedError(ArithmeticError):
@@ -25,7 +25,7 @@ class DivergedError(ArithmeticError):
 class Epoch:
     """One epoch done: mean loss, learning rate at its end, validation accuracy, seconds; and the training so far."""
 
-    training: Training
+    training: TrainState
     epoch: int
     loss: float
     lr: float
@@ -34,7 +34,14 @@ class Epoch:
 
 
 def fit(
-    training: Training, part: Part, objective: Objective, *, flip: bool, pad: int, seed: int, validation: Part
+    training: TrainState,
+    part: LabeledImages,
+    objective: Objective,
+    *,
+    flip: bool,
+    pad: int,
+    seed: int,
+    validation: LabeledImages,
 ) -> Iterator[Epoch]:
     """Train on `part` until the recipe's last epoch and yield each epoch; after that the network is the one to keep.
 
@@ -44,12 +51,12 @@ def fit(
     recipe = training.recipe
     if len(part) < recipe.batch_size:
         raise ValueError(f"recipe.batch_size: {recipe.batch_size} is not allowed: there are {len(part)} images")
-    engine = Engine(training, part, objective, flip=flip, pad=pad)
+    engine = TrainStep(training, part, objective, flip=flip, pad=pad)
     while training.epoch < recipe.epochs:
         began = time.perf_counter()
         with deterministic(recipe.deterministic):
             loss, lr = _epoch(engine, seed)
-            answers = logits(training.model, validation.images)
+            answers = predict_logits(training.model, validation.images)
         training.epoch += 1
         fault = None
         if not math.isfinite(loss):
@@ -59,19 +66,19 @@ def fit(
         if fault:
             raise DivergedError(f"{fault} epoch {training.epoch} (recipe.lr {recipe.lr}): lower the rate")
         score = accuracy(answers, validation.labels)
-        training.judge(score)
+        training.update_best(score)
         yield Epoch(training, training.epoch, loss, lr, score, time.perf_counter() - began)
-    training.settle()
+    training.restore_best()
 
 
-def _epoch(engine: Engine, seed: int) -> tuple[float, float]:
+def _epoch(engine: TrainStep, seed: int) -> tuple[float, float]:
     """Mean loss and last learning rate of the epoch that is next. Its last line waits for the device."""
     training, n, device = engine.training, len(engine.part), engine.part.images.device
     recipe, epoch = training.recipe, training.epoch
-    order = torch.randperm(n, generator=generator(seed, "order", epoch, device=device), device=device)
+    order = torch.randperm(n, generator=make_generator(seed, "order", epoch, device=device), device=device)
     steps, rate = n // recipe.batch_size, recipe.lr
-    engine.begin(seed, epoch)
+    engine.start_epoch(seed, epoch)
     for step, pick in enumerate(torch.split(order[: steps * recipe.batch_size], recipe.batch_size)):
-        rate = recipe.lr * recipe.schedule.rate(epoch + step / steps, recipe.epochs)
+        rate = recipe.lr * recipe.schedule.lr_factor(epoch + step / steps, recipe.epochs)
         engine.step(pick, rate)
     return engine.total.item() / steps, rate

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def climb(
+def projected_gradient_ascent(
     predict: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, *, step_size: float, steps: int
 ) -> Tensor:
     """Push images towards the boundary of their labels: raise the loss on `labels` (Kim et al., 2023).

@@ -5,30 +5,30 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from mwm.config.spec import OF_A_KIND, Count, Flag, NonNegative, Positive, Share, spec
+from mwm.config.spec import DISCRIMINATED, Count, NonNegativeFloat, PositiveFloat, Share, StrictBool, spec
 
 
 @spec
-class Step:
+class MultiStep:
     """Learning rate times `factor` at each milestone (epochs)."""
 
     kind: Literal["step"] = "step"
     milestones: tuple[Count, ...] = (100, 150)
-    factor: Positive = 0.1
+    factor: PositiveFloat = 0.1
 
-    def rate(self, epoch: float, epochs: int) -> float:
+    def lr_factor(self, epoch: float, epochs: int) -> float:
         """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
         del epochs
         return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
 
 
 @spec
-class Published:
+class PaperSchedule:
     """The published schedule for any length: times 0.1 at half and at three quarters (epochs 100 and 150 of 200)."""
 
     kind: Literal["published"] = "published"
 
-    def rate(self, epoch: float, epochs: int) -> float:
+    def lr_factor(self, epoch: float, epochs: int) -> float:
         """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
         return 0.1 ** ((2 * epoch >= epochs) + (4 * epoch >= 3 * epochs))
 
@@ -40,7 +40,7 @@ class Cosine:
     kind: Literal["cosine"] = "cosine"
     warmup: Share = 0.0
 
-    def rate(self, epoch: float, epochs: int) -> float:
+    def lr_factor(self, epoch: float, epochs: int) -> float:
         """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
         done = epoch / epochs
         if done < self.warmup:
@@ -48,7 +48,7 @@ class Cosine:
         return 0.5 * (1 + math.cos(math.pi * (done - self.warmup) / max(1 - self.warmup, 1e-9)))
 
 
-Schedule = Annotated[Step | Published | Cosine, *OF_A_KIND]
+Schedule = Annotated[MultiStep | PaperSchedule | Cosine, *DISCRIMINATED]
 
 
 @spec
@@ -61,17 +61,17 @@ class Recipe:
 
     epochs: Count = 200
     batch_size: Count = 128
-    lr: Positive = 0.1
+    lr: PositiveFloat = 0.1
     momentum: Share = 0.0
-    nesterov: Flag = False
-    weight_decay: NonNegative = 1e-4
-    schedule: Schedule = Published()
+    nesterov: StrictBool = False
+    weight_decay: NonNegativeFloat = 1e-4
+    schedule: Schedule = PaperSchedule()
     keep: Literal["last", "best_validation"] = "last"
-    bf16: Flag = False
-    channels_last: Flag = True
-    compile: Flag = False
-    cuda_graph: Flag = False
-    deterministic: Flag = False
+    bf16: StrictBool = False
+    channels_last: StrictBool = True
+    compile: StrictBool = False
+    cuda_graph: StrictBool = False
+    deterministic: StrictBool = False
 
     def __post_init__(self) -> None:
         if self.nesterov and self.momentum == 0:

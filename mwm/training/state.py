@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mwm.training.recipe import Recipe
 
 
-class Training:
+class TrainState:
     """A network on its way: its state is all from which the way goes on exactly, bit for bit on a CPU.
 
     Random numbers need no saving: every generator is derived anew from (seed, use, epoch).
@@ -20,7 +20,7 @@ class Training:
         layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = model.to(memory_format=layout)
         self.recipe = recipe
-        self.optimiser = torch.optim.SGD(
+        self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=recipe.lr,
             momentum=recipe.momentum,
@@ -36,7 +36,7 @@ class Training:
         """Everything a checkpoint holds: tensors and numbers only."""
         return {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "best": self.best,
             "best_weights": self.best_weights,
@@ -45,22 +45,22 @@ class Training:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state that `state` gave."""
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.best_weights = state["epoch"], state["best_weights"]
         self.best = (state["best"][0], state["best"][1])
 
-    def judge(self, score: float) -> None:
+    def update_best(self, score: float) -> None:
         """Remember the weights if they are to be chosen by validation accuracy and theirs is the best so far."""
         if self.recipe.keep == "best_validation" and score > self.best[0]:
             self.best = (score, self.epoch)
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
-    def settle(self) -> None:
+    def restore_best(self) -> None:
         """At the end, go back to the best weights if those are to be kept."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
 
     @property
-    def chosen_epoch(self) -> int:
+    def best_epoch(self) -> int:
         """The epoch whose weights are kept."""
         return self.epoch if self.recipe.keep == "last" else self.best[1]

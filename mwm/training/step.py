@@ -8,47 +8,49 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mwm.config.randomness import derive
-from mwm.data.images import augment, scaled
-from mwm.data.splits import Part
-from mwm.training.state import Training
+from mwm.config.randomness import derive_seed
+from mwm.data.images import augment, to_float
+from mwm.data.splits import LabeledImages
+from mwm.training.state import TrainState
 
 Objective = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 """(model, images n c h w in [0, 1], labels n, generator of this epoch) -> scalar loss."""
 
-WARM = 3
+WARMUP_STEPS = 3
 """Steps before one is recorded: libraries choose their kernels and take their memory in the first ones."""
 
 
-class Engine:
+class TrainStep:
     """Every step of a training on `part`: pick, augment, loss, slopes, update. None waits for the device.
 
     Chances of a step are drawn from two generators, for the views of the images and for the objective.
     """
 
-    def __init__(self, training: Training, part: Part, objective: Objective, *, flip: bool, pad: int) -> None:
+    def __init__(
+        self, training: TrainState, part: LabeledImages, objective: Objective, *, flip: bool, pad: int
+    ) -> None:
         self.training, self.part, self.objective = training, part, objective
         self.flip, self.pad = flip, pad
         recipe, device = training.recipe, part.images.device
         self.views, self.draw = torch.Generator(device), torch.Generator(device)
         self.total = torch.zeros((), device=device)
-        self.model = _Compiled(training.model) if recipe.compile else training.model
-        self._replayed: _Replayed | None = None
+        self.model = _CompiledModel(training.model) if recipe.compile else training.model
+        self._replayed: _CudaGraphStep | None = None
         if recipe.cuda_graph:
-            for group in training.optimiser.param_groups:
+            for group in training.optimizer.param_groups:
                 group["lr"] = torch.tensor(recipe.lr, device=device)  # read anew by every replay
-            self._replayed = _Replayed((self.views, self.draw))
+            self._replayed = _CudaGraphStep((self.views, self.draw))
 
-    def begin(self, seed: int, epoch: int) -> None:
+    def start_epoch(self, seed: int, epoch: int) -> None:
         """Forget the losses so far, and draw from now on what belongs to `epoch`."""
-        self.views.manual_seed(derive(seed, "augment", epoch))
-        self.draw.manual_seed(derive(seed, "draw", epoch))
+        self.views.manual_seed(derive_seed(seed, "augment", epoch))
+        self.draw.manual_seed(derive_seed(seed, "draw", epoch))
         self.total.zero_()
         self.training.model.train()
 
     def step(self, pick: Tensor, rate: float) -> None:
         """Learn from the images numbered `pick` (one batch) with learning rate `rate`; `total` grows by their loss."""
-        for group in self.training.optimiser.param_groups:
+        for group in self.training.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
@@ -59,17 +61,17 @@ class Engine:
             self._replayed.run(self._step, pick)
 
     def _step(self, pick: Tensor) -> None:
-        part, optimiser, bf16 = self.part, self.training.optimiser, self.training.recipe.bf16
-        images = scaled(augment(part.images[pick], flip=self.flip, pad=self.pad, generator=self.views))
+        part, optimizer, bf16 = self.part, self.training.optimizer, self.training.recipe.bf16
+        images = to_float(augment(part.images[pick], flip=self.flip, pad=self.pad, generator=self.views))
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             loss = self.objective(self.model, images, part.labels[pick], self.draw)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        optimiser.step()
+        optimizer.step()
         self.total += loss.detach()
 
 
-class _Compiled(nn.Module):
+class _CompiledModel(nn.Module):
     """A network compiled for each shape of its input. The weights are the network's own.
 
     An input that asks for its slope is on its way up, and the slopes of the weights are then nobody's: such an input
@@ -94,7 +96,7 @@ def _with_constant_weights(model: nn.Module, images: Tensor) -> Any:
     return torch.func.functional_call(model, constants, (images,))
 
 
-class _Replayed:
+class _CudaGraphStep:
     """A step recorded as a CUDA graph: one launch in place of thousands. Its first calls run as they are.
 
     Only what the device does is replayed, on the same addresses: no Python, and no number that Python held. To record
@@ -112,13 +114,13 @@ class _Replayed:
         if not self._calls:
             self._pick = torch.empty_like(pick)
         self._pick.copy_(pick)
-        if self._calls < WARM:
+        if self._calls < WARMUP_STEPS:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
                 step(self._pick)
             torch.cuda.current_stream().wait_stream(self._stream)
         else:
-            if self._calls == WARM:
+            if self._calls == WARMUP_STEPS:
                 with torch.cuda.graph(self._graph, stream=self._stream):
                     step(self._pick)
             self._graph.replay()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NAMING = ("num_queries", "step_size", "labels")
 
-AS_VICTIM = "as victim"
+INHERITED = "as victim"
 
 SHORT = {"num_queries": "n", "step_size": "step size", "queries_per_step": "per step"}
 
@@ -26,10 +26,10 @@ FORMS = {
     "repeats": "repeats {}",
 }
 
-UNSAID = ("same", AS_VICTIM)
+UNSAID = ("same", INHERITED)
 
 
-def label(trial: Trial, *, victim: bool = True) -> str:
+def trial_name(trial: Trial, *, victim: bool = True) -> str:
     """A short name of a trial for people: "extraction soft seed 0 on margin n=20 10/255 seed 0".
 
     Besides the fields that always name a scheme or an attack, only what differs from its default is said. Without
@@ -44,25 +44,25 @@ def label(trial: Trial, *, victim: bool = True) -> str:
     return f"{thief} on {name}" if victim else thief
 
 
-def line(trial: Trial, outcome: Outcome) -> str:
+def outcome_line(trial: Trial, outcome: Outcome) -> str:
     """What became of a trial, in one line: its label, then accuracies, the decimal logarithm of p, seconds, memory."""
     if outcome.status != "done":
-        return f"{label(trial)}: {outcome.status}: {outcome.error}"
+        return f"{trial_name(trial)}: {outcome.status}: {outcome.error}"
     said = []
     if outcome.query_acc is not None:
-        said.append(f"query {share(outcome.query_acc, 2)}")
+        said.append(f"query {format_fraction(outcome.query_acc, 2)}")
     if outcome.clean_acc is not None:
-        said.append(f"clean {share(outcome.clean_acc)}")
+        said.append(f"clean {format_fraction(outcome.clean_acc)}")
     if outcome.log10_p is not None:
         said.append(f"log10 p {round(outcome.log10_p, 1) + 0.0:.1f}")
     if outcome.seconds is not None:
         said.append(f"{outcome.seconds:.1f} s")
     if outcome.peak_mib is not None:
         said.append(f"{outcome.peak_mib:.0f} MiB")
-    return f"{label(trial)}: {', '.join(said)}"
+    return f"{trial_name(trial)}: {', '.join(said)}"
 
 
-def naming(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
+def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
     """A setting in words: its kind, then each field as "n=20", "10/255" or "soft", unless that goes without saying."""
     words = [kind]
     for path, value in leaves:
@@ -70,24 +70,24 @@ def naming(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
             continue
         name = path.rpartition(".")[2]
         form = FORMS.get(name, "{}" if isinstance(value, str) else f"{name}={{}}")
-        words.append(name if value is True else form.format(plain(path, value)))
+        words.append(name if value is True else form.format(format_value(path, value)))
     return " ".join(words)
 
 
-def heading(path: str) -> str:
+def column_heading(path: str) -> str:
     """The heading of a field's column: "scheme.num_queries" is headed "n", "victim.model.kind" is headed "model"."""
     parent, _, name = path.rpartition(".")
     return parent.rpartition(".")[2] if name == "kind" else SHORT.get(name, name)
 
 
-def plain(path: str, value: Any) -> str:
+def format_value(path: str, value: Any) -> str:
     """The value of a field as people write it; step sizes as k/255 where k is whole."""
     if path.endswith("step_size") and abs(value * 255 - round(value * 255)) < 1e-9:
         return f"{round(value * 255)}/255"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def share(value: float, digits: int = 3) -> str:
+def format_fraction(value: float, digits: int = 3) -> str:
     """A share without the zero in front of its point: ".953"."""
     text = f"{round(value, digits) + 0.0:.{digits}f}"
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
@@ -101,4 +101,4 @@ def _words(record: Any) -> str:
         told = item.name in NAMING or value != item.default
         if told and item.name not in ("kind", "seed", "student", "recipe"):
             said.append((item.name, getattr(value, "kind", value)))
-    return naming(record.kind, said)
+    return describe(record.kind, said)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mwm.stats.binomial import LEVEL
-from mwm.stats.intervals import interval
+from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.stats.intervals import clopper_pearson
 
 
 def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
@@ -26,18 +26,18 @@ def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
     }
 
 
-KINDS = ("victim", "attack")
+TRIAL_KINDS = ("victim", "attack")
 
 STATUSES = ("done", "failed", "skipped", "stopped")
 
-PROVEN = "owned_1e3"
+PROVEN_AT_DEFAULT = "owned_1e3"
 
-LEVELS = {PROVEN: LEVEL, "owned_1e6": 1e-6}
+LEVELS = {PROVEN_AT_DEFAULT: DEFAULT_LEVEL, "owned_1e6": 1e-6}
 """The levels at which ownership is decided, by the names of the decisions; that at `LEVEL` is `PROVEN`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class EpochMetrics:
     """One epoch of a trial."""
 
     epoch: int
@@ -84,7 +84,31 @@ class Outcome:
     device: str = ""
 
 
-def decided(p_value: float, matches: int, queries: int) -> dict[str, Any]:
+def decisions(p_value: float, matches: int, queries: int) -> dict[str, Any]:
     """What follows from a p-value and its matches: the decision at each level, the 95 % interval of the match rate."""
-    low, high = interval(matches, queries)
+    low, high = clopper_pearson(matches, queries)
     return {name: p_value <= level for name, level in LEVELS.items()} | {"query_low": low, "query_high": high}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialReport:
+    """What a worker tells the driver: epochs since the last report, and the outcome or the error at the end.
+
+    `transient`: the error may pass, and the trial is not to blame.
+    """
+
+    rows: Sequence[EpochMetrics] = ()
+    outcome: Outcome | None = None
+    error: str = ""
+    transient: bool = False
+
+    def pack(self) -> dict[str, Any]:
+        """The report as a scheduler passes it on; a list, since nested mappings would be flattened."""
+        return {"report": [asdict(self)]}
+
+    @staticmethod
+    def unpack(result: Mapping[str, Any]) -> TrialReport:
+        """The report in what a scheduler has passed on."""
+        told = result["report"][0]
+        outcome = told["outcome"] and Outcome(**told["outcome"])
+        return TrialReport(**told | {"rows": [EpochMetrics(**row) for row in told["rows"]], "outcome": outcome})

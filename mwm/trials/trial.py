@@ -8,30 +8,30 @@ from typing import Any
 
 from mwm.attacks import Attack
 from mwm.config import randomness
-from mwm.config.spec import Seed, Text, digest, encode, spec
-from mwm.data.datasets import Data, DataSet
-from mwm.data.splits import Split
+from mwm.config.spec import NonEmptyStr, Seed, digest, encode, spec
+from mwm.data.datasets import Dataset, DatasetSpec
+from mwm.data.splits import SplitSizes
 from mwm.models.build import Model
 from mwm.training.recipe import Recipe
 from mwm.watermarks import secret
 from mwm.watermarks.schemes import Scheme
 
-METHOD = 2
+METHOD_VERSION = 2
 """Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Sets(Mapping[str, DataSet]):
+class TrialInputs(Mapping[str, Dataset]):
     """Loaded data sets under `data_key`, and the owners' secrets (32 bytes) under the paths that victims name.
 
     The driver reads both once and hands them to trials beside their trees: no secret is in a tree, and no other machine
     needs its file. Ray's object store holds it with the data: whoever may enter the cluster may read it there.
     """
 
-    data: Mapping[str, DataSet]
+    data: Mapping[str, Dataset]
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
-    def __getitem__(self, key: str) -> DataSet:
+    def __getitem__(self, key: str) -> Dataset:
         return self.data[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -48,13 +48,13 @@ class Victim:
     `secret` is the path of a file of 64 hexadecimal digits from which the key is drawn, in place of the seed.
     """
 
-    data: Data
-    split: Split = Split()
+    data: DatasetSpec
+    split: SplitSizes = SplitSizes()
     model: Model
     scheme: Scheme
     recipe: Recipe = Recipe()
     seed: Seed = 0
-    secret: Text | None = None
+    secret: NonEmptyStr | None = None
 
     def __post_init__(self) -> None:
         num, source = self.scheme.num_queries, self.split.queries
@@ -75,20 +75,20 @@ def data_key(data: Any) -> str:
     return digest(encode(data))
 
 
-def victim_digest(victim: Victim, sets: Sets) -> str:
+def victim_digest(victim: Victim, sets: TrialInputs) -> str:
     """The name of a trained victim: its content, with names of data set and secret in place of where they lie."""
     content = encode(victim) | {"data": _content(victim.data, sets)}
     if content.pop("secret") is not None:
-        content["secret"] = secret.name(secret_of(victim, sets))
-    return digest(METHOD, content)
+        content["secret"] = secret.secret_digest(secret_of(victim, sets))
+    return digest(METHOD_VERSION, content)
 
 
-def secret_of(victim: Victim, sets: Sets) -> bytes:
+def secret_of(victim: Victim, sets: TrialInputs) -> bytes:
     """What a victim's key is drawn from: the owner's secret, or else the seed."""
-    return randomness.of_seed(victim.seed) if victim.secret is None else sets.secrets[victim.secret]
+    return randomness.secret_from_seed(victim.seed) if victim.secret is None else sets.secrets[victim.secret]
 
 
-def trial_digest(trial: Trial, sets: Sets) -> str:
+def trial_digest(trial: Trial, sets: TrialInputs) -> str:
     """The name of a trial's result."""
     name = victim_digest(trial.victim, sets)
     if trial.attack is None:
@@ -96,14 +96,14 @@ def trial_digest(trial: Trial, sets: Sets) -> str:
     attack = encode(trial.attack)
     if data_key(trial.attack.source) in sets:
         attack["source"] = _content(trial.attack.source, sets)
-    return digest(METHOD, name, attack)
+    return digest(METHOD_VERSION, name, attack)
 
 
-def _content(data: Any, sets: Sets) -> dict[str, Any]:
+def _content(data: Any, sets: TrialInputs) -> dict[str, Any]:
     return {"digest": sets[data_key(data)].digest, "flip": data.flip, "pad": data.pad}
 
 
-def complete_attack(attack: Attack, victim: Victim) -> Attack:
+def fill_attack_defaults(attack: Attack, victim: Victim) -> Attack:
     """Fill in what an attack leaves to its victim: the student's network, and the recipe up to its last epoch."""
     recipe = attack.recipe or replace(victim.recipe, keep="last")
     return replace(attack, student=attack.student or victim.model, recipe=recipe)

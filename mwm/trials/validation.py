@@ -7,27 +7,27 @@ from itertools import product
 from typing import Any
 
 from mwm.attacks import Attack
-from mwm.attacks.sources import Disjoint, Same
-from mwm.data.datasets import DataSet
-from mwm.data.readers import load, location
-from mwm.models.build import Model, smallest_side
-from mwm.trials.trial import Sets, Victim, complete_attack, data_key
+from mwm.attacks.sources import Disjoint, VictimData
+from mwm.data.datasets import Dataset
+from mwm.data.readers import download_note, load_dataset
+from mwm.models.build import Model, min_image_side
+from mwm.trials.trial import TrialInputs, Victim, data_key, fill_attack_defaults
 from mwm.watermarks import secret
 
-Thefts = Sequence[tuple[str, Attack]]
+PlacedAttacks = Sequence[tuple[str, Attack]]
 """Attacks with their places in the file."""
 
 
 def _secret(path: str) -> bytes:
     try:
-        return secret.read(path)
+        return secret.read_secret(path)
     except ValueError as error:
         raise ValueError(f"victim.secret: {error}") from None
 
 
-def _check_repeats(victims: Sequence[Victim], attacks: Thefts) -> None:
+def _check_repeats(victims: Sequence[Victim], attacks: PlacedAttacks) -> None:
     for (path, attack), victim in product(attacks, victims):
-        foreign = not isinstance(attack.source, (Same, Disjoint))
+        foreign = not isinstance(attack.source, (VictimData, Disjoint))
         shown: Any = attack.source if foreign else victim.data
         if attack.repeats == "saved" and (shown.flip or shown.pad):
             named = f"{path}.source" if foreign else "victim.data"
@@ -35,26 +35,26 @@ def _check_repeats(victims: Sequence[Victim], attacks: Thefts) -> None:
             raise ValueError(f"{path}.repeats: 'saved' is not allowed: {reason}")
 
 
-def _wanted(victims: Sequence[Victim], attacks: Thefts) -> dict[str, tuple[str, Any]]:
+def _required_datasets(victims: Sequence[Victim], attacks: PlacedAttacks) -> dict[str, tuple[str, Any]]:
     """Every data set by its key, with the place where it is first named."""
     wanted: dict[str, tuple[str, Any]] = {}
     for victim in victims:
         wanted.setdefault(data_key(victim.data), ("victim.data", victim.data))
     for path, attack in attacks:
-        if not isinstance(attack.source, (Same, Disjoint)):
+        if not isinstance(attack.source, (VictimData, Disjoint)):
             wanted.setdefault(data_key(attack.source), (f"{path}.source", attack.source))
     return wanted
 
 
-def _load(wanted: dict[str, tuple[str, Any]], download: bool) -> tuple[dict[str, DataSet], list[str]]:
+def _load(wanted: dict[str, tuple[str, Any]], download: bool) -> tuple[dict[str, Dataset], list[str]]:
     sets, notes = {}, []
     for key, (path, data) in wanted.items():
-        missing = location(data)
+        missing = download_note(data)
         if missing and not download:
             notes.append(f"{path}: {missing}")
             continue
         try:
-            sets[key] = load(data)
+            sets[key] = load_dataset(data)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         if sets[key].classes < 3 and path == "victim.data":
@@ -62,7 +62,7 @@ def _load(wanted: dict[str, tuple[str, Any]], download: bool) -> tuple[dict[str,
     return sets, notes
 
 
-def _check_victim(victim: Victim, sets: Sets) -> None:
+def _check_victim(victim: Victim, sets: TrialInputs) -> None:
     dataset, shares = sets[data_key(victim.data)], victim.split
     total = len(dataset.y_train)
     left = total - shares.queries - shares.validation
@@ -78,12 +78,12 @@ def _check_victim(victim: Victim, sets: Sets) -> None:
     _check_network("victim.model", victim.model, dataset)
 
 
-def _check_attack(path: str, attack: Attack, *, victim: Victim, sets: Sets) -> None:
+def _check_attack(path: str, attack: Attack, *, victim: Victim, sets: TrialInputs) -> None:
     if isinstance(attack.source, Disjoint) and victim.split.disjoint == 0:
         raise ValueError(f"{path}.source: disjoint is not allowed: victim.split.disjoint is 0, give it a share above 0")
-    filled = complete_attack(attack, victim)
+    filled = fill_attack_defaults(attack, victim)
     assert filled.recipe is not None, "the student's recipe was never filled in"
-    held, size = _held(attack, victim, sets), filled.recipe.batch_size
+    held, size = _attacker_images(attack, victim, sets), filled.recipe.batch_size
     named = f"{path if attack.recipe else 'victim'}.recipe.batch_size"
     if held is not None and size > held:
         raise ValueError(f"{named}: {size} is not allowed: the thief of {path} has {held} images")
@@ -96,9 +96,9 @@ def _check_attack(path: str, attack: Attack, *, victim: Victim, sets: Sets) -> N
         _check_network(f"{path}.student", filled.student, dataset)
 
 
-def _held(attack: Attack, victim: Victim, sets: Sets) -> int | None:
+def _attacker_images(attack: Attack, victim: Victim, sets: TrialInputs) -> int | None:
     """How many images the thief has; None if they are not here yet."""
-    foreign = not isinstance(attack.source, (Same, Disjoint))
+    foreign = not isinstance(attack.source, (VictimData, Disjoint))
     dataset = sets.get(data_key(attack.source if foreign else victim.data))
     if dataset is None:
         return None
@@ -109,8 +109,8 @@ def _held(attack: Attack, victim: Victim, sets: Sets) -> int | None:
     return disjoint if isinstance(attack.source, Disjoint) else left - disjoint
 
 
-def _check_network(path: str, model: Model | None, dataset: DataSet) -> None:
+def _check_network(path: str, model: Model | None, dataset: Dataset) -> None:
     assert model is not None, "a network is missing"
-    side, least = min(dataset.shape[1:]), smallest_side(model)
+    side, least = min(dataset.shape[1:]), min_image_side(model)
     if side < least:
         raise ValueError(f"{path}: {model.kind} is not allowed for images {side} pixels wide: it needs {least}")

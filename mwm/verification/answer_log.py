@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.verification.suspects.outputs import NO_ANSWER
-from mwm.watermarks.key import now as moment
+from mwm.watermarks.key import utc_now as moment
 
 ANSWERS = "answers.jsonl"
 
@@ -24,7 +24,7 @@ LINE = {"suspect", "at", "seconds", "queries", "labels"}
 
 
 @dataclass
-class Page:
+class SuspectAnswers:
     """What one suspect has said so far, by the number of the query: labels, and scores (C each) where it gave them.
 
     It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
@@ -43,7 +43,7 @@ class Page:
     ended: str = ""
     fresh: int = 0
 
-    def keep(self, queries: Sequence[int], answers: NDArray[Any] | None, *, seconds: float, error: str = "") -> None:
+    def record(self, queries: Sequence[int], answers: NDArray[Any] | None, *, seconds: float, error: str = "") -> None:
         """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
         line: dict[str, Any] = {
             "suspect": self.suspect,
@@ -59,10 +59,10 @@ class Page:
             finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
             line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
         _append(self.file, line)
-        self.learn(line)
+        self.replay(line)
         self.fresh += len(queries)
 
-    def learn(self, line: Mapping[str, Any]) -> None:
+    def replay(self, line: Mapping[str, Any]) -> None:
         """Take in a line that has been written."""
         self.labels |= zip(line["queries"], line["labels"], strict=True)
         self.scores |= zip(line["queries"], line.get("scores", ()), strict="scores" in line)
@@ -72,7 +72,7 @@ class Page:
         self.seconds += line["seconds"]
         self.began, self.ended = self.began or line["at"], line["at"]
 
-    def matrix(self, queries: Sequence[int], classes: int) -> NDArray[np.float64] | None:
+    def scores_of(self, queries: Sequence[int], classes: int) -> NDArray[np.float64] | None:
         """The scores of these queries (n C), equal ones where it refused; None if it answered one without scores."""
         if any(query not in self.scores for query in queries if query not in self.silent):
             return None
@@ -80,7 +80,7 @@ class Page:
 
 
 @contextmanager
-def sheet(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[Page]]:
+def open_answer_log(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[SuspectAnswers]]:
     """A page for each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it is answered.
 
     Whatever ends the process, a page knows what was answered before and nobody is asked it again, but what was refused
@@ -93,10 +93,10 @@ def sheet(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[Page]]:
             _append(file, {"plan": plan})
         elif fault := _other(begun["plan"], plan):
             raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
-        pages = [Page(file, number) for number in range(len(plan["suspects"]))]
+        pages = [SuspectAnswers(file, number) for number in range(len(plan["suspects"]))]
         for line in lines:
             if "error" not in line:
-                pages[line["suspect"]].learn(line)
+                pages[line["suspect"]].replay(line)
         yield pages
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.redaction import without_password
-from mwm.verification.answer_log import Page
-from mwm.verification.questions import Questions
-from mwm.verification.suspects import SilentError, Suspect
+from mwm.storage.redaction import redact
+from mwm.verification.answer_log import SuspectAnswers
+from mwm.verification.questions import OrderedQueries
+from mwm.verification.suspects import NoAnswerError, Suspect
 
-More = Callable[[Sequence[int]], int]
+StoppingRule = Callable[[Sequence[int]], int]
 """How many queries to ask next, given the answers so far; 0 ends the inquiry."""
 
 
 @dataclass(kw_only=True)
-class Manner:
+class AskPolicy:
     """How a suspect is asked: requests in a second at most (None: no limit).
 
     With `skip` a query that it refuses for good counts as asked; without, it ends the inquiry.
@@ -36,7 +36,9 @@ class Manner:
             self._next = time.monotonic() + 1 / self.rate
 
 
-def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, more: More) -> NDArray[np.int64]:
+def ask(
+    suspect: Suspect, asked: OrderedQueries, page: SuspectAnswers, *, manner: AskPolicy, more: StoppingRule
+) -> NDArray[np.int64]:
     """Ask a suspect until it was asked everything or `more` wants no more; what the page knows is not asked again.
 
     The labels that it answered, in their order. Raises SilentError when it does not answer; what it refuses for good
@@ -49,11 +51,13 @@ def inquire(suspect: Suspect, asked: Questions, page: Page, *, manner: Manner, m
         _ask(suspect, asked, fresh, page=page, manner=manner)
         told += [page.labels[asked.numbers[i]] for i in places]
     if told and page.silent.issuperset(asked.numbers[: len(told)]):
-        raise SilentError(f"{suspect.name}: answered not one of {len(told)} queries")
+        raise NoAnswerError(f"{suspect.name}: answered not one of {len(told)} queries")
     return np.array(told, np.int64)
 
 
-def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], *, page: Page, manner: Manner) -> None:
+def _ask(
+    suspect: Suspect, asked: OrderedQueries, places: Sequence[int], *, page: SuspectAnswers, manner: AskPolicy
+) -> None:
     """Ask in one request; if a suspect refuses that for good, and may, in halves down to the very query it refuses."""
     if not places:
         return
@@ -61,12 +65,12 @@ def _ask(suspect: Suspect, asked: Questions, places: Sequence[int], *, page: Pag
     began, error, answers = time.monotonic(), "", None
     try:
         answers = suspect(asked.images[list(places)])
-    except SilentError as silence:
-        if not (manner.skip and silence.final):
+    except NoAnswerError as silence:
+        if not (manner.skip and silence.permanent):
             raise
         if half := len(places) // 2:
             _ask(suspect, asked, places[:half], page=page, manner=manner)
             _ask(suspect, asked, places[half:], page=page, manner=manner)
             return
-        error = without_password(str(silence))
-    page.keep([asked.numbers[i] for i in places], answers, seconds=time.monotonic() - began, error=error)
+        error = redact(str(silence))
+    page.record([asked.numbers[i] for i in places], answers, seconds=time.monotonic() - began, error=error)

@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.runner.workspace.journal import JOURNAL, read
-from mwm.verification.questions import Questions
-from mwm.verification.suspects import SilentError, open_suspect
+from mwm.runner.workspace.journal import JOURNAL, read_journal
+from mwm.verification.questions import OrderedQueries
+from mwm.verification.suspects import NoAnswerError, open_suspect
 from mwm.watermarks.key import Key
 
 UNMARKED = "none"
 
 
 @dataclass(frozen=True, eq=False)
-class Innocents:
+class NullAnswers:
     """What innocents answer: labels int64 (models, queries) in the order asked; `left_out` models had this very key.
 
     `names` are the digests of the models asked.
@@ -35,7 +35,7 @@ class Innocents:
         return found
 
 
-def ask_innocents(folder: Path, key: Key, asked: Questions) -> Innocents:
+def ask_null_models(folder: Path, key: Key, asked: OrderedQueries) -> NullAnswers:
     """Ask all finished unmarked victims of the sweep in `folder`, and the students of such, a key's queries.
 
     `folder` is results/NAME; the networks lie in the store beside results/. A model whose own query set is the key is
@@ -44,7 +44,7 @@ def ask_innocents(folder: Path, key: Key, asked: Questions) -> Innocents:
     """
     if not (folder / JOURNAL).is_file():
         raise ValueError(f"--null: {folder} holds no {JOURNAL}; name the results folder of a sweep, results/NAME")
-    own, unmarked = key.queries.digest(), dict(_unmarked(folder))
+    own, unmarked = key.queries.digest(), dict(unwatermarked_models(folder))
     others = {name: model for name, model in unmarked.items() if model.queries != own}
     left_out = len(unmarked) - len(others)
     if not others:
@@ -52,7 +52,7 @@ def ask_innocents(folder: Path, key: Key, asked: Questions) -> Innocents:
         raise ValueError(f"--null: {folder} has no innocent model that is done ({reason})")
     for name, model in others.items():
         _check_held_out(f"--null: {folder}: {name}", model, key)
-    return Innocents(list(others), np.stack([_answers(_entry(folder, name), asked) for name in others]), left_out)
+    return NullAnswers(list(others), np.stack([_answers(_entry(folder, name), asked) for name in others]), left_out)
 
 
 class _Model(NamedTuple):
@@ -63,9 +63,9 @@ class _Model(NamedTuple):
     split: dict[str, Any]
 
 
-def _unmarked(folder: Path) -> Iterator[tuple[str, _Model]]:
+def unwatermarked_models(folder: Path) -> Iterator[tuple[str, _Model]]:
     """The finished models of a sweep that were not marked, by their digests."""
-    for name, told in read(folder, trials=True).trials.items():
+    for name, told in read_journal(folder, trials=True).trials.items():
         trial, outcome = told.trial, told.outcome
         if not (trial and outcome and outcome["status"] == "done"):
             continue
@@ -87,11 +87,11 @@ def _entry(folder: Path, digest: str) -> Path:
     return folder.resolve().parent.parent / "store" / digest[:2] / digest
 
 
-def _answers(entry: Path, asked: Questions) -> NDArray[np.int64]:
+def _answers(entry: Path, asked: OrderedQueries) -> NDArray[np.int64]:
     """The labels that a model of the store answers (n)."""
     shape: Any = asked.images.shape[1:]
     try:
         found = open_suspect(str(entry), shape=shape, classes=asked.classes)(asked.images)
-    except (ValueError, SilentError) as error:
+    except (ValueError, NoAnswerError) as error:
         raise ValueError(f"--null: {error}") from None
     return found.argmax(1) if found.ndim > 1 else found.astype(np.int64)

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mwm.stats.binomial import LEVEL
-from mwm.storage.redaction import without_password
+from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.storage.redaction import redact
 from mwm.verification.decision import BINOMIAL, SEQUENTIAL
 
-TOGETHER, FEW = 100, 10
+BATCH_SIZE, SEQUENTIAL_BATCH_SIZE = 100, 10
 """Queries in a request, and at most where each answer may be the last that is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class VerifyOptions:
     """The options of `launch.py verify`. None leaves a choice open."""
 
     key: Path
@@ -23,7 +23,7 @@ class Case:
     trust: bool = False
     queries: int | None = None
     order_seed: int = 0
-    level: float = LEVEL
+    level: float = DEFAULT_LEVEL
     sequential: bool = False
     null: Path | None = None
     commitment: str | None = None
@@ -52,9 +52,9 @@ class Case:
                 raise ValueError(f"--{name}: {value:g} is not allowed: {allowed}")
         for address in self.suspects:
             if self.suspects.count(address) > 1:
-                raise ValueError(f"--suspect: {without_password(address)} is given twice; once is enough")
+                raise ValueError(f"--suspect: {redact(address)} is given twice; once is enough")
         if self.report is None and "://" in self.storage:
-            place = without_password(self.storage)
+            place = redact(self.storage)
             raise ValueError(f"--storage: {place} holds no verdicts; name a folder on this machine by --report")
 
     @property
@@ -63,12 +63,12 @@ class Case:
         return SEQUENTIAL if self.sequential else BINOMIAL
 
     @property
-    def single_level(self) -> float:
+    def level_per_suspect(self) -> float:
         """The level at which one suspect is convicted whatever becomes of the others."""
         return self.level / len(self.suspects)
 
     @property
-    def together(self) -> int:
+    def batch_size(self) -> int:
         """Queries in a request at most."""
-        most = self.batch or TOGETHER
-        return min(most, FEW) if self.sequential else most
+        most = self.batch or BATCH_SIZE
+        return min(most, SEQUENTIAL_BATCH_SIZE) if self.sequential else most

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.config.randomness import of_seed, order
+from mwm.config.randomness import keyed_permutation, secret_from_seed
 from mwm.watermarks.key import Key
 from mwm.watermarks.queries import TENSORS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Questions:
+class OrderedQueries:
     """Queries of a key in the order in which a suspect is asked: images uint8 n c h w, labels and truth int64 n.
 
     `numbers` are their places in the key, `classes` those of its labels.
@@ -29,11 +29,11 @@ class Questions:
         return len(self.numbers)
 
 
-def questions(key: Key, count: int | None, seed: int) -> Questions:
+def order_queries(key: Key, count: int | None, seed: int) -> OrderedQueries:
     """The first `count` queries of a key, or all, in an order that whoever knows `seed` finds, whatever the answers."""
     total = len(key.queries)
     if not 1 <= (count or total) <= total:
         raise ValueError(f"--queries: {count} is not allowed: the key has {total}")
-    numbers = order(of_seed(seed), "inquiry", total)[:count]
+    numbers = keyed_permutation(secret_from_seed(seed), "inquiry", total)[:count]
     images, labels, truth = (getattr(key.queries, name).numpy()[numbers] for name in TENSORS)
-    return Questions(numbers, images, labels, truth, key.classes)
+    return OrderedQueries(numbers, images, labels, truth, key.classes)

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mwm.storage.filesystem import put
+from mwm.storage.filesystem import write_atomic
 from mwm.storage.local import sha256
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.decision import NOT_SHOWN, OWNED
+from mwm.verification.decision import NOT_PROVEN, PROVEN
 
-VERDICT, REPORT, SUMS = "verdict.json", "report.md", "SHA256SUMS"
-SIGN = f"ssh-keygen -Y sign -n mwm-verdict -f ~/.ssh/id_ed25519 {SUMS}"
-SIGN_TOO = f"gpg --armor --detach-sign {SUMS}"
+VERDICT, REPORT, CHECKSUMS = "verdict.json", "report.md", "SHA256SUMS"
+SIGN = f"ssh-keygen -Y sign -n mwm-verdict -f ~/.ssh/id_ed25519 {CHECKSUMS}"
+SIGN_TOO = f"gpg --armor --detach-sign {CHECKSUMS}"
 HASH = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256sum"
 TESTS = {
     "binomial": "exact binomial",
@@ -27,7 +27,7 @@ TESTS = {
 Tree = Mapping[str, Any]
 
 
-def lines(verdict: Tree, asked_now: Sequence[int]) -> Iterator[str]:
+def summary_lines(verdict: Tree, asked_now: Sequence[int]) -> Iterator[str]:
     """What was asked, what came out, and what it means, in a few lines; `asked_now`: queries asked of each now."""
     key, plan, suspects = verdict["key"], verdict["plan"], verdict["suspects"]
     yield f"key       {key['commitment'][:16]}..., {key['queries']} queries, {key['classes']} classes"
@@ -38,7 +38,7 @@ def lines(verdict: Tree, asked_now: Sequence[int]) -> Iterator[str]:
         adjusted = f"; {_p(suspect['adjusted_p_value'])} as one of {len(suspects)} suspects (Holm)"
         others = [_test(*test) for test in suspect["tests"].items() if test[1] and test[0] != plan["test"]]
         yield f"suspect   {suspect['name']} ({suspect['access']})"
-        yield f"asked     {_asked(suspect)}, of {plan['queries']}{'' if fresh else _stale(suspect)}"
+        yield f"asked     {_asked(suspect)}, of {plan['queries']}{'' if fresh else _cached_note(suspect)}"
         yield f"matches   {suspect['matches']} of {suspect['asked']} ({rate}; {chance})"
         yield f"p         {_test(plan['test'], suspect['tests'][plan['test']])}{adjusted if len(suspects) > 1 else ''}"
         yield f"beside    {'; '.join(others)}"
@@ -49,10 +49,10 @@ def lines(verdict: Tree, asked_now: Sequence[int]) -> Iterator[str]:
 def _notes(verdict: Tree) -> Iterator[str]:
     """What the decisions say, and what they do not; then what else there is to know."""
     decisions = {suspect["decision"] for suspect in verdict["suspects"]}
-    if OWNED in decisions:
+    if PROVEN in decisions:
         chance = f"a chance of {verdict['plan']['level']:g} at most, if the key was fixed before it"
         yield f"owned: made independently of the key, a model is called so with {chance}; who copied, and how, is open"
-    if NOT_SHOWN in decisions:
+    if NOT_PROVEN in decisions:
         yield "not shown does not mean innocent: a theft can lose the mark, and few queries can miss it"
     yield from verdict["notes"]
 
@@ -63,7 +63,7 @@ def _asked(suspect: Tree) -> str:
     return f"{suspect['asked']} queries in {suspect['requests']} request{many}{silent}"
 
 
-def _stale(suspect: Tree) -> str:
+def _cached_note(suspect: Tree) -> str:
     return f": nothing now, the answers are from {suspect['began']} to {suspect['ended']}; --again asks anew"
 
 
@@ -83,7 +83,7 @@ def _share(value: float) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
-def report(verdict: Tree) -> str:
+def markdown_report(verdict: Tree) -> str:
     """The whole verdict as a page of Markdown, for a stranger."""
     key, plan = verdict["key"], verdict["plan"]
     fixed = {
@@ -127,8 +127,8 @@ def _list(told: Mapping[str, str]) -> str:
 
 
 def _checks(commitment: str) -> Iterator[str]:
-    yield f"Nothing was changed: `sha256sum -c {SUMS}`."
-    yield f"Who says so: a signature of {SUMS}, made by `{SIGN}` or `{SIGN_TOO}`."
+    yield f"Nothing was changed: `sha256sum -c {CHECKSUMS}`."
+    yield f"Who says so: a signature of {CHECKSUMS}, made by `{SIGN}` or `{SIGN_TOO}`."
     yield f"The key is the one committed to: `launch.py open KEY --commitment {commitment}`."
     yield "The commitment is older than the suspect: by its time stamp, or where it was published."
     yield f"A suspect's SHA-256 is that of its file, or of what `{HASH}` says in its folder."
@@ -136,9 +136,9 @@ def _checks(commitment: str) -> Iterator[str]:
     yield f"Take care: what a copy says in {ANSWERS} is mostly the key's labels."
 
 
-def write(folder: Path, verdict: Tree) -> None:
+def write_report(folder: Path, verdict: Tree) -> None:
     """Write the verdict, the report and the sums of all files; the same verdict gives the same bytes."""
-    put(folder / VERDICT, json.dumps(verdict, indent=1) + "\n")
-    put(folder / REPORT, report(verdict))
+    write_atomic(folder / VERDICT, json.dumps(verdict, indent=1) + "\n")
+    write_atomic(folder / REPORT, markdown_report(verdict))
     sums = {name: sha256(folder / name) for name in (ANSWERS, REPORT, VERDICT)}
-    put(folder / SUMS, "".join(f"{value}  {name}\n" for name, value in sums.items()))
+    write_atomic(folder / CHECKSUMS, "".join(f"{value}  {name}\n" for name, value in sums.items()))

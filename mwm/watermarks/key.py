@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, Strict
 
-from mwm.config.randomness import RULE
-from mwm.config.spec import Count, Flag, Text, decode, encode, spec
-from mwm.data.datasets import Data, DataSet
-from mwm.data.splits import Split, split
+from mwm.config.randomness import DERIVATION
+from mwm.config.spec import Count, NonEmptyStr, StrictBool, decode, encode, spec
+from mwm.data.datasets import Dataset, DatasetSpec
+from mwm.data.splits import SplitSizes, split
 from mwm.storage.sealed import seal, unseal
 from mwm.watermarks import queries
-from mwm.watermarks.queries import QuerySet, choose, wrong
-from mwm.watermarks.secret import guessable, parse
+from mwm.watermarks.queries import QuerySet, draw_queries, draw_wrong_labels
+from mwm.watermarks.secret import is_guessable, parse_secret
 
 KEY, QUERIES = "key.json", "queries.safetensors"
 
@@ -43,40 +43,40 @@ class Key:
     guessable: bool
     created: str
     method: int
-    rule: str = RULE
+    rule: str = DERIVATION
 
 
 @spec
-class _Sheet:
+class _KeyFile:
     """What key.json says; `queries` is the SHA-256 of the file of the query set."""
 
     rule: Literal["mwm-key-1"]
-    secret: Text
-    guessable: Flag
+    secret: NonEmptyStr
+    guessable: StrictBool
     classes: Annotated[int, Strict(), Field(ge=2, lt=2**31)]
     scheme: Annotated[str, Strict(), Field(pattern=r"^[a-z0-9_]+$")]
-    data: Data
-    split: Split
+    data: DatasetSpec
+    split: SplitSizes
     data_digest: Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{16}$")]
     created: Annotated[str, Strict(), Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     method: Count
-    queries: Text
+    queries: NonEmptyStr
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time of day as a key's `created`."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def pack(key: Key) -> dict[str, bytes]:
+def to_files(key: Key) -> dict[str, bytes]:
     """A key as the content of its files."""
     tensors = queries.pack(key.queries)
-    told = {name: getattr(key, name) for name in _Sheet.__annotations__ if name not in ("secret", "queries")}
+    told = {name: getattr(key, name) for name in _KeyFile.__annotations__ if name not in ("secret", "queries")}
     told |= {"secret": key.secret.hex(), "queries": hashlib.sha256(tensors).hexdigest()}
     return {KEY: seal(told), QUERIES: tensors}
 
 
-def load(folder: Path | str) -> Key:
+def load_key(folder: Path | str) -> Key:
     """Read a key back; ValueError, in one line, if anything of it is missing, damaged, or not what its secret gives.
 
     A secret of one of the first seeds (`rule.guessable`) can be guessed, whatever the file says of it; one of a higher
@@ -88,12 +88,12 @@ def load(folder: Path | str) -> Key:
         raise ValueError(f"{place / QUERIES}: is not the file that {KEY} was written for: one of them was changed")
     asked = queries.load(place / QUERIES)
     try:
-        secret = parse(sheet.secret)
+        secret = parse_secret(sheet.secret)
     except ValueError as error:
         raise ValueError(f"{place / KEY}: the secret is {error}") from None
-    told = {"queries": asked, "secret": secret, "guessable": sheet.guessable or guessable(secret)}
+    told = {"queries": asked, "secret": secret, "guessable": sheet.guessable or is_guessable(secret)}
     key = Key(**encode(sheet) | told)
-    if fault := _fault(key):
+    if fault := _defect(key):
         raise ValueError(f"{place}: no sound key: {fault}")
     return key
 
@@ -106,18 +106,18 @@ def _read(path: Path) -> bytes:
         raise ValueError(f"{path}: {reason}") from None
 
 
-def _sheet(path: Path) -> _Sheet:
+def _sheet(path: Path) -> _KeyFile:
     content = unseal(_read(path))
     if not content:
         raise ValueError(f"{path}: was damaged or changed: it does not match its own SHA-256")
     try:
-        sheet: _Sheet = decode(_Sheet, content)
+        sheet: _KeyFile = decode(_KeyFile, content)
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
     return sheet
 
 
-def _fault(key: Key) -> str:
+def _defect(key: Key) -> str:
     """In what a key is not what its secret gives, as far as it tells without the data."""
     most, highest = key.split["queries"], int(key.queries.truth.max())
     if len(key.queries) > most or max(key.split.values()) >= 2**63:
@@ -126,7 +126,7 @@ def _fault(key: Key) -> str:
         return f"no method {key.method} with a pad of {key.data['pad']} is known"
     if highest >= key.classes:
         return f"truth holds {highest}; allowed: 0 to {key.classes - 1}"
-    expected = wrong(key.secret, key.queries.truth, key.classes)
+    expected = draw_wrong_labels(key.secret, key.queries.truth, key.classes)
     for place in (expected != key.queries.labels).nonzero().flatten().tolist():
         return f"label {place} is {int(key.queries.labels[place])}; its secret gives {int(expected[place])}"
     return ""
@@ -153,7 +153,7 @@ def commitment(key: Key) -> str:
     return content.hexdigest()
 
 
-def recompute(key: Key, dataset: DataSet) -> None:
+def verify_derivation(key: Key, dataset: Dataset) -> None:
     """Draw a key again from its secret and its data set; ValueError, in one line, if anything comes out differently.
 
     The pixels must be the same to the bit. Those of an `imagefolder` of JPEG files are what the decoder makes of them:
@@ -163,10 +163,10 @@ def recompute(key: Key, dataset: DataSet) -> None:
     if dataset.digest != key.data_digest or dataset.classes != key.classes:
         found = f"{dataset.digest} of {dataset.classes} classes"
         raise ValueError(f"data: has the digest {found}; the key was drawn from {key.data_digest} of {key.classes}")
-    source = split(dataset, decode(Split, key.split), "cpu").queries
+    source = split(dataset, decode(SplitSizes, key.split), "cpu").queries
     flip, pad = key.data["flip"], key.data["pad"]
     num = len(key.queries)
-    again = choose(source, num=num, classes=key.classes, flip=flip, pad=pad, secret=key.secret)
+    again = draw_queries(source, num=num, classes=key.classes, flip=flip, pad=pad, secret=key.secret)
     for name in ("images", "truth", "labels"):
         if not torch.equal(getattr(again, name), getattr(key.queries, name).cpu()):
             raise ValueError(f"the {name} of the key are not what its secret gives from the data")

@@ -10,10 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as packed
 from torch import Tensor
 
-from mwm.config.randomness import below, order
-from mwm.data.datasets import fingerprint
-from mwm.data.images import scaled, show
-from mwm.data.splits import Part
+from mwm.config.randomness import keyed_permutation, keyed_randbelow
+from mwm.data.datasets import array_digest
+from mwm.data.images import crop_and_flip, to_float
+from mwm.data.splits import LabeledImages
 
 TENSORS = ("images", "labels", "truth")
 
@@ -30,20 +30,20 @@ class QuerySet:
         return len(self.labels)
 
     @property
-    def pixels(self) -> Tensor:
+    def float_images(self) -> Tensor:
         """The images as a network sees them: float32 n c h w in [0, 1]."""
-        return scaled(self.images)
+        return to_float(self.images)
 
     def digest(self) -> str:
         """Sixteen hex digits of images, labels and truth, the same on every device; too short to be a commitment."""
-        return fingerprint(*(getattr(self, name).cpu().numpy() for name in TENSORS))
+        return array_digest(*(getattr(self, name).cpu().numpy() for name in TENSORS))
 
     def to(self, device: torch.device | str) -> QuerySet:
         """The same query set on `device`."""
         return QuerySet(self.images.to(device), self.labels.to(device), self.truth.to(device))
 
 
-def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, secret: bytes) -> QuerySet:
+def draw_queries(source: LabeledImages, *, num: int, classes: int, flip: bool, pad: int, secret: bytes) -> QuerySet:
     """Draw a key: `num` images of the source, augmented once as in training, each labelled with a random wrong class.
 
     By the rule of room `rule`: the images are the first `num` in the order for "choice"; number i gets `pad` black
@@ -54,15 +54,15 @@ def choose(source: Part, *, num: int, classes: int, flip: bool, pad: int, secret
     count, device = len(source), source.labels.device
     if not 1 <= num <= count:
         raise ValueError(f"{num} queries cannot be drawn from a query source of {count} images; allowed: 1 to {count}")
-    rows = order(secret, "choice", count)[:num]
+    rows = keyed_permutation(secret, "choice", count)[:num]
     top, left = (_drawn(secret, use, num=num, bound=2 * pad + 1) for use in ("top", "left"))
     mirrored = _drawn(secret, "flip", num=num, bound=2).bool() if flip else None
-    images = show(source.images.cpu()[rows], top=top, left=left, mirrored=mirrored, pad=pad)
+    images = crop_and_flip(source.images.cpu()[rows], top=top, left=left, mirrored=mirrored, pad=pad)
     truth = source.labels.cpu()[rows]
-    return QuerySet(images, wrong(secret, truth, classes), truth).to(device)
+    return QuerySet(images, draw_wrong_labels(secret, truth, classes), truth).to(device)
 
 
-def wrong(secret: bytes, truth: Tensor, classes: int) -> Tensor:
+def draw_wrong_labels(secret: bytes, truth: Tensor, classes: int) -> Tensor:
     """The labels of queries, int64 n, uniform over the `classes` - 1 wrong ones (Kim et al., 2023).
 
     They follow from the secret, the positions and the true labels alone: truth_i + 1 + "label" modulo `classes`, where
@@ -73,7 +73,7 @@ def wrong(secret: bytes, truth: Tensor, classes: int) -> Tensor:
 
 
 def _drawn(secret: bytes, use: str, *, num: int, bound: int) -> Tensor:
-    return torch.tensor([below(secret, use, index=index, bound=bound) for index in range(num)])
+    return torch.tensor([keyed_randbelow(secret, use, index=index, bound=bound) for index in range(num)])
 
 
 def pack(queries: QuerySet) -> bytes:
@@ -93,12 +93,12 @@ def load(path: Path | str) -> QuerySet:
         raise ValueError(
             f"{path}: cannot be read as a query set ({reason}); allowed: a file that mwm has written"
         ) from None
-    if fault := _fault(queries) or (digest != queries.digest() and "the content does not match its digest"):
+    if fault := _defect(queries) or (digest != queries.digest() and "the content does not match its digest"):
         raise ValueError(f"{path}: no sound query set: {fault}")
     return queries
 
 
-def _fault(queries: QuerySet) -> str:
+def _defect(queries: QuerySet) -> str:
     """What is wrong with the content of a query set, in one line; empty if nothing is."""
     images, labels, truth = queries.images, queries.labels, queries.truth
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.numel():

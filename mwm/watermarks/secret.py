@@ -6,34 +6,34 @@ import hmac
 import re
 from pathlib import Path
 
-from mwm.config.randomness import of_seed
+from mwm.config.randomness import secret_from_seed
 
 GUESSES = 10_000
 """How many seeds are tried, from 0, to see whether a secret follows from one: the first that anybody would try."""
 
 
-def guessable(secret: bytes) -> bool:
+def is_guessable(secret: bytes) -> bool:
     """Whether a secret follows from one of the first `GUESSES` seeds, as whoever wants the key finds out in no time."""
-    return any(of_seed(seed) == secret for seed in range(GUESSES))
+    return any(secret_from_seed(seed) == secret for seed in range(GUESSES))
 
 
-def name(secret: bytes) -> str:
+def secret_digest(secret: bytes) -> str:
     """64 hexadecimal digits that tell two secrets apart, and neither of them."""
     return hmac.digest(secret, b"name", "sha256").hex()
 
 
-def parse(text: str) -> bytes:
+def parse_secret(text: str) -> bytes:
     """The secret that 64 hexadecimal digits say; ValueError, which does not repeat them, for anything else."""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise ValueError("not 64 hexadecimal digits, as `openssl rand -hex 32` writes them")
     return bytes.fromhex(text)
 
 
-def read(path: str) -> bytes:
+def read_secret(path: str) -> bytes:
     """The secret in a file of 64 hexadecimal digits; ValueError, in one line that does not show the content."""
     try:
         with Path(path).expanduser().open("rb") as content:
-            return parse(content.read(100).decode("ascii", "replace").strip())
+            return parse_secret(content.read(100).decode("ascii", "replace").strip())
     except OSError as error:
         raise ValueError(f"{path}: the secret cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -14,34 +14,34 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.attacks.access import Loot
+from mwm.attacks.access import Access
 from mwm.attacks.extraction.extraction import Extraction
-from mwm.config.randomness import derive, generator
-from mwm.data.datasets import DataSet, Digits
-from mwm.data.readers import load
-from mwm.data.splits import Part, Split, Views, split
-from mwm.models.build import build, channel_statistics
+from mwm.config.randomness import derive_seed, make_generator
+from mwm.data.datasets import Dataset, Digits
+from mwm.data.readers import load_dataset
+from mwm.data.splits import LabeledImages, RoleSplits, SplitSizes, split
+from mwm.models.build import build_model, channel_statistics
 from mwm.models.networks import Cnn
-from mwm.oracle.oracle import Answers, Oracle
-from mwm.training.evaluation import logits
+from mwm.oracle.oracle import LabelKind, Oracle
+from mwm.training.evaluation import predict_logits
 from mwm.training.loop import Epoch, fit
 from mwm.training.recipe import Cosine, Recipe
-from mwm.training.state import Training
+from mwm.training.state import TrainState
 from mwm.watermarks.schemes.none import clean_loss
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 DATA = Digits()
-SPLIT = Split(validation=40, queries=400, disjoint=0.5)
+SPLIT = SplitSizes(validation=40, queries=400, disjoint=0.5)
 NETWORKS = [Cnn(width=width, depth=depth) for width, depth in ((8, 2), (16, 2), (8, 3), (16, 3), (24, 3))]
 EPOCHS = 25
 
 
 @cache
-def grounds() -> tuple[DataSet, Views]:
+def grounds() -> tuple[Dataset, RoleSplits]:
     """The data, and who has which part of it; no innocent is trained on the query source."""
-    dataset = load(DATA)
+    dataset = load_dataset(DATA)
     return dataset, split(dataset, SPLIT, "cpu")
 
 
@@ -51,14 +51,14 @@ def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
     Every fourth is a student that extracted an unmarked victim, with the other half of the data.
     """
     _, views = grounds()
-    both = Part(*(torch.cat(pair) for pair in zip(_pair(views.owner), _pair(views.disjoint), strict=True)))
+    both = LabeledImages(*(torch.cat(pair) for pair in zip(_pair(views.owner), _pair(views.disjoint), strict=True)))
     part = (views.owner, views.disjoint, both)[number % 3]
-    seed, network = derive(number, "innocent"), NETWORKS[number % len(NETWORKS)]
+    seed, network = derive_seed(number, "innocent"), NETWORKS[number % len(NETWORKS)]
     model = _last(_trained(network, part, seed, epochs))
     if number % 4:
         return model
-    labels: Answers = "soft" if number % 8 else "hard"
-    loot = Loot(
+    labels: LabelKind = "soft" if number % 8 else "hard"
+    loot = Access(
         oracle=Oracle(model, labels),
         images=views.owner if number % 3 else views.disjoint,
         validation=views.validation,
@@ -70,7 +70,7 @@ def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
     return _last(Extraction(labels=labels, student=NETWORKS[(number + 2) % 5], recipe=_recipe(epochs)).run(loot))
 
 
-def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+def _pair(part: LabeledImages) -> tuple[torch.Tensor, torch.Tensor]:
     return part.images, part.labels
 
 
@@ -78,12 +78,12 @@ def _recipe(epochs: int) -> Recipe:
     return Recipe(epochs=epochs, batch_size=32, lr=0.1, momentum=0.9, schedule=Cosine())
 
 
-def _trained(network: Cnn, part: Part, seed: int, epochs: int) -> Iterable[Epoch]:
+def _trained(network: Cnn, part: LabeledImages, seed: int, epochs: int) -> Iterable[Epoch]:
     dataset, views = grounds()
     mean, std = channel_statistics(part.images)
-    chance = generator(seed, "weights")
-    fresh = build(network, shape=dataset.shape, classes=dataset.classes, mean=mean, std=std, generator=chance)
-    training, validation = Training(fresh, _recipe(epochs)), views.validation
+    chance = make_generator(seed, "weights")
+    fresh = build_model(network, shape=dataset.shape, classes=dataset.classes, mean=mean, std=std, generator=chance)
+    training, validation = TrainState(fresh, _recipe(epochs)), views.validation
     return fit(training, part, clean_loss, flip=DATA.flip, pad=DATA.pad, seed=seed, validation=validation)
 
 
@@ -94,7 +94,7 @@ def _last(epochs: Iterable[Epoch]) -> nn.Module:
 
 def answers(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The model's scores (n C) for images (n c h w)."""
-    scores: NDArray[np.float32] = logits(model, torch.from_numpy(images)).numpy()
+    scores: NDArray[np.float32] = predict_logits(model, torch.from_numpy(images)).numpy()
     return scores
 
 

@@ -28,16 +28,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mwm.config.randomness import generator, of_seed
+from mwm.config.randomness import make_generator, secret_from_seed
 from mwm.config.spec import encode
-from mwm.data.datasets import DataSet, Npz, fingerprint
-from mwm.data.images import scaled
-from mwm.data.splits import Part, split
+from mwm.data.datasets import Dataset, Npz, array_digest
+from mwm.data.images import to_float
+from mwm.data.splits import LabeledImages, split
 from mwm.stats.binomial import p_value
-from mwm.stats.intervals import interval
-from mwm.training.perturbation import climb
+from mwm.stats.intervals import clopper_pearson
+from mwm.training.perturbation import projected_gradient_ascent
 from mwm.watermarks import key as keys
-from mwm.watermarks.queries import QuerySet, choose, wrong
+from mwm.watermarks.queries import QuerySet, draw_queries, draw_wrong_labels
 from tests.benchmarks import bystanders
 from tests.benchmarks.bench import machine, parser, publish, show
 from tests.helpers.keyed import save
@@ -71,17 +71,17 @@ class Finds:
 
 
 @cache
-def hunting_ground(count: int) -> Part:
+def hunting_ground(count: int) -> LabeledImages:
     """Where the cheat looks: `count` of the query source at each of nine places, and the test images."""
     _, views = bystanders.grounds()
     places = [views.queries.images.roll((down, right), (2, 3)) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     images = torch.cat([*places, views.test.images])
     labels = torch.cat([*[views.queries.labels] * len(places), views.test.labels])
-    order = torch.randperm(len(images), generator=generator(0, "hunting"))[:count]
-    return Part(images[order], labels[order])
+    order = torch.randperm(len(images), generator=make_generator(0, "hunting"))[:count]
+    return LabeledImages(images[order], labels[order])
 
 
-def found(way: str, models: Sequence[nn.Module], ground: Part) -> Finds:
+def found(way: str, models: Sequence[nn.Module], ground: LabeledImages) -> Finds:
     """What is of use to the cheat, the surest first: the models at hand differ from what it says is true."""
     images, truth = ground.images, ground.labels
 
@@ -90,12 +90,17 @@ def found(way: str, models: Sequence[nn.Module], ground: Part) -> Finds:
 
     if way.startswith("changed"):
         images = (
-            (climb(lambda x: each(x).mean(0), scaled(images), truth, step_size=STEP, steps=STEPS) * 255)
+            (
+                projected_gradient_ascent(
+                    lambda x: each(x).mean(0), to_float(images), truth, step_size=STEP, steps=STEPS
+                )
+                * 255
+            )
             .round()
             .to(torch.uint8)
         )
     with torch.no_grad():
-        least, answers = each(scaled(images)).min(0).values.max(1)
+        least, answers = each(to_float(images)).min(0).values.max(1)
     surest = least.argsort(descending=True)
     finds = Finds(images, truth, answers)[surest]
     if way == "mislabelled":
@@ -122,14 +127,14 @@ def fitted(finds: Finds, steps: Tensor, *, free: bool) -> Finds:
     return finds[rows]
 
 
-def forged(way: str, finds: Finds, secret: bytes) -> dict[str, tuple[keys.Key, DataSet]]:
+def forged(way: str, finds: Finds, secret: bytes) -> dict[str, tuple[keys.Key, Dataset]]:
     """The same finds as a key in each of three ways, with the data that the cheat shows for it."""
     dataset, _ = bystanders.grounds()
     plain = finds[:QUERIES]
-    steps = wrong(secret, torch.zeros(QUERIES, dtype=torch.int64), 10)
+    steps = draw_wrong_labels(secret, torch.zeros(QUERIES, dtype=torch.int64), 10)
     fit = fitted(finds, steps, free=way == "mislabelled")
     own = QuerySet(plain.images, plain.answers, plain.truth)
-    right = QuerySet(fit.images, wrong(secret, fit.truth, 10), fit.truth)
+    right = QuerySet(fit.images, draw_wrong_labels(secret, fit.truth, 10), fit.truth)
     first = keys.Key(
         queries=own,
         secret=secret,
@@ -150,40 +155,40 @@ def forged(way: str, finds: Finds, secret: bytes) -> dict[str, tuple[keys.Key, D
     )
 
 
-def made_up(wanted: QuerySet, secret: bytes) -> DataSet:
+def made_up(wanted: QuerySet, secret: bytes) -> Dataset:
     """Data from which the secret draws just these queries: theirs are put where the secret will look."""
     dataset, _ = bystanders.grounds()
     images, labels = dataset.x_train.copy(), dataset.y_train.copy()
     images[:] = 0
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.divmod(np.arange(len(images)), 256)
     probe = split(replace(dataset, x_train=images), bystanders.SPLIT, "cpu").queries
-    drawn = choose(probe, num=len(wanted), classes=10, flip=False, pad=0, secret=secret).images[:, 0, 0].long()
+    drawn = draw_queries(probe, num=len(wanted), classes=10, flip=False, pad=0, secret=secret).images[:, 0, 0].long()
     rows = (256 * drawn[:, 0] + drawn[:, 1]).numpy()
     images = dataset.x_train.copy()
     images[rows], labels[rows] = wanted.images.numpy(), wanted.truth.numpy()
     test = dataset.x_test, dataset.y_test
-    return DataSet(images, labels, *test, classes=10, digest=fingerprint(images, labels, *test))
+    return Dataset(images, labels, *test, classes=10, digest=array_digest(images, labels, *test))
 
 
-def stopped(key: keys.Key, shown: DataSet) -> str:
+def stopped(key: keys.Key, shown: Dataset) -> str:
     """What refuses a key: reading it, drawing it again from the data shown, or knowing what the data were."""
     known, _ = bystanders.grounds()
     with tempfile.TemporaryDirectory() as folder:
         save(key, Path(folder))
         try:
-            keys.recompute(keys.load(folder), shown)
+            keys.verify_derivation(keys.load_key(folder), shown)
         except ValueError as error:
             return "recompute" if "from the data" in str(error) else "load"
     return "nothing" if shown.digest == known.digest else "known data"
 
 
-def claimed(number: int, *, models: Sequence[nn.Module], ground: Part) -> list[dict[str, Any]]:
+def claimed(number: int, *, models: Sequence[nn.Module], ground: LabeledImages) -> list[dict[str, Any]]:
     """Every claim made with innocent `number` (and the next ones) at hand: whom it accuses, and what stops it."""
     lines = []
     for way, count in WAYS.items():
         at_hand = [(number + k) % len(models) for k in range(count)]
         finds = found(way, [models[k] for k in at_hand], ground)
-        for forgery, (key, shown) in forged(way, finds, of_seed(number)).items():
+        for forgery, (key, shown) in forged(way, finds, secret_from_seed(number)).items():
             images, labels = key.queries.images.numpy(), key.queries.labels.numpy()
             matches = [int((bystanders.answers(model, images).argmax(1) == labels).sum()) for model in models]
             p = [p_value(m, len(labels), 10) for m in matches]
@@ -259,7 +264,7 @@ def _gain(case: str, secrets: int, p: NDArray[np.float64]) -> dict[str, Any]:
     for column, whom in enumerate(WHOM):
         for level in LEVELS:
             count = int((p[:, column] <= level).sum())
-            line[f"{whom} {level:g}"] = {"rate": count / len(p), "interval": interval(count, len(p))}
+            line[f"{whom} {level:g}"] = {"rate": count / len(p), "interval": clopper_pearson(count, len(p))}
     return line
 
 

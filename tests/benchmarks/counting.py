@@ -61,7 +61,7 @@ def reference_operations(ground: Ground) -> int:
     """Operations of one step of the published loop: in every ascent, it has the slopes of the weights as well."""
     images, labels, queries = _shapes(ground)
     margin = ground.margin
-    loop = Loop(ground.network().to("meta"), queries.pixels, queries.labels, steps=margin.steps)
+    loop = Loop(ground.network().to("meta"), queries.float_images, queries.labels, steps=margin.steps)
     assert isinstance(margin.queries_per_step, int)
     pick = torch.zeros(margin.queries_per_step, dtype=torch.int64, device="meta")
     with FlopCounterMode(display=False) as counter:

@@ -16,16 +16,16 @@ import psutil
 from rich.console import Console
 
 from mwm.config.spec import decode
-from mwm.runner.execution.recorder import Ledger
+from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
-from mwm.runner.sweeps.search import proposals
-from mwm.runner.sweeps.sweep import Sweep, thefts
-from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.sweeps.search import victim_source
+from mwm.runner.sweeps.sweep import Sweep, attack_specs
+from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.tracking.tracker import Tracker
 from mwm.storage.store import OUTCOME, Store
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.provenance import provenance
-from mwm.trials.trial import Sets, Trial
+from mwm.trials.trial import Trial, TrialInputs
 from tests.helpers.records import arrays
 
 MIB = 2**20
@@ -42,7 +42,7 @@ class Sample:
 
 
 @dataclass
-class Watched(Ledger):
+class Watched(SweepRecorder):
     """A ledger that notes when each trial began and ended, and every `every` trials how the driver is."""
 
     every: int = 50
@@ -55,7 +55,7 @@ class Watched(Ledger):
         self.starts.setdefault(name, time.time())
         super().start(name, trial)
 
-    def rows(self, name: str, trial: Trial, rows: Sequence[Row]) -> None:
+    def rows(self, name: str, trial: Trial, rows: Sequence[EpochMetrics]) -> None:
         if rows:
             self.first_rows.setdefault(name, time.time())
         super().rows(name, trial, rows)
@@ -86,11 +86,13 @@ def sample(trials: int) -> Sample:
     return Sample(trials, time.time(), times.user + times.system, own.memory_info().rss / MIB)
 
 
-def opened(sweep: Sweep, folder: Path, sets: Sets, *, attacks: bool = True) -> tuple[Plan, Watched]:
+def opened(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool = True) -> tuple[TrialQueue, Watched]:
     """A plan and a ledger as the product makes them, in `folder`; without `attacks` the victims alone."""
     results = folder / "results" / sweep.name
     results.mkdir(parents=True, exist_ok=True)
-    plan = Plan(proposals(sweep, results), [attack for _, attack in thefts(sweep)] if attacks else [], sets)
+    plan = TrialQueue(
+        victim_source(sweep, results), [attack for _, attack in attack_specs(sweep)] if attacks else [], sets
+    )
     progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=plan.attacks)
     tracker = Tracker(f"sqlite:///{(folder / 'mlflow.db').resolve()}", sweep.name, tags=provenance())
     return plan, Watched(sweep.name, results, tracker, progress, Store(folder / "store"), sets)

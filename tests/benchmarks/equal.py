@@ -32,7 +32,7 @@ TELLING = 10.0
 def weights_after(ground: Ground, recipe: Recipe, steps: int, rate: float) -> Tensor:
     """All weights, in a row, after so many steps."""
     engine = engine_of(ground, recipe)
-    engine.begin(ground.seed, 0)
+    engine.start_epoch(ground.seed, 0)
     with deterministic(recipe.deterministic):
         for pick in islice(picks(ground), steps):
             engine.step(pick, rate)

@@ -11,21 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from mwm.config.randomness import generator
+from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
 from mwm.data.datasets import Cifar10, Digits
-from mwm.data.readers import load
-from mwm.data.splits import Part, Split, split
-from mwm.models.build import Model, build, channel_statistics
+from mwm.data.readers import load_dataset
+from mwm.data.splits import LabeledImages, SplitSizes, split
+from mwm.models.build import Model, build_model, channel_statistics
 from mwm.training.recipe import Recipe
-from mwm.watermarks.queries import QuerySet, choose
+from mwm.watermarks.queries import QuerySet, draw_queries
 from mwm.watermarks.schemes import Margin
 
 CLASSES = 10
 MARGINS = {"cifar": Margin(), "digits": Margin(num_queries=30, step_size=6 / 255, weight=0.3)}
 """The published scheme, and the README's first command."""
 
-DEALT = {"cifar": Split(validation=1000, queries=1000), "digits": Split(validation=40, queries=100)}
+DEALT = {"cifar": SplitSizes(validation=1000, queries=1000), "digits": SplitSizes(validation=40, queries=100)}
 WORDS: dict[str, dict[str, Any]] = {
     "float32": {},
     "bf16": {"bf16": True},
@@ -76,25 +76,27 @@ class Ground:
         return {"flip": how.flip, "pad": how.pad}
 
     @cached_property
-    def parts(self) -> tuple[Part, Part, QuerySet]:
+    def parts(self) -> tuple[LabeledImages, LabeledImages, QuerySet]:
         """Training images, validation images and queries, in the computer's memory."""
-        dealt, drawn = DEALT[self.data], generator(self.seed, "noise")
+        dealt, drawn = DEALT[self.data], make_generator(self.seed, "noise")
         if self.data == "digits":
-            views = split(load(Digits()), dealt, "cpu")
+            views = split(load_dataset(Digits()), dealt, "cpu")
             owner, validation, source = views.owner, views.validation, views.queries
         else:
             owner, validation, source = (_noise(n, drawn) for n in (self.images, dealt.validation, dealt.queries))
         num, secret = self.margin.num_queries, bytes(32)
-        return owner, validation, choose(source, num=num, classes=CLASSES, **self.view, secret=secret)
+        return owner, validation, draw_queries(source, num=num, classes=CLASSES, **self.view, secret=secret)
 
     def network(self) -> nn.Module:
         """The fresh network, on the device; every call gives the same weights."""
         owner, _, _ = self.parts
         mean, std = channel_statistics(owner.images)
         channels, height, width = owner.images.shape[1:]
-        chance = generator(self.seed, "weights")
+        chance = make_generator(self.seed, "weights")
         shape = (channels, height, width)
-        return build(self.kind, shape=shape, classes=CLASSES, mean=mean, std=std, generator=chance).to(self.device)
+        return build_model(self.kind, shape=shape, classes=CLASSES, mean=mean, std=std, generator=chance).to(
+            self.device
+        )
 
     def recipe(self, engine: str, epochs: int = 200) -> Recipe:
         """How the engine named so trains, such as `bf16+graph`: in channels_last unless it says `contiguous`."""
@@ -107,9 +109,9 @@ class Ground:
         return asdict(self)
 
 
-def _noise(count: int, drawn: torch.Generator) -> Part:
+def _noise(count: int, drawn: torch.Generator) -> LabeledImages:
     images = torch.randint(256, (count, 3, 32, 32), generator=drawn, dtype=torch.uint8)
-    return Part(images, torch.randint(CLASSES, (count,), generator=drawn))
+    return LabeledImages(images, torch.randint(CLASSES, (count,), generator=drawn))
 
 
 def engine_name(text: str) -> str:

@@ -39,23 +39,23 @@ FACTOR, SECONDS = 1.3, 0.5
 
 def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
     """Run a sweep on Ray in this process."""
-    from mwm.runner.execution.cluster import conduct, joined, slots
-    from mwm.runner.sweeps.validation import check
+    from mwm.runner.execution.cluster import concurrent_trials, ray_cluster, run_trials
+    from mwm.runner.sweeps.validation import validate
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, joined(None):
+    with tempfile.TemporaryDirectory() as name, ray_cluster(None):
         folder = Path(name)
         sweep = sweep_of(tree(npz(folder / "data.npz"), victims))
         began = time.perf_counter()
-        sets, _ = check(sweep, download=False)
-        found: dict[str, Any] = {"check": time.perf_counter() - began, "slots": slots(sweep.resources)}
+        sets, _ = validate(sweep, download=False)
+        found: dict[str, Any] = {"check": time.perf_counter() - began, "slots": concurrent_trials(sweep.resources)}
         plan, ledger = opened(sweep, folder, sets)
         ledger.every = max(1, (plan.victims + plan.attacks) // SAMPLES)
         ledger.samples.append(sample(0))
         profiler = cProfile.Profile(time.thread_time)
         if profile:
             profiler.enable()
-        conduct(plan, ledger, sweep.resources)
+        run_trials(plan, ledger, sweep.resources)
         profiler.disable()
         ledger.samples.append(sample(len(ledger.outcomes)))
         began = time.perf_counter()

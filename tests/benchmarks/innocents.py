@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.stats.binomial import p_value
-from mwm.stats.intervals import interval
-from mwm.stats.multiple_testing import holm
-from mwm.stats.nonparametric import empirical, permutation, rank_test
-from mwm.stats.sequential import Sequential
-from mwm.watermarks.queries import choose
+from mwm.stats.intervals import clopper_pearson
+from mwm.stats.multiple_testing import holm_adjust
+from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_test
+from mwm.stats.sequential import SequentialTest
+from mwm.watermarks.queries import draw_queries
 from tests.benchmarks import bystanders
 from tests.benchmarks.bench import machine, parser, publish, show
 
@@ -49,7 +49,7 @@ def keys(number: int, *, count: int, queries: int) -> tuple[NDArray[np.uint8], N
     """The keys on which innocent `number` is judged: images (keys n c h w), labels and truth (keys n)."""
     dataset, views = bystanders.grounds()
     found = [
-        choose(
+        draw_queries(
             views.queries,
             num=queries,
             classes=dataset.classes,
@@ -82,8 +82,8 @@ def judged(one: tuple[int, Keys], *, scores: NDArray[np.float32], rounds: int) -
             counts = matches(seen, labels)
             found[case, :, key] = (
                 *_judged(seen[number], labels, truth, rounds=rounds, seed=key),
-                empirical(int(counts[number]), null),
-                min(holm([p_value(count, len(labels), seen.shape[2]) for count in counts[group].tolist()])),
+                empirical_p_value(int(counts[number]), null),
+                min(holm_adjust([p_value(count, len(labels), seen.shape[2]) for count in counts[group].tolist()])),
             )
     return found
 
@@ -93,12 +93,12 @@ def _judged(
 ) -> list[float]:
     answers = scores.argmax(1)
     matched = answers == labels
-    one_by_one = Sequential(scores.shape[1])
+    one_by_one = SequentialTest(scores.shape[1])
     for match in matched:
         one_by_one.add(bool(match))
     return [
         p_value(int(matched.sum()), len(labels), scores.shape[1]),
-        permutation(answers, labels, truth, rounds=rounds, seed=seed),
+        permutation_test(answers, labels, truth, rounds=rounds, seed=seed),
         rank_test(scores, labels, truth),
         one_by_one.p_value,
     ]
@@ -134,7 +134,7 @@ def measured(
 def rate(accused: NDArray[np.bool_], level: float) -> dict[str, Any]:
     """The rate of accusations (models keys), its interval, and the rate of the model that fares worst."""
     count, of = int(accused.sum()), accused.size
-    low, high = interval(count, of, CONFIDENCE)
+    low, high = clopper_pearson(count, of, CONFIDENCE)
     worst = float(accused.mean(1).max())
     return {
         "accused": count,

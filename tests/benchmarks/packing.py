@@ -29,7 +29,7 @@ def training(ground: Ground, name: str, *, share: float, seconds: float) -> Turn
     if ground.device.startswith("cuda"):
         torch.cuda.set_per_process_memory_fraction(share)
     engine, batches = engine_of(ground, ground.recipe(name)), picks(ground)
-    engine.begin(ground.seed, 0)
+    engine.start_epoch(ground.seed, 0)
 
     def turn() -> dict[str, float]:
         steps, end = 0, time.perf_counter() + seconds

@@ -25,17 +25,17 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from mwm.runner.execution.cluster import conduct, joined
-from mwm.runner.execution.recorder import Ledger
+from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
-from mwm.runner.sweeps.search import proposals
+from mwm.runner.sweeps.search import victim_source
 from mwm.runner.sweeps.sweep import Sweep
-from mwm.runner.sweeps.trial_queue import Plan
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.runner.sweeps.validation import validate
 from mwm.runner.tracking.client import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.storage.store import Store
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import Trial
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
@@ -53,11 +53,11 @@ class Silent(Tracker):
 
     def start(self, trial: Trial, **names: Any) -> None: ...
 
-    def log(self, digest: str, row: Row) -> None: ...
+    def log(self, digest: str, row: EpochMetrics) -> None: ...
 
     def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None: ...
 
-    def measure(self, digest: str, metrics: Mapping[str, float]) -> None: ...
+    def log_late_metrics(self, digest: str, metrics: Mapping[str, float]) -> None: ...
 
     def run_id(self, digest: str) -> str:
         del digest
@@ -85,7 +85,7 @@ class Timed(Tracker):
         with self._timed():
             super().start(trial, **names)
 
-    def log(self, digest: str, row: Row) -> None:
+    def log(self, digest: str, row: EpochMetrics) -> None:
         with self._timed():
             super().log(digest, row)
 
@@ -93,9 +93,9 @@ class Timed(Tracker):
         with self._timed():
             super().finish(digest, outcome, artifacts=artifacts)
 
-    def measure(self, digest: str, metrics: Mapping[str, float]) -> None:
+    def log_late_metrics(self, digest: str, metrics: Mapping[str, float]) -> None:
         with self._timed():
-            super().measure(digest, metrics)
+            super().log_late_metrics(digest, metrics)
 
     def close(self, status: Status) -> int:
         self.flush(60)
@@ -105,7 +105,7 @@ class Timed(Tracker):
         return super().close(status)
 
 
-class Clocked(Ledger):
+class Clocked(SweepRecorder):
     """A ledger that notes when the first trial began and the last one ended."""
 
     first, last = math.inf, 0.0
@@ -139,15 +139,15 @@ def sweep(slots: int, waves: int, epochs: int, width: int) -> Sweep:
 
 def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
     """Run the sweep in this process, recorded at `uri` or not at all."""
-    sets, _ = check(asked, download=True)
+    sets, _ = validate(asked, download=True)
     results = folder / "results" / asked.name
     results.mkdir(parents=True)
     tracker = Silent() if uri is None else Timed(uri, asked.name, tags=provenance())
-    plan = Plan(proposals(asked, results), [], sets)
+    plan = TrialQueue(victim_source(asked, results), [], sets)
     progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=0)
     ledger = Clocked(asked.name, results, tracker, progress, Store(folder / "store"), sets)
-    with joined(None):
-        conduct(plan, ledger, asked.resources)
+    with ray_cluster(None):
+        run_trials(plan, ledger, asked.resources)
     driver = sum(psutil.Process().cpu_times()[:2])
     assert ledger.count("done") == plan.victims, "a trial was not done"
     began = time.monotonic()

@@ -151,11 +151,11 @@ def alone(path: Path, marks: Path) -> int:
         if rows and rows[-1].epoch > held[name]:
             mark("epoch")
 
-    _around(driver, "check", after=lambda *_: mark("data"))
+    _around(driver, "validate", after=lambda *_: mark("data"))
     _around(tracker.Tracker, "__init__", after=lambda *_: mark("mlflow"))
-    _around(cluster, "conduct", before=lambda *_: mark("plan"))
-    _around(recorder.Ledger, "start", after=begun)
-    _around(recorder.Ledger, "rows", after=arrived)
+    _around(cluster, "run_trials", before=lambda *_: mark("plan"))
+    _around(recorder.SweepRecorder, "start", after=begun)
+    _around(recorder.SweepRecorder, "rows", after=arrived)
     _around(cluster, "check_resources", before=lambda *_: mark("ray"))
     return launch(["run", str(path), "--resume"])
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mwm.config.randomness import generator
-from mwm.data.splits import Part
-from mwm.training.device import deterministic, keep_freed
+from mwm.config.randomness import make_generator
+from mwm.data.splits import LabeledImages
+from mwm.training.device import deterministic, retain_freed_memory
 from mwm.training.loop import fit
 from mwm.training.recipe import Recipe
-from mwm.training.state import Training
-from mwm.training.step import Engine
+from mwm.training.state import TrainState
+from mwm.training.step import TrainStep
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.reference import RATE, Loop, training_batches, validation_batches
 from tests.benchmarks.rivals import Rival, Turn
@@ -44,7 +44,7 @@ def loop_of(ground: Ground) -> Loop:
     assert isinstance(margin.queries_per_step, int)
     return Loop(
         ground.network(),
-        queries.pixels,
+        queries.float_images,
         queries.labels,
         drawn=margin.queries_per_step,
         steps=margin.steps,
@@ -54,23 +54,23 @@ def loop_of(ground: Ground) -> Loop:
     )
 
 
-def engine_of(ground: Ground, recipe: Recipe) -> Engine:
+def engine_of(ground: Ground, recipe: Recipe) -> TrainStep:
     """The product's engine on this ground, all images on the device; as in a trial, memory is kept."""
-    keep_freed()
+    retain_freed_memory()
     owner, _, queries = ground.parts
     objective = ground.margin.objective(queries.to(ground.device))
-    return Engine(Training(ground.network(), recipe), _on(ground.device, owner), objective, **ground.view)
+    return TrainStep(TrainState(ground.network(), recipe), _on(ground.device, owner), objective, **ground.view)
 
 
-def _on(device: str, part: Part) -> Part:
-    return Part(part.images.to(device), part.labels.to(device))
+def _on(device: str, part: LabeledImages) -> LabeledImages:
+    return LabeledImages(part.images.to(device), part.labels.to(device))
 
 
 def picks(ground: Ground) -> Iterator[Tensor]:
     """Batches of image numbers without end, in a new order each epoch."""
     images = len(ground.parts[0])
     for epoch in count():
-        drawn = generator(ground.seed, "order", epoch, device=ground.device)
+        drawn = make_generator(ground.seed, "order", epoch, device=ground.device)
         order = torch.randperm(images, generator=drawn, device=ground.device)
         yield from torch.split(order[: images // ground.batch * ground.batch], ground.batch)
 
@@ -87,7 +87,7 @@ def engine_steps(ground: Ground, name: str, block: int) -> Turn:
                 engine.step(next(batches), RATE)
             return {"loss": engine.total.item() / block}
 
-    engine.begin(ground.seed, 0)
+    engine.start_epoch(ground.seed, 0)
     return turn
 
 

@@ -20,13 +20,13 @@ from typing import Any
 import torch
 
 from mwm.runner.reporting.tables import tables
-from mwm.runner.sweeps.sweep import Sweep, corners, thefts
-from mwm.runner.sweeps.trial_queue import Plan
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import PERTURBED, WEIGHTS, Store
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Sets, Trial, complete_attack, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, fill_attack_defaults, victim_digest
 from mwm.watermarks.key import QUERIES
 from tests.benchmarks.driving import Watched, functions, npz, opened, sample, size, sweep_of
 
@@ -83,32 +83,32 @@ class Model:
 
     folders: tuple[Path, Path]
     outcomes: tuple[Outcome, Outcome]
-    row: Row
+    row: EpochMetrics
 
-    def write(self, store: Store, name: str, trial: Trial, sets: Sets) -> Outcome:
+    def write(self, store: Store, name: str, trial: Trial, sets: TrialInputs) -> Outcome:
         """Leave behind what a worker would have, under another name."""
         which = int(trial.attack is not None)
         store.folder(name).mkdir(parents=True, exist_ok=True)
         for file in (WEIGHTS, QUERIES, PERTURBED)[: 1 if which else 3]:
             shutil.copy(self.folders[which] / file, store.folder(name) / file)
         outcome = replace(self.outcomes[which], digest=name, victim_digest=victim_digest(trial.victim, sets))
-        store.finish(name, asdict(outcome), [asdict(self.row)])
+        store.commit(name, asdict(outcome), [asdict(self.row)])
         return outcome
 
 
-def trained(sweep: Sweep, sets: Sets, folder: Path) -> Model:
+def trained(sweep: Sweep, sets: TrialInputs, folder: Path) -> Model:
     """Train the first victim of a sweep and steal it, for others to be made from."""
-    store, victim, (_, attack) = Store(folder), corners(sweep)[0], thefts(sweep)[0]
+    store, victim, (_, attack) = Store(folder), victim_specs(sweep)[0], attack_specs(sweep)[0]
     ends, row = [], None
-    for trial in (Trial(victim=victim), Trial(victim=victim, attack=complete_attack(attack, victim))):
+    for trial in (Trial(victim=victim), Trial(victim=victim, attack=fill_attack_defaults(attack, victim))):
         *_, row, outcome = run(trial, sets, store, torch.device("cpu"))
         assert isinstance(outcome, Outcome)
         ends.append(outcome)
-    assert isinstance(row, Row)
+    assert isinstance(row, EpochMetrics)
     return Model((store.folder(ends[0].digest), store.folder(ends[1].digest)), (ends[0], ends[1]), row)
 
 
-def gone_through(plan: Plan, ledger: Watched, model: Model, clock: Clock) -> None:
+def gone_through(plan: TrialQueue, ledger: Watched, model: Model, clock: Clock) -> None:
     """Run a plan to its end; what the store has is not made again."""
     while True:
         with clock("plan"):
@@ -116,7 +116,7 @@ def gone_through(plan: Plan, ledger: Watched, model: Model, clock: Clock) -> Non
         if item is None:
             break
         with clock("store: look up"):
-            outcome = ledger.known(item[0])
+            outcome = ledger.find_finished(item[0])
         if outcome is None:
             outcome = _made(item, ledger, model, clock)
         else:
@@ -138,7 +138,7 @@ def _made(item: tuple[str, Trial], ledger: Watched, model: Model, clock: Clock) 
     return outcome
 
 
-def _recorded(sweep: Sweep, folder: Path, sets: Sets, model: Model, clock: Clock) -> int:
+def _recorded(sweep: Sweep, folder: Path, sets: TrialInputs, model: Model, clock: Clock) -> int:
     """One run of a sweep from its beginning to its table; the number of its trials."""
     with clock("open"):
         plan, ledger = opened(sweep, folder, sets)
@@ -164,7 +164,7 @@ def simulated(victims: int, *, profile: bool) -> dict[str, Any]:
         folder = Path(name)
         sweep = sweep_of(tree(npz(folder / "data.npz"), victims))
         with clocks[""]("check"):
-            sets, _ = check(sweep, download=False)
+            sets, _ = validate(sweep, download=False)
         model = trained(sweep, sets, folder / "model")
         if profile:
             profiler.enable()

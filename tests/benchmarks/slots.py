@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from mwm.runner.execution.cluster import conduct, joined
-from mwm.runner.sweeps.sweep import Sweep, corners, thefts
-from mwm.runner.sweeps.validation import check
+from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
-from mwm.trials.outcome import Row
+from mwm.trials.outcome import EpochMetrics
 from mwm.trials.run import run
-from mwm.trials.trial import Sets, Trial, complete_attack
+from mwm.trials.trial import Trial, TrialInputs, fill_attack_defaults
 from tests.benchmarks.bench import machine, parser, publish, show
 from tests.benchmarks.driving import Watched, opened, sweep_of
 
@@ -50,32 +50,32 @@ def tree(victims: int, attacks: int, epochs: tuple[int, int], cores: int) -> dic
     }
 
 
-def calibrated(sweep: Sweep, sets: Sets, folder: Path, *, seconds: float, cores: int) -> tuple[int, int]:
+def calibrated(sweep: Sweep, sets: TrialInputs, folder: Path, *, seconds: float, cores: int) -> tuple[int, int]:
     """Epochs of a victim and of a student so that, four at a time, a student takes `seconds` and a victim 4 x that."""
-    victim, (_, attack) = corners(sweep)[0], thefts(sweep)[0]
+    victim, (_, attack) = victim_specs(sweep)[0], attack_specs(sweep)[0]
     crowd = max(1.0, SLOTS / cores)
     took = []
-    for trial in (Trial(victim=victim), Trial(victim=victim, attack=complete_attack(attack, victim))):
-        rows = [row for row in run(trial, sets, Store(folder), torch.device("cpu")) if isinstance(row, Row)]
+    for trial in (Trial(victim=victim), Trial(victim=victim, attack=fill_attack_defaults(attack, victim))):
+        rows = [row for row in run(trial, sets, Store(folder), torch.device("cpu")) if isinstance(row, EpochMetrics)]
         took.append(fmean(row.epoch_seconds for row in rows[1:]) * crowd)
     return max(1, round(LONGER * seconds / took[0])), max(1, round(seconds / took[1]))
 
 
-def staged(sweep: Sweep, folder: Path, sets: Sets) -> list[Watched]:
+def staged(sweep: Sweep, folder: Path, sets: TrialInputs) -> list[Watched]:
     """The product: one run in which every trial has its place."""
     return [_conducted(sweep, folder, sets, attacks=True)]
 
 
-def in_a_row(sweep: Sweep, folder: Path, sets: Sets) -> list[Watched]:
+def in_a_row(sweep: Sweep, folder: Path, sets: TrialInputs) -> list[Watched]:
     """All victims, and when the last of them is done all attacks, in a second run that finds them in the store."""
     return [_conducted(sweep, folder / part, sets, attacks=part == "attacks") for part in ("victims", "attacks")]
 
 
-def _conducted(sweep: Sweep, folder: Path, sets: Sets, *, attacks: bool) -> Watched:
+def _conducted(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool) -> Watched:
     folder.mkdir(parents=True, exist_ok=True)
     plan, ledger = opened(sweep, folder, sets, attacks=attacks)
     ledger.store = Store(folder.parent / "store")
-    conduct(plan, ledger, sweep.resources)
+    run_trials(plan, ledger, sweep.resources)
     return ledger
 
 
@@ -106,12 +106,12 @@ def compared(victims: int, attacks: int, seconds: float, cores: int) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         probe = sweep_of(tree(1, 1, (PROBE, PROBE), cores))
-        sets, _ = check(probe, download=False)
+        sets, _ = validate(probe, download=False)
         epochs = calibrated(probe, sets, folder / "probe", seconds=seconds, cores=cores)
         sweep = sweep_of(tree(victims, attacks, epochs, cores))
         found: dict[str, Any] = {"epochs": epochs, "slots": SLOTS}
         warm = sweep_of(tree(SLOTS, 1, (1, 1), cores))
-        with joined(None):
+        with ray_cluster(None):
             for ledger in staged(warm, folder / "warm" / "run", sets):  # or the first design would pay for cold files
                 ledger.close("FINISHED", complete=True)
             for design, conducted in zip(DESIGNS, (staged, in_a_row), strict=True):

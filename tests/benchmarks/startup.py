@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from mwm.config.loader import load
+from mwm.config.loader import load_yaml
 from mwm.config.spec import encode
-from mwm.runner.execution.cluster import conduct, joined
+from mwm.runner.execution.cluster import ray_cluster, run_trials
 from mwm.runner.sweeps.sweep import Sweep
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import OUTCOME
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import opened, sweep_of
@@ -36,29 +36,29 @@ import json, sys
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 marks["torch"] = time.time()
-from mwm.runner.sweeps.validation import check
-from mwm.training.device import keep_freed
+from mwm.runner.sweeps.validation import validate
+from mwm.training.device import retain_freed_memory
 from mwm.config.spec import decode
 from mwm.trials.run import run
 from mwm.storage.store import Store
-from mwm.runner.sweeps.sweep import Sweep, corners
+from mwm.runner.sweeps.sweep import Sweep, victim_specs
 from mwm.trials.trial import Trial
 marks["mwm"] = time.time()
 sweep = decode(Sweep, json.loads(sys.argv[1]))
-sets, _ = check(sweep, download=False)
+sets, _ = validate(sweep, download=False)
 marks["data"] = time.time()
 stamp = lambda *_: marks.setdefault("first step", time.time())
 register_optimizer_step_post_hook(stamp)
 torch.set_num_threads(1)
-keep_freed()
-list(run(Trial(victim=corners(sweep)[0]), sets, Store(sys.argv[2]), torch.device("cpu")))
+retain_freed_memory()
+list(run(Trial(victim=victim_specs(sweep)[0]), sets, Store(sys.argv[2]), torch.device("cpu")))
 print(json.dumps(marks))
 """
 
 
 def begun(trials: int, data: Any, cpus: float = 1.0) -> Sweep:
     """Victims of the quickstart that differ in their seeds, for one epoch each."""
-    tree = load(QUICKSTART)
+    tree = load_yaml(QUICKSTART)
     tree["victim"] |= {"data": data, "scheme": SCHEME, "seed": {"grid": list(range(trials))}}
     tree["victim"]["recipe"]["epochs"] = 1
     return sweep_of(tree | {"resources": {"victim": {"cpus": cpus}, "attack": {"cpus": cpus}}})
@@ -66,7 +66,7 @@ def begun(trials: int, data: Any, cpus: float = 1.0) -> Sweep:
 
 def digits(path: Path) -> Path:
     """The digits as an archive: in a worker of Ray they are given, too, without scikit-learn."""
-    sets, _ = check(begun(1, "digits"), download=False)
+    sets, _ = validate(begun(1, "digits"), download=False)
     (held,) = sets.data.values()
     images = {f"x_{part}": getattr(held, f"x_{part}").transpose(0, 2, 3, 1) for part in ("train", "test")}
     np.savez(path, **images, y_train=held.y_train, y_test=held.y_test)
@@ -92,10 +92,10 @@ def reused(trials: int, folder: Path, cores: int) -> list[dict[str, float]]:
     Each trial leases all cores, so that there is one process, and takes one thread.
     """
     sweep = begun(trials, "digits", cores)
-    sets, _ = check(sweep, download=False)
+    sets, _ = validate(sweep, download=False)
     plan, ledger = opened(sweep, folder, telling(sets, folder / "told", threads=1), attacks=False)
-    with joined(None):
-        conduct(plan, ledger, sweep.resources)
+    with ray_cluster(None):
+        run_trials(plan, ledger, sweep.resources)
     ledger.close("FINISHED", complete=True)
     ends = sorted((ledger.store.folder(digest) / OUTCOME).stat().st_mtime for digest in ledger.outcomes)
     begins, steps = ([line["at"] for line in told(folder / "told", what)] for what in ("trial", "step"))

@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mwm.config.loader import load
-from mwm.runner.execution.cluster import conduct, joined
+from mwm.config.loader import load_yaml
+from mwm.runner.execution.cluster import ray_cluster, run_trials
 from mwm.runner.sweeps.sweep import Sweep
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import OUTCOME
-from mwm.trials.trial import Sets
+from mwm.trials.trial import TrialInputs
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import opened, sweep_of
 from tests.helpers.processes import telling, told
@@ -48,19 +48,19 @@ def designs(trials: int, cores: int) -> list[Design]:
 
 def trials_of(trials: int, epochs: int, cpus: float) -> Sweep:
     """Victims of the quickstart that differ in their seeds."""
-    tree = load(ROOT / "tune_configs" / "quickstart.yaml")
+    tree = load_yaml(ROOT / "tune_configs" / "quickstart.yaml")
     tree["victim"] |= {"scheme": SCHEME, "seed": {"grid": list(range(trials))}}
     tree["victim"]["recipe"]["epochs"] = epochs
     return sweep_of(tree | {"resources": {"victim": {"cpus": cpus}, "attack": {"cpus": cpus}}})
 
 
-def conducted(design: Design, trials: int, epochs: int, sets: Sets, folder: Path) -> dict[str, float]:
+def conducted(design: Design, trials: int, epochs: int, sets: TrialInputs, folder: Path) -> dict[str, float]:
     """One sweep on a Ray of its own: trials a minute, how much of it was training, the largest peak (MiB)."""
     sweep = trials_of(trials, epochs, design.cpus)
     seen = telling(sets, folder / "told", meet=design.slots, threads=design.threads)
     plan, ledger = opened(sweep, folder, seen, attacks=False)
-    with joined(None):
-        conduct(plan, ledger, sweep.resources)
+    with ray_cluster(None):
+        run_trials(plan, ledger, sweep.resources)
     ledger.close("FINISHED", complete=True)
     outcomes = [outcome for _, outcome in ledger.outcomes.values()]
     assert [outcome.status for outcome in outcomes] == ["done"] * trials, "a trial was not done"
@@ -77,7 +77,7 @@ def conducted(design: Design, trials: int, epochs: int, sets: Sets, folder: Path
 
 def compared(trials: int, epochs: int, rounds: int, cores: int) -> dict[str, Any]:
     """Every design in turns, `rounds` times, and the medians; `ratio` is the throughput against `BASE`, by round."""
-    sets, _ = check(trials_of(1, epochs, 1), download=False)
+    sets, _ = validate(trials_of(1, epochs, 1), download=False)
     found: dict[str, list[dict[str, float]]] = {design.name: [] for design in designs(trials, cores)}
     with tempfile.TemporaryDirectory() as name:
         for number in range(rounds):

@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mwm.config.spec import decode
-from mwm.runner.sweeps.sweep import Lease, Resources, Sweep
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.sweep import Resources, Sweep, TrialResources
+from mwm.runner.sweeps.validation import validate
 
 VICTIM = {
     "data": "digits",
@@ -32,13 +32,13 @@ def swept(attacks: Any = (), **victim: Any) -> Sweep:
 
 def leased(victims: float, thieves: float, sweep: Sweep) -> Sweep:
     """A sweep with so many GPUs for each trial of a stage."""
-    return replace(sweep, resources=Resources(victim=Lease(gpus=victims), attack=Lease(gpus=thieves)))
+    return replace(sweep, resources=Resources(victim=TrialResources(gpus=victims), attack=TrialResources(gpus=thieves)))
 
 
 def refusal(sweep: Sweep) -> str:
     """The one line by which a sweep is refused."""
     with pytest.raises(ValueError, match=r".") as caught:
-        check(sweep, download=False)
+        validate(sweep, download=False)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 

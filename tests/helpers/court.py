@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from mwm.attacks import Extraction
 from mwm.config.spec import encode
-from mwm.data.splits import Split
+from mwm.data.splits import SplitSizes
 from mwm.models.networks import Cnn
 from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import Store
 from mwm.trials.outcome import Outcome
 from mwm.trials.trial import Trial
-from mwm.verification.questions import Questions
+from mwm.verification.questions import OrderedQueries
 from mwm.verification.suspects import open_suspect
-from mwm.watermarks.schemes import Base, Unmarked
+from mwm.watermarks.schemes import TriggerSet, Unwatermarked
 from tests.helpers.http import Asked, Reply
 from tests.helpers.records import RECIPE, VICTIM, done, loaded, theft
 
@@ -29,12 +29,12 @@ SHAPE = (1, 6, 6)
 FILES = ("SHA256SUMS", "answers.jsonl", "report.md", "verdict.json")
 MARKED = replace(
     VICTIM,
-    split=Split(validation=24, queries=QUERIES),
+    split=SplitSizes(validation=24, queries=QUERIES),
     model=Cnn(width=16, depth=2),
-    scheme=Base(num_queries=QUERIES, queries_per_step=QUERIES),
+    scheme=TriggerSet(num_queries=QUERIES, queries_per_step=QUERIES),
     recipe=replace(RECIPE, epochs=60),
 )
-UNMARKED = replace(MARKED, scheme=Unmarked(num_queries=QUERIES), recipe=RECIPE)
+UNMARKED = replace(MARKED, scheme=Unwatermarked(num_queries=QUERIES), recipe=RECIPE)
 STUDENT = Extraction(recipe=RECIPE)
 
 Say = Callable[[NDArray[np.uint8]], Any]
@@ -93,10 +93,10 @@ def seen(asked: Asked) -> NDArray[np.uint8]:
     return (asked.images * 255).round().astype(np.uint8)
 
 
-def questions(count: int = 12, seed: int = 0) -> Questions:
+def questions(count: int = 12, seed: int = 0) -> OrderedQueries:
     """Random queries in the order of their numbers, all different."""
     drawn = np.random.default_rng(seed)
     images = drawn.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     truth = drawn.integers(0, CLASSES, count)
     labels = (truth + drawn.integers(1, CLASSES, count)) % CLASSES
-    return Questions(list(range(count)), images, labels, truth, CLASSES)
+    return OrderedQueries(list(range(count)), images, labels, truth, CLASSES)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mwm.data.splits import Part
-from mwm.models.build import Model, build
+from mwm.data.splits import LabeledImages
+from mwm.models.build import Model, build_model
 from mwm.models.networks import Cnn
 from mwm.training.recipe import Recipe
-from mwm.training.state import Training
-from mwm.training.step import Engine
+from mwm.training.state import TrainState
+from mwm.training.step import TrainStep
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes import Base, Margin, Unmarked
+from mwm.watermarks.schemes import Margin, TriggerSet, Unwatermarked
 
 CLASSES, BATCH = 5, 12
 SHAPES: dict[str, tuple[int, int, int]] = {"cnn": (1, 8, 8), "resnet20": (3, 9, 9)}
@@ -43,16 +43,16 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def learnable(n: int, *, shape: tuple[int, int, int], classes: int, seed: int) -> Part:
+def learnable(n: int, *, shape: tuple[int, int, int], classes: int, seed: int) -> LabeledImages:
     """Images that can be learnt: a pattern for each class under noise."""
     drawn = torch.Generator().manual_seed(seed)
     patterns = torch.rand(classes, *shape, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(classes, (n,), generator=drawn)
     noisy = 0.6 * patterns[labels] + 0.4 * torch.rand(n, *shape, generator=drawn)
-    return Part((noisy * 255).byte(), labels)
+    return LabeledImages((noisy * 255).byte(), labels)
 
 
-def some(n: int, kind: str = "cnn", seed: int = 0) -> Part:
+def some(n: int, kind: str = "cnn", seed: int = 0) -> LabeledImages:
     return learnable(n, shape=SHAPES[kind], classes=CLASSES, seed=seed)
 
 
@@ -60,43 +60,43 @@ def network(model: Model) -> nn.Module:
     shape = SHAPES[model.kind]
     drawn = torch.Generator().manual_seed(1)
     mean, std = [0.5] * shape[0], [0.3] * shape[0]
-    return build(model, shape=shape, classes=CLASSES, mean=mean, std=std, generator=drawn)
+    return build_model(model, shape=shape, classes=CLASSES, mean=mean, std=std, generator=drawn)
 
 
 def engine(
     model: Model, scheme: Any = MARGIN, device: str = "cpu", dtype: torch.dtype = torch.float32, **speed: Any
-) -> Engine:
+) -> TrainStep:
     """An engine in front of its first step."""
     part, marks = some(5 * BATCH, model.kind), some(9, model.kind, 1)
     queries = QuerySet(marks.images, (marks.labels + 1) % CLASSES, marks.labels).to(torch.device(device))
     recipe = Recipe(batch_size=BATCH, lr=0.02, momentum=0.9, **speed)
-    training = Training(network(model).to(device, dtype), recipe)
-    part = Part(part.images.to(device), part.labels.to(device))
-    made = Engine(training, part, scheme.objective(queries), flip=True, pad=1)
-    made.begin(3, 0)
+    training = TrainState(network(model).to(device, dtype), recipe)
+    part = LabeledImages(part.images.to(device), part.labels.to(device))
+    made = TrainStep(training, part, scheme.objective(queries), flip=True, pad=1)
+    made.start_epoch(3, 0)
     return made
 
 
-def go(engine: Engine, steps: int) -> None:
+def go(engine: TrainStep, steps: int) -> None:
     n, device = len(engine.part), engine.part.images.device
     for step in range(steps):
         engine.step((torch.arange(BATCH, device=device) + 7 * step) % n, 0.02 / (1 + step))
 
 
-def state(engine: Engine) -> Tensor:
+def state(engine: TrainStep) -> Tensor:
     """All that was learnt, as one vector."""
     values = engine.training.model.state_dict().values()
     return torch.cat([value.detach().double().flatten().cpu() for value in values if value.is_floating_point()])
 
 
-def apart(one: Engine, other: Engine) -> float:
+def apart(one: TrainStep, other: TrainStep) -> float:
     """How far all that one training learnt is from the other's, relative to that."""
     difference = state(one) - state(other)
     return float(difference.norm() / state(other).norm())
 
 
 MODES = [Margin(queries_per_step=6, batchnorm=mode) for mode in ("reference", "clean", "frozen", "joint")]
-MARKS: list[Any] = [*MODES, Base(queries_per_step=6), Unmarked()]
+MARKS: list[Any] = [*MODES, TriggerSet(queries_per_step=6), Unwatermarked()]
 SMALL = Cnn(width=4, depth=2)
 
 

@@ -13,26 +13,26 @@ import torch
 
 from mwm.config import randomness
 from mwm.config.spec import encode
-from mwm.data.datasets import DataSet, Npz, fingerprint
-from mwm.data.splits import Split, split
-from mwm.storage.filesystem import put
+from mwm.data.datasets import Dataset, Npz, array_digest
+from mwm.data.splits import SplitSizes, split
+from mwm.storage.filesystem import write_atomic
 from mwm.storage.sealed import seal
-from mwm.watermarks.key import KEY, Key, pack
-from mwm.watermarks.queries import TENSORS, choose
+from mwm.watermarks.key import KEY, Key, to_files
+from mwm.watermarks.queries import TENSORS, draw_queries
 
 CREATED = "2026-01-02T03:04:05Z"
-OWN = Split(validation=5, queries=30, disjoint=0.25, seed=4)
+OWN = SplitSizes(validation=5, queries=30, disjoint=0.25, seed=4)
 
 
-def pictures(seed: int = 0, classes: int = 5) -> DataSet:
+def pictures(seed: int = 0, classes: int = 5) -> Dataset:
     """Eighty random images of 4 × 3 pixels."""
     images = np.random.default_rng(seed).integers(0, 256, (80, 1, 4, 3), dtype=np.uint8)
     labels = np.arange(80) % classes
     arrays = (images[:60], labels[:60], images[60:], labels[60:])
-    return DataSet(*arrays, classes=classes, digest=fingerprint(*arrays))
+    return Dataset(*arrays, classes=classes, digest=array_digest(*arrays))
 
 
-def archive(path: Path, dataset: DataSet) -> Path:
+def archive(path: Path, dataset: Dataset) -> Path:
     """A data set as a file that `data.load` reads."""
     images = {f"x_{part}": getattr(dataset, f"x_{part}").transpose(0, 2, 3, 1) for part in ("train", "test")}
     np.savez(path, **images, y_train=dataset.y_train, y_test=dataset.y_test)
@@ -40,12 +40,18 @@ def archive(path: Path, dataset: DataSet) -> Path:
 
 
 def drawn(
-    dataset: DataSet, *, num: int = 12, secret: bytes | None = None, flip: bool = True, pad: int = 1, how: Split = OWN
+    dataset: Dataset,
+    *,
+    num: int = 12,
+    secret: bytes | None = None,
+    flip: bool = True,
+    pad: int = 1,
+    how: SplitSizes = OWN,
 ) -> Key:
     """The key that a secret gives; without one, that of seed 0."""
-    held, source = secret or randomness.of_seed(0), split(dataset, how, "cpu").queries
+    held, source = secret or randomness.secret_from_seed(0), split(dataset, how, "cpu").queries
     return Key(
-        queries=choose(source, num=num, classes=dataset.classes, flip=flip, pad=pad, secret=held),
+        queries=draw_queries(source, num=num, classes=dataset.classes, flip=flip, pad=pad, secret=held),
         secret=held,
         classes=dataset.classes,
         scheme="margin",
@@ -60,8 +66,8 @@ def drawn(
 
 def save(key: Key, folder: Path) -> None:
     """Write a key into a folder, as the store does."""
-    for name, content in pack(key).items():
-        put(folder / name, content)
+    for name, content in to_files(key).items():
+        write_atomic(folder / name, content)
 
 
 def same(one: Key, other: Key) -> bool:

@@ -14,15 +14,15 @@ from weakref import WeakSet
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from mwm.data.datasets import DataSet
-from mwm.trials.trial import Sets
+from mwm.data.datasets import Dataset
+from mwm.trials.trial import TrialInputs
 
 _TOLD: WeakSet[threading.Thread] = WeakSet()
 _STEPPED: WeakSet[threading.Thread] = WeakSet()
 
 
 @dataclass(frozen=True, eq=False)
-class Telling(Sets):
+class Telling(TrialInputs):
     """Data sets that write a line into `folder` as a trial first asks for one, and after the trial's first step.
 
     A trial asks when all that its process had to be told is told. `meet`: how many trials wait for each other before
@@ -34,12 +34,12 @@ class Telling(Sets):
     meet: int = 1
     threads: int = 0
 
-    def __getitem__(self, key: str) -> DataSet:
+    def __getitem__(self, key: str) -> Dataset:
         thread = threading.current_thread()
         if os.getpid() != self.driver and thread not in _TOLD:
             _TOLD.add(thread)
             self._begin()
-        return Sets.__getitem__(self, key)
+        return TrialInputs.__getitem__(self, key)
 
     def _begin(self) -> None:
         said = _own() | {"threads": torch.get_num_threads(), "variable": os.environ.get("OMP_NUM_THREADS", "")}
@@ -63,7 +63,7 @@ class Telling(Sets):
         hook = register_optimizer_step_post_hook(stepped)
 
 
-def telling(sets: Sets, folder: Path, *, meet: int = 1, threads: int = 0) -> Telling:
+def telling(sets: TrialInputs, folder: Path, *, meet: int = 1, threads: int = 0) -> Telling:
     """The same data sets, telling all processes but this one's into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     return Telling(sets.data, sets.secrets, folder=folder, driver=os.getpid(), meet=meet, threads=threads)

@@ -14,19 +14,19 @@ from torch import Tensor
 from mwm.attacks import Attack
 from mwm.config.spec import decode
 from mwm.data.datasets import Npz
-from mwm.data.readers import load
-from mwm.data.splits import Split
+from mwm.data.readers import load_dataset
+from mwm.data.splits import SplitSizes
 from mwm.models.networks import Cnn
-from mwm.runner.sweeps.search import Listed
+from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.storage.store import Store
 from mwm.training.recipe import Cosine, Recipe
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Sets, Trial, Victim, complete_attack, data_key
-from mwm.watermarks.schemes import Base, Margin, Scheme, Unmarked
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, fill_attack_defaults
+from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
 
-Loaded = Sets
+Loaded = TrialInputs
 CPU = torch.device("cpu")
 DATA = Npz(path="own.npz", flip=False, pad=0)
 FOREIGN = Npz(path="foreign.npz", flip=True, pad=1)
@@ -34,15 +34,15 @@ RECIPE = Recipe(epochs=3, batch_size=16, lr=0.1, momentum=0.9, schedule=Cosine()
 MARGIN = Margin(num_queries=9, queries_per_step=4, steps=2, step_size=8 / 255)
 VICTIM = Victim(
     data=DATA,
-    split=Split(validation=24, queries=30, disjoint=0.4),
+    split=SplitSizes(validation=24, queries=30, disjoint=0.4),
     model=Cnn(width=2, depth=1),
     scheme=MARGIN,
     recipe=RECIPE,
 )
 
 
-CONTROL = replace(VICTIM, scheme=Unmarked(num_queries=9))
-SCHEMES: list[Scheme] = [MARGIN, Base(num_queries=9), Unmarked(num_queries=9)]
+CONTROL = replace(VICTIM, scheme=Unwatermarked(num_queries=9))
+SCHEMES: list[Scheme] = [MARGIN, TriggerSet(num_queries=9), Unwatermarked(num_queries=9)]
 
 
 def arrays(n: int, shape: tuple[int, int, int], classes: int, seed: int) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def loaded(folder: Path) -> Loaded:
     held = {}
     for data, content in ((DATA, arrays(140, (6, 6, 1), 4, 0)), (FOREIGN, arrays(40, (9, 7, 3), 6, 1))):
         np.savez(folder / data.path, **content)
-        held[data_key(data)] = load(replace(data, path=str(folder / data.path)))
-    return Sets(held)
+        held[data_key(data)] = load_dataset(replace(data, path=str(folder / data.path)))
+    return TrialInputs(held)
 
 
 def owned(sets: Loaded, secret: bytes = bytes(range(32)), path: str = "owner.secret") -> tuple[Victim, Loaded]:
@@ -79,7 +79,7 @@ def done(trial: Trial, sets: Loaded, store: Store) -> Outcome:
 
 
 def theft(attack: Attack, victim: Victim = VICTIM) -> Trial:
-    return Trial(victim=victim, attack=complete_attack(attack, victim))
+    return Trial(victim=victim, attack=fill_attack_defaults(attack, victim))
 
 
 def timeless(outcome: Any) -> dict[str, Any]:
@@ -90,9 +90,9 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[k]) for k, value in one.items())
 
 
-def restarted(trial: Trial, sets: Loaded, store: Store, after: int) -> list[Row | Outcome]:
+def restarted(trial: Trial, sets: Loaded, store: Store, after: int) -> list[EpochMetrics | Outcome]:
     """Stop a trial while it is about to hand over row `after`, and run it again to its end."""
-    steps: Iterator[Row | Outcome] = run(trial, sets, store, CPU)
+    steps: Iterator[EpochMetrics | Outcome] = run(trial, sets, store, CPU)
     for _ in range(after):
         next(steps)
     del steps
@@ -115,7 +115,7 @@ def swept(victim: dict[str, Any], attacks: Sequence[Any] = (), **search: Any) ->
 
 def drawn(sweep: Sweep) -> list[Victim]:
     """The victims of a sweep in the order in which they are asked for."""
-    source = Listed(sweep)
+    source = FixedSource(sweep)
     found: list[Victim] = []
     while (proposal := source.ask()) is not None:
         assert proposal[0] == len(found)

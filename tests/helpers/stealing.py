@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks import Attack, Distillation, Extraction
-from mwm.attacks.access import Loot
-from mwm.config.randomness import generator
+from mwm.attacks.access import Access
+from mwm.config.randomness import make_generator
 from mwm.data.images import augment
-from mwm.data.splits import Part
-from mwm.models.build import build, channel_statistics
+from mwm.data.splits import LabeledImages
+from mwm.models.build import build_model, channel_statistics
 from mwm.models.networks import Cnn
 from mwm.oracle.oracle import Oracle
 from mwm.training.recipe import Recipe
@@ -34,24 +34,24 @@ Weights = dict[str, Tensor]
 
 def victim() -> nn.Module:
     drawn = torch.Generator().manual_seed(7)
-    model = build(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.3], generator=drawn)
+    model = build_model(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.3], generator=drawn)
     model.train()(torch.rand(64, *SHAPE, generator=drawn))
     for weight in model.parameters():
         weight.data *= 2
     return model
 
 
-def some(n: int = COUNT, seed: int = 0) -> Part:
+def some(n: int = COUNT, seed: int = 0) -> LabeledImages:
     drawn = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (n, *SHAPE), generator=drawn, dtype=torch.uint8)
-    return Part(images, torch.randint(CLASSES, (n,), generator=drawn))
+    return LabeledImages(images, torch.randint(CLASSES, (n,), generator=drawn))
 
 
-def loot_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Loot:
+def loot_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Access:
     """What a thief gets; its views are augmented where its attack allows that, unless `views` says otherwise."""
     oracle = Oracle(model or victim(), attack.labels, attack.budget)
     varied = attack.repeats == "counted" if views is None else views
-    return Loot(
+    return Access(
         oracle=oracle,
         images=some(),
         validation=some(20, 1),
@@ -62,7 +62,7 @@ def loot_for(attack: Any, model: nn.Module | None = None, *, views: bool | None 
     )
 
 
-def steal(attack: Any, loot: Loot | None = None) -> Weights:
+def steal(attack: Any, loot: Access | None = None) -> Weights:
     *_, last = attack.run(loot or loot_for(attack))
     weights: Weights = last.training.model.state_dict()
     return weights
@@ -73,7 +73,7 @@ def same(one: Weights, other: Weights) -> bool:
 
 
 def name(attack: Any) -> str:
-    last = attack.budget or (attack.repeats if attack.asks_once else "")
+    last = attack.budget or (attack.repeats if attack.caches_answers else "")
     return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{last}" if last else "")
 
 
@@ -83,14 +83,14 @@ def plain_student(
     """The plain loop, which asks at each step: loss(student logits, victim logits, true labels), weight decay, SGD."""
     part, teacher = some(), victim().eval()
     if attack.budget:
-        pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))[: attack.budget]
-        part = Part(part.images[pick], part.labels[pick])
+        pick = torch.randperm(COUNT, generator=make_generator(attack.seed, "budget"))[: attack.budget]
+        part = LabeledImages(part.images[pick], part.labels[pick])
     mean, std = channel_statistics(part.images)
-    drawn = generator(attack.seed, "student")
-    model = build(STUDENT, shape=SHAPE, classes=CLASSES, mean=mean, std=std, generator=drawn).train()
+    drawn = make_generator(attack.seed, "student")
+    model = build_model(STUDENT, shape=SHAPE, classes=CLASSES, mean=mean, std=std, generator=drawn).train()
     weights = list(model.parameters())
     for epoch in range(epochs):
-        order, shift = (generator(attack.seed, use, epoch) for use in ("order", "augment"))
+        order, shift = (make_generator(attack.seed, use, epoch) for use in ("order", "augment"))
         shuffled = torch.randperm(len(part), generator=order)
         for step in range(len(part) // 10):
             rows = shuffled[10 * step : 10 * step + 10]

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.data.images import scaled
-from mwm.models.build import build
+from mwm.data.images import to_float
+from mwm.models.build import build_model
 from mwm.models.networks import Cnn
-from mwm.training.evaluation import logits
+from mwm.training.evaluation import predict_logits
 from mwm.verification.suspects import Suspect, open_suspect
 
 SHAPE, CLASSES = (1, 6, 6), 4
@@ -25,17 +25,17 @@ IMAGES: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (23, *SHAP
 def network(seed: int = 0) -> nn.Module:
     """A network whose statistics are no longer those of its beginning, and which names more than one class."""
     chance = torch.Generator().manual_seed(seed)
-    made = build(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.2], generator=chance)
+    made = build_model(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.2], generator=chance)
     made(torch.rand(64, *SHAPE, generator=chance))
     with torch.no_grad():
         bias = list(made.parameters())[-1]
-        bias.sub_(made.eval()(scaled(torch.from_numpy(IMAGES))).mean(0))
+        bias.sub_(made.eval()(to_float(torch.from_numpy(IMAGES))).mean(0))
     return made
 
 
 def scores(of: nn.Module) -> NDArray[np.float64]:
     """What a network says of IMAGES: logits n C, not all of one class."""
-    said = logits(of, torch.from_numpy(IMAGES)).double().numpy()
+    said = predict_logits(of, torch.from_numpy(IMAGES)).double().numpy()
     assert len(set(said.argmax(1))) > 1, "a network that names one class tells nothing"
     return said
 

@@ -12,13 +12,13 @@ from mwm.attacks import Extraction
 from mwm.data.datasets import Digits
 from mwm.models.networks import Cnn
 from mwm.runner.tracking.tracker import Tracker
-from mwm.trials.outcome import Outcome, Row
-from mwm.trials.trial import Trial, Victim, complete_attack
+from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.trials.trial import Trial, Victim, fill_attack_defaults
 from mwm.watermarks.schemes.margin import Margin
 
 VICTIM = Victim(data=Digits(), model=Cnn(), scheme=Margin(num_queries=20, step_size=4 / 255))
 MARKED = Trial(victim=VICTIM)
-THEFT = Trial(victim=VICTIM, attack=complete_attack(Extraction(labels="hard"), VICTIM))
+THEFT = Trial(victim=VICTIM, attack=fill_attack_defaults(Extraction(labels="hard"), VICTIM))
 NAMES: dict[str, Any] = {"digest": "v0", "victim_digest": "v0", "data_digest": "d0", "device": "cpu"}
 NUMBERS: dict[str, Any] = {"clean_acc": 0.75, "query_acc": 0.5, "p_value": 0.0, "log10_p": -9.5, "peak_mib": 412.5}
 DONE = Outcome(status="done", **NAMES, **NUMBERS)
@@ -39,8 +39,8 @@ def sent(tracker: Tracker) -> None:
     assert tracker.flush(60) == 0
 
 
-def row(epoch: int) -> Row:
-    return Row(epoch=epoch, loss=1 / epoch, lr=0.1, val_acc=0.5, query_acc=0.25, epoch_seconds=0.125)
+def row(epoch: int) -> EpochMetrics:
+    return EpochMetrics(epoch=epoch, loss=1 / epoch, lr=0.1, val_acc=0.5, query_acc=0.25, epoch_seconds=0.125)
 
 
 def runs(uri: str, sweep: str = "trial") -> dict[str, Run]:

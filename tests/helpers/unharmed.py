@@ -14,7 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from mwm.storage.tracking_uri import be_quiet
+from mwm.storage.tracking_uri import set_mlflow_defaults
 from tests.helpers.launching import launched, sweep
 
 NAME = "faults"
@@ -60,7 +60,7 @@ class Undisturbed:
 
 def empty_database(path: Path) -> Path:
     """Make an empty database of MLflow, which takes seconds; to copy it does not."""
-    be_quiet()
+    set_mlflow_defaults()
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path

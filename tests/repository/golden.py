@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from mwm.config.loader import load
+from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, digest, encode
-from mwm.runner.sweeps.sweep import Sweep, corners, thefts
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
 from mwm.trials.outcome import Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Sets, Trial, complete_attack, data_key, trial_digest
+from mwm.trials.trial import Trial, TrialInputs, data_key, fill_attack_defaults, trial_digest
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -35,18 +35,18 @@ MEASURED_BY_A_CLOCK = ("seconds", "peak_mib", "device")
 def trials(sweep: Sweep) -> list[Trial]:
     """Every victim of a sweep (or corner of its space), followed by the attacks on it."""
     found = []
-    for victim in corners(sweep):
-        attacks = [complete_attack(attack, victim) for _, attack in thefts(sweep)]
+    for victim in victim_specs(sweep):
+        attacks = [fill_attack_defaults(attack, victim) for _, attack in attack_specs(sweep)]
         found += [Trial(victim=victim), *(Trial(victim=victim, attack=attack) for attack in attacks)]
     return found
 
 
 def digests(path: Path) -> str:
     """The digest of the digests of a sweep's trials; for a data set's content stands the digest of its record."""
-    every = trials(decode(Sweep, load(path)))
+    every = trials(decode(Sweep, load_yaml(path)))
     named: Any = {data_key(data): SimpleNamespace(digest=digest(encode(data))) for one in every for data in _data(one)}
     secrets = {one.victim.secret: bytes(32) for one in every if one.victim.secret is not None}
-    return digest([trial_digest(one, Sets(named, secrets)) for one in every])
+    return digest([trial_digest(one, TrialInputs(named, secrets)) for one in every])
 
 
 def _data(trial: Trial) -> list[Any]:
@@ -57,8 +57,8 @@ def _data(trial: Trial) -> list[Any]:
 
 def results() -> dict[str, dict[str, Any]]:
     """What every trial of the reduced quickstart measured, by its digest, and the digest of its weights."""
-    sweep = decode(Sweep, load(ROOT / "tune_configs/quickstart.yaml", REDUCED))
-    sets, _ = check(sweep, download=False)
+    sweep = decode(Sweep, load_yaml(ROOT / "tune_configs/quickstart.yaml", REDUCED))
+    sets, _ = validate(sweep, download=False)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)

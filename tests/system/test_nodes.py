@@ -15,7 +15,7 @@ import pytest
 
 from mwm.attacks import Extraction
 from mwm.storage.store import Store
-from mwm.trials.stages import _Attack, _Victim
+from mwm.trials.stages import AttackStage, VictimStage
 from mwm.trials.trial import Trial
 from tests.helpers.driver import Driver, driving, line, wait_for
 from tests.helpers.records import CPU, FOREIGN, VICTIM, Loaded, done, theft
@@ -33,10 +33,10 @@ def test_no_trial_can_write_into_the_data_of_another(sets: Loaded, tmp_path: Pat
     victim = Trial(victim=VICTIM)
     done(victim, sets, store)
     foreign = theft(Extraction(source=FOREIGN))
-    stages = [_Victim(victim, sets, store, CPU), _Attack(foreign, sets, store, CPU)]
+    stages = [VictimStage(victim, sets, store, CPU), AttackStage(foreign, sets, store, CPU)]
     for stage in stages:
         parts = [getattr(stage.views, name) for name in stage.views.__slots__]
-        for part in [*parts, stage._images()[0]] if isinstance(stage, _Attack) else parts:
+        for part in [*parts, stage._images()[0]] if isinstance(stage, AttackStage) else parts:
             part.images.fill_(77)
             part.labels.fill_(77)
     assert bytes_of(sets) == before

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pyarrow.fs import FileSelector, FileSystem
 
-from mwm.storage.filesystem import at, writable
+from mwm.storage.filesystem import open_filesystem, require_writable
 from mwm.storage.store import CHECKPOINT, OUTCOME, PERTURBED, WEIGHTS, Entry, Store
 from mwm.watermarks.key import KEY, QUERIES
 from tests.helpers.launching import launched, sweep
@@ -67,8 +67,8 @@ def filled(root: str) -> Store:
     """A store with one finished entry."""
     store, asked = Store(root), query_set()
     store.save_weights(NAME, weights())
-    store.save_key(NAME, key(), asked.pixels)
-    store.finish(NAME, OUTCOME_TREE, ROWS)
+    store.save_key(NAME, key(), asked.float_images)
+    store.commit(NAME, OUTCOME_TREE, ROWS)
     return store
 
 
@@ -82,7 +82,7 @@ def objects(root: str) -> dict[str, bytes]:
 
 def test_everything_comes_back_as_it_was(address: str) -> None:
     root = uri(address, "round/trip")
-    writable(root)
+    require_writable(root)
     assert objects(root) == {}
     store = Store(root)
     assert store.outcome(NAME) is None
@@ -105,7 +105,7 @@ def test_everything_comes_back_as_it_was(address: str) -> None:
 def test_large_weights_come_back(address: str) -> None:
     store, large = Store(uri(address, "large")), {"w": torch.arange(3_000_000.0)}
     store.save_weights(NAME, large)
-    store.finish(NAME, OUTCOME_TREE)
+    store.commit(NAME, OUTCOME_TREE)
     assert store.outcome(NAME) == OUTCOME_TREE
     assert same(store.weights(NAME), large)
 
@@ -113,7 +113,7 @@ def test_large_weights_come_back(address: str) -> None:
 @pytest.mark.parametrize("name", [OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED])
 def test_what_is_damaged_is_not_finished(name: str, address: str) -> None:
     root = uri(address, f"damage/{name}")
-    store, files, path = filled(root), at(root), f"01/{NAME}/{name}"
+    store, files, path = filled(root), open_filesystem(root), f"01/{NAME}/{name}"
     whole = files.read(path)
     middle = len(whole) // 2
     for data in (b"", whole[:-1], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], None):
@@ -130,7 +130,7 @@ def test_what_is_damaged_is_not_finished(name: str, address: str) -> None:
 
 def test_a_damaged_checkpoint_is_none_and_gone(address: str) -> None:
     root = uri(address, "checkpoint")
-    store, files, path = Store(root), at(root), f"01/{NAME}/{CHECKPOINT}"
+    store, files, path = Store(root), open_filesystem(root), f"01/{NAME}/{CHECKPOINT}"
     for cut in (0, 20, -1):
         store.save_checkpoint(NAME, {"epoch": 1})
         files.write(path, files.read(path)[:cut])
@@ -166,7 +166,7 @@ store = Store(sys.argv[1])
 for _ in range(6):
     store.save_checkpoint("same", {"epoch": 1})
     store.save_weights("same", {"fc": torch.arange(12.0)})
-    store.finish("same", {"clean_acc": 0.5})
+    store.commit("same", {"clean_acc": 0.5})
     assert store.outcome("same") == {"clean_acc": 0.5}
 """
 
@@ -189,7 +189,7 @@ def test_a_place_that_cannot_be_used_is_told_in_one_line(address: str) -> None:
     ):
         pattern = f"^--storage: {re.escape(reason).replace(re.escape('.*'), '.*')}"
         with pytest.raises(ValueError, match=pattern) as caught:
-            writable(root)
+            require_writable(root)
         assert len(str(caught.value).splitlines()) == 1
         assert not any(secret in str(caught.value) for secret in ("someone", "very", "secret"))
 
@@ -222,7 +222,9 @@ def test_a_sweep_goes_on_elsewhere(bucket: str, tmp_path: Path) -> None:
         done = launched(folder, "run", sweep(folder), "--storage", bucket, *["--resume"] * (machine == "two"))
         assert done.returncode == 0, done.stderr
         assert (folder / "results" / "small" / "summary.json").exists()
-        found.append({file.name: file.modified for file in at(bucket).walk() if file.name.endswith(OUTCOME)})
+        found.append(
+            {file.name: file.modified for file in open_filesystem(bucket).walk() if file.name.endswith(OUTCOME)}
+        )
     assert len(found[0]) == 6
     assert found[0] == found[1], "a finished trial was trained again"
     listed = launched(tmp_path, "list", "--storage", bucket)

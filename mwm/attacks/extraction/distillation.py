@@ -7,8 +7,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, divergence
-from mwm.config.spec import Flag, Positive, Share, spec
+from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.config.spec import PositiveFloat, Share, StrictBool, spec
 
 
 @spec
@@ -20,9 +20,9 @@ class Distillation(StudentAttack):
 
     kind: Literal["distillation"] = "distillation"
     labels: Literal["soft"] = "soft"
-    temperature: Positive = 1.0
+    temperature: PositiveFloat = 1.0
     alpha: Share = 0.7
-    t_squared: Flag = False
+    t_squared: StrictBool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,4 +33,4 @@ class Distillation(StudentAttack):
         """How far the student is from the true labels and from the answers."""
         scale = self.temperature**2 if self.t_squared else 1.0
         taught = F.cross_entropy(logits, truth)
-        return (1 - self.alpha) * taught + self.alpha * scale * divergence(answers, logits, self.temperature)
+        return (1 - self.alpha) * taught + self.alpha * scale * distillation_kl(answers, logits, self.temperature)

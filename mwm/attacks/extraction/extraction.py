@@ -7,9 +7,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, divergence
-from mwm.config.spec import Positive, spec
-from mwm.oracle.oracle import Answers
+from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.config.spec import PositiveFloat, spec
+from mwm.oracle.oracle import LabelKind
 
 
 @spec
@@ -21,8 +21,8 @@ class Extraction(StudentAttack):
     """
 
     kind: Literal["extraction"] = "extraction"
-    labels: Answers = "soft"
-    temperature: Positive = 1.0
+    labels: LabelKind = "soft"
+    temperature: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -34,4 +34,4 @@ class Extraction(StudentAttack):
         del truth
         if self.labels == "hard":
             return F.cross_entropy(logits, answers)
-        return divergence(answers, logits, self.temperature)
+        return distillation_kl(answers, logits, self.temperature)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mwm.stats.binomial import LEVEL
+from mwm.stats.binomial import DEFAULT_LEVEL
 
 LINE = 120
 """Width of what is printed where no terminal says its own."""
@@ -50,7 +50,7 @@ def _power(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """How many queries a verdict needs."""
     power = verbs.add_parser("power", help="how many queries prove a copy, for its survival rate and a level")
     power.add_argument("--classes", type=int, required=True, help="classes of the network")
-    power.add_argument("--level", type=float, nargs="+", default=[LEVEL, 1e-6], help="p-values that prove")
+    power.add_argument("--level", type=float, nargs="+", default=[DEFAULT_LEVEL, 1e-6], help="p-values that prove")
     power.add_argument("--survival", type=float, nargs="+", default=[0.2, 0.3, 0.4, 0.5, 0.7, 0.9], metavar="SHARE")
     power.add_argument("--power", type=float, default=0.9, metavar="CHANCE", help="chance of proof; default 0.9")
     power.add_argument(
@@ -83,7 +83,12 @@ def _verify(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     say("--suspect", dest="suspects", action="append", required=True, metavar="X", help="who is asked; may be repeated")
     say("--trust", action="store_true", help="open what may run code: all but safetensors, ONNX and endpoints")
     say("--commitment", metavar="HEX", help="what was published of the key; it must open it")
-    say("--level", type=float, default=LEVEL, help=f"chance at which an innocent may be accused; default {LEVEL:g}")
+    say(
+        "--level",
+        type=float,
+        default=DEFAULT_LEVEL,
+        help=f"chance at which an innocent may be accused; default {DEFAULT_LEVEL:g}",
+    )
     say("--sequential", action="store_true", help="decide by the sequential test, and stop as soon as it decides")
     say("--queries", type=int, metavar="N", help="ask only the first N; default all")
     say("--order-seed", type=int, default=0, metavar="S", help="of the order in which queries are asked; default 0")
@@ -137,40 +142,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _look(asked: argparse.Namespace, console: Console) -> int:
     # PyTorch takes seconds to import, and to look at a sweep needs none of it.
     from mwm.runner.cli import workspace
-    from mwm.runner.workspace.location import Storage
+    from mwm.runner.workspace.location import StorageLocation
 
-    place = Storage(asked.storage)
+    place = StorageLocation(asked.storage)
     if asked.command == "clean" and place.remote:
-        raise ValueError(f"--storage: {place.shown} cannot be cleaned: sweeps elsewhere may be using it")
-    place.fetch(getattr(asked, "name", ""))
+        raise ValueError(f"--storage: {place.display_name} cannot be cleaned: sweeps elsewhere may be using it")
+    place.download(getattr(asked, "name", ""))
     if asked.command == "list":
-        return workspace.show_list(console, place.home)
+        return workspace.show_list(console, place.local_root)
     if asked.command == "status":
-        return workspace.show_status(console, place.home, asked.name, as_json=asked.json)
+        return workspace.show_status(console, place.local_root, asked.name, as_json=asked.json)
     if asked.command == "clean":
         from mwm.storage.store import Store
 
         return workspace.show_garbage(
-            console, place.home, Store(place.store), hours=asked.older_than, delete=asked.delete
+            console, place.local_root, Store(place.store), hours=asked.older_than, delete=asked.delete
         )
-    from mwm.runner.execution.sync import sync
+    from mwm.runner.execution.sync import sync_mlflow
 
-    return sync(console, place, name=asked.name, tracking_uri=asked.tracking_uri)
+    return sync_mlflow(console, place, name=asked.name, tracking_uri=asked.tracking_uri)
 
 
 def _prove(asked: argparse.Namespace, console: Console) -> int:
-    from mwm.storage.redaction import without_password
+    from mwm.storage.redaction import redact
 
     options = {name: value for name, value in vars(asked).items() if name not in ("command", "json")}
     try:
         from mwm.verification import verify
-        from mwm.verification.options import Case
+        from mwm.verification.options import VerifyOptions
 
-        return verify.run(Case(**options), console, as_json=asked.json)
+        return verify.verify_command(VerifyOptions(**options), console, as_json=asked.json)
     except ValueError:
         raise
     except Exception as error:  # Python's own exit status would be 1, and that is a verdict
-        print(f"error: {type(error).__name__}: {without_password(' '.join(str(error).split()))}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
 
 
@@ -194,22 +199,22 @@ def _key(asked: argparse.Namespace, console: Console) -> int:
         return keys.show_commitment(console, asked.key, asked.request)
     if asked.command == "open":
         return keys.show_opened(console, asked.key, asked.commitment, again=asked.recompute, changes=asked.set)
-    from mwm.runner.workspace.location import Storage
+    from mwm.runner.workspace.location import StorageLocation
     from mwm.storage.store import Store
 
-    store = Store(Storage(asked.storage).store)
+    store = Store(StorageLocation(asked.storage).store)
     return keys.export(console, store, digest=asked.digest, folder=asked.folder)
 
 
 def _work(asked: argparse.Namespace, console: Console) -> int:
     from mwm.runner.cli import sweeps
 
-    sweep = sweeps.read(asked.config, asked.set, name=asked.name, tags=asked.tag)
+    sweep = sweeps.load_sweep(asked.config, asked.set, name=asked.name, tags=asked.tag)
     if asked.command == "check":
-        return sweeps.check(sweep, console)
+        return sweeps.show_check(sweep, console)
     from mwm.runner.execution import driver
 
-    return driver.run(
+    return driver.run_sweep(
         sweep,
         console,
         storage=asked.storage,

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mwm.config.loader import override
+from mwm.config.loader import apply_override
 from mwm.config.spec import decode
-from mwm.data.datasets import Data, DataSet
-from mwm.data.readers import load as load_data
-from mwm.storage.filesystem import put
-from mwm.storage.object_store import asked
+from mwm.data.datasets import Dataset, DatasetSpec
+from mwm.data.readers import load_dataset as load_data
+from mwm.storage.filesystem import write_atomic
+from mwm.storage.object_store import as_storage_error
 from mwm.storage.store import Store
-from mwm.watermarks.key import Key, commitment, load, recompute
+from mwm.watermarks.key import Key, commitment, load_key, verify_derivation
 
-ADVICE = (
+GUESSABLE_NOTE = (
     "note: this secret follows from the seed of a sweep: whoever guesses the seed has the key, and can remove it.",
     "For a release, before training: `openssl rand -hex 32 > FILE`, and `secret: FILE` under `victim`.",
 )
@@ -28,10 +28,10 @@ IMPRINT, CERTIFICATE = "3039 020101 3031 300d 0609 608648016503040201 0500 0420"
 
 def show_commitment(console: Console, folder: Path, request: Path | None) -> int:
     """Show the commitment to a key, on a line of its own, and on demand write the request that has it time-stamped."""
-    key = load(folder)
+    key = load_key(folder)
     digits = commitment(key)
     lines = [f"{folder}: {_described(key)}; its commitment, to publish before the network is:", digits]
-    lines += ADVICE if key.guessable else ()
+    lines += GUESSABLE_NOTE if key.guessable else ()
     if request is not None:
         _write(request, bytes.fromhex(IMPRINT + digits + CERTIFICATE))
         stamp = f"curl -H 'Content-Type: application/timestamp-query' --data-binary @{request} URL-OF-AN-AUTHORITY"
@@ -53,9 +53,9 @@ def show_opened(
         raise ValueError(f"--commitment: {digits!r} is not allowed: must be 64 hexadecimal digits, as `commit` shows")
     if changes and not again:
         raise ValueError(f"--set {changes[0]}: is of no use without --recompute")
-    key = load(folder)
+    key = load_key(folder)
     if again:
-        recompute(key, _data(key, changes))
+        verify_derivation(key, _data(key, changes))
     found = commitment(key)
     opens = found == digits.lower()
     verdict = "opens the commitment" if opens else f"does not open the commitment: its own is {found}"
@@ -68,7 +68,7 @@ def export(console: Console, store: Store, *, digest: str, folder: Path) -> int:
     """Copy the key of a finished victim out of a store into a folder of its own, which only its owner can enter."""
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         raise ValueError(f"DIGEST: {digest!r} is not allowed: must be 16 hexadecimal digits, as in results.csv")
-    outcome = asked(store.root, lambda: store.outcome(digest))
+    outcome = as_storage_error(store.root, lambda: store.outcome(digest))
     if outcome is None:
         raise ValueError(f"DIGEST: {digest} is no finished victim of this store")
     if outcome["victim_digest"] != digest:
@@ -77,10 +77,10 @@ def export(console: Console, store: Store, *, digest: str, folder: Path) -> int:
     try:
         folder.mkdir(mode=0o700, parents=True)
         for name, data in content.items():
-            put(folder / name, data)
+            write_atomic(folder / name, data)
     except OSError as error:
         raise ValueError(f"FOLDER: {folder} cannot be made ({error.strerror}); name a new one") from None
-    console.out(f"{folder}: {_described(load(folder))}; keep it secret", highlight=False)
+    console.out(f"{folder}: {_described(load_key(folder))}; keep it secret", highlight=False)
     return 0
 
 
@@ -90,14 +90,14 @@ def _described(key: Key) -> str:
     return f"{len(key.queries)} queries, {key.classes} classes, scheme {key.scheme}, {dated}"
 
 
-def _data(key: Key, changes: Sequence[str]) -> DataSet:
+def _data(key: Key, changes: Sequence[str]) -> Dataset:
     """The data set of a key, from where it lay or from where `changes` say."""
     tree = {"data": dict(key.data)}
     for item in changes:
         if not item.startswith("data."):
             raise ValueError(f"--set {item}: is not allowed: only where the data lie, such as data.path=X")
-        override(tree, item)
-    return load_data(decode(Data, tree["data"], "data"))
+        apply_override(tree, item)
+    return load_data(decode(DatasetSpec, tree["data"], "data"))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mwm.stats.binomial import needed
-from mwm.stats.power import MOST, one_by_one, power, queries_for
+from mwm.stats.binomial import critical_matches
+from mwm.stats.power import MAX_QUERIES, average_sample_number, power, required_queries
 
 
 def table(survivals: Sequence[float], *, classes: int, levels: Sequence[float], power: float) -> Table:
@@ -22,8 +22,8 @@ def table(survivals: Sequence[float], *, classes: int, levels: Sequence[float], 
     for survival in survivals:
         cells = []
         for level in levels:
-            fixed = queries_for(survival, classes=classes, level=level, power=power)
-            mean = one_by_one(survival, classes, level)
+            fixed = required_queries(survival, classes=classes, level=level, power=power)
+            mean = average_sample_number(survival, classes, level)
             cells += ["-" if fixed is None else str(fixed), "-" if mean is None else f"{mean:.1f}"]
         made.add_row(f"{survival:g}", *cells)
     return made
@@ -32,14 +32,14 @@ def table(survivals: Sequence[float], *, classes: int, levels: Sequence[float], 
 def given(queries: Sequence[int], *, classes: int, levels: Sequence[float], survivals: Sequence[float]) -> Table:
     """For numbers of queries and levels: the matches needed, and the power at each survival rate."""
     for number in queries:
-        if number > MOST:
-            raise ValueError(f"queries {number} is not allowed; it must be at most {MOST}")
+        if number > MAX_QUERIES:
+            raise ValueError(f"queries {number} is not allowed; it must be at most {MAX_QUERIES}")
     made = Table(box=box.SIMPLE_HEAD)
     for name in ("queries", "level", "matches needed", *(f"{survival:g}" for survival in survivals)):
         made.add_column(name, justify="left" if name == "queries" else "right")
     for number in queries:
         for level in levels:
-            fewest = needed(number, classes, level)
+            fewest = critical_matches(number, classes, level)
             chances = [power(number, classes=classes, level=level, survival=survival) for survival in survivals]
             shown = "-" if fewest is None else str(fewest)
             made.add_row(str(number), f"{level:g}", shown, *(f"{chance:.3f}" for chance in chances))

@@ -11,21 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mwm.config.loader import load
+from mwm.config.loader import load_yaml
 from mwm.config.spec import decode
-from mwm.runner.sweeps.search import Listed
-from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, corners, thefts
-from mwm.runner.sweeps.validation import check as check_sweep
-from mwm.stats.binomial import LEVEL, needed, p_value
-from mwm.trials.names import label
-from mwm.trials.trial import Trial, Victim, complete_attack, data_key
+from mwm.runner.sweeps.search import FixedSource
+from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.validation import validate as check_sweep
+from mwm.stats.binomial import DEFAULT_LEVEL, critical_matches, p_value
+from mwm.trials.names import trial_name
+from mwm.trials.trial import Trial, Victim, data_key, fill_attack_defaults
 
 SHOWN = 40
 
 
-def read(path: Path, overrides: Sequence[str], *, name: str | None, tags: Sequence[str]) -> Sweep:
+def load_sweep(path: Path, overrides: Sequence[str], *, name: str | None, tags: Sequence[str]) -> Sweep:
     """Read a sweep from YAML, with the overrides of the command line. Raises ValueError, one line per fault."""
-    tree = load(path, overrides)
+    tree = load_yaml(path, overrides)
     if name is not None:
         tree["name"] = name
     sweep: Sweep = decode(Sweep, tree)
@@ -38,27 +38,27 @@ def read(path: Path, overrides: Sequence[str], *, name: str | None, tags: Sequen
     return replace(sweep, tags={**sweep.tags, **own})
 
 
-def check(sweep: Sweep, console: Console) -> int:
+def show_check(sweep: Sweep, console: Console) -> int:
     """Decode every corner of a sweep and show its trials, counts and resources; starts nothing."""
     sets, notes = check_sweep(sweep, download=False)
-    victims, attacks = corners(sweep), [attack for _, attack in thefts(sweep)]
+    victims, attacks = victim_specs(sweep), [attack for _, attack in attack_specs(sweep)]
     _show_victims(sweep, victims, console)
     for attack in attacks:
-        filled = complete_attack(attack, victims[0])
+        filled = fill_attack_defaults(attack, victims[0])
         assert filled.student is not None, "a student without a network"
-        name = label(Trial(victim=victims[0], attack=filled), victim=False)
+        name = trial_name(Trial(victim=victims[0], attack=filled), victim=False)
         console.print(f"attack: {name}, student {filled.student.kind}")
-    count = sweep.search.samples if isinstance(sweep.search, OptunaSearch) else Listed(sweep).total
+    count = sweep.search.samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
     count = min(count, sweep.budget.victims or count)
     for stage, number in (("victims", count), ("attacks", count * len(attacks))):
         lease = getattr(sweep.resources, stage[:-1])
         console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
     keys = {(sets[key].classes, one.scheme.num_queries) for one in victims if (key := data_key(one.data)) in sets}
     for classes, queries in sorted(keys):
-        if matches := needed(queries, classes, LEVEL):
-            console.print(f"of {queries} queries {matches} must match for p ≤ {LEVEL}")
+        if matches := critical_matches(queries, classes, DEFAULT_LEVEL):
+            console.print(f"of {queries} queries {matches} must match for p ≤ {DEFAULT_LEVEL}")
         else:
-            console.print(Text(_powerless(queries, classes), style="yellow"), soft_wrap=True)
+            console.print(Text(_underpowered_warning(queries, classes), style="yellow"), soft_wrap=True)
     if sweep.early_stopping is not None:
         how = sweep.early_stopping
         console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction:g}")
@@ -69,11 +69,11 @@ def check(sweep: Sweep, console: Console) -> int:
     return 0
 
 
-def _powerless(queries: int, classes: int) -> str:
+def _underpowered_warning(queries: int, classes: int) -> str:
     """A warning that no theft can be proven by so few queries."""
     best = p_value(queries, queries, classes)
-    least = next(number for number in itertools.count(queries) if needed(number, classes, LEVEL))
-    few = f"warning: victim.scheme.num_queries: {queries} can prove no theft at p ≤ {LEVEL}"
+    least = next(number for number in itertools.count(queries) if critical_matches(number, classes, DEFAULT_LEVEL))
+    few = f"warning: victim.scheme.num_queries: {queries} can prove no theft at p ≤ {DEFAULT_LEVEL}"
     return f"{few}: if all match, p is {best:.2g}; with {classes} classes it takes {least} or more"
 
 
@@ -83,7 +83,7 @@ def _show_victims(sweep: Sweep, victims: Sequence[Victim], console: Console) -> 
     for heading in ("victim", "network", "epochs", "data"):
         table.add_column(heading)
     for victim in victims[:SHOWN]:
-        table.add_row(label(Trial(victim=victim)), victim.model.kind, str(victim.recipe.epochs), victim.data.kind)
+        table.add_row(trial_name(Trial(victim=victim)), victim.model.kind, str(victim.recipe.epochs), victim.data.kind)
     console.print(table)
     if len(victims) > SHOWN:
         console.print(f"and {len(victims) - SHOWN} more")

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from mwm.runner.reporting.progress import duration
 from mwm.runner.workspace.garbage import Garbage, garbage
-from mwm.runner.workspace.lock import nobody
-from mwm.runner.workspace.status import RESULTS, Standing, find, standing, sweeps
+from mwm.runner.workspace.lock import cleanup_lock
+from mwm.runner.workspace.status import RESULTS, SweepStatus, find_sweep, list_sweeps, sweep_status
 from mwm.storage.redaction import one_line
-from mwm.trials.names import share
+from mwm.trials.names import format_fraction
 from mwm.trials.outcome import STATUSES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ HEADINGS = ("sweep", "state", "victims", "attacks", "failed", "skipped", "last w
 
 def show_list(console: Console, storage: Path) -> int:
     """Show one line for each sweep: its state, done of total, failed, skipped, when something was last written."""
-    rows = [_row(standing(folder)) for folder in sweeps(storage)]
+    rows = [_row(sweep_status(folder)) for folder in list_sweeps(storage)]
     if not rows:
         console.out(f"no sweeps in {storage / RESULTS}", highlight=False)
         return 0
@@ -38,16 +38,16 @@ def show_list(console: Console, storage: Path) -> int:
     return 0
 
 
-def _row(sweep: Standing) -> tuple[str, ...]:
+def _row(sweep: SweepStatus) -> tuple[str, ...]:
     both = list(sweep.counts.values())
-    done = [f"{counts['done']}/{_known(counts['total'])}" for counts in both]
+    done = [f"{counts['done']}/{_count_or_unknown(counts['total'])}" for counts in both]
     bad = [str(sum(counts[status] or 0 for counts in both)) for status in ("failed", "skipped")]
-    return (sweep.name, sweep.state, *done, *bad, _moment(sweep.written))
+    return (sweep.name, sweep.state, *done, *bad, _timestamp(sweep.written))
 
 
 def show_status(console: Console, storage: Path, name: str, *, as_json: bool) -> int:
     """Show how one sweep is getting on, for people or as JSON. Raises ValueError for a name that there is not."""
-    sweep = standing(find(storage, name))
+    sweep = sweep_status(find_sweep(storage, name))
     if as_json:
         console.out(json.dumps(asdict(sweep), indent=1), highlight=False)
     else:
@@ -55,19 +55,20 @@ def show_status(console: Console, storage: Path, name: str, *, as_json: bool) ->
     return 0
 
 
-def _lines(sweep: Standing) -> Iterator[str]:
+def _lines(sweep: SweepStatus) -> Iterator[str]:
     where = f", process {sweep.pid} on {sweep.host}" if sweep.pid else ""
     yield f"{sweep.name}: {sweep.state}{where if sweep.state == 'running' else ''}"
     if sweep.elapsed is not None:
         left = "" if sweep.left is None else f", about {duration(sweep.left)} left"
         session = f", session {sweep.sessions}" if sweep.sessions > 1 else ""
-        yield f"elapsed  {duration(sweep.elapsed)}{left}; begun {_moment(sweep.began)}{session}"
+        yield f"elapsed  {duration(sweep.elapsed)}{left}; begun {_timestamp(sweep.began)}{session}"
     for kind, counts in sweep.counts.items():
         told = [f"{counts[status]} {status}" for status in STATUSES if counts[status] or status == "done"]
         told += [f"{counts['running']} running"] * bool(counts["running"])
-        yield f"{kind}  {', '.join(told)}, {_known(counts['waiting'])} waiting; {_known(counts['total'])} in all"
+        waiting, total = _count_or_unknown(counts["waiting"]), _count_or_unknown(counts["total"])
+        yield f"{kind}  {', '.join(told)}, {waiting} waiting; {total} in all"
     if sweep.best is not None:
-        yield f"best     {one_line(sweep.best['label'])}: query {share(sweep.best['query_acc'], 2)}"
+        yield f"best     {one_line(sweep.best['label'])}: query {format_fraction(sweep.best['query_acc'], 2)}"
     if sweep.running:
         yield "running"
         yield from _some(_aligned([_age(trial) for trial in sweep.running]))
@@ -98,30 +99,30 @@ def show_garbage(console: Console, storage: Path, store: Store, *, hours: float,
         raise ValueError(f"--older-than: {hours:g} is not allowed: must be 0 hours or more")
     if not (storage / RESULTS).is_dir():
         raise ValueError(f"--storage: {storage} has no {RESULTS}/: nothing there tells what is needed of its store")
-    with nobody(storage / RESULTS) as alone:
-        at_work = [folder.name for folder in sweeps(storage) if standing(folder).state == "running"]
+    with cleanup_lock(storage / RESULTS) as alone:
+        at_work = [folder.name for folder in list_sweeps(storage) if sweep_status(folder).state == "running"]
         if at_work or not alone:
             raise ValueError(
                 f"--storage: {storage}: {', '.join(at_work) or 'a sweep'} is running; clean when it has ended"
             )
         found = list(garbage(storage, store, hours))
         for item in found:
-            console.out(f"{item.place}: {_size(item.size)}, {item.reason}", highlight=False)
+            console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
             if delete:
                 item.remove()
-    _farewell(console, found, delete=delete)
+    _print_total(console, found, delete=delete)
     return 0
 
 
-def _farewell(console: Console, found: Sequence[Garbage], *, delete: bool) -> None:
+def _print_total(console: Console, found: Sequence[Garbage], *, delete: bool) -> None:
     if not found:
         console.out("nothing to remove", highlight=False)
         return
-    things = f"{len(found)} thing{'s' * (len(found) > 1)}, {_size(sum(item.size for item in found))}"
+    things = f"{len(found)} thing{'s' * (len(found) > 1)}, {_human_bytes(sum(item.size for item in found))}"
     console.out(f"removed {things}" if delete else f"{things}; remove with --delete", highlight=False)
 
 
-def _size(count: float) -> str:
+def _human_bytes(count: float) -> str:
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -129,11 +130,11 @@ def _size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def _known(number: int | None) -> str:
+def _count_or_unknown(number: int | None) -> str:
     return "?" if number is None else str(number)
 
 
-def _moment(at: float | None) -> str:
+def _timestamp(at: float | None) -> str:
     return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 

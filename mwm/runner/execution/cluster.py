@@ -18,11 +18,11 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 import mwm
-from mwm.runner.execution.recorder import Ledger
-from mwm.runner.execution.searcher import Staged
-from mwm.runner.execution.worker import _lease, work
-from mwm.runner.sweeps.sweep import EarlyStopping, Lease, Resources
-from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.execution.recorder import SweepRecorder
+from mwm.runner.execution.searcher import TrialSearcher
+from mwm.runner.execution.worker import trainable, trial_resources
+from mwm.runner.sweeps.sweep import EarlyStopping, Resources, TrialResources
+from mwm.runner.sweeps.trial_queue import TrialQueue
 
 CONNECT_SECONDS = 5.0
 """How long a named cluster may take to answer at all."""
@@ -32,7 +32,7 @@ NODE_SECONDS = 300.0
 
 
 @contextmanager
-def joined(address: str | None) -> Iterator[None]:
+def ray_cluster(address: str | None) -> Iterator[None]:
     """Join the Ray cluster at `address` (or RAY_ADDRESS), or start one on this machine for the time being.
 
     Raises ValueError when a cluster that was named cannot be reached.
@@ -43,27 +43,27 @@ def joined(address: str | None) -> Iterator[None]:
         if address is None:
             ray.init("local", include_dashboard=False, **quiet)
         else:
-            _reach(address)
+            _require_listener(address)
             ray.init(address=address, runtime_env={"py_modules": [str(Path(mwm.__file__).parent)]}, **quiet)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "; for a cluster that asks for a token set RAY_AUTH_MODE=token" if address else ""
         raise ValueError(f"--address: {address or 'a cluster of its own'} cannot be joined ({reason}){hint}") from None
-    _hush()
+    _silence_ray()
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _reach(address: str) -> None:
+def _require_listener(address: str) -> None:
     """Raise OSError when nothing listens at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
-def _hush() -> None:
+def _silence_ray() -> None:
     """Keep Ray's own words off the screen: what they say of a trial is told as the trial's error."""
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -77,7 +77,7 @@ def check_resources(resources: Resources, *, patience: float = 0.0, tell: Callab
     A node may join within `patience` seconds; `tell` is given the reason for the wait.
     """
     end, told = time.monotonic() + patience, ""
-    while lack := _lack(resources):
+    while lack := _missing_resources(resources):
         if time.monotonic() >= end:
             raise ValueError(lack)
         if not told:
@@ -86,11 +86,11 @@ def check_resources(resources: Resources, *, patience: float = 0.0, tell: Callab
         time.sleep(1)
 
 
-def _lack(resources: Resources) -> str:
+def _missing_resources(resources: Resources) -> str:
     """What no node of the cluster has, although a trial takes it; empty if there is nothing."""
     nodes = _nodes()
     for stage in ("victim", "attack"):
-        lease: Lease = getattr(resources, stage)
+        lease: TrialResources = getattr(resources, stage)
         for name, key, asked in (("gpus", "GPU", lease.gpus), ("cpus", "CPU", lease.cpus)):
             most = max((node.get(key, 0) for node in nodes), default=0)
             if asked > most:
@@ -100,13 +100,13 @@ def _lack(resources: Resources) -> str:
     return ""
 
 
-def slots(resources: Resources) -> int:
+def concurrent_trials(resources: Resources) -> int:
     """How many trials of the more frugal stage the cluster can run at a time."""
     nodes = _nodes()
     return max(1, *(sum(_fit(node, lease) for node in nodes) for lease in (resources.victim, resources.attack)))
 
 
-def _fit(node: dict[str, float], lease: Lease) -> int:
+def _fit(node: dict[str, float], lease: TrialResources) -> int:
     by_gpu = node.get("GPU", 0) / lease.gpus if lease.gpus else math.inf
     return int(min(by_gpu, node.get("CPU", 0) / lease.cpus))
 
@@ -116,7 +116,9 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def conduct(plan: Plan, ledger: Ledger, resources: Resources, *, early_stopping: EarlyStopping | None = None) -> None:
+def run_trials(
+    plan: TrialQueue, ledger: SweepRecorder, resources: Resources, *, early_stopping: EarlyStopping | None = None
+) -> None:
     """Run a plan to its end on the cluster that was joined; an interrupt (SIGINT, SIGUSR1) ends it early."""
     folder = ledger.folder.resolve() / "tune"
     shutil.rmtree(folder, ignore_errors=True)
@@ -127,13 +129,13 @@ def conduct(plan: Plan, ledger: Ledger, resources: Resources, *, early_stopping:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # nothing is ever restored from it
-        "TUNE_MAX_PENDING_TRIALS_PG": str(slots(resources) + 1),
+        "TUNE_MAX_PENDING_TRIALS_PG": str(concurrent_trials(resources) + 1),
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
-    trainable = tune.with_parameters(work, sets=ledger.sets, store=ledger.store.root, resources=resources)
-    staged = Staged(plan, ledger)
+    prepared = tune.with_parameters(trainable, sets=ledger.sets, store=ledger.store.root, resources=resources)
+    staged = TrialSearcher(plan, ledger)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, lambda config: _bundle(_lease(resources, config))),
+        tune.with_resources(prepared, lambda config: _placement_group(trial_resources(resources, config))),
         tune_config=tune.TuneConfig(
             search_alg=staged, scheduler=_scheduler(early_stopping), num_samples=-1, reuse_actors=True
         ),
@@ -144,25 +146,25 @@ def conduct(plan: Plan, ledger: Ledger, resources: Resources, *, early_stopping:
         ),
     )
     tuner.fit()
-    staged.collect()
+    staged.collect_finished()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-class _InOrder(FIFOScheduler):
+class _FifoScheduler(FIFOScheduler):
     """Tune begins pending trials in their order anyway; to choose one, it would look at all there ever were."""
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """None."""
 
 
-class _Halving(_InOrder, AsyncHyperBandScheduler):
+class _AshaScheduler(_FifoScheduler, AsyncHyperBandScheduler):
     """ASHA."""
 
 
 def _scheduler(early_stopping: EarlyStopping | None) -> FIFOScheduler:
     if early_stopping is None:
-        return _InOrder()  # type: ignore[no-untyped-call]
-    return _Halving(
+        return _FifoScheduler()  # type: ignore[no-untyped-call]
+    return _AshaScheduler(
         time_attr="epoch",
         metric=early_stopping.metric,
         mode="max",
@@ -172,5 +174,5 @@ def _scheduler(early_stopping: EarlyStopping | None) -> FIFOScheduler:
     )
 
 
-def _bundle(lease: Lease) -> tune.PlacementGroupFactory:
+def _placement_group(lease: TrialResources) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([{"CPU": lease.cpus, "GPU": lease.gpus}])

@@ -12,23 +12,23 @@ from pathlib import Path
 from mwm.config.spec import decode, encode
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.progress import Progress
-from mwm.runner.reporting.results import Result, rows
+from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.tracking.client import Status
 from mwm.runner.tracking.tracker import Tracker
-from mwm.runner.workspace.heartbeat import PULSE, Pulse
+from mwm.runner.workspace.heartbeat import PULSE, Heartbeat
 from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import Store
-from mwm.trials.names import label, line
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.names import outcome_line, trial_name
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.provenance import provenance
-from mwm.trials.trial import Sets, Trial, data_key, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
 
 SAVE_SECONDS = 5.0
 """The results folder is at most this old, or ten times the time that writing it takes."""
 
 
 @dataclass
-class Ledger:
+class SweepRecorder:
     """The one place in the driver where rows and outcomes arrive.
 
     It keeps the sweep's journal, unless it only `brings` to MLflow what stands there already. `copy` is told whenever
@@ -40,7 +40,7 @@ class Ledger:
     tracker: Tracker
     progress: Progress
     store: Store
-    sets: Sets
+    sets: TrialInputs
     began: float = field(default_factory=time.monotonic)
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     brings: bool = False
@@ -58,17 +58,17 @@ class Ledger:
         for trial, outcome in self._journal.earlier:
             self._earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
         self._journal.begin(totals=self.progress.totals, provenance=provenance())
-        self._pulse = Pulse(self.folder, self.progress.snapshot)
+        self._pulse = Heartbeat(self.folder, self.progress.snapshot)
 
     def start(self, name: str, trial: Trial) -> None:
         """A trial has begun, or begins again."""
         if not self.brings:
-            self._journal.start(name, _kind(trial), label(trial))
+            self._journal.start(name, _kind(trial), trial_name(trial))
         victim, data = victim_digest(trial.victim, self.sets), self.sets[data_key(trial.victim.data)].digest
         self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data)
-        self.progress.started(_kind(trial), name, label(trial))
+        self.progress.started(_kind(trial), name, trial_name(trial))
 
-    def known(self, name: str) -> Outcome | None:
+    def find_finished(self, name: str) -> Outcome | None:
         """What a finished trial measured, or that this sweep ended it early; None if it is to be run."""
         outcome = self.store.outcome(name)
         if outcome is not None:
@@ -86,12 +86,12 @@ class Ledger:
         victim, data = outcome.victim_digest, outcome.data_digest
         self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data, outcome=outcome)
         if outcome.status == "done":
-            with self._tolerant():
+            with self._warn_on_error():
                 for row in self.store.rows(name):
-                    self.tracker.log(name, Row(**row))
+                    self.tracker.log(name, EpochMetrics(**row))
         self.finish(name, trial, outcome)
 
-    def rows(self, name: str, trial: Trial, rows: Sequence[Row]) -> None:
+    def rows(self, name: str, trial: Trial, rows: Sequence[EpochMetrics]) -> None:
         """Epochs of a trial are done."""
         recipe = trial.victim.recipe if trial.attack is None else trial.attack.recipe
         assert recipe is not None, "an attack without a recipe has no epochs"
@@ -104,52 +104,52 @@ class Ledger:
         """A trial is done, has failed, is skipped, or was stopped early."""
         self.outcomes[name] = (trial, outcome)
         if not self.brings:
-            self._journal.finish(encode(trial), asdict(outcome), label(trial))
+            self._journal.finish(encode(trial), asdict(outcome), trial_name(trial))
         pictures: list[Path] = []
-        with self._tolerant():
-            pictures = self._picture(name, trial, outcome)
+        with self._warn_on_error():
+            pictures = self._draw_queries(name, trial, outcome)
         self.tracker.finish(name, outcome, artifacts=pictures)
-        self._praise(trial, outcome)
+        self._update_best(trial, outcome)
         if name in self.reused:
             self.progress.known(_kind(trial), outcome.status)
         else:
-            self.progress.finished(_kind(trial), name, status=outcome.status, line=line(trial, outcome))
+            self.progress.finished(_kind(trial), name, status=outcome.status, line=outcome_line(trial, outcome))
         if time.monotonic() >= self._save_at:
-            with self._tolerant():
+            with self._warn_on_error():
                 self.save(complete=False)
 
     @contextmanager
-    def _tolerant(self) -> Iterator[None]:
+    def _warn_on_error(self) -> Iterator[None]:
         """A full disk or a damaged picture is told and ends no sweep: all can be written again from the store."""
         try:
             yield
         except (OSError, ValueError) as error:
             self.progress.warn(f"warning: {self.folder}: {error}")
 
-    def _praise(self, trial: Trial, outcome: Outcome) -> None:
+    def _update_best(self, trial: Trial, outcome: Outcome) -> None:
         if trial.attack is not None and outcome.query_acc is not None and outcome.query_acc > self._best:
             self._best = outcome.query_acc
-            self.progress.best(line(trial, outcome))
+            self.progress.best(outcome_line(trial, outcome))
 
-    def _picture(self, name: str, trial: Trial, outcome: Outcome) -> list[Path]:
+    def _draw_queries(self, name: str, trial: Trial, outcome: Outcome) -> list[Path]:
         if trial.attack is not None or outcome.status != "done":
             return []
         path = self.folder / "queries" / f"{name}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            figures.query_picture(self.store.queries(name), self.store.perturbed(name), path)
+            figures.draw_query_grid(self.store.queries(name), self.store.perturbed(name), path)
         return [path]
 
-    def results(self) -> list[Result]:
+    def results(self) -> list[TrialResult]:
         """Every trial so far, those of earlier sessions among them."""
         known = self._earlier | self.outcomes
-        return [Result(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in known.items()]
+        return [TrialResult(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in known.items()]
 
     def save(self, *, complete: bool) -> None:
         """Write the results folder."""
         began = time.monotonic()
         try:
-            export.write(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
+            export.write_results(self.folder, self.sweep, self.results(), seconds=began - self.began, complete=complete)
             self.copy(self.folder)
         finally:
             took = time.monotonic() - began
@@ -160,13 +160,13 @@ class Ledger:
         try:
             if not self.brings:
                 self._journal.end(status, totals=self.progress.totals)
-            with self._tolerant():
-                figures.picture(self.folder, self.results())
-            with self._tolerant():
+            with self._warn_on_error():
+                figures.draw_retention(self.folder, self.results())
+            with self._warn_on_error():
                 self.save(complete=complete)
-            for row in rows(self.sweep, self.results()):
+            for row in result_rows(self.sweep, self.results()):
                 if row["clean_drop"] is not None and row["digest"] in self.outcomes:
-                    self.tracker.measure(row["digest"], {"clean_drop": row["clean_drop"]})
+                    self.tracker.log_late_metrics(row["digest"], {"clean_drop": row["clean_drop"]})
             for path in sorted(self.folder.glob("*.*")):
                 if path.suffix in (".csv", ".json", ".png") and path.name != PULSE:
                     self.tracker.artifact(path)
@@ -174,7 +174,7 @@ class Ledger:
             left = self.tracker.close(status)
             if not self.brings:
                 self._pulse.close()
-        with self._tolerant():
+        with self._warn_on_error():
             self.save(complete=complete)  # once more: MLflow may have been away, and its run ids be new
         return left
 

@@ -12,16 +12,16 @@ from typing import Any, Literal
 from ray.tune.search import Searcher
 
 from mwm.config.spec import encode
-from mwm.runner.execution.recorder import Ledger
-from mwm.runner.sweeps.trial_queue import Plan
-from mwm.trials.names import label
-from mwm.trials.outcome import Outcome, Row
+from mwm.runner.execution.recorder import SweepRecorder
+from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.trials.names import trial_name
+from mwm.trials.outcome import Outcome, TrialReport
 from mwm.trials.trial import Trial, data_key, victim_digest
 
-RETRIES = 2
+MAX_RETRIES = 2
 """How often in a row a trial is begun again that got no further than before: its process died, or it raised."""
 
-PATIENCE = 6
+MAX_TRANSIENT_RETRIES = 6
 """How often in a row where it is not to blame: a disk was full, or its process died before it began.
 
 The pauses are 1, 2, 4, ... seconds."""
@@ -39,17 +39,17 @@ class _Attempt:
     began: bool = False
     outcome: Outcome | None = None
     error: str = ""
-    passing: bool = False
+    transient: bool = False
 
 
-class Staged(Searcher):
+class TrialSearcher(Searcher):
     """A plan as a Tune searcher. It owns the retries: Tune's own lose a trial whose process dies between two trials."""
 
-    def __init__(self, plan: Plan, ledger: Ledger) -> None:
+    def __init__(self, plan: TrialQueue, ledger: SweepRecorder) -> None:
         super().__init__()
         self.plan, self.ledger = plan, ledger
         self.attempts: dict[str, _Attempt] = {}
-        self.again: list[tuple[float, str, Trial]] = []
+        self.retries: list[tuple[float, str, Trial]] = []
         self.epochs: dict[str, int] = {}
         self.failures: dict[str, Counter[bool]] = {}
         self.wait_until, self.wait_seconds = 0.0, WAIT_SECONDS
@@ -65,10 +65,10 @@ class Staged(Searcher):
         while item := self._next():
             name, trial = item
             try:
-                known = self.ledger.known(name)
+                known = self.ledger.find_finished(name)
             except OSError as error:  # the store is away, and may hold it
-                self.again.append((0.0, *item))
-                self._wait(error)
+                self.retries.append((0.0, *item))
+                self._back_off(error)
                 return None
             self.wait_seconds = WAIT_SECONDS
             if known is None:
@@ -81,9 +81,9 @@ class Staged(Searcher):
     def _next(self) -> tuple[str, Trial] | None:
         """What is to be begun again, as soon as its pause is over; else what the plan says."""
         now = time.monotonic()
-        for item in self.again:
+        for item in self.retries:
             if item[0] <= now:
-                self.again.remove(item)
+                self.retries.remove(item)
                 return item[1:]
         return self.plan.next()
 
@@ -94,14 +94,12 @@ class Staged(Searcher):
         if not attempt.began:
             attempt.began = True
             self.ledger.start(name, trial)
-        rows = [Row(**row) for row in result["rows"]]
-        self.ledger.rows(name, trial, rows)
-        if rows and rows[-1].epoch > self.epochs.get(name, 0):
-            self.epochs[name] = rows[-1].epoch
+        report = TrialReport.unpack(result)
+        self.ledger.rows(name, trial, report.rows)
+        if report.rows and report.rows[-1].epoch > self.epochs.get(name, 0):
+            self.epochs[name] = report.rows[-1].epoch
             self.failures.pop(name, None)
-        attempt.error, attempt.passing = result["error"], result["passing"]
-        if result["outcome"]:
-            attempt.outcome = Outcome(**result["outcome"][0])
+        attempt.error, attempt.transient, attempt.outcome = report.error, report.transient, report.outcome
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """An attempt is over; without an outcome it was stopped early, or it failed."""
@@ -114,37 +112,37 @@ class Staged(Searcher):
             with self._warned():
                 self.ledger.store.discard(name)
             reason = f"ended early after epoch {self.epochs.get(name, 0)}: others were better"
-            self._finish(name, trial, self._unmeasured(name, trial, status="stopped", error=reason))
+            self._finish(name, trial, self._outcome_without_measures(name, trial, status="stopped", error=reason))
         elif (pause := self._pause(attempt)) is not None:
-            self.again.append((time.monotonic() + pause, name, trial))
+            self.retries.append((time.monotonic() + pause, name, trial))
         else:
             self.ledger.start(name, trial)
             reason = attempt.error or f"its process died {self.failures[name].total()} times"
-            self._finish(name, trial, self._unmeasured(name, trial, status="failed", error=reason))
+            self._finish(name, trial, self._outcome_without_measures(name, trial, status="failed", error=reason))
 
     def _pause(self, attempt: _Attempt) -> float | None:
         """Seconds after which a trial that failed is begun again; None if it is given up."""
-        blameless = attempt.passing or not attempt.began
+        blameless = attempt.transient or not attempt.began
         failures = self.failures.setdefault(attempt.name, Counter())
         failures[blameless] += 1
         if not blameless:
-            return 0.0 if failures[False] <= RETRIES else None
-        if failures[True] > PATIENCE:
+            return 0.0 if failures[False] <= MAX_RETRIES else None
+        if failures[True] > MAX_TRANSIENT_RETRIES:
             return None
         pause = 2.0 ** (failures[True] - 1)
         if attempt.error:
-            self.ledger.progress.warn(f"warning: {label(attempt.trial)}: {attempt.error}; again in {pause:g} s")
+            self.ledger.progress.warn(f"warning: {trial_name(attempt.trial)}: {attempt.error}; again in {pause:g} s")
         return pause
 
-    def collect(self) -> None:
+    def collect_finished(self) -> None:
         """After an early end: take in what was finished although nobody was listening any more."""
         for attempt in list(self.attempts.values()):
             with self._warned():
-                outcome = self.ledger.known(attempt.name)
+                outcome = self.ledger.find_finished(attempt.name)
                 if outcome is not None:
                     self.ledger.replay(attempt.name, attempt.trial, outcome)
 
-    def _wait(self, error: OSError) -> None:
+    def _back_off(self, error: OSError) -> None:
         self.ledger.progress.warn(f"warning: the store does not answer, again in {self.wait_seconds:g} s: {error}")
         self.wait_until = time.monotonic() + self.wait_seconds
         self.wait_seconds = min(2 * self.wait_seconds, 300.0)
@@ -166,14 +164,14 @@ class Staged(Searcher):
         self.failures.pop(name, None)
         lost = self.plan.finish(name, trial, outcome)
         if measures := self.plan.measures(outcome.victim_digest):
-            self.ledger.tracker.measure(outcome.victim_digest, measures)
+            self.ledger.tracker.log_late_metrics(outcome.victim_digest, measures)
         self.ledger.progress.total(victims=self.plan.victims, attacks=self.plan.attacks)
         for skipped, theft in lost:
             self.ledger.start(skipped, theft)
-            outcome = self._unmeasured(skipped, theft, status="skipped", error="its victim failed")
+            outcome = self._outcome_without_measures(skipped, theft, status="skipped", error="its victim failed")
             self.ledger.finish(skipped, theft, outcome)
 
-    def _unmeasured(
+    def _outcome_without_measures(
         self, name: str, trial: Trial, *, status: Literal["failed", "skipped", "stopped"], error: str
     ) -> Outcome:
         sets = self.ledger.sets

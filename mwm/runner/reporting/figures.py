@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 
 from mwm.runner.reporting.groups import (
-    Setting,
-    grouped,
+    Configuration,
+    group_by_configuration,
 )
-from mwm.runner.reporting.results import Result, rows
-from mwm.runner.reporting.retention import Point, _words, points
-from mwm.storage.filesystem import put
+from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.reporting.retention import RetentionPoint, _words, points
+from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS
 from mwm.watermarks.queries import QuerySet
 
@@ -24,13 +24,13 @@ TILE, GAP, LABEL = 96, 8, 26
 """Pixels of the query picture: least width of an image, space around it, height of its label."""
 
 
-def picture(folder: Path, results: Sequence[Result]) -> None:
+def draw_retention(folder: Path, results: Sequence[TrialResult]) -> None:
     """Draw the retention of a sweep's watermarks into retention.png, where something was stolen."""
-    if found := points(grouped(results, rows("", results))):
+    if found := points(group_by_configuration(results, result_rows("", results))):
         draw(found, folder / "retention.png")
 
 
-def query_picture(queries: QuerySet, perturbed: Tensor, path: Path) -> None:
+def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path) -> None:
     """Draw all queries with "true -> assigned" labels into a PNG, and beneath each what the ascent made of it.
 
     `perturbed`: the images after the ascent (uint8 n c h w), shown if any differs.
@@ -54,7 +54,7 @@ def query_picture(queries: QuerySet, perturbed: Tensor, path: Path) -> None:
             sheet.paste(shown, (left, top + LABEL + down * (high + GAP)))
     content = io.BytesIO()
     sheet.save(content, "PNG")
-    put(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -66,7 +66,7 @@ THIN: dict[str, Any] = {"linewidth": 0.8, "linestyle": ":"}
 Ito, 2008), whose yellow, which nobody sees on white, is a grey here."""
 
 
-def draw(found: Sequence[Point], path: Path) -> None:
+def draw(found: Sequence[RetentionPoint], path: Path) -> None:
     """Draw query accuracy and -log10 p, against oracle calls and against the students' clean accuracy, into a PNG.
 
     A colour for each setting of the victim, a mark for each attack; bars are the 95 % intervals of the means. Too many
@@ -83,31 +83,33 @@ def draw(found: Sequence[Point], path: Path) -> None:
     crowded = len(schemes) > len(COLOURS) * len(DASHES)
     if crowded:
         schemes = {victim: dict(victim)["scheme.kind"] for victim in schemes}
-    looks = {name: _look(place) for place, name in enumerate(dict.fromkeys(schemes.values()))}
-    marks: dict[Setting, Any] = {attack: {"marker": MARKS[place % len(MARKS)]} for place, attack in enumerate(attacks)}
-    curves: dict[tuple[str, Setting], list[Point]] = {}
+    looks = {name: _style(place) for place, name in enumerate(dict.fromkeys(schemes.values()))}
+    marks: dict[Configuration, Any] = {
+        attack: {"marker": MARKS[place % len(MARKS)]} for place, attack in enumerate(attacks)
+    }
+    curves: dict[tuple[str, Configuration], list[RetentionPoint]] = {}
     for point in sorted(found, key=lambda point: point.calls):
         curves.setdefault((schemes[point.victim], point.attack), []).append(point)
     for (scheme, attack), curve in curves.items():
         _plot(panels, curve, {**looks[scheme], **marks[attack]}, crowded=crowded)
-    _dress(panels)
+    _decorate(panels)
     lines = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     lines += [Line2D([], [], label=name, color="k", linestyle="", **marks[one]) for one, name in attacks.items()]
     lines += [] if crowded else [Line2D([], [], label="clean accuracy of the victim", color="k", **THIN)]
     figure.legend(handles=lines, loc="outside right upper", frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
-    put(path, content.getvalue())
+    write_atomic(path, content.getvalue())
 
 
-def _look(place: int) -> dict[str, Any]:
+def _style(place: int) -> dict[str, Any]:
     around, place = divmod(place, len(COLOURS))
     return {"color": COLOURS[place], "linestyle": DASHES[around]}
 
 
-def _plot(panels: Any, curve: Sequence[Point], look: Mapping[str, Any], *, crowded: bool) -> None:
+def _plot(panels: Any, curve: Sequence[RetentionPoint], look: Mapping[str, Any], *, crowded: bool) -> None:
     """One curve into each of the 2 x 2 panels; in a crowd only its points."""
-    for down, name in enumerate(("query_acc", "evidence")):
+    for down, name in enumerate(("query_acc", "neg_log10_p")):
         means = [getattr(point, name) for point in curve]
         heights = [mean.value for mean in means]
         below = [0.0 if mean.low is None else mean.value - mean.low for mean in means]
@@ -118,13 +120,13 @@ def _plot(panels: Any, curve: Sequence[Point], look: Mapping[str, Any], *, crowd
                 continue
             faint = (look["color"], 0.35)
             panels[down, across].errorbar(places, heights, [below, above], ecolor=faint, elinewidth=1, **look)
-        if not crowded and curve[0].lost is not None:
-            panels[down, 1].axvline(curve[0].clean_acc.value + curve[0].lost, color=look["color"], **THIN)
+        if not crowded and curve[0].accuracy_drop is not None:
+            panels[down, 1].axvline(curve[0].clean_acc.value + curve[0].accuracy_drop, color=look["color"], **THIN)
 
 
-def _dress(panels: Any) -> None:
+def _decorate(panels: Any) -> None:
     """Scales, words, and the levels at which ownership is decided."""
-    panels[1, 0].set(xscale="log", xlabel="oracle calls", ylabel=r"evidence: $-\log_{10}\,p$")
+    panels[1, 0].set(xscale="log", xlabel="oracle calls", ylabel=r"$-\log_{10}\,p$")
     panels[1, 1].set_xlabel("clean accuracy of the student")
     panels[0, 0].set(ylabel="query accuracy of the student", ylim=(-0.03, 1.03))
     for panel in panels.flat:

@@ -16,12 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from mwm.storage.redaction import one_line
-from mwm.trials.outcome import KINDS, STATUSES
+from mwm.trials.outcome import STATUSES, TRIAL_KINDS
 
 LISTED = 12
 
 
-def time_left(
+def estimate_remaining(
     waiting: Mapping[str, int | None],
     running: Iterable[tuple[str, float]],
     *,
@@ -33,7 +33,7 @@ def time_left(
     `running` holds the kind and the age (seconds) of each trial under way, `slots` is how many run at once.
     """
     under_way = list(running)
-    todo = {kind for kind in KINDS if waiting[kind] != 0} | {kind for kind, _ in under_way}
+    todo = {kind for kind in TRIAL_KINDS if waiting[kind] != 0} | {kind for kind, _ in under_way}
     if not todo:
         return 0.0
     if not slots or None in waiting.values() or not all(durations[kind] for kind in todo):
@@ -66,7 +66,7 @@ class Progress:
         self._console, self._clock, self._began = console, clock, clock()
         self._totals: dict[str, int | None] = {"victim": victims, "attack": attacks}
         self._ended: Counter[tuple[str, str]] = Counter()
-        self._durations: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        self._durations: dict[str, list[float]] = {kind: [] for kind in TRIAL_KINDS}
         self._running: dict[str, _Running] = {}
         self._slots = self._untold = 0
         self._best = "-"
@@ -130,7 +130,7 @@ class Progress:
         self._console.print(Text(one_line(text), style="yellow"))
 
     def _count(self) -> str:
-        victims, attacks = (self._totals[kind] for kind in KINDS)
+        victims, attacks = (self._totals[kind] for kind in TRIAL_KINDS)
         known = "" if victims is None or attacks is None else f"/{victims + attacks}"
         return f"[{self._ended.total()}{known}]"
 
@@ -153,8 +153,8 @@ class Progress:
 
     def _left(self, running: list[_Running]) -> float | None:
         ages = [(trial.kind, self._clock() - trial.began) for trial in running]
-        waiting = {kind: self._waiting(kind) for kind in KINDS}
-        return time_left(waiting, ages, durations=self._durations, slots=self._slots)
+        waiting = {kind: self._waiting(kind) for kind in TRIAL_KINDS}
+        return estimate_remaining(waiting, ages, durations=self._durations, slots=self._slots)
 
     def _block(self) -> Group:
         # The display's thread draws while trials come and go, so it looks at a copy.
@@ -169,7 +169,7 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         for _ in range(6):
             table.add_column(justify="right", no_wrap=True)
-        for kind in KINDS:
+        for kind in TRIAL_KINDS:
             waiting = self._waiting(kind)
             under_way = sum(trial.kind == kind for trial in list(self._running.values()))
             failed, others = self._ended[kind, "failed"], ("skipped", "stopped")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mwm.config.spec import digest, encode
-from mwm.trials.outcome import LEVELS, Outcome, decided, robustness
+from mwm.trials.outcome import LEVELS, Outcome, decisions, robustness
 from mwm.trials.trial import Trial
 
 SCHEME = ("num_queries", "step_size", "steps", "weight", "queries_per_step", "batchnorm")
@@ -37,7 +37,7 @@ and Pearson, 1934), `checkpoint` says which weights of the victim were attacked,
 
 
 @dataclass(frozen=True)
-class Result:
+class TrialResult:
     """One finished, failed or skipped trial of a sweep; the trial is complete, with student and recipe filled in."""
 
     trial: Trial
@@ -45,21 +45,21 @@ class Result:
     run_id: str = ""
 
 
-def rows(sweep: str, results: Sequence[Result]) -> list[dict[str, Any]]:
+def result_rows(sweep: str, results: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """One row per result under `COLUMNS`: each victim followed by its attacks, attacks without their victim last.
 
     `clean_drop` is the clean accuracy lost against the same trial without a watermark; None where there is no such
     trial. Fields that a trial does not have are None.
     """
     controls = {
-        control_key(result.trial): result.outcome.clean_acc
+        unwatermarked_twin(result.trial): result.outcome.clean_acc
         for result in reversed(results)
         if result.trial.victim.scheme.kind == "none" and result.outcome.clean_acc is not None
     }
     table = []
-    for result, attacks in ordered(results):
+    for result, attacks in by_victim(results):
         row = _described(result) | {"sweep": sweep}
-        control, clean = controls.get(control_key(result.trial)), result.outcome.clean_acc
+        control, clean = controls.get(unwatermarked_twin(result.trial)), result.outcome.clean_acc
         if control is not None and clean is not None:
             row["clean_drop"] = control - clean
         row |= robustness([attack.outcome for attack in attacks])
@@ -67,20 +67,20 @@ def rows(sweep: str, results: Sequence[Result]) -> list[dict[str, Any]]:
     return table
 
 
-def control_key(trial: Trial) -> str:
+def unwatermarked_twin(trial: Trial) -> str:
     """The name that a trial shares with its unmarked control: its content without the scheme."""
     tree = encode(trial)
     del tree["victim"]["scheme"]
     return digest(tree)
 
 
-def ordered(results: Sequence[Result]) -> list[tuple[Result, list[Result]]]:
+def by_victim(results: Sequence[TrialResult]) -> list[tuple[TrialResult, list[TrialResult]]]:
     """Results in the order of `rows`, each with the attacks on it."""
-    attacks: dict[str, list[Result]] = {}
+    attacks: dict[str, list[TrialResult]] = {}
     for result in results:
         if result.trial.attack is not None:
             attacks.setdefault(result.outcome.victim_digest, []).append(result)
-    found: list[tuple[Result, list[Result]]] = []
+    found: list[tuple[TrialResult, list[TrialResult]]] = []
     for result in results:
         if result.trial.attack is None:
             own = attacks.pop(result.outcome.digest, [])
@@ -88,7 +88,7 @@ def ordered(results: Sequence[Result]) -> list[tuple[Result, list[Result]]]:
     return found + [(orphan, []) for orphans in attacks.values() for orphan in orphans]
 
 
-def _described(result: Result) -> dict[str, Any]:
+def _described(result: TrialResult) -> dict[str, Any]:
     victim, attack, outcome = result.trial.victim, result.trial.attack, result.outcome
     row = {name: getattr(victim.scheme, name, None) for name in SCHEME}
     row |= {name: getattr(outcome, name, None) for name in COLUMNS if name not in row}
@@ -96,7 +96,7 @@ def _described(result: Result) -> dict[str, Any]:
     row |= {"checkpoint": victim.recipe.keep, "mlflow_run_id": result.run_id}
     # Journals of older versions do not say what follows; `sync` writes their tables anew.
     if outcome.p_value is not None and outcome.query_matches is not None:
-        row |= decided(outcome.p_value, outcome.query_matches, victim.scheme.num_queries)
+        row |= decisions(outcome.p_value, outcome.query_matches, victim.scheme.num_queries)
     row["trial"] = json.dumps(encode(result.trial), sort_keys=True)
     if attack is not None:
         student = attack.student or victim.model

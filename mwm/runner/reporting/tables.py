@@ -13,57 +13,57 @@ from rich.table import Table
 from rich.text import Text
 
 from mwm.runner.reporting.groups import (
+    Configuration,
     Groups,
     Members,
-    Setting,
+    attacked,
     attacks_of,
     by_scheme,
-    convicted,
-    grouped,
-    measured,
-    names,
-    stolen_of,
-    unbudgeted,
-    varying,
+    configuration_names,
+    detection_rate,
+    group_by_configuration,
+    present,
+    varying_fields,
     victims_of,
+    without_budget,
 )
-from mwm.runner.reporting.results import Result, rows
-from mwm.runner.reporting.retention import POINTS_LOST, Point, headline, points
-from mwm.stats.binomial import LEVEL
-from mwm.stats.intervals import moments
-from mwm.trials.names import heading, plain, share
-from mwm.trials.outcome import PROVEN, STATUSES
+from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
+from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.stats.intervals import mean_and_sd
+from mwm.trials.names import column_heading, format_fraction, format_value
+from mwm.trials.outcome import PROVEN_AT_DEFAULT, STATUSES
 
 MOST_ATTACKS = 6
 """So many attacks fit side by side into 120 columns."""
 
-PROOF = f"p ≤ {LEVEL:g}".replace("0.", ".")
+PROOF = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
 CONVICTED = (
     f"students convicted ({PROOF}) of a scheme, all its settings and seeds, and the 95 % interval of their share"
 )
 KEPT = "the least query accuracy that a thief leaves who loses so many points of clean accuracy at most"
 
 
-def tables(results: Sequence[Result]) -> Iterator[Group]:
+def tables(results: Sequence[TrialResult]) -> Iterator[Group]:
     """What a person reads at the end: what survives, whom it convicts, and what the best thief leaves.
 
     The last two only where something was stolen.
     """
-    groups = grouped(results, rows("", results))
-    yield from survival(groups)
+    groups = group_by_configuration(results, result_rows("", results))
+    yield from retention_table(groups)
     if attacks_of(groups):
-        yield convictions(groups)
-        yield kept(groups)
+        yield detection_table(groups)
+        yield worst_case_table(groups)
 
 
-def survival(groups: Groups) -> Iterator[Group]:
+def retention_table(groups: Groups) -> Iterator[Group]:
     """What each setting of the victim costs and what of it survives each attack, as mean ± sd over seeds.
 
     One line per setting; of its fields only those are shown in which the results differ. Student figures are query
     accuracies, bold where every student proves the theft at the usual level. Many attacks are several tables.
     """
     counts = sorted({sum(row["status"] == "done" for row in members) for members in groups.values()} - {0})
-    named, victims = names(attacks_of(groups), "kind"), victims_of(groups)
+    named, victims = configuration_names(attacks_of(groups), "kind"), victims_of(groups)
     portions = _side_by_side([*named])
     for place, attacks in enumerate(portions):
         cells = {one: [_stolen(groups.get((one, attack), [])) for attack in attacks] for one in victims}
@@ -74,10 +74,10 @@ def survival(groups: Groups) -> Iterator[Group]:
         yield _by_setting(headings, cells, "" if attacks is not portions[-1] else _caption(counts))
 
 
-def _side_by_side(attacks: Sequence[Setting]) -> list[list[Setting]]:
+def _side_by_side(attacks: Sequence[Configuration]) -> list[list[Configuration]]:
     """Attacks in portions that fit into one table; those that differ in their budget alone stay together."""
-    portions: list[list[Setting]] = [[]]
-    for _, alike in groupby(attacks, unbudgeted):
+    portions: list[list[Configuration]] = [[]]
+    for _, alike in groupby(attacks, without_budget):
         together = [*alike]
         if portions[-1] and len(portions[-1]) + len(together) > MOST_ATTACKS:
             portions.append([])
@@ -85,16 +85,16 @@ def _side_by_side(attacks: Sequence[Setting]) -> list[list[Setting]]:
     return portions
 
 
-def _by_setting(headings: Sequence[str], cells: Mapping[Setting, Sequence[Text]], caption: str) -> Group:
+def _by_setting(headings: Sequence[str], cells: Mapping[Configuration, Sequence[Text]], caption: str) -> Group:
     """A table with a line per setting of the victim: the fields in which they differ, then its cells."""
-    paths = [path for path in varying(cells) if path != "scheme.kind"]
+    paths = [path for path in varying_fields(cells) if path != "scheme.kind"]
     made = _blank()
-    for name in ("scheme", *map(heading, paths), *headings):
+    for name in ("scheme", *map(column_heading, paths), *headings):
         side: Literal["left", "right"] = "left" if name == "scheme" else "right"
         made.add_column(Text(name.replace(" ", "\n")), justify=side, overflow="fold")
     for victim, own in cells.items():
         values = dict(victim)
-        shown = [Text(plain(path, values[path]) if path in values else "") for path in paths]
+        shown = [Text(format_value(path, values[path]) if path in values else "") for path in paths]
         made.add_row(values["scheme.kind"], *shown, *own)
     return _under(made, caption)
 
@@ -114,15 +114,15 @@ def _own(members: Members) -> list[Text]:
 
 
 def _stolen(members: Members) -> Text:
-    proofs = measured(members, PROVEN)
+    proofs = present(members, PROVEN_AT_DEFAULT)
     return Text(_figure(members, "query_acc", 2) + _ends(members), "bold" if proofs and all(proofs) else "")
 
 
 def _figure(members: Members, name: str, digits: int) -> str:
-    found = moments(measured(members, name))
+    found = mean_and_sd(present(members, name))
     # The space in front keeps figures further apart than the fields before them.
-    mean = "" if found["mean"] is None else f" {share(found['mean'], digits)}"
-    return mean if found["sd"] is None else f"{mean} ± {share(found['sd'], digits)}"
+    mean = "" if found["mean"] is None else f" {format_fraction(found['mean'], digits)}"
+    return mean if found["sd"] is None else f"{mean} ± {format_fraction(found['sd'], digits)}"
 
 
 def _ends(members: Members) -> str:
@@ -145,9 +145,9 @@ def _mean_of(counts: Sequence[int], mean: str) -> str:
     return f"{mean} of {counts[0]}-{counts[-1]} seeds" if len(counts) > 1 else f"{mean} of {counts[0]} seeds"
 
 
-def convictions(groups: Groups) -> Group:
+def detection_table(groups: Groups) -> Group:
     """How many students of each attack the watermark convicts, by kind of scheme, all settings and seeds together."""
-    found, named = by_scheme(groups), names(attacks_of(groups), "kind")
+    found, named = by_scheme(groups), configuration_names(attacks_of(groups), "kind")
     schemes = list(dict.fromkeys(scheme for scheme, _ in found))
     made = _blank()
     for name in ("attack", *schemes):
@@ -158,24 +158,25 @@ def convictions(groups: Groups) -> Group:
 
 
 def _share(members: Members) -> Text:
-    told = convicted(members)
+    told = detection_rate(members)
     if not told["students"]:
         return Text("-")
-    return Text(f"  {told['convicted']}/{told['students']} [{share(told['low'], 2)}, {share(told['high'], 2)}]")
+    interval = f"[{format_fraction(told['low'], 2)}, {format_fraction(told['high'], 2)}]"
+    return Text(f"  {told['convicted']}/{told['students']} {interval}")
 
 
-def kept(groups: Groups) -> Group:
+def worst_case_table(groups: Groups) -> Group:
     """The headline: what is left against the best thief that gives up 1, 3 or 5 points of accuracy at most."""
     found = points(groups)
-    best = headline(found, stolen_of(groups))
+    best = worst_case(found, attacked(groups))
     cells = {victim: [_left(point) for point in thieves.values()] for victim, thieves in best.items()}
     counts = sorted({point.students for thieves in best.values() for point in thieves.values() if point is not None})
     notes = [KEPT, *([_mean_of(counts, "mean")] if counts else [])]
     tried = sum(attack is not None for _, attack in groups)
     if missing := tried - sum(point.complete for point in found):
         notes.append(f"left out: {missing} of {tried} thieves, whose seeds are not all done")
-    return _by_setting([f"≤{most} lost" for most in POINTS_LOST], cells, "; ".join(notes))
+    return _by_setting([f"≤{most} lost" for most in ACCURACY_DROPS], cells, "; ".join(notes))
 
 
-def _left(point: Point | None) -> Text:
-    return Text(" -" if point is None else f" {share(point.query_acc.value, 2)}")
+def _left(point: RetentionPoint | None) -> Text:
+    return Text(" -" if point is None else f" {format_fraction(point.query_acc.value, 2)}")

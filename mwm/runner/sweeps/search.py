@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mwm.config.randomness import derive
-from mwm.runner.sweeps.space import Domain, expand, grid_only, sample
-from mwm.runner.sweeps.sweep import Budget, OptunaSearch, RandomSearch, Sweep, as_victim, distinct
-from mwm.runner.sweeps.trial_queue import Proposals
+from mwm.config.randomness import derive_seed
+from mwm.runner.sweeps.space import Domain, expand, grid_options, sample
+from mwm.runner.sweeps.sweep import Limits, OptunaSearch, RandomSearch, Sweep, decode_victim, unique_victims
+from mwm.runner.sweeps.trial_queue import VictimSource
 from mwm.trials.trial import Victim
 
 
-class Listed:
+class FixedSource:
     """Victims known beforehand: a grid, or random points."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._victims = distinct(_listed(sweep))
+        self._victims = unique_victims(_listed(sweep))
         self.total = len(self._victims)
         self._next = iter(enumerate(self._victims))
 
@@ -35,10 +35,10 @@ class Listed:
         """Measures change nothing here."""
 
 
-class Bounded:
+class LimitedSource:
     """Proposals up to a budget; after that there are no more, and `total` is what was asked for."""
 
-    def __init__(self, source: Proposals, budget: Budget, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: VictimSource, budget: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._source, self._clock, self._asked = source, clock, 0
         self._until = clock() + 3600 * budget.hours if budget.hours else math.inf
         self.total = min(source.total, budget.victims or source.total)
@@ -61,12 +61,12 @@ class Bounded:
 def _listed(sweep: Sweep) -> Iterator[Victim]:
     search = sweep.search
     if not isinstance(search, RandomSearch):
-        yield from map(as_victim, expand(sweep.victim, grid_only, "victim"))
+        yield from map(decode_victim, expand(sweep.victim, grid_options, "victim"))
         return
     for number in range(search.samples):
-        chance = random.Random(derive(search.seed, "sample", number))
+        chance = random.Random(derive_seed(search.seed, "sample", number))
         point = sample(sweep.victim, lambda here, chance=chance: _draw(here, chance), "victim")  # type: ignore[misc]
-        yield from map(as_victim, expand(point, grid_only, "victim"))
+        yield from map(decode_victim, expand(point, grid_options, "victim"))
 
 
 def _draw(here: Domain, chance: random.Random) -> Any:
@@ -81,7 +81,7 @@ def _draw(here: Domain, chance: random.Random) -> Any:
     return chance.choice(here.options)
 
 
-class Suggested:
+class OptunaSource:
     """Victims that Optuna suggests; its study lies in `folder` and is continued there."""
 
     def __init__(self, sweep: Sweep, folder: Path) -> None:
@@ -98,7 +98,7 @@ class Suggested:
             directions=["minimize" if name == "worst_log10_p" else "maximize" for name in search.objectives],
         )
         begun = self._study.trials
-        self._study.sampler = _sampler(derive(search.seed, "optuna", len(begun)) % 2**32)
+        self._study.sampler = _sampler(derive_seed(search.seed, "optuna", len(begun)) % 2**32)
         self._again = deque(trial for trial in begun if "victim" in trial.user_attrs)
         self._asked = 0
         self._open: set[int] = set()
@@ -112,12 +112,12 @@ class Suggested:
             known = self._again.popleft()
             if not known.state.is_finished():
                 self._open.add(known.number)
-            return known.number, as_victim(json.loads(known.user_attrs["victim"]))
+            return known.number, decode_victim(json.loads(known.user_attrs["victim"]))
         trial = self._study.ask()
         tree = sample(self._tree, lambda here: _suggest(trial, here), "victim")
         trial.set_user_attr("victim", json.dumps(tree))
         self._open.add(trial.number)
-        return trial.number, as_victim(tree)
+        return trial.number, decode_victim(tree)
 
     def tell(self, number: int, measures: dict[str, float] | None) -> None:
         """Give Optuna the objectives of a victim whose attacks are all done."""
@@ -150,7 +150,7 @@ def _suggest(trial: Any, here: Domain) -> Any:
     return here.options[trial.suggest_categorical(here.path, list(range(len(here.options))))]
 
 
-def proposals(sweep: Sweep, folder: Path) -> Bounded:
+def victim_source(sweep: Sweep, folder: Path) -> LimitedSource:
     """Where the victims of a sweep come from."""
-    source = Suggested(sweep, folder) if isinstance(sweep.search, OptunaSearch) else Listed(sweep)
-    return Bounded(source, sweep.budget)
+    source = OptunaSource(sweep, folder) if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep)
+    return LimitedSource(source, sweep.budget)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Kind = Literal["grid", "choice", "uniform", "loguniform", "integers"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+DOMAIN_KINDS: tuple[Kind, ...] = get_args(Kind)
 LARGEST = 2**63
 
 
@@ -25,12 +25,12 @@ class Domain:
     options: tuple[Any, ...]
 
 
-def domain(tree: Any, path: str) -> Domain | None:
+def parse_domain(tree: Any, path: str) -> Domain | None:
     """Read `{kind: [...]}` as a domain; None for any other tree.
 
     Raises ValueError for a domain that holds nothing, or has other keys beside it.
     """
-    kind = next((kind for kind in KINDS if kind in tree), None) if isinstance(tree, dict) else None
+    kind = next((kind for kind in DOMAIN_KINDS if kind in tree), None) if isinstance(tree, dict) else None
     if kind is None:
         return None
     options = tree[kind]
@@ -57,18 +57,18 @@ def _check_range(options: list[Any], kind: str, path: str) -> None:
         raise ValueError(f"{path}: {options!r} is not allowed: both numbers must be above 0")
 
 
-def domains(tree: Any, path: str = "") -> Iterator[Domain]:
+def iter_domains(tree: Any, path: str = "") -> Iterator[Domain]:
     """Every domain of a tree, outer ones first."""
-    here = domain(tree, path)
+    here = parse_domain(tree, path)
     if here is not None:
         yield here
     for key, value in _children(tree):
-        yield from domains(value, _join(path, key))
+        yield from iter_domains(value, _join(path, key))
 
 
 def expand(tree: Any, options: Callable[[Domain], tuple[Any, ...]], path: str = "") -> Iterator[Any]:
     """Every tree in which each domain is replaced by one of its `options`; the last domain varies fastest."""
-    here = domain(tree, path)
+    here = parse_domain(tree, path)
     if here is not None:
         for index, option in enumerate(options(here)):
             yield from expand(option, options, f"{_join(path, here.kind)}.{index}")
@@ -81,21 +81,21 @@ def expand(tree: Any, options: Callable[[Domain], tuple[Any, ...]], path: str = 
         yield tree
 
 
-def grid_only(here: Domain) -> tuple[Any, ...]:
+def grid_options(here: Domain) -> tuple[Any, ...]:
     """The options of a grid. Any other domain is refused: a grid search draws nothing."""
     if here.kind != "grid":
         raise ValueError(f"{here.path}.{here.kind}: is not allowed in a grid search: use grid, or search.kind: random")
     return here.options
 
 
-def extremes(here: Domain) -> tuple[Any, ...]:
+def corner_options(here: Domain) -> tuple[Any, ...]:
     """The corners of a domain: all options of a list, both ends of a range (as numbers of the kind that is drawn)."""
     return tuple(map(float, here.options)) if here.kind in ("uniform", "loguniform") else here.options
 
 
 def sample(tree: Any, draw: Callable[[Domain], Any], path: str = "") -> Any:
     """The tree with every domain but the grids replaced by what `draw` takes from it."""
-    here = domain(tree, path)
+    here = parse_domain(tree, path)
     if here is not None and here.kind != "grid":
         value = draw(here)
         if here.kind != "choice":

@@ -8,20 +8,31 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from mwm.attacks import Attack
-from mwm.config.spec import OF_A_KIND, Count, NonNegative, Positive, Seed, Text, decode, digest, encode, spec
-from mwm.runner.sweeps.space import domains, expand, extremes, grid_only
-from mwm.trials.trial import METHOD, Victim
+from mwm.config.spec import (
+    DISCRIMINATED,
+    Count,
+    NonEmptyStr,
+    NonNegativeFloat,
+    PositiveFloat,
+    Seed,
+    decode,
+    digest,
+    encode,
+    spec,
+)
+from mwm.runner.sweeps.space import corner_options, expand, grid_options, iter_domains
+from mwm.trials.trial import METHOD_VERSION, Victim
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Measure = Literal["clean_acc", "query_acc", "worst_query_acc", "mean_query_acc", "worst_log10_p"]
 
 
 @spec
-class Lease:
+class TrialResources:
     """What one trial of a stage takes of the cluster; a fraction of a GPU lets several trials share it."""
 
-    cpus: Positive = 1.0
-    gpus: NonNegative = 0.0
+    cpus: PositiveFloat = 1.0
+    gpus: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         if self.gpus > 1 and self.gpus % 1:
@@ -32,8 +43,8 @@ class Lease:
 class Resources:
     """What a trial of each stage takes."""
 
-    victim: Lease = Lease()
-    attack: Lease = Lease()
+    victim: TrialResources = TrialResources()
+    attack: TrialResources = TrialResources()
 
 
 @spec
@@ -74,7 +85,7 @@ class EarlyStopping:
     """
 
     kind: Literal["asha"] = "asha"
-    stage: Text = "victim"
+    stage: NonEmptyStr = "victim"
     metric: Literal["val_acc", "query_acc"] = "val_acc"
     grace: Count = 5
     reduction: Annotated[float, Field(gt=1)] = 3.0
@@ -86,14 +97,14 @@ class EarlyStopping:
 
 
 @spec
-class Budget:
+class Limits:
     """When to begin no more victims. Those under way, and the attacks on them, are run to their end."""
 
     victims: Count | None = None
-    hours: Positive | None = None
+    hours: PositiveFloat | None = None
 
 
-Search = Annotated[GridSearch | RandomSearch | OptunaSearch, *OF_A_KIND]
+Search = Annotated[GridSearch | RandomSearch | OptunaSearch, *DISCRIMINATED]
 
 
 @spec
@@ -102,10 +113,10 @@ class Sweep:
 
     name: Name
     victim: dict[str, Any]
-    attacks: tuple[Text | dict[str, Any], ...] = ()
+    attacks: tuple[NonEmptyStr | dict[str, Any], ...] = ()
     search: Search = GridSearch()
     early_stopping: EarlyStopping | None = None
-    budget: Budget = Budget()
+    budget: Limits = Limits()
     resources: Resources = Resources()
     tags: dict[str, str] = Field(default_factory=dict)
 
@@ -114,7 +125,7 @@ class Sweep:
             raise ValueError("name: verdicts is not allowed: it is the folder of verdicts")
 
     @property
-    def question(self) -> str:
+    def config_digest(self) -> str:
         """The digest of what is asked: two sweeps of one name must agree on it.
 
         Name, tags, resources and the budget may differ, and more or fewer samples be drawn. What an older method has
@@ -122,10 +133,10 @@ class Sweep:
         """
         search = encode(self.search)
         search.pop("samples", None)
-        return digest(METHOD, self.victim, list(self.attacks), search, self.early_stopping)
+        return digest(METHOD_VERSION, self.victim, list(self.attacks), search, self.early_stopping)
 
 
-def thefts(sweep: Sweep) -> list[tuple[str, Attack]]:
+def attack_specs(sweep: Sweep) -> list[tuple[str, Attack]]:
     """Every attack that each victim meets, with its path in the file.
 
     Raises ValueError for a wrong one, or one that is left to chance.
@@ -136,36 +147,36 @@ def thefts(sweep: Sweep) -> list[tuple[str, Attack]]:
         if isinstance(tree, dict) and "early_stopping" in tree:
             reason = "a theft that is cut short says nothing of one that is not; only victims may be ended early"
             raise ValueError(f"{path}.early_stopping: is not allowed: {reason}")
-        for here in domains(tree, path):
+        for here in iter_domains(tree, path):
             if here.kind != "grid":
                 reason = "every victim must meet the same attacks, or they cannot be compared: use grid"
                 raise ValueError(f"{here.path}.{here.kind}: is not allowed: {reason}")
-        for one in expand(tree, grid_only, path):
+        for one in expand(tree, grid_options, path):
             attack = decode(Attack, one, path)
             found.setdefault(digest(encode(attack)), (path, attack))
     return list(found.values())
 
 
-def corners(sweep: Sweep) -> list[Victim]:
+def victim_specs(sweep: Sweep) -> list[Victim]:
     """Every victim of a grid, or every corner of a space to draw from; all decoded."""
-    options = grid_only if isinstance(sweep.search, GridSearch) else extremes
+    options = grid_options if isinstance(sweep.search, GridSearch) else corner_options
     if isinstance(sweep.search, OptunaSearch):
         _refuse_grids(sweep)
-    return distinct(as_victim(tree) for tree in expand(sweep.victim, options, "victim"))
+    return unique_victims(decode_victim(tree) for tree in expand(sweep.victim, options, "victim"))
 
 
 def _refuse_grids(sweep: Sweep) -> None:
-    for here in domains(sweep.victim, "victim"):
+    for here in iter_domains(sweep.victim, "victim"):
         if here.kind == "grid":
             raise ValueError(f"{here.path}.grid: is not allowed with search.kind optuna: use choice, or a grid search")
 
 
-def as_victim(tree: Any) -> Victim:
+def decode_victim(tree: Any) -> Victim:
     """Decode a victim's tree in which no domain is left."""
     victim: Victim = decode(Victim, tree, "victim")
     return victim
 
 
-def distinct(victims: Iterable[Victim]) -> list[Victim]:
+def unique_victims(victims: Iterable[Victim]) -> list[Victim]:
     """The victims in their order, each once."""
     return list({digest(encode(victim)): victim for victim in victims}.values())

@@ -9,30 +9,30 @@ from typing import Protocol
 
 from mwm.attacks import Attack
 from mwm.trials.outcome import Outcome, robustness
-from mwm.trials.trial import Sets, Trial, Victim, complete_attack, trial_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, fill_attack_defaults, trial_digest
 
 
 @dataclass
-class _Case:
+class _VictimProgress:
     """A victim with its attacks on the way."""
 
-    thefts: dict[str, Trial]
+    attacks: dict[str, Trial]
     numbers: list[int]
     waiting: set[str]
     measures: dict[str, float] | None = None
     outcomes: list[Outcome] = field(default_factory=list)
 
 
-class Plan:
+class TrialQueue:
     """What to run next: a victim's attacks as soon as it is done, else the next victim.
 
     A plan only knows trials by their digest. The caller runs what `next` gives and says by `finish` what came of it.
     """
 
-    def __init__(self, source: Proposals, attacks: Sequence[Attack], sets: Sets) -> None:
+    def __init__(self, source: VictimSource, attacks: Sequence[Attack], sets: TrialInputs) -> None:
         self._sets, self._source, self._attacks = sets, source, attacks
         self._ready: deque[tuple[str, Trial]] = deque()
-        self._cases: dict[str, _Case] = {}
+        self._cases: dict[str, _VictimProgress] = {}
         self._exhausted = False
         self.open = 0
         self.victims, self.attacks = source.total, source.total * len(self._attacks)
@@ -52,16 +52,16 @@ class Plan:
             if proposal is None:
                 self._exhausted = True
                 self.victims = len(self._cases)
-                self.attacks = sum(len(case.thefts) for case in self._cases.values())
+                self.attacks = sum(len(case.attacks) for case in self._cases.values())
                 return
             number, victim = proposal
             trial = Trial(victim=victim)
             name = trial_digest(trial, self._sets)
             case = self._cases.get(name)
             if case is None:
-                self._cases[name] = _Case(self._thefts(victim), [number], {name})
+                self._cases[name] = _VictimProgress(self._thefts(victim), [number], {name})
                 self._ready.append((name, trial))
-                self.attacks -= len(self._attacks) - len(self._cases[name].thefts)
+                self.attacks -= len(self._attacks) - len(self._cases[name].attacks)
                 continue
             self.victims -= 1
             self.attacks -= len(self._attacks)
@@ -72,7 +72,7 @@ class Plan:
 
     def _thefts(self, victim: Victim) -> dict[str, Trial]:
         """The attacks on a victim under their digests; two that only differ by what is left to the victim are one."""
-        trials = [Trial(victim=victim, attack=complete_attack(attack, victim)) for attack in self._attacks]
+        trials = [Trial(victim=victim, attack=fill_attack_defaults(attack, victim)) for attack in self._attacks]
         return {trial_digest(trial, self._sets): trial for trial in trials}
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> list[tuple[str, Trial]]:
@@ -84,14 +84,14 @@ class Plan:
             case.outcomes.append(outcome)
             self._close(case)
             return []
-        thefts = list(case.thefts.items())
+        thefts = list(case.attacks.items())
         if outcome.status == "stopped":  # nobody steals what was not trained to its end
             self.attacks -= len(thefts)
-            case.thefts = {}
+            case.attacks = {}
             thefts = []
         if outcome.status == "done":
             case.measures = {key: getattr(outcome, key) for key in ("clean_acc", "query_acc")}
-            case.waiting |= case.thefts.keys()
+            case.waiting |= case.attacks.keys()
             self._ready.extend(thefts)
         self._close(case)
         return [] if outcome.status == "done" else thefts
@@ -101,7 +101,7 @@ class Plan:
         case = self._cases[victim]
         return None if case.waiting else case.measures
 
-    def _close(self, case: _Case) -> None:
+    def _close(self, case: _VictimProgress) -> None:
         if case.waiting:
             return
         if case.measures is not None:
@@ -110,7 +110,7 @@ class Plan:
             self._source.tell(number, case.measures)
 
 
-class Proposals(Protocol):
+class VictimSource(Protocol):
     """Where victims come from, and where their measures go back to."""
 
     total: int

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mwm.config.spec import encode, flatten
-from mwm.storage.redaction import error_line, without_password
-from mwm.storage.tracking_uri import be_quiet, files_beside, patience, touch
-from mwm.trials.outcome import Outcome, Row
+from mwm.storage.redaction import error_line, redact
+from mwm.storage.tracking_uri import artifact_location, check_database, set_mlflow_defaults, short_timeouts
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-Point = tuple[str, float, int, int]
+MetricPoint = tuple[str, float, int, int]
 """A metric's name, value, time stamp (ms) and step."""
 
-HOPELESS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")
+PERMANENT_ERRORS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")
 """Codes of failures that no repetition mends."""
 
-KNOWN = frozenset(one.name for record in (Row, Outcome) for one in fields(record))
+REPORTED_METRICS = frozenset(one.name for record in (EpochMetrics, Outcome) for one in fields(record))
 """What rows and outcomes tell themselves."""
 
 PAGE, LONGEST_VALUE, LONGEST_TAG = 1000, 500, 5000
 
 
 @dataclass(slots=True)
-class Recorded:
+class RunState:
     """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
 
     `waiting` are rows with their time stamps that are to be sent, `fresh` tells that some came since the last outcome,
@@ -48,13 +48,13 @@ class Recorded:
     described: bool = False
     had_error: bool = False
     asked: bool = False
-    waiting: list[tuple[int, Row]] = field(default_factory=list)
+    waiting: list[tuple[int, EpochMetrics]] = field(default_factory=list)
     due: float = 0.0
     fresh: bool = False
     cut: bool = False
 
 
-class Experiment:
+class MlflowExperiment:
     """The experiment called `name` in the store at `uri`, made if there is none.
 
     Whatever fails raises as MLflow raises it; a request may take as long as the user's settings of MLflow allow.
@@ -63,14 +63,14 @@ class Experiment:
 
     def __init__(self, uri: str, name: str) -> None:
         self._client = _connect(uri)
-        with patience():
+        with short_timeouts():
             found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise ValueError(f"the experiment {name!r} was deleted there; restore it or choose another name")
-        beside = files_beside(uri, name)
+        beside = artifact_location(uri, name)
         self.id = found.experiment_id if found else self._client.create_experiment(name, artifact_location=beside)
 
-    def present(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether the store answers."""
         try:
             self._client.get_experiment(self.id)
@@ -93,11 +93,11 @@ class Experiment:
         run = self._client.create_run(self.id, tags=_cut(tags), run_name=name)
         return str(run.info.run_id)
 
-    def go_on(self, run_id: str) -> None:
+    def reopen_run(self, run_id: str) -> None:
         """Show a run as running again."""
         self._client.update_run(run_id, status="RUNNING")
 
-    def describe(self, run_id: str, trial: Trial, data_digest: str) -> None:
+    def log_trial(self, run_id: str, trial: Trial, data_digest: str) -> None:
         """Write down what a trial is: its data set and its parameters, which come last."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -107,13 +107,13 @@ class Experiment:
         used = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
         self._client.log_inputs(run_id, datasets=[used])
         params = {key: value for key, value in flatten(encode(trial)).items() if key != "attack"}
-        self.write(run_id, params=params)
+        self.log_batch(run_id, params=params)
 
-    def write(
+    def log_batch(
         self,
         run_id: str,
         *,
-        points: Sequence[Point] = (),
+        points: Sequence[MetricPoint] = (),
         params: Mapping[str, Any] = {},
         tags: Mapping[str, str] = {},
     ) -> None:
@@ -124,40 +124,40 @@ class Experiment:
         labels = [RunTag(key, value) for key, value in _cut(tags).items()]
         self._client.log_batch(run_id, [Metric(*point) for point in points], given, labels)
 
-    def upload(self, run_id: str, path: Path) -> None:
+    def log_artifact(self, run_id: str, path: Path) -> None:
         """Upload a file or a folder."""
         self._client.log_artifact(run_id, str(path))
 
-    def end(self, run_id: str, status: Status) -> None:
+    def terminate_run(self, run_id: str, status: Status) -> None:
         """Show a run as ended."""
         self._client.set_terminated(run_id, status)
 
-    def remove(self, run_id: str) -> None:
+    def delete_run(self, run_id: str) -> None:
         """Hide a run, as MLflow does it: it can be restored."""
         self._client.delete_run(run_id)
 
 
-def recall(run: Run) -> Recorded:
+def run_state(run: Run) -> RunState:
     """What a run says of itself."""
     tags, metrics = run.data.tags, run.data.metrics
-    return Recorded(
+    return RunState(
         id=run.info.run_id,
         status=run.info.status,
         epoch=int(metrics.get("epoch", 0)),
         outcome=tags.get("mwm.outcome", ""),
-        measured={key: value for key, value in metrics.items() if key not in KNOWN},
+        measured={key: value for key, value in metrics.items() if key not in REPORTED_METRICS},
         described=bool(run.data.params),
         had_error=bool(tags.get("error")),
     )
 
 
-def points(values: Mapping[str, Any], stamp: int, step: int) -> list[Point]:
+def to_metrics(values: Mapping[str, Any], stamp: int, step: int) -> list[MetricPoint]:
     """The numbers among `values` as metrics."""
     numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
     return [(key, float(value), stamp, step) for key, value in numbers.items()]
 
 
-def labels(trial: Trial) -> dict[str, str]:
+def trial_tags(trial: Trial) -> dict[str, str]:
     """The tags by which a trial is found; `seed` is the victim's."""
     victim, attack = trial.victim, trial.attack
     tags = {"kind": "victim", "scheme": victim.scheme.kind, "seed": str(victim.seed)}
@@ -169,8 +169,8 @@ def _cut(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _connect(uri: str) -> MlflowClient:
-    be_quiet()
-    touch(uri)
+    set_mlflow_defaults()
+    check_database(uri)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
@@ -195,8 +195,8 @@ def check_tags(tags: Mapping[str, str]) -> None:
             raise ValueError(f"tags: {name!r} is not allowed (--tag, tags): {reason.rstrip('.')}")
 
 
-def unusable(uri: str, error: Exception) -> ValueError:
+def tracking_error(uri: str, error: Exception) -> ValueError:
     """What to raise when a store fails at the start."""
-    refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in HOPELESS
+    refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in PERMANENT_ERRORS
     what = "cannot be used" if refused else "cannot be reached"
-    return ValueError(f"--tracking-uri: {without_password(uri)} {what} ({error_line(error)})")
+    return ValueError(f"--tracking-uri: {redact(uri)} {what} ({error_line(error)})")

@@ -11,7 +11,7 @@ from threading import Condition, Thread
 
 from mwm.storage.redaction import error_line
 
-TRIES = 3
+MAX_ATTEMPTS = 3
 
 BACKLOG = 1_000
 
@@ -38,9 +38,9 @@ class Outbox:
     was given up though another attempt might have mended it.
     """
 
-    def __init__(self, service: str, *, hopeless: Collection[str], present: Callable[[], bool]) -> None:
-        self.lost = 0
-        self._service, self._hopeless, self._present = service, hopeless, present
+    def __init__(self, service: str, *, permanent: Collection[str], is_reachable: Callable[[], bool]) -> None:
+        self.dropped = 0
+        self._service, self._hopeless, self._present = service, permanent, is_reachable
         self._writes: deque[_Write] = deque()
         self._warned: set[str] = set()
         self._changed = Condition()
@@ -54,10 +54,10 @@ class Outbox:
         with self._changed:
             return len(self._writes)
 
-    def put(self, send: Send, *, spare: bool = False) -> None:
+    def put(self, send: Send, *, droppable: bool = False) -> None:
         """Add a write; `send` may be called more than once. A `spare` one is left out when many wait already."""
         with self._changed:
-            if not spare or len(self._writes) < BACKLOG:
+            if not droppable or len(self._writes) < BACKLOG:
                 self._writes.append(_Write(send))
                 self._changed.notify_all()
 
@@ -84,7 +84,7 @@ class Outbox:
             self._ended = True
             self._changed.notify_all()
         self._thread.join(max(0.0, end - time.monotonic()) if left == 0 else 0.0)
-        return left + self.lost
+        return left + self.dropped
 
     def _work(self) -> None:
         while (write := self._next()) is not None:
@@ -118,8 +118,8 @@ class Outbox:
     def _failed(self, write: _Write) -> bool:
         here = self._present()
         write.tries += here
-        if write.tries >= TRIES:
-            self.lost += 1
+        if write.tries >= MAX_ATTEMPTS:
+            self.dropped += 1
             return True
         with self._changed:
             now = time.monotonic()

@@ -14,24 +14,24 @@ from typing import Any, Self
 
 from mwm.config.spec import digest as fingerprint
 from mwm.runner.tracking.client import (
-    HOPELESS,
-    KNOWN,
-    Experiment,
-    Recorded,
+    PERMANENT_ERRORS,
+    REPORTED_METRICS,
+    MlflowExperiment,
+    RunState,
     Status,
     check_tags,
-    labels,
-    points,
-    recall,
-    unusable,
+    run_state,
+    to_metrics,
+    tracking_error,
+    trial_tags,
 )
 from mwm.runner.tracking.outbox import Outbox
-from mwm.storage.tracking_uri import resolve
-from mwm.trials.names import label
-from mwm.trials.outcome import Outcome, Row
+from mwm.storage.tracking_uri import resolve_tracking_uri
+from mwm.trials.names import trial_name
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial
 
-__all__ = ["Status", "Tracker", "resolve"]
+__all__ = ["Status", "Tracker", "resolve_tracking_uri"]
 
 ENDED: dict[str, Status] = {"done": "FINISHED", "failed": "FAILED", "skipped": "KILLED", "stopped": "KILLED"}
 SEND_SECONDS = 5.0
@@ -52,18 +52,18 @@ class Tracker:
 
     def __init__(self, uri: str, sweep: str, *, tags: Mapping[str, str], params: Mapping[str, Any] = {}) -> None:
         self._name, self._tags = sweep, dict(tags)
-        self._runs: dict[str, Recorded] = {}
-        self._sweep = Recorded()
-        self._doubtful: dict[str, Recorded] = {}
+        self._runs: dict[str, RunState] = {}
+        self._sweep = RunState()
+        self._unconfirmed: dict[str, RunState] = {}
         self._stamp = self._logged = self._sent = self._left = 0
         self._closed = False
         check_tags(tags)
         try:
-            self._server = Experiment(uri, sweep)
+            self._server = MlflowExperiment(uri, sweep)
             self._recall()
         except Exception as error:
-            raise unusable(uri, error) from None
-        self._outbox = Outbox("MLflow", hopeless=HOPELESS, present=self._server.present)
+            raise tracking_error(uri, error) from None
+        self._outbox = Outbox("MLflow", permanent=PERMANENT_ERRORS, is_reachable=self._server.is_reachable)
         atexit.register(self.close, "KILLED")
         opened: Future[None] = Future()
         try:
@@ -71,7 +71,7 @@ class Tracker:
             opened.result()
         except Exception as error:
             self.close("FAILED")
-            raise unusable(uri, error) from None
+            raise tracking_error(uri, error) from None
         except BaseException:  # a signal: the request is on its way, and what it makes must not stay running
             self.close("KILLED")
             raise
@@ -87,7 +87,7 @@ class Tracker:
     def _recall(self) -> None:
         """Learn all runs of the experiment in one search."""
         for run in self._server.runs():
-            tags, known = run.data.tags, recall(run)
+            tags, known = run.data.tags, run_state(run)
             if tags.get("kind") == "sweep":
                 mine = tags.get("mwm.config_digest") == self._tags.get("mwm.config_digest")
                 self._sweep = known if mine else self._sweep
@@ -99,8 +99,8 @@ class Tracker:
         try:
             run, tags = self._sweep, self._tags | {"kind": "sweep"}
             run.id = run.id or self._server.create(self._name, tags)
-            self._server.go_on(run.id)
-            self._server.write(run.id, tags=tags, params={} if run.described else params)
+            self._server.reopen_run(run.id)
+            self._server.log_batch(run.id, tags=tags, params={} if run.described else params)
         except Exception as error:
             opened.set_exception(error)
         else:
@@ -118,38 +118,40 @@ class Tracker:
         if trial.attack is not None:
             assert victim_digest in self._runs, f"attack {digest} before its victim {victim_digest}"
             parent = self._runs[victim_digest]
-        run = self._runs.setdefault(digest, Recorded())
+        run = self._runs.setdefault(digest, RunState())
         ended = run.status in ENDED.values() and run.outcome
         known = run.status == "FINISHED" or (outcome is not None and run.outcome == fingerprint(asdict(outcome)))
         if self._closed or (ended and known) or (run.status == "RUNNING" and run.described):
             return
         names = {"mwm.digest": digest, "mwm.victim_digest": victim_digest, "mwm.data_digest": data_digest}
         if run.id:
-            self._put(run, lambda: self._server.go_on(run.id))
+            self._put(run, lambda: self._server.reopen_run(run.id))
         else:
             self._outbox.put(partial(self._create, run, parent, trial=trial, names=names))
         if not run.described:
-            self._put(run, lambda: self._server.describe(run.id, trial, data_digest))
+            self._put(run, lambda: self._server.log_trial(run.id, trial, data_digest))
         run.status, run.described = "RUNNING", True
 
-    def _create(self, run: Recorded, parent: Recorded, *, trial: Trial, names: Mapping[str, str]) -> None:
+    def _create(self, run: RunState, parent: RunState, *, trial: Trial, names: Mapping[str, str]) -> None:
         if run.asked:  # the answer to the first request may have been lost, but not the request
             for found in self._server.runs(_named(names["mwm.digest"])):
                 run.id = found.info.run_id
                 return
-            self._doubtful[names["mwm.digest"]] = run
+            self._unconfirmed[names["mwm.digest"]] = run
         run.asked = True
         above = {"mlflow.parentRunId": parent.id or self._sweep.id}
-        run.id = self._server.create(label(trial, victim=False), {**self._tags, **labels(trial), **names, **above})
+        run.id = self._server.create(
+            trial_name(trial, victim=False), {**self._tags, **trial_tags(trial), **names, **above}
+        )
 
-    def _remove_twins(self) -> None:
+    def _delete_duplicate_runs(self) -> None:
         """Take back what requests made that were answered too late."""
-        for digest, run in self._doubtful.items():
+        for digest, run in self._unconfirmed.items():
             for found in self._server.runs(_named(digest)) if run.id else ():
                 if found.info.run_id != run.id:
-                    self._server.remove(found.info.run_id)
+                    self._server.delete_run(found.info.run_id)
 
-    def log(self, digest: str, row: Row) -> None:
+    def log(self, digest: str, row: EpochMetrics) -> None:
         """Log the fields of a row as metrics at the step of its epoch, unless that epoch is there already."""
         run = self._runs[digest]
         if self._closed or row.epoch <= run.epoch:
@@ -157,7 +159,7 @@ class Tracker:
         run.epoch, run.fresh = row.epoch, True
         if run.cut or self._logged - self._sent >= BACKLOG:
             run.cut = True  # from here on: what is missing is a run's end, which another session can add
-            self._outbox.warn("backlog", f"{BACKLOG} epochs wait; later ones are kept back for {self._remedy()}")
+            self._outbox.warn("backlog", f"{BACKLOG} epochs wait; later ones are kept back for {self._sync_command()}")
             return
         run.waiting.append((self._now(), row))
         self._logged += 1
@@ -178,24 +180,30 @@ class Tracker:
         tags = {key: value for key, value in said.items() if value or (key == "error" and run.had_error)}
         tags |= {"status": outcome.status, "mwm.outcome": name}
         stamp, step = self._now(), run.epoch
-        self._put(run, lambda: self._server.write(run.id, points=points(asdict(outcome), stamp, step), tags=tags))
+        self._put(
+            run, lambda: self._server.log_batch(run.id, points=to_metrics(asdict(outcome), stamp, step), tags=tags)
+        )
         for path in artifacts:
             self._upload(run, path)
         self._end(run, ended)
         run.outcome, run.had_error, run.fresh = name, bool(outcome.error), False
 
-    def measure(self, digest: str, metrics: Mapping[str, float]) -> None:
+    def log_late_metrics(self, digest: str, metrics: Mapping[str, float]) -> None:
         """Log what became known of a trial later, such as a victim's robustness; also after `finish`.
 
         What rows and outcomes say themselves is left out.
         """
         run = self._runs[digest]
-        fresh = {key: value for key, value in metrics.items() if key not in KNOWN and run.measured.get(key) != value}
+        fresh = {
+            key: value
+            for key, value in metrics.items()
+            if key not in REPORTED_METRICS and run.measured.get(key) != value
+        }
         if self._closed or not fresh:
             return
         run.measured |= fresh
-        batch = points(fresh, self._now(), run.epoch)
-        self._put(run, lambda: self._server.write(run.id, points=batch))
+        batch = to_metrics(fresh, self._now(), run.epoch)
+        self._put(run, lambda: self._server.log_batch(run.id, points=batch))
 
     def run_id(self, digest: str) -> str:
         """The MLflow run of a trial; empty if there is none, or none yet."""
@@ -225,14 +233,14 @@ class Tracker:
                 self._put_rows(run)
                 self._end(run, "KILLED")
         self._end(self._sweep, status)
-        self._outbox.put(self._remove_twins)
+        self._outbox.put(self._delete_duplicate_runs)
         kept_back = sum(run.cut for run in self._runs.values())
         self._left = self._outbox.close(KILLED_SECONDS if status == "KILLED" else CLOSE_SECONDS) + kept_back
         if self._left:
-            self._outbox.warn("unsent", f"{self._left} writes were not sent; send them later by {self._remedy()}")
+            self._outbox.warn("unsent", f"{self._left} writes were not sent; send them later by {self._sync_command()}")
         return self._left
 
-    def _remedy(self) -> str:
+    def _sync_command(self) -> str:
         return f"launch.py sync {self._name}"
 
     def _now(self) -> int:
@@ -240,41 +248,41 @@ class Tracker:
         self._stamp = max(time.time_ns() // 10**6, self._stamp + 1)
         return self._stamp
 
-    def _put_rows(self, run: Recorded, *, spare: bool = False) -> None:
+    def _put_rows(self, run: RunState, *, spare: bool = False) -> None:
         if run.waiting:
             run.due = time.monotonic() + SEND_SECONDS
             self._put(run, partial(self._send_rows, run), spare=spare)
 
-    def _send_rows(self, run: Recorded) -> None:
+    def _send_rows(self, run: RunState) -> None:
         """Send all rows that wait by now; what fails goes on waiting."""
         while batch := run.waiting[:BATCH]:
-            self._server.write(
-                run.id, points=[one for stamp, row in batch for one in points(asdict(row), stamp, row.epoch)]
+            self._server.log_batch(
+                run.id, points=[one for stamp, row in batch for one in to_metrics(asdict(row), stamp, row.epoch)]
             )
             self._forget(run, len(batch))
 
-    def _forget(self, run: Recorded, rows: int) -> None:
+    def _forget(self, run: RunState, rows: int) -> None:
         del run.waiting[:rows]
         self._sent += rows
 
-    def _upload(self, run: Recorded, path: Path) -> None:
+    def _upload(self, run: RunState, path: Path) -> None:
         if path.exists():
-            self._put(run, lambda: self._server.upload(run.id, path))
+            self._put(run, lambda: self._server.log_artifact(run.id, path))
         else:
             self._outbox.warn("file", f"{path} is not there and was not uploaded")
 
-    def _end(self, run: Recorded, status: Status) -> None:
+    def _end(self, run: RunState, status: Status) -> None:
         run.status = status
         self._outbox.put(partial(self._send_end, run, status, self._now()))
 
-    def _send_end(self, run: Recorded, status: Status, stamp: int) -> None:
+    def _send_end(self, run: RunState, status: Status, stamp: int) -> None:
         self._forget(run, sum(then < stamp for then, _ in run.waiting))  # no repetition has mended these
         if run.id:
-            self._server.end(run.id, status)
+            self._server.terminate_run(run.id, status)
 
-    def _put(self, run: Recorded, send: Callable[[], object], *, spare: bool = False) -> None:
+    def _put(self, run: RunState, send: Callable[[], object], *, spare: bool = False) -> None:
         """Queue a write to a run; nothing is sent to one that could not be created."""
-        self._outbox.put(lambda: send() if run.id else None, spare=spare)
+        self._outbox.put(lambda: send() if run.id else None, droppable=spare)
 
 
 def _named(digest: str) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mwm.config.spec import digest
-from mwm.runner.tracking.client import HOPELESS, Experiment, points, unusable
+from mwm.runner.tracking.client import PERMANENT_ERRORS, MlflowExperiment, to_metrics, tracking_error
 from mwm.storage.redaction import error_line
-from mwm.storage.tracking_uri import resolve
+from mwm.storage.tracking_uri import resolve_tracking_uri
 from mwm.trials.provenance import provenance
 from mwm.verification import report
 
@@ -21,18 +21,18 @@ VERDICTS = "verdicts"
 Tree = Mapping[str, Any]
 
 
-def opened(uri: str | None) -> Experiment | None:
+def open_experiment(uri: str | None) -> MlflowExperiment | None:
     """Where the verdict is recorded, if that was asked for; ValueError if it cannot be reached."""
     if not (uri or os.environ.get("MLFLOW_TRACKING_URI")):
         return None
-    address = resolve(uri)
+    address = resolve_tracking_uri(uri)
     try:
-        return Experiment(address, VERDICTS)
+        return MlflowExperiment(address, VERDICTS)
     except Exception as error:
-        raise unusable(address, error) from None
+        raise tracking_error(address, error) from None
 
 
-def record(experiment: Experiment, verdict: Tree, folder: Path) -> None:
+def log_verdict(experiment: MlflowExperiment, verdict: Tree, folder: Path) -> None:
     """Make a run of MLflow for each suspect; the same verdict again makes none. A failure is a warning.
 
     The answers stay where they are: what a copy answers is mostly the key's labels, and whoever reads a run would know
@@ -46,12 +46,12 @@ def record(experiment: Experiment, verdict: Tree, folder: Path) -> None:
                 run_id = run.info.run_id if run else experiment.create(suspect["name"], {"mwm.digest": name})
                 _write(experiment, run_id, verdict=verdict, suspect=suspect, folder=folder)
     except Exception as error:
-        first = "when that is mended, " if getattr(error, "error_code", "") in HOPELESS else ""
+        first = "when that is mended, " if getattr(error, "error_code", "") in PERMANENT_ERRORS else ""
         hint = f"{first}the same command again records the rest"
         print(f"warning: MLflow: {error_line(error)}; {hint}", file=sys.stderr)
 
 
-def _write(experiment: Experiment, run_id: str, *, verdict: Tree, suspect: Tree, folder: Path) -> None:
+def _write(experiment: MlflowExperiment, run_id: str, *, verdict: Tree, suspect: Tree, folder: Path) -> None:
     low, high = suspect["interval"]
     measured = {name: suspect[name] for name in ("matches", "match_rate", "p_value", "log10_p", "adjusted_p_value")}
     measured |= {"interval_low": low, "interval_high": high, "queries_asked": suspect["asked"]}
@@ -59,7 +59,7 @@ def _write(experiment: Experiment, run_id: str, *, verdict: Tree, suspect: Tree,
     tags = {"kind": "verdict", "decision": suspect["decision"], "suspect": suspect["name"]}
     tags |= {"key_commitment": verdict["key"]["commitment"], **provenance()}
     params = verdict["plan"] | {"access": suspect["access"], "classes": verdict["key"]["classes"]}
-    experiment.write(run_id, points=points(measured, time.time_ns() // 10**6, 0), params=params, tags=tags)
-    for name in (report.VERDICT, report.REPORT, report.SUMS):
-        experiment.upload(run_id, folder / name)
-    experiment.end(run_id, "FINISHED")
+    experiment.log_batch(run_id, points=to_metrics(measured, time.time_ns() // 10**6, 0), params=params, tags=tags)
+    for name in (report.VERDICT, report.REPORT, report.CHECKSUMS):
+        experiment.log_artifact(run_id, folder / name)
+    experiment.terminate_run(run_id, "FINISHED")

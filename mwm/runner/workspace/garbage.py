@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from mwm.runner.workspace.heartbeat import PULSE
 from mwm.runner.workspace.journal import JOURNAL
 from mwm.runner.workspace.lock import LOCK
-from mwm.runner.workspace.status import RESULTS, TABLE, sweeps
-from mwm.storage.filesystem import at
+from mwm.runner.workspace.status import RESULTS, TABLE, list_sweeps
+from mwm.storage.filesystem import open_filesystem
 
 if TYPE_CHECKING:
     from mwm.storage.store import Store
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
 
 
-def references(storage: Path) -> set[str]:
+def referenced_digests(storage: Path) -> set[str]:
     """The digests that any journal or table in results/ names; what else looks like a digest is taken for one.
 
     Raises ValueError when one of them cannot be read: what it names would look like garbage.
@@ -55,7 +55,7 @@ class Garbage:
 
 def garbage(storage: Path, store: Store, hours: float) -> Iterator[Garbage]:
     """What no sweep needs and nobody has written to for `hours`; to be asked while no sweep is running."""
-    before, named = time.time() - 3600 * hours, references(storage)
+    before, named = time.time() - 3600 * hours, referenced_digests(storage)
     for entry in store.entries():
         if entry.digest not in named and entry.modified < before:
             remove = partial(store.remove, entry.digest)
@@ -68,7 +68,7 @@ def _left_in_store(store: Store, named: set[str], before: float) -> Iterator[Gar
     """Temporary files anywhere, and the checkpoints of trials that are finished."""
     from mwm.storage.store import CHECKPOINT, OUTCOME
 
-    files = at(store.root)
+    files = open_filesystem(store.root)
     found = {PurePosixPath(file.name): file for file in files.walk() if not file.folder}
     for path, file in found.items():
         entry = path.parent
@@ -81,7 +81,7 @@ def _left_in_store(store: Store, named: set[str], before: float) -> Iterator[Gar
 
 
 def _left_in_results(storage: Path, before: float) -> Iterator[Garbage]:
-    for folder in sweeps(storage):
+    for folder in list_sweeps(storage):
         for path in sorted(folder.iterdir()):
             temporary = path.name.startswith(".") and path.name != LOCK
             if path.is_file() and (temporary or path.name == PULSE) and path.stat().st_mtime < before:

@@ -18,7 +18,7 @@ BEAT_SECONDS = 2.0
 """How often a driver says that it lives, and how far its trials are."""
 
 
-class Pulse:
+class Heartbeat:
     """Shows from a thread of its own, in results/NAME/status.json, that a driver lives and what `look` gives."""
 
     def __init__(self, folder: Path, look: Callable[[], Mapping[str, Any]]) -> None:
@@ -47,7 +47,7 @@ class Pulse:
             self._path.unlink()
 
 
-def pulse(folder: Path) -> dict[str, Any]:
+def read_heartbeat(folder: Path) -> dict[str, Any]:
     """What a driver said last; empty if there is none, or it has ended in good order."""
     try:
         said = json.loads((folder / PULSE).read_text())

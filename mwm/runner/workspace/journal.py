@@ -17,7 +17,7 @@ JOURNAL, SWEEP_FILE = "journal.jsonl", "sweep.json"
 
 
 @dataclass
-class Told:
+class TrialRecord:
     """What a journal says of one trial. `outcome` and, if it was asked for, `trial` are trees; None while under way."""
 
     kind: str
@@ -29,28 +29,28 @@ class Told:
 
 
 @dataclass
-class Book:
+class SweepHistory:
     """A journal, read: its trials by digest in the order of their last events, and its last session.
 
     `begin` and `end` are the events of that session; empty where there is none. `last` is the time of the last event.
     """
 
-    trials: dict[str, Told] = field(default_factory=dict)
+    trials: dict[str, TrialRecord] = field(default_factory=dict)
     begin: dict[str, Any] = field(default_factory=dict)
     end: dict[str, Any] = field(default_factory=dict)
     sessions: int = 0
     last: float = 0.0
 
 
-def read(folder: Path, *, trials: bool = False) -> Book:
+def read_journal(folder: Path, *, trials: bool = False) -> SweepHistory:
     """Read the journal of a sweep, empty if there is none; with `trials` also what each finished trial is.
 
     Raises ValueError when it cannot be read. A line that was cut off is passed over.
     """
-    book = Book()
+    book = SweepHistory()
     for event in _events(folder / JOURNAL):
         try:
-            _enter(book, event, trials)
+            _apply_event(book, event, trials)
         except (KeyError, TypeError):
             continue
         book.last = event["at"]
@@ -73,7 +73,7 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _enter(book: Book, event: dict[str, Any], trials: bool) -> None:
+def _apply_event(book: SweepHistory, event: dict[str, Any], trials: bool) -> None:
     match event["event"]:
         case "begin":
             book.begin, book.end = event, {}
@@ -82,13 +82,13 @@ def _enter(book: Book, event: dict[str, Any], trials: bool) -> None:
             book.end = event
         case "start":
             book.trials.pop(event["digest"], None)
-            book.trials[event["digest"]] = Told(event["kind"], event["label"], book.sessions, event["at"])
+            book.trials[event["digest"]] = TrialRecord(event["kind"], event["label"], book.sessions, event["at"])
         case "finish":
             outcome = event["outcome"]
             name, trial = outcome["digest"], event["trial"]
             before = book.trials.pop(name, None)
             kind = "victim" if trial["attack"] is None else "attack"
-            told = before or Told(kind, event.get("label", name), book.sessions, None)
+            told = before or TrialRecord(kind, event.get("label", name), book.sessions, None)
             told.session, told.outcome = book.sessions, outcome
             told.trial = trial if trials else None
             book.trials[name] = told
@@ -103,11 +103,11 @@ class Journal:
 
     def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         self._path, self._warn = folder / JOURNAL, warn
-        told = read(folder, trials=True).trials
+        told = read_journal(folder, trials=True).trials
         self.earlier = [(one.trial, one.outcome) for one in told.values() if one.trial and one.outcome]
         self._known = {outcome["digest"]: _fingerprint(outcome) for _, outcome in self.earlier}
         self._waiting: deque[bytes] = deque()
-        self._torn = not _whole(self._path)
+        self._torn = not _ends_with_newline(self._path)
         self._warned = False
 
     def begin(self, **more: Any) -> None:
@@ -155,7 +155,7 @@ def _fingerprint(outcome: Mapping[str, Any]) -> int:
     return hash(json.dumps(outcome, sort_keys=True))
 
 
-def _whole(path: Path) -> bool:
+def _ends_with_newline(path: Path) -> bool:
     """Whether a file is missing, empty or ends with a line."""
     try:
         with path.open("rb") as file:

@@ -9,14 +9,14 @@ from pathlib import Path, PurePath
 
 from mwm.runner.workspace.heartbeat import PULSE
 from mwm.runner.workspace.journal import SWEEP_FILE
-from mwm.runner.workspace.lock import forget, holder
+from mwm.runner.workspace.lock import holder, remove_lock
 from mwm.storage import filesystem, object_store
-from mwm.storage.filesystem import Files, writable
+from mwm.storage.filesystem import Files, require_writable
 
 RESULTS, STORE = "results", "store"
 
 
-class Storage:
+class StorageLocation:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
 
     Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder. `home` is
@@ -24,59 +24,59 @@ class Storage:
     """
 
     def __init__(self, place: str | Path) -> None:
-        self._remote: Files | None = filesystem.at(place) if "://" in str(place) else None
-        self.home = Path() if self._remote else Path(place)
-        self.results = self.home / RESULTS
-        self.store = _below(str(place), STORE) if self._remote else str(self.home / STORE)
+        self._remote: Files | None = filesystem.open_filesystem(place) if "://" in str(place) else None
+        self.local_root = Path() if self._remote else Path(place)
+        self.results = self.local_root / RESULTS
+        self.store = _below(str(place), STORE) if self._remote else str(self.local_root / STORE)
         self.remote = self._remote is not None
-        self.shown = self._remote.shown if self._remote else str(place)
+        self.display_name = self._remote.display_name if self._remote else str(place)
         self._sent: dict[str, tuple[int, int]] = {}
 
-    def prepare(self, name: str) -> Path:
+    def prepare_sweep_dir(self, name: str) -> Path:
         """The folder of a sweep, as new as its copy. Raises ValueError where nothing can be written."""
         folder = self.results / name
         for place in (self.store, folder):
-            writable(place)
+            require_writable(place)
         for part in ("", "queries"):  # a driver that was killed may have been writing there
-            filesystem.at(folder).tidy(part)
-        self.fetch(name)
+            filesystem.open_filesystem(folder).remove_stale(part)
+        self.download(name)
         return folder
 
     @contextmanager
-    def prepared(self, name: str) -> Iterator[Path]:
+    def sweep_dir(self, name: str) -> Iterator[Path]:
         """The folder of a sweep, as `prepare` gives it; what was made for one that has not begun in the end goes."""
         folder = self.results / name
-        places = folder, self.results, Path(self.store), self.home, *self.home.parents
+        places = folder, self.results, Path(self.store), self.local_root, *self.local_root.parents
         made = [place for place in places if not place.exists()]
         try:
-            yield self.prepare(name)
+            yield self.prepare_sweep_dir(name)
         finally:
             if not (folder / SWEEP_FILE).exists():
                 for place in {folder, self.results}.intersection([folder, *made]):
-                    forget(place)
+                    remove_lock(place)
             for place in made:
                 with suppress(OSError):  # it is none on this machine, or holds something by now
                     place.rmdir()
 
-    def fetch(self, name: str = "") -> None:
+    def download(self, name: str = "") -> None:
         """Bring here what the copy has of a sweep, or of all, and is newer than what is here.
 
         A sweep that is being worked on here is left alone. Raises ValueError when the copy cannot be read.
         """
         if (remote := self._remote) is not None:
-            object_store.asked(
+            object_store.as_storage_error(
                 remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/")
             )
 
     def _fetch(self, remote: Files, below: str) -> None:
         for file in remote.walk(below):
-            path = self.home / file.name
+            path = self.local_root / file.name
             newer = not path.exists() or path.stat().st_mtime < file.modified
             if not file.folder and newer and holder(self.results / PurePath(file.name).parts[1]) is None:
-                filesystem.put(path, remote.read(file.name))
+                filesystem.write_atomic(path, remote.read(file.name))
                 os.utime(path, (file.modified, file.modified))
 
-    def copy(self, folder: Path) -> None:
+    def upload(self, folder: Path) -> None:
         """Bring to the copy what has changed in the folder of a sweep; raises OSError."""
         for path in sorted(folder.rglob("*")) if self._remote else ():
             inside = path.relative_to(folder)
@@ -89,9 +89,9 @@ class Storage:
                     self._remote.write(f"{RESULTS}/{folder.name}/{inside.as_posix()}", path.read_bytes())
                     self._sent[str(inside)] = stamp
 
-    def survives(self, folder: Path) -> bool:
+    def is_outside(self, folder: Path) -> bool:
         """Whether its files stay when `folder` is deleted."""
-        return self._remote is not None or not self.home.resolve().is_relative_to(folder)
+        return self._remote is not None or not self.local_root.resolve().is_relative_to(folder)
 
 
 def _below(uri: str, name: str) -> str:

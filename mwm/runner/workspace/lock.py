@@ -31,7 +31,7 @@ class Holder:
 
 
 @contextmanager
-def alone(folder: Path, verb: str = "run") -> Iterator[None]:
+def sweep_lock(folder: Path, verb: str = "run") -> Iterator[None]:
     """Keep every other process off the sweep in results/NAME, and `clean` off all of results/.
 
     Raises ValueError when another one is there.
@@ -45,7 +45,7 @@ def alone(folder: Path, verb: str = "run") -> Iterator[None]:
             raise ValueError(f"--storage: {folder.parent.parent} is being cleaned; try again in a moment")
         if not _locked(own, fcntl.LOCK_EX):
             hint = "choose a new one by --name" if verb == "run" else f"{verb} it when that has ended"
-            doing = "synced" if (holder := _said(own)).verb == "sync" else "run"
+            doing = "synced" if (holder := _read_holder(own)).verb == "sync" else "run"
             raise ValueError(f"name: {folder.name!r} is being {doing} by {holder}; {hint}")
         own.truncate(0)
         own.write(f"{verb} {os.getpid()} {socket.gethostname()}\n")
@@ -54,7 +54,7 @@ def alone(folder: Path, verb: str = "run") -> Iterator[None]:
 
 
 @contextmanager
-def nobody(results: Path) -> Iterator[bool]:
+def cleanup_lock(results: Path) -> Iterator[bool]:
     """Whether no sweep in results/ is worked on; if so, none can begin before the end of the block.
 
     Raises ValueError when nothing can be written there.
@@ -71,12 +71,12 @@ def holder(folder: Path) -> Holder | None:
     """Who holds the lock of a sweep; None if nobody on this machine does. Writes nothing."""
     try:
         with (folder / LOCK).open() as lock:
-            return None if _locked(lock, fcntl.LOCK_SH, patience=0.0) else _said(lock)
+            return None if _locked(lock, fcntl.LOCK_SH, patience=0.0) else _read_holder(lock)
     except OSError:
         return None
 
 
-def forget(folder: Path) -> None:
+def remove_lock(folder: Path) -> None:
     """Take away the lock of a folder in which nothing was begun, unless somebody holds it."""
     with suppress(OSError), (folder / LOCK).open("r+") as lock:
         if _locked(lock, fcntl.LOCK_EX, patience=0.0):
@@ -99,7 +99,7 @@ def _locked(lock: IO[str], kind: int, patience: float = PATIENCE_SECONDS) -> boo
             return os.fstat(lock.fileno()).st_nlink > 0
 
 
-def _said(lock: IO[str]) -> Holder:
+def _read_holder(lock: IO[str]) -> Holder:
     lock.seek(0)
     match lock.read().split():
         case [verb, pid, host] if pid.isdecimal():

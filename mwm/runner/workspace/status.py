@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mwm.runner.workspace.heartbeat import pulse
-from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, Book, read
+from mwm.runner.workspace.heartbeat import read_heartbeat
+from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, SweepHistory, read_journal
 from mwm.runner.workspace.lock import holder
-from mwm.trials.outcome import KINDS, STATUSES
+from mwm.trials.outcome import STATUSES, TRIAL_KINDS
 
 RESULTS, TABLE = "results", "results.csv"
 
@@ -23,7 +23,7 @@ State = Literal["running", "finished", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class SweepStatus:
     """How a sweep is getting on. Times are Unix seconds, durations seconds; None is unknown.
 
     `counts` holds, for victims and attacks, the number that are done, failed, skipped, stopped, running and waiting,
@@ -46,24 +46,24 @@ class Standing:
     results: str
 
 
-def sweeps(storage: Path) -> list[Path]:
+def list_sweeps(storage: Path) -> list[Path]:
     """The folders of all sweeps in results/, by name."""
     found = {path.parent for name in (SWEEP_FILE, JOURNAL) for path in (storage / RESULTS).glob(f"*/{name}")}
     return sorted(found)
 
 
-def find(storage: Path, name: str) -> Path:
+def find_sweep(storage: Path, name: str) -> Path:
     """The folder of a sweep. Raises ValueError that lists those there are."""
-    there = {path.name: path for path in sweeps(storage)}
+    there = {path.name: path for path in list_sweeps(storage)}
     if name not in there:
         known = f"there are {', '.join(there)}" if there else "there are none"
         raise ValueError(f"NAME: there is no sweep {name!r} in {storage / RESULTS}; {known}")
     return there[name]
 
 
-def standing(folder: Path) -> Standing:
+def sweep_status(folder: Path) -> SweepStatus:
     """How the sweep in results/NAME is getting on, from its lock, its journal and its driver's last word."""
-    now, held, book, beat = time.time(), holder(folder), read(folder), pulse(folder)
+    now, held, book, beat = time.time(), holder(folder), read_journal(folder), read_heartbeat(folder)
     here = held is not None and held.verb == "run"
     state = _state(book, beat, here=here, now=now)
     if book.begin and beat.get("at", 0.0) < book.begin["at"]:
@@ -73,7 +73,7 @@ def standing(folder: Path) -> Standing:
     until = now if state == "running" else book.end.get("at", latest)
     left = beat.get("left") if state == "running" else None
     ours = held if here and held is not None and held.pid else None
-    return Standing(
+    return SweepStatus(
         name=folder.name,
         state=state,
         pid=ours.pid if ours else book.begin.get("pid"),
@@ -84,14 +84,14 @@ def standing(folder: Path) -> Standing:
         left=None if left is None else max(left - (now - beat["at"]), 0.0),
         written=latest or None,
         counts=_counts(book, totals(book, beat), live=state == "running"),
-        running=_under_way(book, beat, now) if state == "running" else [],
+        running=_running_trials(book, beat, now) if state == "running" else [],
         failures=_failures(book),
         best=_best(book),
         results=str(folder / TABLE),
     )
 
 
-def _state(book: Book, beat: dict[str, Any], *, here: bool, now: float) -> State:
+def _state(book: SweepHistory, beat: dict[str, Any], *, here: bool, now: float) -> State:
     if here:
         return "running"
     if book.end:
@@ -101,11 +101,11 @@ def _state(book: Book, beat: dict[str, Any], *, here: bool, now: float) -> State
     return "running" if elsewhere and abs(now - beat.get("at", 0.0)) < STALE_SECONDS else "interrupted"
 
 
-def totals(book: Book, beat: dict[str, Any]) -> dict[str, int | None]:
+def totals(book: SweepHistory, beat: dict[str, Any]) -> dict[str, int | None]:
     for said in (beat, book.end, book.begin):
         if "totals" in said:
             return dict(said["totals"])
-    return dict.fromkeys(KINDS)
+    return dict.fromkeys(TRIAL_KINDS)
 
 
 def _status(told: Any, sessions: int) -> str:
@@ -116,10 +116,10 @@ def _status(told: Any, sessions: int) -> str:
     return status if status in ("done", "stopped") or told.session == sessions else "waiting"
 
 
-def _counts(book: Book, totals: dict[str, int | None], *, live: bool) -> dict[str, dict[str, int | None]]:
+def _counts(book: SweepHistory, totals: dict[str, int | None], *, live: bool) -> dict[str, dict[str, int | None]]:
     counted = Counter((told.kind, _status(told, book.sessions)) for told in book.trials.values())
     found: dict[str, dict[str, int | None]] = {}
-    for kind in KINDS:
+    for kind in TRIAL_KINDS:
         number = {status: counted[kind, status] for status in STATUSES}
         number["running"] = counted[kind, "running"] if live else 0
         total = totals.get(kind)
@@ -128,7 +128,7 @@ def _counts(book: Book, totals: dict[str, int | None], *, live: bool) -> dict[st
     return found
 
 
-def _under_way(book: Book, beat: dict[str, Any], now: float) -> list[dict[str, Any]]:
+def _running_trials(book: SweepHistory, beat: dict[str, Any], now: float) -> list[dict[str, Any]]:
     epochs = beat.get("running", {})
     return [
         {"digest": name, "kind": told.kind, "label": told.label, "epoch": 0, "epochs": 0}
@@ -139,7 +139,7 @@ def _under_way(book: Book, beat: dict[str, Any], now: float) -> list[dict[str, A
     ]
 
 
-def _failures(book: Book) -> list[dict[str, Any]]:
+def _failures(book: SweepHistory) -> list[dict[str, Any]]:
     return [
         {"digest": name, "kind": told.kind, "label": told.label, "error": told.outcome["error"]}
         for name, told in book.trials.items()
@@ -147,7 +147,7 @@ def _failures(book: Book) -> list[dict[str, Any]]:
     ]
 
 
-def _best(book: Book) -> dict[str, Any] | None:
+def _best(book: SweepHistory) -> dict[str, Any] | None:
     """The attack after which most of the watermark is left."""
     best: dict[str, Any] | None = None
     for name, told in book.trials.items():

@@ -11,18 +11,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.redaction import short
+from mwm.storage.redaction import redacted_excerpt
 from mwm.verification.suspects import checkpoint, endpoint, network_files, python_models
-from mwm.verification.suspects.in_process import Local
-from mwm.verification.suspects.outputs import Answers, SilentError
+from mwm.verification.suspects.in_process import InProcessSuspect
+from mwm.verification.suspects.outputs import NoAnswerError, Outputs
 
-__all__ = ["SilentError", "Suspect", "open_suspect"]
+__all__ = ["NoAnswerError", "Suspect", "open_suspect"]
 
 ALLOWED = (
     "a store entry's folder, *.safetensors, *.onnx, *.pt2, *.ts, *.pt, *.pth, http(s)://..., models:/..., runs:/..., "
     "mlflow-artifacts:/... or module:function"
 )
-ENDINGS = {
+SUFFIXES = {
     ".safetensors": "checkpoint",
     ".onnx": "onnx",
     ".pt2": "export",
@@ -30,7 +30,7 @@ ENDINGS = {
     ".pt": "torch",
     ".pth": "torch",
 }
-STARTS = {
+SCHEMES = {
     "http://": "endpoint",
     "https://": "endpoint",
     "models:/": "mlflow",
@@ -38,7 +38,7 @@ STARTS = {
     "mlflow-artifacts:/": "mlflow",
 }
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-NETWORKS: dict[str, Callable[..., Local]] = {
+NETWORKS: dict[str, Callable[..., InProcessSuspect]] = {
     "checkpoint": checkpoint.open_checkpoint,
     "onnx": network_files.open_onnx,
     "export": network_files.open_export,
@@ -71,7 +71,7 @@ class Suspect(Protocol):
         Passwords, tokens and the store of MLflow are in it, but cannot be read from it.
         """
 
-    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
 
         Raises SilentError if it does not answer or its answers cannot be used, ValueError if it has other classes.
@@ -95,35 +95,37 @@ def open_suspect(
     second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for models of MLflow.
     Raises ValueError, in one line, for what cannot be opened.
     """
-    form = _form(address)
+    form = _format(address)
     if form in RUNS_CODE:
         if not trust:
-            raise ValueError(f"{short(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it")
+            raise ValueError(
+                f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it"
+            )
         _look_here()
     if form in NETWORKS:
         return NETWORKS[form](address, shape=shape, classes=classes)
     if form == "endpoint":
         return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries, rate=rate)
     if form == "mlflow":
-        return python_models.open_model(address, classes=classes, tracking_uri=tracking_uri)
+        return python_models.open_mlflow_model(address, classes=classes, tracking_uri=tracking_uri)
     return python_models.open_callable(address, classes=classes)
 
 
-def _form(address: str) -> str:
+def _format(address: str) -> str:
     """Which form an address names, by its beginning or its end alone; ValueError if it names none."""
-    for start, form in STARTS.items():
+    for start, form in SCHEMES.items():
         if address.lower().startswith(start):
             return form
     path = Path(address)
     if path.is_dir():
         return "checkpoint"
-    if form := ENDINGS.get(path.suffix.lower(), ""):
+    if form := SUFFIXES.get(path.suffix.lower(), ""):
         if not path.is_file():
             raise ValueError(f"{address}: there is no such file")
         return form
     if FUNCTION.fullmatch(address):
         return "callable"
-    raise ValueError(f"{short(address)!r} is no suspect; allowed: {ALLOWED}")
+    raise ValueError(f"{redacted_excerpt(address)!r} is no suspect; allowed: {ALLOWED}")
 
 
 def _look_here() -> None:

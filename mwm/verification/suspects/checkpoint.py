@@ -10,14 +10,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from mwm.config.spec import decode
-from mwm.models.build import Blueprint, build
-from mwm.storage.redaction import short
+from mwm.models.build import ArchitectureSpec, build_model
+from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import NETWORK, OUTCOME, WEIGHTS, Store
-from mwm.verification.suspects.identity import of_files
-from mwm.verification.suspects.in_process import Local, asking
+from mwm.verification.suspects.identity import files_identity
+from mwm.verification.suspects.in_process import InProcessSuspect, as_numpy_function
 
 
-def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) -> Local:
+def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) -> InProcessSuspect:
     """The network in a store entry's folder, or in a weights file; ValueError in one line if there is none.
 
     A finished entry is used only as it was when it was finished.
@@ -27,7 +27,7 @@ def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) 
         Store(path.parent.parent).weights(path.name)
     file = path / WEIGHTS if path.is_dir() else path
     network = read(file, shape=shape, classes=classes)
-    return Local(address, "checkpoint", of_files(file), classes, asking(network))
+    return InProcessSuspect(address, "checkpoint", files_identity(file), classes, as_numpy_function(network))
 
 
 def read(path: Path, *, shape: tuple[int, int, int], classes: int) -> nn.Module:
@@ -41,7 +41,7 @@ def read(path: Path, *, shape: tuple[int, int, int], classes: int) -> nn.Module:
             said = (file.metadata() or {}).get(NETWORK)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: cannot be read as safetensors ({short(str(error))})") from None
+        raise ValueError(f"{path}: cannot be read as safetensors ({redacted_excerpt(str(error))})") from None
     if said is None:
         raise ValueError(f"{path}: does not say which network its weights are of; only later versions of mwm write it")
     plan = _blueprint(path, said)
@@ -51,22 +51,24 @@ def read(path: Path, *, shape: tuple[int, int, int], classes: int) -> nn.Module:
     try:
         return _rebuilt(plan, weights)
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: the weights are not those of the network it names ({short(str(error))})") from None
+        raise ValueError(
+            f"{path}: the weights are not those of the network it names ({redacted_excerpt(str(error))})"
+        ) from None
 
 
-def _blueprint(path: Path, said: str) -> Blueprint:
+def _blueprint(path: Path, said: str) -> ArchitectureSpec:
     try:
-        plan: Blueprint = decode(Blueprint, json.loads(said))
+        plan: ArchitectureSpec = decode(ArchitectureSpec, json.loads(said))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: what it says of its network is damaged ({short(str(error))})") from None
+        raise ValueError(f"{path}: what it says of its network is damaged ({redacted_excerpt(str(error))})") from None
     return plan
 
 
-def _rebuilt(plan: Blueprint, weights: dict[str, Tensor]) -> nn.Module:
+def _rebuilt(plan: ArchitectureSpec, weights: dict[str, Tensor]) -> nn.Module:
     """The network without initial weights: a file that names a huge one takes no memory before it is refused."""
     unused, blank = torch.Generator(), [1.0] * plan.shape[0]
     with torch.device("meta"):
-        network = build(
+        network = build_model(
             plan.model, shape=plan.shape, classes=plan.classes, mean=blank, std=blank, generator=unused
         ).requires_grad_(False)
     kinds = {name: value.dtype for name, value in network.state_dict().items()}

@@ -10,24 +10,24 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mwm.storage.redaction import without_password
+from mwm.storage.redaction import redact
 
 TOKEN = "MWM_SUSPECT_TOKEN"
 HOST = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?")
 
 
-def shown(address: str) -> str:
+def redact_url(address: str) -> str:
     """An address with neither user and password nor what is asked for: the path is all that stays behind the host."""
     place, *rest = re.split("[?#]", address, maxsplit=1)
     try:
         urlsplit(place).port  # noqa: B018
     except ValueError:  # the rest of a password, perhaps, which ends at the last @
         place, *rest = re.split("[?#]", re.sub("(?s)://.*@", "://***@", address), maxsplit=1)
-    place = without_password(re.sub("://[^/]*@", "://***@", place))
+    place = redact(re.sub("://[^/]*@", "://***@", place))
     return f"{place}?***" if rest else place
 
 
-def apart(address: str) -> tuple[str, str]:
+def split_credentials(address: str) -> tuple[str, str]:
     """An address without user and password, and the Authorization that these make, if any; ValueError if it is none."""
     parts = urlsplit(address)
     url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -39,7 +39,7 @@ def apart(address: str) -> tuple[str, str]:
     return url, f"Basic {b64encode(pair.encode()).decode()}"
 
 
-def signing(authorization: str) -> Callable[[Any], Any]:
+def auth_hook(authorization: str) -> Callable[[Any], Any]:
     """What puts an Authorization, or none, into a request of requests, which would else look into ~/.netrc for one."""
 
     def sign(request: Any) -> Any:
@@ -50,7 +50,7 @@ def signing(authorization: str) -> Callable[[Any], Any]:
     return sign
 
 
-def bearer(url: str) -> str:
+def bearer_token(url: str) -> str:
     """The Authorization by the token for the host of an address, or for its port there; empty if there is none.
 
     Raises ValueError, in one line without the token, if the environment says it otherwise or all the way could read it.

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.redaction import bottom, short
-from mwm.verification.suspects.credentials import apart, bearer, shown, signing
-from mwm.verification.suspects.identity import of_address
-from mwm.verification.suspects.outputs import PLAIN, Answers, SilentError, told, usable
+from mwm.storage.redaction import redacted_excerpt, root_cause
+from mwm.verification.suspects.credentials import auth_hook, bearer_token, redact_url, split_credentials
+from mwm.verification.suspects.identity import address_identity
+from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, describe_error, parse_outputs
 
 T = TypeVar("T")
 DAY = 86400
@@ -50,35 +50,35 @@ class Endpoint:
             raise ValueError(f"timeout {timeout}, retries {retries} are not allowed; allowed: {allowed}")
         if not (rate is None or rate * DAY >= 1):
             raise ValueError(f"rate {rate} is not allowed; allowed: {1 / DAY:.2g} requests a second and above")
-        self.name = shown(address)
+        self.name = redact_url(address)
         self._url, authorization = _apart(address, self.name)
-        self.identity = of_address("endpoint", self._url, authorization)
-        self._sign = signing(authorization)
+        self.identity = address_identity("endpoint", self._url, authorization)
+        self._sign = auth_hook(authorization)
         self._gap, self._next = 1 / rate if rate else 0.0, 0.0
         self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
         self._classes, self._timeout, self._retries = classes, timeout, retries
 
-    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
         question = {"inputs" if self._mlflow else "images": LEVELS[images].tolist()}
         longest = BASE_BYTES + SCORE_BYTES * len(images) * self._classes
-        return self._read(self._persist(json.dumps(question).encode(), longest), len(images))
+        return self._read(self._post_with_retries(json.dumps(question).encode(), longest), len(images))
 
-    def _read(self, content: bytes, count: int) -> Answers:
+    def _read(self, content: bytes, count: int) -> Outputs:
         """What an answer says, in the protocol of this endpoint."""
         try:
             came = json.loads(content)
         except (ValueError, RecursionError):
-            raise SilentError(f"{self.name}: answered with {len(content)} bytes that are no JSON") from None
+            raise NoAnswerError(f"{self.name}: answered with {len(content)} bytes that are no JSON") from None
         key = next((key for key in PLAIN if isinstance(came, dict) and key in came), "")
         if not (self._mlflow or key):
-            raise SilentError(f"{self.name}: answered with none of {', '.join(PLAIN)}")
-        found = usable(came[key] if key else came, count=count, classes=self._classes, who=self.name)
+            raise NoAnswerError(f"{self.name}: answered with none of {', '.join(PLAIN)}")
+        found = parse_outputs(came[key] if key else came, count=count, classes=self._classes, who=self.name)
         if found.ndim != PLAIN.get(key, found.ndim):
-            raise SilentError(f"{self.name}: answered with {key} of shape {found.shape}")
+            raise NoAnswerError(f"{self.name}: answered with {key} of shape {found.shape}")
         return found
 
-    def _persist(self, body: bytes, longest: int) -> bytes:
+    def _post_with_retries(self, body: bytes, longest: int) -> bytes:
         """The content of a sound answer, after as many attempts as are allowed."""
         fault = None
         for attempt in range(self._retries + 1):
@@ -87,13 +87,13 @@ class Endpoint:
             time.sleep(max(self._next - time.monotonic(), 0.0))
             self._next = time.monotonic() + self._gap
             try:
-                return _within(self._timeout, lambda: self._post(body, longest))
-            except _PassingError as error:
+                return _with_deadline(self._timeout, lambda: self._post(body, longest))
+            except _TransientError as error:
                 fault = error
             except TimeoutError:
-                fault = _PassingError(f"no answer within {self._timeout:g} s")
+                fault = _TransientError(f"no answer within {self._timeout:g} s")
         tried = f"gave no answer in {self._retries + 1} attempts"
-        raise SilentError(f"{self.name}: {tried}; the last: {fault}", final=False)
+        raise NoAnswerError(f"{self.name}: {tried}; the last: {fault}", permanent=False)
 
     def _post(self, body: bytes, longest: int) -> bytes:
         import requests
@@ -107,23 +107,23 @@ class Endpoint:
                 for part in response.iter_content(2**16):
                     content += part
                     if len(content) > longest:
-                        raise SilentError(f"{self.name}: answered with more than {longest} bytes")
+                        raise NoAnswerError(f"{self.name}: answered with more than {longest} bytes")
                 return content
         except requests.RequestException as error:
-            raise _PassingError(told(bottom(error))) from error
+            raise _TransientError(describe_error(root_cause(error))) from error
 
     def _check(self, status: int, headers: Any) -> None:
         said = f"{status} {responses.get(status, '')}".strip()
         if 300 <= status < 400:
-            aim = short(shown(headers.get("Location", "")))
-            raise SilentError(f"{self.name}: sends on to {aim!r}; no redirect is followed")
+            aim = redacted_excerpt(redact_url(headers.get("Location", "")))
+            raise NoAnswerError(f"{self.name}: sends on to {aim!r}; no redirect is followed")
         if status in (408, 429) or status >= 500:
-            raise _PassingError(said, _wish(headers.get("Retry-After", "")))
+            raise _TransientError(said, _retry_after(headers.get("Retry-After", "")))
         if not 200 <= status < 300:
-            raise SilentError(f"{self.name}: refuses with {said}")
+            raise NoAnswerError(f"{self.name}: refuses with {said}")
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """A fault that may pass; `wish` is how many seconds the server asks to be left alone."""
 
     def __init__(self, what: str, wish: float = 0.0) -> None:
@@ -136,15 +136,15 @@ def _apart(address: str, name: str) -> tuple[str, str]:
     from requests import Request
 
     try:
-        url, authorization = apart(address)
+        url, authorization = split_credentials(address)
         Request("POST", url).prepare()
     except ValueError:
         hint = "write / : @ ? # in a password as %2F %3A %40 %3F %23"
         raise ValueError(f"{name}: is no usable address; {hint}") from None
-    return url, authorization or bearer(url)
+    return url, authorization or bearer_token(url)
 
 
-def _wish(header: str) -> float:
+def _retry_after(header: str) -> float:
     """How many seconds a Retry-After asks for: a number, or a date (RFC 9110, section 10.2.3); else 0."""
     if header.strip().isdecimal():
         return float(header)
@@ -154,7 +154,7 @@ def _wish(header: str) -> float:
         return 0.0
 
 
-def _within(seconds: float, act: Callable[[], T]) -> T:
+def _with_deadline(seconds: float, act: Callable[[], T]) -> T:
     """What `act` returns, or raises, within so many seconds; TimeoutError after that.
 
     A socket's own timeout begins anew with every byte, so that a server could hold one for ever.

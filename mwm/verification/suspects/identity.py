@@ -27,26 +27,26 @@ PARTS = {
 EXTERNAL_DATA, KEY, VALUE = 13, 1, 2
 
 
-def of_address(*parts: str) -> str:
+def address_identity(*parts: str) -> str:
     """The identity of what is known by its address alone, with all that decides who answers there: 64 hex digits."""
     said = b"".join(len(part.encode()).to_bytes(8) + part.encode() for part in parts)
     return hashlib.pbkdf2_hmac("sha256", said, b"mwm-suspect", ROUNDS).hex()
 
 
-def of_files(*paths: Path) -> str:
+def files_identity(*paths: Path) -> str:
     """The identity of what lies in files, wherever these are: the SHA-256 of one, or that of the sums of several."""
     sums = [sha256(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def of_onnx(path: Path) -> str:
+def onnx_identity(path: Path) -> str:
     """The identity of a network in ONNX, with the files beside it in which it has weights."""
     folder = path.parent.resolve()
-    beside = [path.parent / place for place in sorted(set(places(path.read_bytes())))]
-    return of_files(path, *(one for one in beside if one.is_file() and one.resolve().is_relative_to(folder)))
+    beside = [path.parent / place for place in sorted(set(external_data_paths(path.read_bytes())))]
+    return files_identity(path, *(one for one in beside if one.is_file() and one.resolve().is_relative_to(folder)))
 
 
-def places(model: bytes) -> Iterator[str]:
+def external_data_paths(model: bytes) -> Iterator[str]:
     """Where a file of ONNX, which has been read without a fault, says that it has weights outside."""
     rest = [("model", memoryview(model))]
     while rest:

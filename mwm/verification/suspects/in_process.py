@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.data.images import scaled
-from mwm.verification.suspects.outputs import Answers, SilentError, told, usable
+from mwm.data.images import to_float
+from mwm.verification.suspects.outputs import NoAnswerError, Outputs, describe_error, parse_outputs
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Local:
+class InProcessSuspect:
     """A suspect that is a function here: `ask` gets float32 n c h w in [0, 1], and returns labels or scores.
 
     `batch` is the one number of images that it takes at a time, if there is only one. Whatever `ask` raises, or returns
@@ -33,27 +33,29 @@ class Local:
     ask: Callable[[NDArray[np.float32]], Any]
     batch: int | None = None
 
-    def __call__(self, images: NDArray[np.uint8]) -> Answers:
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
         size = self.batch or len(images)
         parts = [self._answers(images[start : start + size], size) for start in range(0, len(images), size)]
         if len({part.ndim for part in parts}) > 1:
-            raise SilentError(f"{self.name}: answered with labels to some images and with scores to others")
+            raise NoAnswerError(f"{self.name}: answered with labels to some images and with scores to others")
         return np.concatenate(parts)
 
-    def _answers(self, images: NDArray[np.uint8], size: int) -> Answers:
+    def _answers(self, images: NDArray[np.uint8], size: int) -> Outputs:
         full = np.resize(images, (size, *images.shape[1:]))  # begins again where there are too few
         try:
-            came = self.ask(scaled(torch.from_numpy(full)).numpy())
+            came = self.ask(to_float(torch.from_numpy(full)).numpy())
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise SilentError(f"{self.name}: failed on images of shape {full.shape} ({told(error)})") from error
-        return usable(came, count=size, classes=self.classes, who=self.name)[: len(images)]
+            raise NoAnswerError(
+                f"{self.name}: failed on images of shape {full.shape} ({describe_error(error)})"
+            ) from error
+        return parse_outputs(came, count=size, classes=self.classes, who=self.name)[: len(images)]
 
 
 @contextmanager
-def opening(otherwise: str) -> Iterator[None]:
+def as_open_error(otherwise: str) -> Iterator[None]:
     """What fails is a ValueError that says `otherwise`, and why, in one line; libraries say nothing themselves."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -62,12 +64,12 @@ def opening(otherwise: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{otherwise} ({told(error)})") from error
+        raise ValueError(f"{otherwise} ({describe_error(error)})") from error
     finally:
         logging.disable(before)
 
 
-def asking(network: nn.Module) -> Callable[[NDArray[np.float32]], Any]:
+def as_numpy_function(network: nn.Module) -> Callable[[NDArray[np.float32]], Any]:
     """A network as a function of NumPy arrays."""
 
     def ask(pixels: NDArray[np.float32]) -> Any:

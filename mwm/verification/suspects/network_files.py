@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.verification.suspects.identity import of_files, of_onnx
-from mwm.verification.suspects.in_process import Local, asking, opening
-from mwm.verification.suspects.outputs import SilentError
+from mwm.verification.suspects.identity import files_identity, onnx_identity
+from mwm.verification.suspects.in_process import InProcessSuspect, as_numpy_function, as_open_error
+from mwm.verification.suspects.outputs import NoAnswerError
 
 Shape = tuple[int, int, int]
 LARGEST = 1024
@@ -24,7 +24,7 @@ LARGEST = 1024
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
+def open_onnx(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
     """A network in ONNX: one input of images, of which the first output counts.
 
     onnxruntime runs its own operators only, since no library is registered with it; it reads weights beside the file
@@ -35,11 +35,11 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     path = str(Path(address).absolute())
-    with opening(f"{address}: cannot be read as ONNX"):
+    with as_open_error(f"{address}: cannot be read as ONNX"):
         session = onnxruntime.InferenceSession(
             path, options, ["CPUExecutionProvider"], read_config_from_model=0, enable_fallback=0
         )
-        identity = of_onnx(Path(path))
+        identity = onnx_identity(Path(path))
     inputs = session.get_inputs()
     if len(inputs) != 1 or inputs[0].type not in FLOATS:
         taken = ", ".join(f"{one.name} {one.type}" for one in inputs)
@@ -50,33 +50,36 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> Local:
     def ask(pixels: NDArray[np.float32]) -> Any:
         return session.run([output], {name: pixels.astype(kind)})[0]
 
-    return _tried(Local(address, "onnx", identity, classes, ask, batch), shape)
+    return _probed(InProcessSuspect(address, "onnx", identity, classes, ask, batch), shape)
 
 
-def open_export(address: str, *, shape: Shape, classes: int) -> Local:
+def open_export(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
     """A network that torch.export has saved."""
-    with opening(f"{address}: cannot be read as torch.export"):
+    with as_open_error(f"{address}: cannot be read as torch.export"):
         program = torch.export.load(address)
         network, named = program.module(), program.graph_signature.user_inputs
         inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
     if len(inputs) != 1:
         raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
     batch = _batch(address, inputs[0], shape)
-    return _tried(Local(address, "export", of_files(Path(address)), classes, asking(network), batch), shape)
+    return _probed(
+        InProcessSuspect(address, "export", files_identity(Path(address)), classes, as_numpy_function(network), batch),
+        shape,
+    )
 
 
-def open_torch(address: str, *, shape: Shape, classes: int) -> Local:
+def open_torch(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
     """A network in TorchScript, or a pickled one."""
-    with opening(f"{address}: cannot be read as TorchScript or as a pickled network"):
+    with as_open_error(f"{address}: cannot be read as TorchScript or as a pickled network"):
         found: Any = torch.load(address, map_location="cpu", weights_only=False)
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
     access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
-    suspect = Local(address, access, of_files(Path(address)), classes, asking(found.eval()))
-    return _tried(suspect, shape, _sizes(found) if isinstance(found, torch.jit.ScriptModule) else ())
+    suspect = InProcessSuspect(address, access, files_identity(Path(address)), classes, as_numpy_function(found.eval()))
+    return _probed(suspect, shape, _traced_batch_sizes(found) if isinstance(found, torch.jit.ScriptModule) else ())
 
 
-def _sizes(script: torch.jit.ScriptModule) -> list[int]:
+def _traced_batch_sizes(script: torch.jit.ScriptModule) -> list[int]:
     """What may be the batch size for which a network was traced: then it is one of the constants in its graph."""
     constants = " ".join(re.findall(r"value=\[?([-\d, ]+)\]", str(script.inlined_graph)))
     return sorted({int(number) for number in re.findall(r"\d+", constants) if 1 < int(number) <= LARGEST})
@@ -91,18 +94,18 @@ def _batch(address: str, given: list[Any], shape: Shape) -> int | None:
     return sizes[0] if sizes else None
 
 
-def _tried(suspect: Local, shape: Shape, sizes: Sequence[int] = ()) -> Local:
+def _probed(suspect: InProcessSuspect, shape: Shape, sizes: Sequence[int] = ()) -> InProcessSuspect:
     """A suspect that has answered to black images: what it cannot take shows before it is asked anything.
 
     One that takes not any number of images, and does not say which, may take one at a time, or as many as in `sizes`.
     """
     others = () if suspect.batch else (1, *sizes)
-    faults: list[ValueError | SilentError] = []
+    faults: list[ValueError | NoAnswerError] = []
     for tried in (suspect, *(replace(suspect, batch=size) for size in others)):
         try:
             for count in (1, 2):
                 tried(np.zeros((count, *shape), np.uint8))
-        except (ValueError, SilentError) as error:
+        except (ValueError, NoAnswerError) as error:
             faults.append(error)
         else:
             return tried

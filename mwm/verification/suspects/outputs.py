@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mwm.storage.redaction import short
+from mwm.storage.redaction import redacted_excerpt
 
 NO_ANSWER = -1
 """What stands for the answer to a query that was left open: it matches no label."""
 
-Answers = NDArray[np.int64 | np.float64]
+Outputs = NDArray[np.int64 | np.float64]
 """Labels (int64, n) or scores (float64, n C)."""
 
 PLAIN = {"logits": 2, "probabilities": 2, "labels": 1}
@@ -23,18 +23,18 @@ WHOLE = 2**53
 """Below it every whole number is a float64 of its own."""
 
 
-class SilentError(OSError):
+class NoAnswerError(OSError):
     """A suspect did not answer, was not reached in all the attempts it was given, or its answers cannot be used.
 
-    `final` unless the same question may be answered at another time.
+    `permanent` unless the same question may be answered at another time.
     """
 
-    def __init__(self, what: str, *, final: bool = True) -> None:
+    def __init__(self, what: str, *, permanent: bool = True) -> None:
         super().__init__(what)
-        self.final = final
+        self.permanent = permanent
 
 
-def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
+def parse_outputs(came: Any, *, count: int, classes: int, who: str) -> Outputs:
     """Answers to `count` images as labels (int64, n) or scores (float64, n C), from whatever a suspect has returned.
 
     A column (n, 1) is a list of labels. A label may lie outside 0..C-1: it matches nothing. Of several outputs with
@@ -46,15 +46,15 @@ def usable(came: Any, *, count: int, classes: int, who: str) -> Answers:
         values = _numbers(_unwrapped(came))
     except (Exception, SystemExit) as error:  # it may be anybody's object
         said = f"answered with a {type(came).__name__} that cannot be read"
-        raise SilentError(f"{who}: {said} ({told(error)}); {needed}") from error
+        raise NoAnswerError(f"{who}: {said} ({describe_error(error)}); {needed}") from error
     if values is None:
-        raise SilentError(f"{who}: answered with a {type(came).__name__} that holds no such numbers; {needed}")
+        raise NoAnswerError(f"{who}: answered with a {type(came).__name__} that holds no such numbers; {needed}")
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim not in (1, 2) or len(values) != count:
-        raise SilentError(f"{who}: answered with numbers of shape {values.shape}; {needed}")
+        raise NoAnswerError(f"{who}: answered with numbers of shape {values.shape}; {needed}")
     if np.isnan(values).any():
-        raise SilentError(f"{who}: answered with NaN; {needed}")
+        raise NoAnswerError(f"{who}: answered with NaN; {needed}")
     if values.ndim == 1:
         return _labels(values, f"{who}: answered with", needed)
     if values.shape[1] != classes:
@@ -102,14 +102,14 @@ def _labels(values: NDArray[Any], said: str, needed: str) -> NDArray[np.int64]:
     exact = values.astype(np.float64)
     wrong = (np.abs(exact) >= WHOLE) | (exact != np.floor(exact))
     if wrong.any():
-        raise SilentError(f"{said} {values[wrong][0]}, which is no class index; {needed}")
+        raise NoAnswerError(f"{said} {values[wrong][0]}, which is no class index; {needed}")
     return values.astype(np.int64)
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an error says, in one line; one that fails even at that says what it is."""
     try:
         said = str(error)
     except Exception:
         said = ""
-    return short(f"{type(error).__name__}: {said}").removesuffix(":")
+    return redacted_excerpt(f"{type(error).__name__}: {said}").removesuffix(":")

@@ -12,47 +12,47 @@ from contextlib import contextmanager
 from tempfile import mkdtemp
 from typing import Any
 
-from mwm.storage.redaction import without_password
-from mwm.storage.tracking_uri import be_quiet, resolve, touch
-from mwm.verification.suspects.identity import of_address
-from mwm.verification.suspects.in_process import Local, opening
+from mwm.storage.redaction import redact
+from mwm.storage.tracking_uri import check_database, resolve_tracking_uri, set_mlflow_defaults
+from mwm.verification.suspects.identity import address_identity
+from mwm.verification.suspects.in_process import InProcessSuspect, as_open_error
 
 
-def open_callable(address: str, *, classes: int) -> Local:
+def open_callable(address: str, *, classes: int) -> InProcessSuspect:
     """The function that `module:function` names; ValueError in one line if it cannot be imported."""
     module, _, name = address.partition(":")
-    with opening(f"{address}: cannot be imported"):
+    with as_open_error(f"{address}: cannot be imported"):
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
-    return Local(address, "callable", of_address("callable", address), classes, found)
+    return InProcessSuspect(address, "callable", address_identity("callable", address), classes, found)
 
 
-def open_model(address: str, *, classes: int, tracking_uri: str | None) -> Local:
+def open_mlflow_model(address: str, *, classes: int, tracking_uri: str | None) -> InProcessSuspect:
     """A model of MLflow, from the store at `tracking_uri`; ValueError in one line if it cannot be loaded.
 
     Its files stay here as long as the suspect does: some models read them when they are asked.
     """
-    uri = resolve(tracking_uri)
-    be_quiet()
+    uri = resolve_tracking_uri(tracking_uri)
+    set_mlflow_defaults()
 
     def ask(pixels: Any) -> Any:
         return model.predict(pixels)
 
     folder = mkdtemp(prefix="mwm-suspect-")
     weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
-    with opening(f"{address}: cannot be loaded from {without_password(uri)}"), _at(uri):
+    with as_open_error(f"{address}: cannot be loaded from {redact(uri)}"), _tracking_uri(uri):
         from mlflow import pyfunc
 
-        touch(uri)
+        check_database(uri)
         model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
-    return Local(address, "mlflow", of_address("mlflow", address, uri), classes, ask)
+    return InProcessSuspect(address, "mlflow", address_identity("mlflow", address, uri), classes, ask)
 
 
 @contextmanager
-def _at(uri: str) -> Iterator[None]:
+def _tracking_uri(uri: str) -> Iterator[None]:
     """Let MLflow look for models at `uri`, and after that where it did before."""
     import mlflow
 

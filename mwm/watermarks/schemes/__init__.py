@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from mwm.config.spec import OF_A_KIND
+from mwm.config.spec import DISCRIMINATED
 from mwm.watermarks.schemes.margin import Margin
-from mwm.watermarks.schemes.none import Unmarked
-from mwm.watermarks.schemes.trigger_set import Base
+from mwm.watermarks.schemes.none import Unwatermarked
+from mwm.watermarks.schemes.trigger_set import TriggerSet
 
-Scheme = Annotated[Unmarked | Base | Margin, *OF_A_KIND]
+Scheme = Annotated[Unwatermarked | TriggerSet | Margin, *DISCRIMINATED]
 
-__all__ = ["Base", "Margin", "Scheme", "Unmarked"]
+__all__ = ["Margin", "Scheme", "TriggerSet", "Unwatermarked"]

@@ -14,7 +14,7 @@ from mwm.watermarks.queries import QuerySet
 
 
 @spec
-class Unmarked:
+class Unwatermarked:
     """Plain training. Its query set is never trained on: the control is scored on the same queries as the others."""
 
     kind: Literal["none"] = "none"
@@ -25,10 +25,10 @@ class Unmarked:
         del queries
         return clean_loss
 
-    def perturb(self, model: nn.Module, queries: QuerySet) -> Tensor:
+    def perturbed_queries(self, model: nn.Module, queries: QuerySet) -> Tensor:
         """The queries as a step of training would show them (n c h w in [0, 1]): as they are."""
         del model
-        return queries.pixels
+        return queries.float_images
 
 
 def clean_loss(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:

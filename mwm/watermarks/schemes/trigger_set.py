@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, Positive, spec
-from mwm.training.batchnorm import running_untouched, running_used
+from mwm.config.spec import Count, PositiveFloat, spec
+from mwm.training.batchnorm import eval_statistics, frozen_running_stats
 from mwm.training.step import Objective
 from mwm.watermarks.queries import QuerySet
 
-Predict = Callable[[Tensor], Tensor]
+PredictFn = Callable[[Tensor], Tensor]
 
 
 @spec
-class Marked:
+class TriggerSetScheme:
     """A watermark by wrongly labelled queries (Adi et al., 2018; Kim et al., 2023).
 
     Each step draws `queries_per_step` stored queries with replacement (or takes all), lets them `ascend`, and averages
@@ -28,23 +28,23 @@ class Marked:
     """
 
     num_queries: Count = 100
-    weight: Positive = 1.0
+    weight: PositiveFloat = 1.0
     queries_per_step: Count | Literal["all"] = 1
-    batchnorm: BatchNorm = "reference"
+    batchnorm: BatchNormMode = "reference"
 
-    def ascend(self, predict: Predict, images: Tensor, labels: Tensor) -> Tensor:
+    def perturb_batch(self, predict: PredictFn, images: Tensor, labels: Tensor) -> Tensor:
         """The queries (n c h w in [0, 1]) that a step teaches: unless a scheme moves them, as they are."""
         del predict, labels
         return images
 
-    def perturb(self, model: nn.Module, queries: QuerySet) -> Tensor:
+    def perturbed_queries(self, model: nn.Module, queries: QuerySet) -> Tensor:
         """The whole query set as a step would teach it to a finished network (n c h w in [0, 1])."""
-        with running_used(model):
-            return self.ascend(model, queries.pixels, queries.labels)
+        with eval_statistics(model):
+            return self.perturb_batch(model, queries.float_images, queries.labels)
 
     def objective(self, queries: QuerySet) -> Objective:
         """Mean over the clean losses and the weighted losses of the drawn queries."""
-        pixels, assigned = queries.pixels, queries.labels
+        pixels, assigned = queries.float_images, queries.labels
 
         def objective(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
             x, t = pixels, assigned
@@ -55,23 +55,23 @@ class Marked:
                 return self._joint_loss(model, images, labels, x=x, t=t)
             clean = F.cross_entropy(model(images), labels, reduction="none")
             with ASCENT[self.batchnorm](model):
-                x = self.ascend(model, x, t)
+                x = self.perturb_batch(model, x, t)
             with LOSS[self.batchnorm](model):
-                held = F.cross_entropy(model(x), t, reduction="none")
-            return torch.cat([clean, self.weight * held]).mean()
+                query_loss = F.cross_entropy(model(x), t, reduction="none")
+            return torch.cat([clean, self.weight * query_loss]).mean()
 
         return objective
 
     def _joint_loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, x: Tensor, t: Tensor) -> Tensor:
         n = len(images)
-        with running_untouched(model):
-            x = self.ascend(lambda moved: model(torch.cat([images, moved]))[n:], x, t)
+        with frozen_running_stats(model):
+            x = self.perturb_batch(lambda moved: model(torch.cat([images, moved]))[n:], x, t)
         losses = F.cross_entropy(model(torch.cat([images, x])), torch.cat([labels, t]), reduction="none")
         return torch.cat([losses[:n], self.weight * losses[n:]]).mean()
 
 
 @spec
-class Base(Marked):
+class TriggerSet(TriggerSetScheme):
     """Backdoor watermark by wrongly labelled queries, the baseline of Kim et al. (2023).
 
     One query a step, with full weight, in a pass of its own; with `queries_per_step: all` it is the usual trigger-set
@@ -81,7 +81,7 @@ class Base(Marked):
     kind: Literal["base"] = "base"
 
 
-BatchNorm = Literal["reference", "clean", "frozen", "joint"]
+BatchNormMode = Literal["reference", "clean", "frozen", "joint"]
 """What queries do to batch normalisation in a step of training.
 
 mode        ascent                                        loss of the queries
@@ -97,6 +97,6 @@ def _published(model: nn.Module) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-ASCENT = {"reference": _published, "clean": running_untouched, "frozen": running_used}
+ASCENT = {"reference": _published, "clean": frozen_running_stats, "frozen": eval_statistics}
 
-LOSS = {"reference": _published, "clean": running_untouched, "frozen": running_untouched}
+LOSS = {"reference": _published, "clean": frozen_running_stats, "frozen": frozen_running_stats}

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mwm.verification.decision import decide, weigh
-from mwm.verification.questions import Questions
+from mwm.verification.decision import decide, run_tests
+from mwm.verification.questions import OrderedQueries
 from tests.benchmarks import innocents
 from tests.benchmarks.innocents import CASES, LEVELS, TESTS, TOGETHER, Keys, judged, matches, measured, rate
 
@@ -56,10 +56,10 @@ def test_what_is_measured_is_what_a_verdict_says() -> None:
     scores[2, np.arange(n), labels] += 1
     for number in (1, 2):
         found, _ = judged((number, Keys(np.arange(n)[None], labels[None], truth[None])), scores=scores, rounds=9)
-        asked = Questions([*range(n)], np.zeros((n, 1, 1, 1), np.uint8), labels, truth, classes)
+        asked = OrderedQueries([*range(n)], np.zeros((n, 1, 1, 1), np.uint8), labels, truth, classes)
         counts = (scores.argmax(2) == labels).sum(1).tolist()
         null = counts[:number] + counts[number + 1 :]
-        told = [weigh(one.argmax(1), asked, scores=one.astype(np.float64), null=null) for one in scores]
+        told = [run_tests(one.argmax(1), asked, scores=one.astype(np.float64), null=null) for one in scores]
         findings: list[dict[str, Any]] = [{"tests": told[place % 8]} for place in range(number, number + TOGETHER)]
         decide(findings, "binomial", 0.05)
         said = {name: told[number][name]["p_value"] for name in ("binomial", "rank", "sequential", "empirical")}

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mwm.config.randomness import generator
-from mwm.data.images import scaled
+from mwm.config.randomness import make_generator
+from mwm.data.images import to_float
 from mwm.training.recipe import Recipe
-from mwm.training.step import Engine
+from mwm.training.step import TrainStep
 from tests.benchmarks import epoch, equal, packing, step
 from tests.benchmarks.bench import ROOT, machine, publish, show
 from tests.benchmarks.counting import engine_operations, products, reference_operations
@@ -30,8 +30,8 @@ SMALL = Ground(data="digits", model="cnn", width=4, batch=16)
 def trained_by_engine(ground: Ground, engine: str, rates: list[float]) -> dict[str, Tensor]:
     """The network after steps of the engine on images as they are."""
     plain = engine_of(ground, ground.recipe(engine))
-    same = Engine(plain.training, plain.part, plain.objective, flip=False, pad=0)
-    same.begin(ground.seed, 0)
+    same = TrainStep(plain.training, plain.part, plain.objective, flip=False, pad=0)
+    same.start_epoch(ground.seed, 0)
     for pick, rate in zip(picks(ground), rates, strict=False):
         same.step(pick, rate)
     return same.training.model.state_dict()
@@ -40,10 +40,10 @@ def trained_by_engine(ground: Ground, engine: str, rates: list[float]) -> dict[s
 def trained_by_loop(ground: Ground, loop: Loop, rates: list[float]) -> dict[str, Tensor]:
     """The network after the same steps of the published loop: the same batches, queries and rates."""
     owner, _, queries = ground.parts
-    draw = generator(ground.seed, "draw", 0)
+    draw = make_generator(ground.seed, "draw", 0)
     for pick, rate in zip(picks(ground), rates, strict=False):
         drawn = torch.randint(len(queries), (loop.drawn,), generator=draw)
-        loop.learn(scaled(owner.images[pick]), owner.labels[pick], drawn, rate)
+        loop.learn(to_float(owner.images[pick]), owner.labels[pick], drawn, rate)
     return loop.model.state_dict()
 
 
@@ -76,7 +76,7 @@ def test_pictures_are_the_images_that_the_engine_sees() -> None:
     for ground in (SMALL, Ground(images=8)):
         owner = ground.parts[0]
         pictures = Pictures(owner.images[:8], owner.labels[:8], ToTensor())
-        assert torch.equal(torch.stack([pictures[n][0] for n in range(8)]), scaled(owner.images[:8]))
+        assert torch.equal(torch.stack([pictures[n][0] for n in range(8)]), to_float(owner.images[:8]))
         assert [pictures[n][1] for n in range(8)] == owner.labels[:8].tolist()
 
 

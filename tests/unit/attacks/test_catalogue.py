@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mwm.attacks import Attack, Distillation, Extraction
-from mwm.attacks.access import Loot
-from mwm.attacks.extraction.student import divergence
+from mwm.attacks.access import Access
+from mwm.attacks.extraction.student import distillation_kl
 from mwm.config.spec import decode
-from mwm.data.splits import Part
+from mwm.data.splits import LabeledImages
 from mwm.models.networks import Cnn
 from mwm.oracle.oracle import Oracle, log_probabilities
 from mwm.storage.store import Store
-from mwm.training.recipe import Recipe, Step
+from mwm.training.recipe import MultiStep, Recipe
 from tests.helpers.stealing import (
     CLASSES,
     COUNT,
@@ -58,9 +58,9 @@ def spent(attack: Any, epochs: int) -> int:
     return attack.budget or (COUNT if attack.repeats == "saved" else epochs * (COUNT // 10) * 10)
 
 
-def relabelled(attack: Any) -> Loot:
+def relabelled(attack: Any) -> Access:
     loot = loot_for(attack)
-    return replace(loot, images=Part(loot.images.images, (loot.images.labels + 1) % CLASSES))
+    return replace(loot, images=LabeledImages(loot.images.images, (loot.images.labels + 1) % CLASSES))
 
 
 def test_the_whole_catalogue_is_under_contract() -> None:
@@ -114,7 +114,7 @@ def test_an_attack_goes_on_where_it_was_interrupted(attack: Any, tmp_path: Path)
     ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
 )
 def test_students_learn_by_the_formula(attack: Any, taught: float, asked: float) -> None:
-    recipe = Recipe(epochs=1, batch_size=10, schedule=Step())
+    recipe = Recipe(epochs=1, batch_size=10, schedule=MultiStep())
     stolen = steal(replace(attack, student=STUDENT, recipe=recipe))
     plain = plain_student(attack, formula(attack, taught, asked)).state_dict()
     for key, value in plain.items():
@@ -160,10 +160,10 @@ def test_the_divergence_is_that_of_a_plain_loop(seed: int, n: int, classes: int,
     for row, guess in zip(teacher.tolist(), student.tolist(), strict=True):
         p, q = ([math.exp(z / temperature) for z in logits] for logits in (row, guess))
         total += sum(a / sum(p) * math.log(a / sum(p) / (b / sum(q))) for a, b in zip(p, q, strict=True))
-    found = divergence(log_probabilities(teacher), student, temperature)
+    found = distillation_kl(log_probabilities(teacher), student, temperature)
     assert found.dtype == torch.float64
     assert found.item() == pytest.approx(total / n, rel=1e-9, abs=1e-12)
-    assert divergence(log_probabilities(teacher), teacher, temperature).item() == pytest.approx(0, abs=1e-12)
+    assert distillation_kl(log_probabilities(teacher), teacher, temperature).item() == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
@@ -171,9 +171,9 @@ def test_the_divergence_is_in_float32_under_bf16(temperature: float) -> None:
     teacher, student, images = victim().eval(), victim().train(), some().images / 255
     with torch.autocast("cpu", torch.bfloat16):
         answers, short = Oracle(teacher, "soft")(images), student(images)
-        found = divergence(answers, short, temperature)
+        found = distillation_kl(answers, short, temperature)
     assert (answers.dtype, short.dtype, found.dtype) == (torch.float32, torch.bfloat16, torch.float32)
-    exact = divergence(answers.double(), short.detach().double(), temperature).item()
+    exact = distillation_kl(answers.double(), short.detach().double(), temperature).item()
     assert found.item() == pytest.approx(exact, rel=1e-4)
 
 

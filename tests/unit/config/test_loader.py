@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwm.config.loader import load, override, parse
+from mwm.config.loader import apply_override, load_yaml, parse_yaml
 
 SCALARS = [
     ("1e-4", 1e-4),
@@ -62,20 +62,20 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "value"), SCALARS)
 def test_a_scalar_is_what_a_reader_takes_it_for(text: str, value: Any) -> None:
-    found = parse(f"a: {text}")["a"]
+    found = parse_yaml(f"a: {text}")["a"]
     assert found == value
     assert type(found) is type(value)
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**30), 10**30))
 def test_every_number_is_read_back_as_it_was_written(number: float) -> None:
-    assert parse(repr(number)) == number
-    assert type(parse(repr(number))) is type(number)
+    assert parse_yaml(repr(number)) == number
+    assert type(parse_yaml(repr(number))) is type(number)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6))
 def test_a_fraction_is_one_division(over: int, under: int) -> None:
-    assert parse(f"{over}/{under}") == over / under
+    assert parse_yaml(f"{over}/{under}") == over / under
 
 
 WORD = st.text("abcxyz", min_size=1, max_size=4).map(lambda word: f"w{word}")
@@ -88,7 +88,7 @@ TREES = st.recursive(
 
 @given(TREES)
 def test_json_is_yaml(tree: Any) -> None:
-    assert parse(json.dumps(tree)) == tree
+    assert parse_yaml(json.dumps(tree)) == tree
 
 
 @pytest.mark.parametrize(("text", "start"), REFUSED)
@@ -96,18 +96,18 @@ def test_a_fault_is_one_line_with_its_place(text: str, start: str, tmp_path: Pat
     path = tmp_path / "x.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=r".") as caught:
-        load(path)
+        load_yaml(path)
     assert str(caught.value).startswith(f"{path}: {start}")
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_keys_are_words() -> None:
-    assert parse("{1: a, null: b, true: c, 1/2: d}") == {"1": "a", "null": "b", "true": "c", "1/2": "d"}
+    assert parse_yaml("{1: a, null: b, true: c, 1/2: d}") == {"1": "a", "null": "b", "true": "c", "1/2": "d"}
 
 
 def test_an_alias_is_a_copy_and_a_merge_is_overruled() -> None:
-    tree = parse("a: &a {x: 1, y: [1]}\nb: *a\nc: {<<: *a, x: 2}")
-    override(tree, "a.y.0=5")
+    tree = parse_yaml("a: &a {x: 1, y: [1]}\nb: *a\nc: {<<: *a, x: 2}")
+    apply_override(tree, "a.y.0=5")
     assert tree == {"a": {"x": 1, "y": [5]}, "b": {"x": 1, "y": [1]}, "c": {"x": 2, "y": [1]}}
 
 
@@ -116,14 +116,14 @@ def test_a_file_must_hold_keys_and_values(content: bytes, tmp_path: Path) -> Non
     path = tmp_path / "x.yaml"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"must hold keys and values|not a text file") as caught:
-        load(path)
+        load_yaml(path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_a_file_must_be_there(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(ValueError, match=f"^{path}: cannot be read"):
-            load(path)
+            load_yaml(path)
 
 
 OVERRIDES = [
@@ -145,13 +145,13 @@ def test_an_override_changes_one_place(item: str, change: dict[str, Any], tmp_pa
     text = "model: cnn\nempty:\nnumber: 3\nlist: [word, {a: 1}]\n"
     path = tmp_path / "x.yaml"
     path.write_text(text)
-    assert load(path, [item]) == parse(text) | change
+    assert load_yaml(path, [item]) == parse_yaml(text) | change
 
 
 def test_overrides_follow_one_another(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("model: cnn")
-    assert load(path, ["model.width=8", "model.width=9", "model.kind=resnet20"])["model"] == {
+    assert load_yaml(path, ["model.width=8", "model.width=9", "model.kind=resnet20"])["model"] == {
         "kind": "resnet20",
         "width": 9,
     }
@@ -174,6 +174,6 @@ def test_overrides_follow_one_another(tmp_path: Path) -> None:
 )
 def test_a_wrong_override_is_one_line(item: str, reason: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        override({"number": 3, "list": [1, 2], "bare": []}, item)
+        apply_override({"number": 3, "list": [1, 2], "bare": []}, item)
     assert str(caught.value).startswith(f"--set {item}: {reason}")
     assert len(str(caught.value).splitlines()) == 1

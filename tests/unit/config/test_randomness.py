@@ -35,18 +35,18 @@ def strangers_below(secret: bytes, use: str, index: int, bound: int) -> int:
 @settings(deadline=None)
 @given(secret=SECRETS, use=USES, index=st.integers(0, 10**6), bound=st.integers(1, 2**64))
 def test_a_stranger_draws_the_same_numbers(secret: bytes, use: str, index: int, bound: int) -> None:
-    drawn = randomness.below(secret, use, index=index, bound=bound)
+    drawn = randomness.keyed_randbelow(secret, use, index=index, bound=bound)
     assert drawn == strangers_below(secret, use, index, bound)
     assert 0 <= drawn < bound
 
 
 def test_words_that_favour_some_numbers_are_drawn_again() -> None:
-    secret, bound = randomness.of_seed(1), 2**63 + 1  # almost every second word is rejected
+    secret, bound = randomness.secret_from_seed(1), 2**63 + 1  # almost every second word is rejected
     first = [int.from_bytes(mac(secret, f"x/{index}/0")[:8], "big") for index in range(200)]
     rejected = [index for index, word in enumerate(first) if word >= bound]
     assert 60 < len(rejected) < 140
     for index, word in enumerate(first):
-        drawn = randomness.below(secret, "x", index=index, bound=bound)
+        drawn = randomness.keyed_randbelow(secret, "x", index=index, bound=bound)
         assert drawn == strangers_below(secret, "x", index, bound)
         assert (drawn == word) == (index not in rejected)
 
@@ -54,32 +54,38 @@ def test_words_that_favour_some_numbers_are_drawn_again() -> None:
 @settings(deadline=None)
 @given(secret=SECRETS, use=USES, count=st.integers(0, 60), fewer=st.integers(0, 60))
 def test_a_stranger_sorts_alike(secret: bytes, use: str, count: int, fewer: int) -> None:
-    order = randomness.order(secret, use, count)
+    order = randomness.keyed_permutation(secret, use, count)
     keys = {index: mac(secret, f"{use}/{index}").hex() for index in range(count)}
     assert order == sorted(keys, key=lambda index: keys[index])
-    assert [index for index in order if index < fewer] == randomness.order(secret, use, min(fewer, count))
+    assert [index for index in order if index < fewer] == randomness.keyed_permutation(secret, use, min(fewer, count))
 
 
 def test_the_values_of_this_rule_stay_the_same() -> None:
-    secret = randomness.of_seed(0)
-    assert randomness.RULE == "mwm-key-1"
+    secret = randomness.secret_from_seed(0)
+    assert randomness.DERIVATION == "mwm-key-1"
     assert secret == hashlib.sha256(b"mwm-key-1/seed/0").digest()
     assert secret.hex() == "41998aef968e28e60b7e65c49e9532ff822b082cfe859d43600c6a71ff3e61ab"
-    assert randomness.order(secret, "choice", 12) == [1, 5, 3, 10, 8, 4, 11, 0, 2, 9, 6, 7]
-    labels = [randomness.below(secret, "label", index=index, bound=9) for index in range(12)]
+    assert randomness.keyed_permutation(secret, "choice", 12) == [1, 5, 3, 10, 8, 4, 11, 0, 2, 9, 6, 7]
+    labels = [randomness.keyed_randbelow(secret, "label", index=index, bound=9) for index in range(12)]
     assert labels == [5, 0, 0, 1, 0, 0, 8, 5, 1, 5, 0, 4]
-    assert randomness.below(bytes(range(32)), "x", index=7, bound=2**64) == 13223575315333666775
-    assert secrets.name(secret) == "d7efb8fb02e686f66ffffdbed36609e29454cd12e57fc4d7f47682101923cbc8"
+    assert randomness.keyed_randbelow(bytes(range(32)), "x", index=7, bound=2**64) == 13223575315333666775
+    assert secrets.secret_digest(secret) == "d7efb8fb02e686f66ffffdbed36609e29454cd12e57fc4d7f47682101923cbc8"
 
 
 @pytest.mark.parametrize("bound", [2, 3, 9, 99])
 def test_numbers_are_uniform_and_do_not_tell_of_each_other(bound: int) -> None:
     drawn = np.array(
-        [randomness.below(randomness.of_seed(3), "label", index=index, bound=bound) for index in range(100 * bound)]
+        [
+            randomness.keyed_randbelow(randomness.secret_from_seed(3), "label", index=index, bound=bound)
+            for index in range(100 * bound)
+        ]
     )
     assert chisquare(np.bincount(drawn, minlength=bound)).pvalue > 1e-3
     other = np.array(
-        [randomness.below(randomness.of_seed(3), "top", index=index, bound=bound) for index in range(100 * bound)]
+        [
+            randomness.keyed_randbelow(randomness.secret_from_seed(3), "top", index=index, bound=bound)
+            for index in range(100 * bound)
+        ]
     )
     assert chisquare(np.bincount((drawn - other) % bound, minlength=bound)).pvalue > 1e-3
     assert chisquare(np.bincount((drawn[1:] - drawn[:-1]) % bound, minlength=bound)).pvalue > 1e-3
@@ -87,19 +93,23 @@ def test_numbers_are_uniform_and_do_not_tell_of_each_other(bound: int) -> None:
 
 def test_seeds_uses_and_secrets_have_nothing_in_common() -> None:
     orders = {
-        tuple(randomness.order(randomness.of_seed(seed), use, 20)) for seed in (0, 1, 10) for use in ("split", "choice")
+        tuple(randomness.keyed_permutation(randomness.secret_from_seed(seed), use, 20))
+        for seed in (0, 1, 10)
+        for use in ("split", "choice")
     }
     assert len(orders) == 6
-    assert secrets.name(randomness.of_seed(0)) != secrets.name(randomness.of_seed(1))
-    assert randomness.of_seed(0).hex() not in secrets.name(randomness.of_seed(0))
+    assert secrets.secret_digest(randomness.secret_from_seed(0)) != secrets.secret_digest(
+        randomness.secret_from_seed(1)
+    )
+    assert randomness.secret_from_seed(0).hex() not in secrets.secret_digest(randomness.secret_from_seed(0))
 
 
 def test_the_first_seeds_can_be_guessed() -> None:
     for seed in (0, 1, 4321, secrets.GUESSES - 1):
-        assert secrets.guessable(randomness.of_seed(seed))
-    for chosen in (bytes(32), randomness.of_seed(secrets.GUESSES), randomness.of_seed(2**62)):
+        assert secrets.is_guessable(randomness.secret_from_seed(seed))
+    for chosen in (bytes(32), randomness.secret_from_seed(secrets.GUESSES), randomness.secret_from_seed(2**62)):
         began = time.process_time()
-        assert not secrets.guessable(chosen)
+        assert not secrets.is_guessable(chosen)
         assert time.process_time() - began < 0.25, "every key that is read waits for this"
 
 
@@ -107,7 +117,7 @@ def test_the_first_seeds_can_be_guessed() -> None:
 def test_a_secret_is_read_from_its_file(ending: str, tmp_path: Path) -> None:
     path = tmp_path / "owner.secret"
     path.write_bytes(("0aF1" * 16 + ending).encode())
-    assert secrets.read(str(path)) == bytes.fromhex("0af1" * 16)
+    assert secrets.read_secret(str(path)) == bytes.fromhex("0af1" * 16)
 
 
 CONTENTS = [b"", b"\n", b"ab" * 31, b"ab" * 33, b"ab" * 31 + b"xy", b"\xff" * 32, b"ab" * 20 + b"\n" + b"cd" * 12]
@@ -118,15 +128,15 @@ def test_what_is_no_secret_is_refused_and_not_shown(content: bytes, tmp_path: Pa
     path = tmp_path / "owner.secret"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"64 hexadecimal digits, as `openssl rand -hex 32` writes") as caught:
-        secrets.read(str(path))
+        secrets.read_secret(str(path))
     said = str(caught.value).removeprefix(f"{path}: ")
     assert "ab" not in said
     assert "\n" not in said
     path.write_text("12" * 32)
-    assert secrets.read(str(path)) == b"\x12" * 32
+    assert secrets.read_secret(str(path)) == b"\x12" * 32
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "nowhere", "No such file or directory"), (tmp_path, "Is a directory")):
         with pytest.raises(ValueError, match=f"^{path}: the secret cannot be read .{reason}"):
-            secrets.read(str(path))
+            secrets.read_secret(str(path))

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from mwm.attacks import Attack
 from mwm.config.spec import (
     Count,
-    Flag,
-    NonNegative,
-    Positive,
+    NonEmptyStr,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
     Seed,
     Share,
-    Size,
-    Text,
+    StrictBool,
     decode,
     digest,
     encode,
@@ -31,7 +31,7 @@ from mwm.config.spec import (
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.training.recipe import Recipe
 from mwm.trials.trial import Victim
-from mwm.watermarks.schemes import Base, Margin, Scheme
+from mwm.watermarks.schemes import Margin, Scheme, TriggerSet
 
 
 @spec
@@ -39,12 +39,12 @@ class Plain:
     """A record with a value of every kind."""
 
     count: Count = 1
-    size: Size = 0
+    size: NonNegativeInt = 0
     share: Share = 0.5
-    positive: Positive = 1.0
-    wide: NonNegative = 0.0
-    flag: Flag = False
-    text: Text = "a"
+    positive: PositiveFloat = 1.0
+    wide: NonNegativeFloat = 0.0
+    flag: StrictBool = False
+    text: NonEmptyStr = "a"
     seed: Seed = 0
 
 
@@ -204,7 +204,7 @@ def test_a_name_is_the_beginning_of_a_sha256_and_never_changes() -> None:
     assert digest(tree) == hashlib.sha256(b'[{"a": "x", "b": [1, 2.5, null]}]').hexdigest()[:16]
     assert digest("a", "b") != digest("ab")
     assert digest(Recipe(lr=1)) == digest(decode(Recipe, {"lr": 1.0}))
-    assert digest(Base()) != digest(Margin())
+    assert digest(TriggerSet()) != digest(Margin())
 
 
 TREES = st.recursive(

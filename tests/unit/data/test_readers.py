@@ -19,8 +19,8 @@ from torchvision import datasets as public
 
 from mwm.data import datasets, readers, images
 from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
-from mwm.data.splits import Split, split
-from mwm.data.readers import load
+from mwm.data.splits import SplitSizes, split
+from mwm.data.readers import load_dataset
 from mwm.config.spec import decode, encode
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "cifar10-10k.npz"
@@ -31,10 +31,10 @@ def pixels(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def fault(data: datasets.Data) -> str:
+def fault(data: datasets.DatasetSpec) -> str:
     """The one line with which a data set is refused."""
     with pytest.raises(ValueError, match=r"allowed|without network") as caught:
-        load(data)
+        load_dataset(data)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -44,16 +44,16 @@ def md5(path: Path) -> str:
 
 
 def test_records_decode_and_digits_are_never_mirrored() -> None:
-    assert decode(datasets.Data, "digits") == Digits()
+    assert decode(datasets.DatasetSpec, "digits") == Digits()
     for record in (Digits(), Svhn(root="here"), Npz(path="a.npz", pad=0), ImageFolder(root="pictures", size=64)):
-        assert decode(datasets.Data, encode(record)) == record
+        assert decode(datasets.DatasetSpec, encode(record)) == record
         assert next(iter(encode(record))) == "kind"
     recipes = [(data.flip, data.pad) for data in (Digits(), Svhn(), Cifar10(), Cifar100())]
     assert recipes == [(False, 1), (False, 4), (True, 4), (True, 4)]
 
 
 def test_digits_are_the_bundled_ones_each_once() -> None:
-    digits = load(Digits())
+    digits = load_dataset(Digits())
     assert digits.shape == (1, 8, 8)
     assert (len(digits.y_train), len(digits.y_test), digits.classes) == (1437, 360, 10)
     images = np.concatenate([digits.x_train, digits.x_test]).reshape(-1, 64)
@@ -63,7 +63,7 @@ def test_digits_are_the_bundled_ones_each_once() -> None:
     ours = zip(images, labels, strict=True)
     assert Counter((x.tobytes(), y) for x, y in ours) == Counter((x.tobytes(), y) for x, y in theirs)
     assert np.bincount(digits.y_test).min() >= 20, "a class is nearly absent from the test images"
-    assert digits.digest == load(Digits(flip=True)).digest == "ca347b6afe1c1f2d"
+    assert digits.digest == load_dataset(Digits(flip=True)).digest == "ca347b6afe1c1f2d"
 
 
 def write_cifar(root: Path, source: Any, label_key: str, patch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_cifar_is_read_from_its_own_archive(kind: Any, tmp_path: Path, monkeypat
     source = getattr(public, data.kind.upper())
     content = write_cifar(tmp_path, source, "labels" if kind is Cifar10 else "fine_labels", monkeypatch)
     folder = tmp_path / source.base_folder
-    read = load(data)
+    read = load_dataset(data)
     for part, listing in (("train", source.train_list), ("test", source.test_list)):
         expected = [content[name] for name, _ in listing]
         assert np.array_equal(getattr(read, f"x_{part}"), np.concatenate([x for x, _ in expected]))
@@ -103,14 +103,14 @@ def test_cifar_is_read_from_its_own_archive(kind: Any, tmp_path: Path, monkeypat
     archive = tmp_path / source.filename
     packed = archive.read_bytes()
     archive.unlink()
-    assert readers.location(data) is None, "the unpacked files are enough"
+    assert readers.download_note(data) is None, "the unpacked files are enough"
     (folder / source.test_list[0][0]).write_bytes(b"damaged")
-    assert str(tmp_path) in str(readers.location(data))
+    assert str(tmp_path) in str(readers.download_note(data))
     message = fault(data)
     assert all(word in message for word in (data.kind, str(tmp_path), source.filename)), message
     archive.write_bytes(packed)
-    assert readers.location(data) is None, "the archive is enough"
-    assert load(data).digest == read.digest
+    assert readers.download_note(data) is None, "the archive is enough"
+    assert load_dataset(data).digest == read.digest
 
 
 def test_svhn_is_read_from_its_own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,12 +121,12 @@ def test_svhn_is_read_from_its_own_files(tmp_path: Path, monkeypatch: pytest.Mon
         listing[part] = [NOWHERE, path.name, md5(path)]
     monkeypatch.setattr(public.SVHN, "split_list", listing)
     data = Svhn(root=str(tmp_path))
-    assert readers.location(data) is None
-    read = load(data)
+    assert readers.download_note(data) is None
+    read = load_dataset(data)
     assert np.array_equal(np.concatenate([read.x_train, read.x_test]), images.transpose(0, 3, 1, 2))
     assert [*read.y_train, *read.y_test] == labels.tolist(), "the digit 0 is the class 0"
     (tmp_path / "test_32x32.mat").unlink()
-    assert str(tmp_path) in str(readers.location(data))
+    assert str(tmp_path) in str(readers.download_note(data))
     assert "test_32x32.mat" in fault(data)
 
 
@@ -140,13 +140,13 @@ def archive(path: Path, **changes: Any) -> Npz:
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64, np.uint64, ">i4"])
 def test_npz_is_read_as_channels_first(kind: Any, tmp_path: Path) -> None:
-    read = load(archive(tmp_path / "a.npz", y_train=(np.arange(10) % 3).astype(kind)))
+    read = load_dataset(archive(tmp_path / "a.npz", y_train=(np.arange(10) % 3).astype(kind)))
     assert (read.shape, read.classes) == ((3, 5, 4), 3)
     assert np.array_equal(read.x_train, pixels(10, 5, 4, 3).transpose(0, 3, 1, 2))
     assert read.x_train.flags.c_contiguous
     assert [array.dtype.name for array in (read.x_train, read.y_train, read.y_test)] == ["uint8", "int64", "int64"]
     assert read.y_train.tolist() == [0, 1, 2] * 3 + [0]
-    assert readers.location(Npz(path=str(tmp_path / "a.npz"))) is None
+    assert readers.download_note(Npz(path=str(tmp_path / "a.npz"))) is None
 
 
 FAULTS: list[tuple[dict[str, Any], list[str]]] = [
@@ -200,12 +200,12 @@ def test_digest_changes_with_a_pixel_a_label_and_a_shape(tmp_path: Path) -> None
     other[3, 2, 1, 0] ^= 1
     relabelled[3] = 1
     changes: list[dict[str, Any]] = [{}, {"x_train": other}, {"y_train": relabelled}]
-    digests = [load(archive(tmp_path / "a.npz", **change)).digest for change in changes]
+    digests = [load_dataset(archive(tmp_path / "a.npz", **change)).digest for change in changes]
     assert len({*digests}) == 3
     assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in digests)
-    assert digests[0] == load(archive(tmp_path / "elsewhere.npz")).digest
-    assert datasets.fingerprint(np.zeros((2, 3))) != datasets.fingerprint(np.zeros((3, 2)))
-    assert datasets.fingerprint(np.zeros(2, np.int32)) != datasets.fingerprint(np.zeros(1, np.int64))
+    assert digests[0] == load_dataset(archive(tmp_path / "elsewhere.npz")).digest
+    assert datasets.array_digest(np.zeros((2, 3))) != datasets.array_digest(np.zeros((3, 2)))
+    assert datasets.array_digest(np.zeros(2, np.int32)) != datasets.array_digest(np.zeros(1, np.int64))
 
 
 def write_pictures(root: Path, part: str, names: list[str]) -> None:
@@ -221,7 +221,7 @@ def test_image_folder_is_resized_and_coloured(tmp_path: Path) -> None:
         write_pictures(tmp_path, part, ["ant", "bee"])
     colours = pixels(8, 8, 3)
     Image.fromarray(colours).save(tmp_path / "train" / "bee" / "c.png")
-    read = load(ImageFolder(root=str(tmp_path), size=8))
+    read = load_dataset(ImageFolder(root=str(tmp_path), size=8))
     assert (read.shape, read.classes) == ((3, 8, 8), 2)
     assert read.y_train.tolist() == [0, 0, 1, 1, 1]
     assert read.y_test.tolist() == [0, 0, 1, 1]
@@ -247,8 +247,8 @@ def test_image_folder_faults_name_the_folder_or_the_file(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not SHARED.is_file(), reason=f"{SHARED.name} is not beside this repository")
 def test_a_real_archive_loads() -> None:
-    read = load(Npz(path=str(SHARED)))
+    read = load_dataset(Npz(path=str(SHARED)))
     assert (read.shape, read.classes, len(read.y_train), len(read.y_test)) == ((3, 32, 32), 10, 10_000, 2_000)
-    views = split(read, Split(), "cpu")
+    views = split(read, SplitSizes(), "cpu")
     assert (len(views.owner), len(views.validation), len(views.queries), len(views.disjoint)) == (9_000, 500, 500, 0)
-    assert 0.3 < float(images.scaled(views.owner.images).mean()) < 0.6
+    assert 0.3 < float(images.to_float(views.owner.images).mean()) < 0.6

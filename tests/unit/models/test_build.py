@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mwm.config.spec import decode, encode
-from mwm.models.build import Model, Normalise, build, channel_statistics, parameters, smallest_side
+from mwm.models.build import Model, Normalize, build_model, channel_statistics, count_parameters, min_image_side
 from mwm.models.networks import Cnn, ResNet, ResNet20
 
 IMAGENET = {
@@ -30,7 +30,7 @@ def name(model: Model) -> str:
 def make(model: Model, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, seed: int = 0) -> nn.Module:
     c = shape[0]
     generator = torch.Generator().manual_seed(seed)
-    return build(model, shape=shape, classes=classes, mean=[0.4] * c, std=[0.2] * c, generator=generator)
+    return build_model(model, shape=shape, classes=classes, mean=[0.4] * c, std=[0.2] * c, generator=generator)
 
 
 def images(n: int, shape: tuple[int, int, int]) -> Tensor:
@@ -45,7 +45,7 @@ def test_residual_networks_have_the_published_sizes(kind: str, channels: int, cl
     head = (width + 1) * (classes - 1000)
     with torch.device("meta"):
         network = make(decode(Model, kind), shape=(channels, 32, 32), classes=classes)
-    assert parameters(network) == published + stem + head
+    assert count_parameters(network) == published + stem + head
 
 
 def test_resnet20_has_the_published_size() -> None:
@@ -53,8 +53,8 @@ def test_resnet20_has_the_published_size() -> None:
     convolutions = 9 * 3 * 16 + sum(9 * a * b + 9 * b * b * (2 * n - 1) for a, b, n in stages)
     norms = 2 * 16 + sum(2 * b * 2 * n for _, b, n in stages)
     network = make(ResNet20())
-    assert parameters(network) == convolutions + norms + 65 * 10 == 269_722
-    assert round(parameters(network) / 1e6, 2) == 0.27
+    assert count_parameters(network) == convolutions + norms + 65 * 10 == 269_722
+    assert round(count_parameters(network) / 1e6, 2) == 0.27
     weighted = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
     assert len(weighted) == 20
 
@@ -94,7 +94,7 @@ def test_one_image_gives_logits_and_trains(model: Model, shape: tuple[int, int, 
 
 @pytest.mark.parametrize("model", SMALL, ids=name)
 def test_the_smallest_image_trains_and_a_smaller_one_is_refused(model: Model) -> None:
-    side = smallest_side(model)
+    side = min_image_side(model)
     assert make(model, shape=(1, side, side)).train()(images(1, (1, side, side))).isfinite().all()
     refusal = rf"{side}x{side - 1} are too small for {model.kind}; at least {side}x{side}"
     with pytest.raises(ValueError, match=refusal):
@@ -117,11 +117,11 @@ def test_the_big_networks_keep_the_resolution_of_small_images(kind: str) -> None
 
 @pytest.mark.parametrize("model", SMALL, ids=name)
 def test_normalisation_comes_first_and_is_saved(model: Model) -> None:
-    network = build(
+    network = build_model(
         model, shape=(3, 32, 32), classes=10, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7], generator=torch.Generator()
     )
     first = next(network.children())
-    assert isinstance(first, Normalise)
+    assert isinstance(first, Normalize)
     assert list(network.state_dict())[:2] == ["normalise.mean", "normalise.std"]
     x = images(2, (3, 32, 32))
     expected = torch.stack([(x[:, c] - m) / s for c, (m, s) in enumerate([(0.1, 0.5), (0.2, 0.6), (0.3, 0.7)])], 1)
@@ -151,7 +151,7 @@ def test_weights_follow_from_the_seed_alone(model: Model) -> None:
 def test_the_generator_is_left_where_it_was() -> None:
     generator = torch.Generator().manual_seed(4)
     before = generator.get_state()
-    build(Cnn(), shape=(1, 8, 8), classes=10, mean=[0.5], std=[0.5], generator=generator)
+    build_model(Cnn(), shape=(1, 8, 8), classes=10, mean=[0.5], std=[0.5], generator=generator)
     assert torch.equal(generator.get_state(), before)
 
 
@@ -164,7 +164,7 @@ def test_cnn_doubles_its_width_and_halves_the_image() -> None:
                 module.register_forward_hook(lambda *call: shapes.append(call[2].shape[1:]))
         network(torch.empty(2, 3, 32, 32))
     assert shapes == [(5, 16, 16), (10, 8, 8), (20, 8, 8)]
-    assert parameters(network) == 9 * (3 * 5 + 5 * 10 + 10 * 20) + 2 * (5 + 10 + 20) + 21 * 10
+    assert count_parameters(network) == 9 * (3 * 5 + 5 * 10 + 10 * 20) + 2 * (5 + 10 + 20) + 21 * 10
 
 
 def test_a_word_names_a_model() -> None:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from mwm.data.images import scaled
+from mwm.data.images import to_float
 from mwm.oracle.oracle import Oracle, log_probabilities
-from mwm.training.evaluation import BATCH
-from mwm.training.step import WARM, _Replayed
+from mwm.training.evaluation import EVAL_BATCH_SIZE
+from mwm.training.step import WARMUP_STEPS, _CudaGraphStep
 from tests.helpers.stealing import COUNT, same, some, victim
 
 
@@ -50,11 +50,11 @@ class Portions(nn.Module):
 
 @pytest.mark.parametrize("answers", ["soft", "hard"])
 def test_a_known_answer_is_worked_out_once_and_counted_at_each_asking(answers: Any) -> None:
-    model, images = Portions(), some(BATCH + 5).images
+    model, images = Portions(), some(EVAL_BATCH_SIZE + 5).images
     oracle, plain = Oracle(model, answers, calls=7), Oracle(victim(), answers)
-    known = oracle.known(images)
-    assert (model.sizes, oracle.calls) == ([BATCH, 5], 7)
-    for rows in (torch.tensor([3, BATCH + 4, 3]), torch.randperm(BATCH + 5)):
+    known = oracle.memoized(images)
+    assert (model.sizes, oracle.calls) == ([EVAL_BATCH_SIZE, 5], 7)
+    for rows in (torch.tensor([3, EVAL_BATCH_SIZE + 4, 3]), torch.randperm(EVAL_BATCH_SIZE + 5)):
         found, right = known(rows), plain(images[rows] / 255)
         assert found.dtype == right.dtype
         assert not found.requires_grad
@@ -62,13 +62,13 @@ def test_a_known_answer_is_worked_out_once_and_counted_at_each_asking(answers: A
             assert torch.equal(found, right)
         else:
             torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-6)
-    assert (model.sizes, oracle.calls) == ([BATCH, 5], 7 + plain.calls)
+    assert (model.sizes, oracle.calls) == ([EVAL_BATCH_SIZE, 5], 7 + plain.calls)
 
 
 def asking(oracle: Oracle, images: Tensor) -> Callable[[Tensor], Tensor]:
     """A step that asks for each picked image twice: as one that is known, and anew."""
-    known = oracle.known(images)
-    return lambda pick: known(pick) + oracle(scaled(images[pick]))
+    known = oracle.memoized(images)
+    return lambda pick: known(pick) + oracle(to_float(images[pick]))
 
 
 def test_a_recorded_call_is_counted_whenever_it_is_replayed() -> None:
@@ -88,8 +88,8 @@ def test_a_call_of_a_cuda_graph_is_counted_whenever_it_is_replayed() -> None:
     def step(pick: Tensor) -> None:
         ask(pick)
 
-    asked = _Replayed(())
-    for steps in range(1, WARM + 4):
+    asked = _CudaGraphStep(())
+    for steps in range(1, WARMUP_STEPS + 4):
         asked.run(step, rows)
         assert oracle.calls == 20 * steps
 
@@ -105,7 +105,7 @@ def test_an_oracle_answers_nobody_beyond_the_allowance() -> None:
     oracle(images[:10])
     with pytest.raises(AssertionError, match="11 calls of 10"):
         oracle(images[10:11])
-    known = Oracle(victim(), "hard", 10).known(some().images)
+    known = Oracle(victim(), "hard", 10).memoized(some().images)
     known(torch.arange(10))
     with pytest.raises(AssertionError, match="11 calls of 10"):
         known(torch.arange(1))

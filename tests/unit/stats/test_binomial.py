@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.stats.binomial import log10_p, needed, p_value
-from mwm.stats.intervals import interval
+from mwm.stats.binomial import critical_matches, log10_p, p_value
+from mwm.stats.intervals import clopper_pearson
 
 LEVELS = (0.05, 1e-3, 1e-6, 1e-9)
 TABLE = {
@@ -107,7 +107,7 @@ def test_logarithm_does_not_underflow() -> None:
 def test_whole_numbers_of_numpy_do_not_overflow() -> None:
     many, fewer = np.int64(2000), np.int64(600)
     assert p_value(fewer, many, np.int64(1000)) == p_value(600, 2000, 1000)  # type: ignore[arg-type]
-    assert needed(many, np.int64(1000), 1e-9) == needed(2000, 1000, 1e-9)  # type: ignore[arg-type]
+    assert critical_matches(many, np.int64(1000), 1e-9) == critical_matches(2000, 1000, 1e-9)  # type: ignore[arg-type]
 
 
 def test_no_match_and_all_matches() -> None:
@@ -129,13 +129,13 @@ def test_more_matches_are_more_surprising(case: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize(("queries", "classes"), TABLE)
 def test_published_thresholds(queries: int, classes: int) -> None:
-    assert tuple(needed(queries, classes, level) for level in LEVELS) == TABLE[queries, classes]
+    assert tuple(critical_matches(queries, classes, level) for level in LEVELS) == TABLE[queries, classes]
 
 
 @given(st.integers(1, 80), st.integers(3, 200), st.floats(1e-12, 0.999))
 def test_threshold_is_the_first_that_rejects(queries: int, classes: int, level: float) -> None:
     """At the threshold p <= level and one match fewer gives p > level: neither `>` for `>=` nor the reverse."""
-    fewest = needed(queries, classes, level)
+    fewest = critical_matches(queries, classes, level)
     if fewest is None:
         assert tail(queries, queries, classes) > level
     else:
@@ -144,9 +144,9 @@ def test_threshold_is_the_first_that_rejects(queries: int, classes: int, level: 
 
 
 def test_threshold_at_a_level_that_is_hit_exactly() -> None:
-    assert needed(10, 3, 2.0**-10) == 10
-    assert needed(10, 3, 2.0**-11) is None
-    assert needed(1, 10, 0.05) is None, "one query in ten classes has p = 1/9 at best"
+    assert critical_matches(10, 3, 2.0**-10) == 10
+    assert critical_matches(10, 3, 2.0**-11) is None
+    assert critical_matches(1, 10, 0.05) is None, "one query in ten classes has p = 1/9 at best"
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -201,7 +201,7 @@ def hits(counts: Iterable[int], queries: int, rate: float) -> float:
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95])
 def test_interval_covers_the_true_rate(confidence: float) -> None:
-    ends = [interval(k, 9, confidence) for k in range(10)]
+    ends = [clopper_pearson(k, 9, confidence) for k in range(10)]
     for rate in (percent / 100 for percent in range(1, 100)):
         covered = [k for k, (low, high) in enumerate(ends) if low <= rate <= high]
         assert hits(covered, 9, rate) >= confidence
@@ -211,7 +211,7 @@ def test_interval_covers_the_true_rate(confidence: float) -> None:
 @given(st.integers(1, 50), st.data())
 def test_interval_is_where_the_exact_tails_are_half_the_rest(queries: int, data: st.DataObject) -> None:
     matches = data.draw(st.integers(0, queries))
-    low, high = interval(matches, queries)
+    low, high = clopper_pearson(matches, queries)
     assert 0 <= low <= matches / queries <= high <= 1
     if matches:
         assert hits(range(matches, queries + 1), queries, low) == pytest.approx(0.025, rel=1e-9)
@@ -220,9 +220,9 @@ def test_interval_is_where_the_exact_tails_are_half_the_rest(queries: int, data:
 
 
 def test_interval_in_closed_form_at_the_ends() -> None:
-    assert interval(0, 10) == pytest.approx((0, 1 - 0.025**0.1))
-    assert interval(10, 10) == pytest.approx((0.025**0.1, 1))
-    assert interval(10, 10, confidence=0.9) == pytest.approx((0.05**0.1, 1))
+    assert clopper_pearson(0, 10) == pytest.approx((0, 1 - 0.025**0.1))
+    assert clopper_pearson(10, 10) == pytest.approx((0.025**0.1, 1))
+    assert clopper_pearson(10, 10, confidence=0.9) == pytest.approx((0.05**0.1, 1))
 
 
 @pytest.mark.parametrize(
@@ -243,13 +243,13 @@ def test_impossible_counts_are_refused(case: tuple[int, int, int], fault: str) -
 def test_other_impossible_questions_are_refused() -> None:
     for level in (0.0, 1.0, -0.1, math.nan):
         with pytest.raises(ValueError, match="must lie strictly between 0 and 1"):
-            needed(10, 10, level)
+            critical_matches(10, 10, level)
         with pytest.raises(ValueError, match="confidence"):
-            interval(1, 10, level)
+            clopper_pearson(1, 10, level)
     for queries in (0, -5):
         with pytest.raises(ValueError, match=f"{queries} queries prove nothing; at least 1 is needed"):
-            needed(queries, 10, 0.05)
+            critical_matches(queries, 10, 0.05)
     with pytest.raises(ValueError, match="2 classes"):
-        needed(10, 2, 0.05)
+        critical_matches(10, 2, 0.05)
     with pytest.raises(ValueError, match="11 matches"):
-        interval(11, 10)
+        clopper_pearson(11, 10)

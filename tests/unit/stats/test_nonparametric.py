@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mwm.stats import nonparametric
 from mwm.stats.binomial import p_value
-from mwm.stats.multiple_testing import holm
-from mwm.stats.nonparametric import empirical, permutation, rank_test
+from mwm.stats.multiple_testing import holm_adjust
+from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_test
 from mwm.verification.suspects.outputs import NO_ANSWER
 from tests.helpers.drawn import Labels, draws, share
 
@@ -47,7 +47,7 @@ def test_permutation_estimates_the_share_of_all_rearrangements(data: st.DataObje
     answers = data.draw(st.tuples(*([st.integers(NO_ANSWER, 3)] * 6)))
     seen, ways = matches(answers, labels), list(rearranged(labels, truth))
     exact = sum(matches(answers, way) >= seen for way in ways) / len(ways)
-    found = permutation(answers, labels, truth, rounds=1999)
+    found = permutation_test(answers, labels, truth, rounds=1999)
     assert abs(found - (1 + 1999 * exact) / 2000) <= 5 * math.sqrt(exact * (1 - exact) / 1999) + 1e-12
 
 
@@ -57,7 +57,9 @@ def test_permutation_keeps_its_level_where_labels_favour_a_class() -> None:
     chance, truth = np.random.default_rng(0), np.zeros(n, np.int64)
     labels = np.where(chance.random((count, n)) < 0.9, 1, 2)
     answers = np.where(chance.random((count, n)) < 0.7, 1, 2)
-    p = [permutation(a, t, truth, rounds=199, seed=i) for i, (a, t) in enumerate(zip(answers, labels, strict=True))]
+    p = [
+        permutation_test(a, t, truth, rounds=199, seed=i) for i, (a, t) in enumerate(zip(answers, labels, strict=True))
+    ]
     fooled = [p_value(int((a == t).sum()), n, 10) for a, t in zip(answers, labels, strict=True)]
     assert share(fooled, 0.05) == 1
     for level in (0.2, 0.05):
@@ -67,7 +69,9 @@ def test_permutation_keeps_its_level_where_labels_favour_a_class() -> None:
 @pytest.mark.parametrize("answers", [(1, 1, 0, 0), (2, 1, 3, 0), (0, 0, 1, 1), (1, 2, 1, 2), (3, 3, 3, 3)])
 def test_permutation_convicts_no_fixed_suspect_too_often(answers: Labels) -> None:
     truth = (0, 0, 1, 1)
-    found = [permutation(answers, labels, truth, rounds=19, seed=i) for i, labels in enumerate(draws(truth, 4) * 5)]
+    found = [
+        permutation_test(answers, labels, truth, rounds=19, seed=i) for i, labels in enumerate(draws(truth, 4) * 5)
+    ]
     for level in (0.5, 0.2, 0.05):
         assert share(found, level) <= level + 3 * math.sqrt(level / len(found))
 
@@ -77,11 +81,11 @@ def test_permutation_by_its_seed() -> None:
     truth = rng.integers(0, 10, 60)
     labels = (truth + rng.integers(1, 10, 60)) % 10
     answers = rng.integers(0, 10, 60)
-    first, again, other = (permutation(answers, labels, truth, seed=seed) for seed in (0, 0, 1))
+    first, again, other = (permutation_test(answers, labels, truth, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
-    assert permutation(labels, labels, truth) == 1e-4, "the least that 9999 rounds can say"
-    assert permutation(truth, labels, truth) == 1.0
-    assert permutation(np.full(60, NO_ANSWER), labels, truth, rounds=10) == 1.0
+    assert permutation_test(labels, labels, truth) == 1e-4, "the least that 9999 rounds can say"
+    assert permutation_test(truth, labels, truth) == 1.0
+    assert permutation_test(np.full(60, NO_ANSWER), labels, truth, rounds=10) == 1.0
 
 
 # Ranks
@@ -144,7 +148,7 @@ def test_the_bound_for_long_keys_is_never_below_the_exact_chance(count: int, fac
     total = int(part * count * (faces - 1))
     exact = nonparametric._at_most(total, count, faces)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nonparametric, "EXACT", 0)
+        patch.setattr(nonparametric, "EXACT_LIMIT", 0)
         bound = nonparametric._at_most(total, count, faces)
     assert exact <= bound <= 1
 
@@ -172,10 +176,10 @@ def test_ties_and_missing_answers_are_no_evidence() -> None:
 
 
 def test_empirical_counts_itself_and_ties() -> None:
-    assert empirical(3, []) == 1.0
-    assert empirical(3, [1, 2]) == 1 / 3
-    assert empirical(3, [3, 2, 4]) == 3 / 4
-    assert empirical(math.inf, [1.0, -math.inf]) == 1 / 3
+    assert empirical_p_value(3, []) == 1.0
+    assert empirical_p_value(3, [1, 2]) == 1 / 3
+    assert empirical_p_value(3, [3, 2, 4]) == 3 / 4
+    assert empirical_p_value(math.inf, [1.0, -math.inf]) == 1 / 3
 
 
 @settings(deadline=None)
@@ -183,16 +187,16 @@ def test_empirical_counts_itself_and_ties() -> None:
 def test_empirical_accuses_the_share_of_equals_that_it_may(statistics: list[int]) -> None:
     """Whatever the models show: take each for the suspect in turn, and the others for its null."""
     others = [(one, statistics[:i] + statistics[i + 1 :]) for i, one in enumerate(statistics)]
-    found = [empirical(one, null) for one, null in others]
+    found = [empirical_p_value(one, null) for one, null in others]
     for level in LEVELS:
         assert share(found, level) <= level
 
 
 def test_holm_by_hand() -> None:
-    assert holm([]) == []
-    assert holm([0.02]) == [0.02]
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.001, 0.9, 0.4]) == pytest.approx([1.0, 0.004, 1.0, 1.0])
+    assert holm_adjust([]) == []
+    assert holm_adjust([0.02]) == [0.02]
+    assert holm_adjust([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_adjust([0.5, 0.001, 0.9, 0.4]) == pytest.approx([1.0, 0.004, 1.0, 1.0])
 
 
 @settings(deadline=None)
@@ -202,7 +206,7 @@ def test_holm_steps_down(p_values: list[float], level: float) -> None:
     ordered, convicted = sorted(p_values), 0
     while convicted < len(ordered) and (len(ordered) - convicted) * ordered[convicted] <= level:
         convicted += 1
-    adjusted = holm(p_values)
+    adjusted = holm_adjust(p_values)
     assert sum(p <= level for p in adjusted) == convicted
     assert all(p <= q for p, q in zip(p_values, adjusted, strict=True))
     assert [p for _, p in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
@@ -211,7 +215,7 @@ def test_holm_steps_down(p_values: list[float], level: float) -> None:
 def test_holm_accuses_none_of_several_innocents_too_often() -> None:
     """Three suspects, alike and unlike, asked the same queries: every draw of the labels."""
     truth, suspects = (0, 1, 2, 3), ((1, 0, 0, 0), (1, 0, 0, 1), (2, 2, 1, 1))
-    least = [min(holm([p_value(matches(s, labels), 4, 4) for s in suspects])) for labels in draws(truth, 4)]
+    least = [min(holm_adjust([p_value(matches(s, labels), 4, 4) for s in suspects])) for labels in draws(truth, 4)]
     for level in LEVELS:
         assert share(least, level) <= level
 
@@ -233,12 +237,12 @@ def test_holm_accuses_none_of_several_innocents_too_often() -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(arrays: tuple[list[float], list[int], list[int]], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        permutation(*arrays)
+        permutation_test(*arrays)
 
 
 def test_other_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="rounds 0"):
-        permutation([1], [1], [0], rounds=0)
+        permutation_test([1], [1], [0], rounds=0)
     with pytest.raises(ValueError, match="NaN among the scores of 1 of 2 queries"):
         rank_test([[0.0, 1.0, math.nan], [0.0, 1.0, 2.0]], [1, 1], [0, 0])
     with pytest.raises(ValueError, match=r"scores of shape \(1, 2\)"):
@@ -246,8 +250,8 @@ def test_other_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="labels hold 3; allowed: 0 to 2"):
         rank_test([[0, 1, 2]], [3], [0])
     with pytest.raises(ValueError, match="NaN"):
-        empirical(1, [math.nan])
+        empirical_p_value(1, [math.nan])
     with pytest.raises(ValueError, match=r"p-value 1\.5"):
-        holm([1.5])
+        holm_adjust([1.5])
     with pytest.raises(ValueError, match="p-value nan"):
-        holm([math.nan])
+        holm_adjust([math.nan])

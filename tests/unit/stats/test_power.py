@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.stats.binomial import needed, p_value
-from mwm.stats.power import _boundary, _enough, _thresholds, one_by_one, power, queries_for
-from mwm.stats.sequential import Sequential
+from mwm.stats.binomial import critical_matches, p_value
+from mwm.stats.power import _boundary, _sufficient_bound, _thresholds, average_sample_number, power, required_queries
+from mwm.stats.sequential import SequentialTest
 from tests.helpers.asking import Say
 
 ROOT = Path(__file__).parents[3]
@@ -48,7 +48,7 @@ def test_power_is_saw_toothed() -> None:
     chances = [power(n, classes=10, level=1e-3, survival=0.4) for n in range(1, 60)]
     assert any(later < earlier for earlier, later in pairwise(chances))
     first = 1 + next(n for n, chance in enumerate(chances) if chance >= 0.9)
-    assert (first, queries_for(0.4, classes=10, level=1e-3, power=0.9)) == (39, 42)
+    assert (first, required_queries(0.4, classes=10, level=1e-3, power=0.9)) == (39, 42)
 
 
 @pytest.mark.parametrize("classes", [3, 10, 100])
@@ -58,11 +58,11 @@ def test_power_is_saw_toothed() -> None:
 def test_number_is_the_first_from_which_on_all_suffice(
     classes: int, level: float, survival: float, wanted: float
 ) -> None:
-    enough = queries_for(survival, classes=classes, level=level, power=wanted)
+    enough = required_queries(survival, classes=classes, level=level, power=wanted)
     if enough is None:
         assert survival <= 1 / (classes - 1)
         return
-    bound = _enough(survival, classes=classes, level=level, power=wanted)
+    bound = _sufficient_bound(survival, classes=classes, level=level, power=wanted)
     assert enough <= bound
     assert enough == 1 or power(enough - 1, classes=classes, level=level, survival=survival) < wanted
     for queries in [*range(enough, min(enough + 40, int(bound))), *range(int(bound), int(bound) + 200, 20)]:
@@ -70,17 +70,17 @@ def test_number_is_the_first_from_which_on_all_suffice(
 
 
 def test_no_number_suffices_for_what_an_innocent_does() -> None:
-    assert queries_for(1 / 9, classes=10, level=0.05) is None
-    assert queries_for(0.05, classes=10, level=0.05) is None
-    assert queries_for(0.112, classes=10, level=0.05) is None, "more than 10,000"
-    assert one_by_one(1 / 9, 10, 0.05) is None
-    assert one_by_one(0.112, 10, 0.05) is None
+    assert required_queries(1 / 9, classes=10, level=0.05) is None
+    assert required_queries(0.05, classes=10, level=0.05) is None
+    assert required_queries(0.112, classes=10, level=0.05) is None, "more than 10,000"
+    assert average_sample_number(1 / 9, 10, 0.05) is None
+    assert average_sample_number(0.112, 10, 0.05) is None
 
 
 @pytest.mark.parametrize("classes", [3, 10, 1000])
 @pytest.mark.parametrize("level", [0.5, 1e-3, 1e-9])
 def test_thresholds_in_a_row_are_those_of_the_verdict(classes: int, level: float) -> None:
-    expected = [needed(n, classes, level) or n + 1 for n in range(1, 121)]
+    expected = [critical_matches(n, classes, level) or n + 1 for n in range(1, 121)]
     assert list(islice(_thresholds(classes, level), 120)) == expected
 
 
@@ -90,10 +90,10 @@ def test_boundary_is_where_the_sequential_test_ends(classes: int, level: float) 
     for n, fewest in enumerate(islice(_boundary(classes, level), 40), 1):
         ends = []
         for k in range(n + 1):
-            test = Sequential(classes)
+            test = SequentialTest(classes)
             for matched in [True] * k + [False] * (n - k):
                 test.add(matched)
-            ends.append(test.p_now <= level)
+            ends.append(test.current_p_value <= level)
         assert ends == [k >= fewest for k in range(n + 1)]
 
 
@@ -101,12 +101,12 @@ def test_boundary_is_where_the_sequential_test_ends(classes: int, level: float) 
 def test_mean_of_one_by_one_against_tries(survival: float) -> None:
     rng, lengths = np.random.default_rng(0), []
     for _ in range(400):
-        test = Sequential(10)
+        test = SequentialTest(10)
         while test.p_value > 1e-3:
             test.add(bool(rng.random() < survival))
         lengths.append(test.queries)
     error = float(np.std(lengths)) / math.sqrt(len(lengths))
-    assert one_by_one(survival, 10, 1e-3) == pytest.approx(np.mean(lengths), abs=4 * error + 1e-9)
+    assert average_sample_number(survival, 10, 1e-3) == pytest.approx(np.mean(lengths), abs=4 * error + 1e-9)
 
 
 def test_the_command_shows_what_was_asked(say: Say) -> None:

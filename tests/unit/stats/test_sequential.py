@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mwm.stats.binomial import p_value
-from mwm.stats.sequential import Sequential
+from mwm.stats.sequential import SequentialTest
 from mwm.verification.suspects.outputs import NO_ANSWER
 from tests.helpers.drawn import draws, share
 
@@ -29,21 +29,21 @@ def mixture(n: int, k: int, classes: int) -> Fraction:
 @settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=30), st.integers(3, 1000))
 def test_e_value_is_the_mixture_whatever_the_order(seen: list[bool], classes: int) -> None:
-    test = Sequential(classes)
+    test = SequentialTest(classes)
     lowest = 1.0
     for count, matched in enumerate(seen, 1):
         test.add(matched)
         exact = mixture(count, sum(seen[:count]), classes)
         assert test.log10_e == pytest.approx(math.log10(exact), rel=1e-12, abs=1e-15)
-        assert test.p_now == float(min(Fraction(1), 1 / exact))
-        lowest = min(lowest, test.p_now)
+        assert test.current_p_value == float(min(Fraction(1), 1 / exact))
+        lowest = min(lowest, test.current_p_value)
         assert test.p_value == lowest
     assert (test.queries, test.matches) == (len(seen), sum(seen))
 
 
 @cache
 def smallest(matched: tuple[bool, ...], classes: int) -> float:
-    test = Sequential(classes)
+    test = SequentialTest(classes)
     for match in matched:
         test.add(match)
     return test.p_value
@@ -59,15 +59,15 @@ def test_one_by_one_convicts_no_fixed_suspect_too_often() -> None:
             assert share(found, level) <= level
 
 
-def lattice(classes: int, most: int) -> list[list[Sequential]]:
+def lattice(classes: int, most: int) -> list[list[SequentialTest]]:
     """The test after n queries with k matches, for every k up to every n up to `most`."""
-    rows = [[Sequential(classes)]]
+    rows = [[SequentialTest(classes)]]
     for _ in range(most):
         rows.append([after(one, False) for one in rows[-1]] + [after(rows[-1][-1], True)])
     return rows
 
 
-def after(test: Sequential, matched: bool) -> Sequential:
+def after(test: SequentialTest, matched: bool) -> SequentialTest:
     further = copy.copy(test)
     further.add(matched)
     return further
@@ -81,11 +81,11 @@ def test_level_is_kept_under_optional_stopping(classes: int, level: float) -> No
     The innocent is the worst there is: in every node it may be wrong on the next query, or right, as is worse for it.
     """
     rows, null = lattice(classes, 150), 1 / (classes - 1)
-    reached: list[float] = [float(one.p_now <= level) for one in rows[-1]]
+    reached: list[float] = [float(one.current_p_value <= level) for one in rows[-1]]
     for row in reversed(rows[:-1]):
         wrong = [null * reached[k + 1] + (1 - null) * reached[k] for k in range(len(row))]
         worst = [max(w, reached[k]) for k, w in enumerate(wrong)]
-        reached = [1.0 if one.p_now <= level else w for one, w in zip(row, worst, strict=True)]
+        reached = [1.0 if one.current_p_value <= level else w for one, w in zip(row, worst, strict=True)]
     assert level / 50 < reached[0] <= level, "kept, and not by convicting nobody"
 
 
@@ -115,13 +115,13 @@ def test_repeated_binomial_tests_would_not_keep_the_level() -> None:
 
 
 def test_long_keys_neither_overflow_nor_underflow() -> None:
-    owned, innocent = Sequential(1000), Sequential(10)
+    owned, innocent = SequentialTest(1000), SequentialTest(10)
     for _ in range(2000):
         owned.add(True)
         innocent.add(False)
     assert owned.log10_e == pytest.approx(2000 * math.log10(999) - math.log10(2001 * (1 - 1 / 999)), rel=1e-14)
     assert (owned.p_value, innocent.p_value) == (0.0, 1.0)
-    numpy = Sequential(np.int64(1000))  # type: ignore[arg-type]
+    numpy = SequentialTest(np.int64(1000))  # type: ignore[arg-type]
     for matched in np.ones(2000, bool):
         numpy.add(matched)
     assert numpy.log10_e == owned.log10_e, "NumPy's whole numbers overflow"
@@ -130,4 +130,4 @@ def test_long_keys_neither_overflow_nor_underflow() -> None:
 
 def test_too_few_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="2 classes"):
-        Sequential(2)
+        SequentialTest(2)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mwm.storage.filesystem import put
+from mwm.storage.filesystem import write_atomic
 from mwm.storage.store import CHECKPOINT, OUTCOME, PERTURBED, WEIGHTS, Entry, Store
 from mwm.watermarks.key import KEY, QUERIES, Key
 from mwm.watermarks.queries import QuerySet
@@ -61,8 +61,8 @@ def filled(root: Path) -> Store:
     store = Store(root)
     asked = query_set()
     store.save_weights(NAME, weights())
-    store.save_key(NAME, key(), asked.pixels + 0.4 / 255)
-    store.finish(NAME, OUTCOME_TREE, ROWS)
+    store.save_key(NAME, key(), asked.float_images + 0.4 / 255)
+    store.commit(NAME, OUTCOME_TREE, ROWS)
     return store
 
 
@@ -88,9 +88,9 @@ def test_a_key_that_is_kept_again_stays_as_old_as_it_is(tmp_path: Path) -> None:
     before = path.read_bytes()
     for damage in (before, before[:-1], b""):
         path.write_bytes(damage)
-        store.save_key(NAME, key("2026-05-06T07:08:09Z"), query_set().pixels)
+        store.save_key(NAME, key("2026-05-06T07:08:09Z"), query_set().float_images)
         assert (path.read_bytes() == before) == (damage == before)
-    store.finish(NAME, OUTCOME_TREE)
+    store.commit(NAME, OUTCOME_TREE)
     assert Store(tmp_path).outcome(NAME) == OUTCOME_TREE
     assert store.key(NAME) == {KEY: path.read_bytes(), QUERIES: (path.parent / QUERIES).read_bytes()}
 
@@ -102,7 +102,7 @@ def test_nothing_is_finished_before_its_outcome(tmp_path: Path) -> None:
     store.save_weights(NAME, weights())
     store.save_checkpoint(NAME, {"epoch": 1})
     assert store.outcome(NAME) is None
-    store.finish(NAME, OUTCOME_TREE)
+    store.commit(NAME, OUTCOME_TREE)
     assert store.outcome(NAME) == OUTCOME_TREE
     assert store.checkpoint(NAME) is None
     assert store.outcome(NAME[::-1]) is None
@@ -115,14 +115,14 @@ def test_a_checkpoint_comes_back_exactly(tmp_path: Path) -> None:
     network(torch.ones(1, 3)).sum().backward()
     optimiser.step()
     for epoch in (1, 2):
-        state = {"model": network.state_dict(), "optimiser": optimiser.state_dict(), "epoch": epoch, "best": (0.5, 1)}
+        state = {"model": network.state_dict(), "optimizer": optimiser.state_dict(), "epoch": epoch, "best": (0.5, 1)}
         store.save_checkpoint(NAME, state)
     found = store.checkpoint(NAME)
     assert found is not None
     assert same(found["model"], dict(network.state_dict()))
     assert (found["epoch"], found["best"]) == (2, (0.5, 1))
     momentum = optimiser.state_dict()["state"][0]["momentum_buffer"]
-    assert torch.equal(found["optimiser"]["state"][0]["momentum_buffer"], momentum)
+    assert torch.equal(found["optimizer"]["state"][0]["momentum_buffer"], momentum)
 
 
 def test_a_checkpoint_that_holds_code_is_refused(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_checkpoint_that_holds_code_is_refused(tmp_path: Path) -> None:
     path = store.folder(NAME) / CHECKPOINT
     content = io.BytesIO()
     torch.save({"model": torch.nn.Linear(1, 1)}, content)
-    put(path, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
+    write_atomic(path, hashlib.sha256(content.getvalue()).digest() + content.getvalue())
     assert store.checkpoint(NAME) is None
 
 
@@ -141,7 +141,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"pickle|pickling"):
         store.save_checkpoint(NAME, {"epoch": lambda: 2})
     with pytest.raises(TypeError):
-        store.finish(NAME, {"clean_acc": object()})
+        store.commit(NAME, {"clean_acc": object()})
     assert sorted(store.folder(NAME).iterdir()) == before
     assert store.checkpoint(NAME) == {"epoch": 1}
     assert store.outcome(NAME) == OUTCOME_TREE
@@ -151,7 +151,7 @@ def test_the_epochs_of_a_finished_trial_are_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
     rows = [{"epoch": epoch, "loss": 0.1 / epoch, "lr": float("inf"), "val_acc": 1 / 3} for epoch in (1, 2, 3)]
     for kept in ([], rows):
-        store.finish(NAME, OUTCOME_TREE, kept)
+        store.commit(NAME, OUTCOME_TREE, kept)
         assert store.rows(NAME) == kept
     with pytest.raises(ValueError, match=f"{NAME[::-1]}: outcome.json is missing or damaged"):
         store.rows(NAME[::-1])
@@ -186,8 +186,8 @@ def test_what_lies_in_a_store_is_listed(tmp_path: Path) -> None:
     store.save_checkpoint("abc", {"epoch": 1})
     (tmp_path / "ab" / "abd").mkdir()
     (tmp_path / "ab" / "stray").write_text("")
-    put(tmp_path / "cd" / "xx" / OUTCOME, "no entry of this store")
-    put(tmp_path / "ab" / "abe" / "below" / OUTCOME, "{}")
+    write_atomic(tmp_path / "cd" / "xx" / OUTCOME, "no entry of this store")
+    write_atomic(tmp_path / "ab" / "abe" / "below" / OUTCOME, "{}")
     for path in store.folder(NAME).iterdir():
         os.utime(path, (5, 10 if path.name == WEIGHTS else 9))
     found = {entry.digest: entry for entry in store.entries()}
@@ -223,7 +223,7 @@ from mwm.storage.store import Store
 store = Store(Path(sys.argv[1]))
 for _ in range(20):
     store.save_weights("same", {"fc": torch.arange(12.0)})
-    store.finish("same", {"clean_acc": 0.5})
+    store.commit("same", {"clean_acc": 0.5})
 """
 
 
@@ -236,7 +236,7 @@ def test_two_processes_may_finish_the_same_trial(tmp_path: Path) -> None:
         time.sleep(0.001)
     while other.poll() is None:
         store.save_weights("same", ours)
-        store.finish("same", content)
+        store.commit("same", content)
         assert store.outcome("same") == content
         assert same(store.weights("same"), ours)
     assert other.communicate()[1] == ""

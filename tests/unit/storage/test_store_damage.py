@@ -122,7 +122,7 @@ def test_what_was_kept_is_sealed_even_if_it_was_damaged_since(tmp_path: Path) ->
     store.save_weights(NAME, weights())
     path = store.folder(NAME) / WEIGHTS
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    store.finish(NAME, OUTCOME_TREE)
+    store.commit(NAME, OUTCOME_TREE)
     assert store.outcome(NAME) is None
 
 
@@ -146,8 +146,8 @@ def train(store):
     store.save_checkpoint(NAME, {"epoch": 2, "w": torch.ones(9)})
     asked = query_set()
     store.save_weights(NAME, weights())
-    store.save_key(NAME, key(), asked.pixels)
-    store.finish(NAME, OUTCOME_TREE, ROWS)
+    store.save_key(NAME, key(), asked.float_images)
+    store.commit(NAME, OUTCOME_TREE, ROWS)
 
 def throw(store):
     store.save_checkpoint("abc", {"epoch": 1})
@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
             lambda: store.save_checkpoint("abc", big),
             lambda: store.save_checkpoint("other", big),
             lambda: store.save_weights("abc", big),
-            lambda: store.finish(NAME, OUTCOME_TREE | {"error": "x" * 90_000}),
+            lambda: store.commit(NAME, OUTCOME_TREE | {"error": "x" * 90_000}),
         ]
         for write in writes:
             with pytest.raises(OSError, match="No space left"):

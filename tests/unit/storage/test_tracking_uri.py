@@ -10,8 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwm.storage.redaction import bottom, short, without_password
-from mwm.storage.tracking_uri import QUIET, be_quiet, files_beside, patience, resolve, touch
+from mwm.storage.redaction import redact, redacted_excerpt, root_cause
+from mwm.storage.tracking_uri import (
+    MLFLOW_DEFAULTS,
+    artifact_location,
+    check_database,
+    resolve_tracking_uri,
+    set_mlflow_defaults,
+    short_timeouts,
+)
 
 SECRET = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=12)
 
@@ -19,33 +26,33 @@ SECRET = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6,
 @pytest.fixture(autouse=True)
 def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", *QUIET):
+    for name in ("MLFLOW_TRACKING_URI", *MLFLOW_DEFAULTS):
         monkeypatch.delenv(name, raising=False)
 
 
 def test_the_default_is_what_mlflow_ui_shows_in_the_same_folder(tmp_path: Path) -> None:
-    assert resolve(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert resolve_tracking_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_what_is_said_comes_before_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert resolve(None) == "http://127.0.0.1:5000"
-    assert resolve("sqlite:///runs/a.db?timeout=9") == f"sqlite:///{tmp_path}/runs/a.db?timeout=9"
+    assert resolve_tracking_uri(None) == "http://127.0.0.1:5000"
+    assert resolve_tracking_uri("sqlite:///runs/a.db?timeout=9") == f"sqlite:///{tmp_path}/runs/a.db?timeout=9"
 
 
 @pytest.mark.parametrize(
     "uri", ["https://host/base", "postgresql+psycopg2://host/runs", "databricks", "sqlite:////a.db"]
 )
 def test_what_is_absolute_stays_as_it_is(uri: str) -> None:
-    assert resolve(uri) == uri
+    assert resolve_tracking_uri(uri) == uri
 
 
 def test_postgresql_is_spoken_to_by_the_installed_driver() -> None:
-    resolved = resolve("postgresql://ann:postgresql://@host/runs")
+    resolved = resolve_tracking_uri("postgresql://ann:postgresql://@host/runs")
     assert resolved == "postgresql+psycopg2://ann:postgresql://@host/runs"
     from sqlalchemy import create_engine
 
-    assert create_engine(resolve("postgresql://ann@host/runs")).driver == "psycopg2"
+    assert create_engine(resolve_tracking_uri("postgresql://ann@host/runs")).driver == "psycopg2"
 
 
 @pytest.mark.parametrize(
@@ -55,35 +62,38 @@ def test_what_is_no_store_is_refused_with_what_is_allowed(uri: str) -> None:
     with pytest.raises(
         ValueError, match=r"^--tracking-uri: .* is not allowed; write one of http://HOST:PORT"
     ) as caught:
-        resolve(uri)
+        resolve_tracking_uri(uri)
     assert repr(uri) in str(caught.value)
 
 
 @given(SECRET)
 def test_a_password_is_never_shown(secret: str) -> None:
-    shown = without_password(f"cannot reach postgresql://ann:{secret}@host/runs today")
+    shown = redact(f"cannot reach postgresql://ann:{secret}@host/runs today")
     assert shown == "cannot reach postgresql://ann:***@host/runs today"
-    assert without_password("http://host:5000/?password=ab&x=1") == "http://host:5000/?password=***&x=1"
+    assert redact("http://host:5000/?password=ab&x=1") == "http://host:5000/?password=***&x=1"
 
 
 def test_tokens_and_keys_are_passwords() -> None:
-    assert without_password("https://TOKEN@host/x") == "https://***@host/x"
-    assert without_password("https://host/?access_key=ab&sig=cd&x=1") == "https://host/?access_key=***&sig=***&x=1"
+    assert redact("https://TOKEN@host/x") == "https://***@host/x"
+    assert redact("https://host/?access_key=ab&sig=cd&x=1") == "https://host/?access_key=***&sig=***&x=1"
 
 
 def test_a_text_without_a_password_stays_as_it_is() -> None:
-    assert without_password("http://host:5000 said: mail ann@host") == "http://host:5000 said: mail ann@host"
+    assert redact("http://host:5000 said: mail ann@host") == "http://host:5000 said: mail ann@host"
 
 
 def test_a_text_from_elsewhere_is_made_fit_to_be_shown() -> None:
-    assert short("a\n\tb\x1b[31m http://me:secret@host/?api_key=7") == "a b?[31m http://me:***@host/?api_key=***"
-    assert short("x" * 200) == "x" * 200
+    assert (
+        redacted_excerpt("a\n\tb\x1b[31m http://me:secret@host/?api_key=7")
+        == "a b?[31m http://me:***@host/?api_key=***"
+    )
+    assert redacted_excerpt("x" * 200) == "x" * 200
 
 
 @given(st.integers(10, 400), st.integers(0, 1000))
 def test_of_a_long_text_both_ends_are_shown(longest: int, more: int) -> None:
     text = f"<{'x' * (longest + more)}>"
-    shown = short(text, longest)
+    shown = redacted_excerpt(text, longest)
     assert len(shown) == longest
     assert (shown[0], shown[-1], " ... " in shown) == ("<", ">", True)
 
@@ -91,29 +101,29 @@ def test_of_a_long_text_both_ends_are_shown(longest: int, more: int) -> None:
 def test_the_bottom_of_an_error_is_where_it_began() -> None:
     first, middle, last = TimeoutError("late"), ValueError("middle"), KeyError("top")
     last.__context__, middle.__cause__ = middle, first
-    assert bottom(last) is first
-    assert bottom(first) is first
+    assert root_cause(last) is first
+    assert root_cause(first) is first
 
 
 def test_files_lie_beside_a_database() -> None:
-    assert files_beside("sqlite:////runs/a.db?timeout=9", "a b/c") == "file:///runs/mlruns/a-b-c"
-    assert files_beside("http://host", "a") is None
+    assert artifact_location("sqlite:////runs/a.db?timeout=9", "a b/c") == "file:///runs/mlruns/a-b-c"
+    assert artifact_location("http://host", "a") is None
 
 
 def test_a_database_that_cannot_be_opened_fails_at_once(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(Exception, match="unable to open database file"):
-        touch(f"sqlite:///{tmp_path}")
+        check_database(f"sqlite:///{tmp_path}")
     assert time.monotonic() - began < 5
-    touch("http://127.0.0.1:1")
+    check_database("http://127.0.0.1:1")
 
 
 def test_limits_hold_for_a_while_and_the_users_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
-    be_quiet()
+    set_mlflow_defaults()
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
-    with patience():
+    with short_timeouts():
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "5"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
-    for name in QUIET:
+    for name in MLFLOW_DEFAULTS:
         monkeypatch.delenv(name)

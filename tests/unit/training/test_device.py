@@ -16,7 +16,7 @@ from mwm.attacks import Extraction
 from mwm.storage.sealed import seal, unseal
 from mwm.storage.store import OUTCOME, Store
 from mwm.training import device
-from mwm.training.device import MIB, Peak, release
+from mwm.training.device import MIB, PeakMemory, release
 from mwm.trials.outcome import Outcome
 from mwm.trials.run import run
 from mwm.trials.trial import Trial
@@ -39,17 +39,17 @@ def take(mib: int) -> None:
 
 @forgetful
 def test_a_peak_rises_with_what_is_taken_and_the_next_trial_begins_anew() -> None:
-    first = Peak(CPU)
+    first = PeakMemory(CPU)
     before = first.mib()
     take(LARGE)
     assert LARGE * 0.9 < first.mib() - before < LARGE * 1.5
-    assert Peak(CPU).mib() < before + LARGE / 2, "the peak of the trial before is still told"
+    assert PeakMemory(CPU).mib() < before + LARGE / 2, "the peak of the trial before is still told"
 
 
 def test_a_peak_is_what_the_process_holds_at_least() -> None:
     held = torch.ones(LARGE * MIB // 4)
     resident = psutil.Process().memory_info().rss / MIB
-    assert Peak(CPU).mib() >= resident * 0.95 > held.numel() * 4 / MIB
+    assert PeakMemory(CPU).mib() >= resident * 0.95 > held.numel() * 4 / MIB
 
 
 @pytest.mark.parametrize("status", [None, "Name:\tpython\n"], ids=["no /proc", "a /proc that tells no peak"])
@@ -57,16 +57,16 @@ def test_where_no_peak_is_told_that_of_the_whole_life_stands_for_it(
     status: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take(LARGE)
-    true = Peak(CPU).mib()
+    true = PeakMemory(CPU).mib()
     if status is not None:
         for name, text in (("clear_refs", ""), ("status", status)):
             (tmp_path / name).write_text(text)
     monkeypatch.setattr(device, "OWN", tmp_path if status is not None else tmp_path / "none")
-    assert Peak(CPU).mib() >= true * 0.95
+    assert PeakMemory(CPU).mib() >= true * 0.95
 
 
 def test_a_peak_is_no_lower_than_that_of_attempts_before() -> None:
-    peak = Peak(CPU)
+    peak = PeakMemory(CPU)
     now = peak.mib()
     peak.earlier = now + 1000
     assert peak.mib() == now + 1000
@@ -77,25 +77,25 @@ def test_a_peak_is_no_lower_than_that_of_attempts_before() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_the_peak_of_a_gpu_is_what_pytorch_reserved_there() -> None:
     device = torch.device("cuda", 0)
-    peak = Peak(device)
+    peak = PeakMemory(device)
     before = peak.mib()
     torch.ones(LARGE * MIB // 4, device=device).sum().item()
     assert peak.mib() - before == pytest.approx(LARGE, abs=4)
     assert torch.cuda.memory_reserved(device) / MIB >= LARGE
-    assert Peak(device).mib() < before + LARGE / 2
+    assert PeakMemory(device).mib() < before + LARGE / 2
     assert torch.cuda.memory_reserved(device) / MIB < LARGE
 
 
 STEPS = """
 import resource, sys, threading, psutil, torch
-from mwm.training.device import MIB, keep_freed, release
+from mwm.training.device import MIB, retain_freed_memory, release
 torch.set_num_threads(1)
 own, cpu = psutil.Process(), torch.device("cpu")
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def step(): [torch.ones(int(mib * MIB / 4)) for mib in (2, 8, 33, 4, 16, 33, 8, 33, 16)]
 def trial():
     if sys.argv[1] == "keep":
-        assert keep_freed()
+        assert retain_freed_memory()
     step()
     before = faults()
     for _ in range(20):
@@ -125,7 +125,7 @@ def test_what_is_freed_is_kept_for_the_next_step_and_given_back_for_the_next_tri
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert not device.keep_freed()
+    assert not device.retain_freed_memory()
     release(CPU)
 
 

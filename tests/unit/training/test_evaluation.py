@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mwm.models.build import build
+from mwm.models.build import build_model
 from mwm.models.networks import Cnn
-from mwm.training.evaluation import BATCH, accuracy, judging, logits, margins
+from mwm.training.evaluation import EVAL_BATCH_SIZE, accuracy, eval_mode, logit_margins, predict_logits
 
 
 def network() -> nn.Module:
     generator = torch.Generator().manual_seed(0)
-    return build(Cnn(width=2, depth=1), shape=(1, 3, 3), classes=4, mean=[0.4], std=[0.3], generator=generator)
+    return build_model(Cnn(width=2, depth=1), shape=(1, 3, 3), classes=4, mean=[0.4], std=[0.3], generator=generator)
 
 
 def pixels(n: int) -> Tensor:
@@ -43,14 +43,14 @@ def test_margins_and_accuracy_are_those_of_a_plain_loop(case: tuple[list[list[fl
     given_logits, given_labels = torch.tensor(rows), torch.tensor(labels)
     assert accuracy(given_logits, given_labels) == pytest.approx(right / len(rows), abs=1e-15)
     assert accuracy(given_logits.argmax(1), given_labels) == accuracy(given_logits, given_labels)
-    assert margins(given_logits, given_labels).tolist() == held
+    assert logit_margins(given_logits, given_labels).tolist() == held
 
 
 def test_a_margin_is_positive_exactly_where_the_label_is_named() -> None:
     drawn = torch.randn(200, 7, generator=torch.Generator().manual_seed(2))
     labels = torch.arange(200) % 7
-    assert torch.equal(margins(drawn, labels) > 0, drawn.argmax(1) == labels)
-    assert torch.allclose(margins(drawn + 5, labels), margins(drawn, labels), atol=1e-5)
+    assert torch.equal(logit_margins(drawn, labels) > 0, drawn.argmax(1) == labels)
+    assert torch.allclose(logit_margins(drawn + 5, labels), logit_margins(drawn, labels), atol=1e-5)
 
 
 def test_accuracy_is_not_rounded() -> None:
@@ -59,10 +59,10 @@ def test_accuracy_is_not_rounded() -> None:
     assert accuracy(torch.zeros(3000, dtype=torch.int64), labels) == 2999 / 3000
 
 
-@pytest.mark.parametrize("count", [1, BATCH - 1, BATCH, 2 * BATCH + 3])
+@pytest.mark.parametrize("count", [1, EVAL_BATCH_SIZE - 1, EVAL_BATCH_SIZE, 2 * EVAL_BATCH_SIZE + 3])
 def test_batches_leave_no_trace_in_the_logits(count: int) -> None:
     model, images = network().train(), pixels(count)
-    found = logits(model, images)
+    found = predict_logits(model, images)
     plain = deepcopy(model).eval()(images / 255).detach()
     assert found.dtype == torch.float32
     assert not found.requires_grad
@@ -73,10 +73,10 @@ def test_batches_leave_no_trace_in_the_logits(count: int) -> None:
 def test_judging_leaves_the_network_as_it_was(training: bool) -> None:
     model = network().train(training)
     before = deepcopy(model.state_dict())
-    logits(model, pixels(50))
+    predict_logits(model, pixels(50))
     assert {part.training for part in model.modules()} == {training}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    with judging(model) as judged:
+    with eval_mode(model) as judged:
         assert judged is model
         assert not any(part.training for part in model.modules())
         assert not torch.is_grad_enabled()
@@ -86,6 +86,6 @@ def test_judging_leaves_the_network_as_it_was(training: bool) -> None:
 def test_the_mode_returns_after_a_failure() -> None:
     model = network().train()
     with pytest.raises(RuntimeError):
-        logits(model, pixels(5)[:, :, :, 0])
+        predict_logits(model, pixels(5)[:, :, :, 0])
     assert {part.training for part in model.modules()} == {True}
     assert torch.is_grad_enabled()

@@ -11,19 +11,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.randomness import generator
+from mwm.config.randomness import make_generator
 from mwm.data.images import augment
-from mwm.data.splits import Part
-from mwm.models.build import build
+from mwm.data.splits import LabeledImages
+from mwm.models.build import build_model
 from mwm.models.networks import Cnn
 from mwm.storage.store import Store
-from mwm.training.evaluation import accuracy, logits
+from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import DivergedError, Epoch, fit
-from mwm.training.recipe import Cosine, Published, Recipe, Step
-from mwm.training.state import Training
+from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe
+from mwm.training.state import TrainState
 from mwm.training.step import Objective
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes import Base, Margin, Scheme, Unmarked
+from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
 from tests.helpers.engines import learnable
 
 SHAPE, CLASSES = (1, 8, 8), 4
@@ -31,10 +31,10 @@ SHAPE, CLASSES = (1, 8, 8), 4
 
 def network(seed: int = 0) -> nn.Module:
     drawn = torch.Generator().manual_seed(seed)
-    return build(Cnn(width=3, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.5], std=[0.3], generator=drawn)
+    return build_model(Cnn(width=3, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.5], std=[0.3], generator=drawn)
 
 
-def some(n: int, seed: int = 0) -> Part:
+def some(n: int, seed: int = 0) -> LabeledImages:
     return learnable(n, shape=SHAPE, classes=CLASSES, seed=seed)
 
 
@@ -51,7 +51,7 @@ def margin() -> Objective:
     return Margin(queries_per_step=4, steps=2, step_size=8 / 255).objective(key())
 
 
-def train(training: Training, objective: Objective = clean, *, seed: int = 0, n: int = 50) -> Iterator[Epoch]:
+def train(training: TrainState, objective: Objective = clean, *, seed: int = 0, n: int = 50) -> Iterator[Epoch]:
     return fit(training, some(n), objective, flip=True, pad=1, seed=seed, validation=some(40, 1))
 
 
@@ -67,15 +67,15 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_the_rate_changes_with_every_batch() -> None:
-    training = Training(network(), Recipe(epochs=3, batch_size=10, schedule=Cosine(), lr=0.2))
+    training = TrainState(network(), Recipe(epochs=3, batch_size=10, schedule=Cosine(), lr=0.2))
     rates: list[float] = []
 
     def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
-        rates.append(training.optimiser.param_groups[0]["lr"])
+        rates.append(training.optimizer.param_groups[0]["lr"])
         return clean(model, images, labels, draw)
 
     rows = list(train(training, spy))
-    assert rates == pytest.approx([0.2 * Cosine().rate(i / 5, 3) for i in range(15)], abs=1e-15)
+    assert rates == pytest.approx([0.2 * Cosine().lr_factor(i / 5, 3) for i in range(15)], abs=1e-15)
     assert [row.lr for row in rows] == rates[4::5]
 
 
@@ -84,17 +84,17 @@ def test_the_rate_changes_with_every_batch() -> None:
 def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
     nesterov = nesterov and momentum > 0
     recipe = Recipe(epochs=2, batch_size=16, lr=0.05, momentum=momentum, nesterov=nesterov, weight_decay=0.01)
-    training, plain, part = Training(network().double(), recipe), network().double(), some(50)
+    training, plain, part = TrainState(network().double(), recipe), network().double(), some(50)
     weights = list(plain.parameters())
     speed = [torch.zeros_like(weight) for weight in weights]
     for epoch, row in enumerate(train(training, seed=3)):
         order, shift, losses = (
-            torch.randperm(50, generator=generator(3, "order", epoch)),
-            generator(3, "augment", epoch),
+            torch.randperm(50, generator=make_generator(3, "order", epoch)),
+            make_generator(3, "augment", epoch),
             [],
         )
         for step in range(3):
-            lr = 0.05 * Published().rate(epoch + step / 3, 2)
+            lr = 0.05 * PaperSchedule().lr_factor(epoch + step / 3, 2)
             rows = order[16 * step : 16 * step + 16]
             images = augment(part.images[rows], flip=True, pad=1, generator=shift) / 255
             loss = F.cross_entropy(plain.train()(images), part.labels[rows])
@@ -106,20 +106,22 @@ def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
             losses.append(loss.item())
         assert row.epoch == epoch + 1
         assert row.loss == pytest.approx(sum(losses) / 3, abs=1e-6)
-        assert row.val_acc == accuracy(logits(plain, some(40, 1).images), some(40, 1).labels)
+        assert row.val_acc == accuracy(predict_logits(plain, some(40, 1).images), some(40, 1).labels)
         for ours, theirs in zip(training.model.state_dict().values(), plain.state_dict().values(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
 
 
 RECIPES = [
     Recipe(epochs=6, batch_size=16, lr=0.05),
-    Recipe(epochs=6, batch_size=16, lr=0.3, momentum=0.5, keep="best_validation", schedule=Step(milestones=(2, 4))),
+    Recipe(
+        epochs=6, batch_size=16, lr=0.3, momentum=0.5, keep="best_validation", schedule=MultiStep(milestones=(2, 4))
+    ),
     Recipe(epochs=6, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, schedule=Cosine(warmup=0.3)),
     Recipe(epochs=6, batch_size=16, lr=0.3, bf16=True, momentum=0.9, keep="best_validation"),
 ]
 
 
-def journal(training: Training, objective: Objective) -> Iterator[tuple[float, ...]]:
+def journal(training: TrainState, objective: Objective) -> Iterator[tuple[float, ...]]:
     for row in train(training, objective, seed=1):
         yield row.epoch, row.loss, row.lr, row.val_acc
 
@@ -127,36 +129,36 @@ def journal(training: Training, objective: Objective) -> Iterator[tuple[float, .
 @pytest.mark.parametrize("objective", [clean, margin()], ids=["clean", "margin"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.schedule.kind}-{recipe.keep}-{recipe.bf16}")
 def test_an_interrupted_training_ends_bit_for_bit_alike(recipe: Recipe, objective: Objective, tmp_path: Path) -> None:
-    store, straight, rows = Store(tmp_path), Training(network(), recipe), []
+    store, straight, rows = Store(tmp_path), TrainState(network(), recipe), []
     for row in journal(straight, objective):
         rows.append(row)
         store.save_checkpoint(f"after-{row[0]}", straight.state())
     assert len(rows) == 6
     for epoch in range(1, 7):
-        resumed, saved = Training(network(seed=epoch), recipe), store.checkpoint(f"after-{epoch}")
+        resumed, saved = TrainState(network(seed=epoch), recipe), store.checkpoint(f"after-{epoch}")
         assert saved is not None
         resumed.restore(saved)
         assert list(journal(resumed, objective)) == rows[epoch:]
         assert same(resumed.state(), straight.state())
-        assert resumed.chosen_epoch == straight.chosen_epoch
+        assert resumed.best_epoch == straight.best_epoch
 
 
 def test_the_best_weights_are_kept_and_the_first_of_equals_wins() -> None:
     part, scores, seen = some(40, 1), [], []
-    training = Training(network(), Recipe(epochs=6, batch_size=10, lr=0.1, momentum=0.9, keep="best_validation"))
+    training = TrainState(network(), Recipe(epochs=6, batch_size=10, lr=0.1, momentum=0.9, keep="best_validation"))
     for row in train(training):
         scores.append(row.val_acc)
         seen.append({name: value.clone() for name, value in training.model.state_dict().items()})
     assert scores[-1] < max(scores), "this training cannot tell the best from the last"
     assert scores.count(max(scores)) > 1, "this training cannot tell the first of equals"
-    assert training.chosen_epoch == scores.index(max(scores)) + 1
-    assert accuracy(logits(training.model, part.images), part.labels) == max(scores)
-    assert same(training.model.state_dict(), seen[training.chosen_epoch - 1])
+    assert training.best_epoch == scores.index(max(scores)) + 1
+    assert accuracy(predict_logits(training.model, part.images), part.labels) == max(scores)
+    assert same(training.model.state_dict(), seen[training.best_epoch - 1])
 
 
 def test_the_last_weights_are_kept_by_default() -> None:
-    training = Training(network(), Recipe(epochs=3, batch_size=10))
-    assert list(train(training))[-1].epoch == training.chosen_epoch == 3
+    training = TrainState(network(), Recipe(epochs=3, batch_size=10))
+    assert list(train(training))[-1].epoch == training.best_epoch == 3
     assert training.best_weights is None
 
 
@@ -169,30 +171,30 @@ def test_the_last_partial_batch_is_dropped() -> None:
         sizes.append(len(images))
         return clean(model, images, labels, draw)
 
-    list(train(Training(network(), Recipe(epochs=2, batch_size=16)), spy, n=47))
+    list(train(TrainState(network(), Recipe(epochs=2, batch_size=16)), spy, n=47))
     assert sizes == [16] * 4
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    list(train(Training(network(), Recipe(epochs=1, batch_size=20)), n=20))
+    list(train(TrainState(network(), Recipe(epochs=1, batch_size=20)), n=20))
     with pytest.raises(ValueError, match=r"recipe\.batch_size: 21 is not allowed: there are 20 images"):
-        list(train(Training(network(), Recipe(epochs=1, batch_size=21)), n=20))
+        list(train(TrainState(network(), Recipe(epochs=1, batch_size=21)), n=20))
 
 
 def test_divergence_is_told_with_its_epoch_and_rate() -> None:
     with pytest.raises(DivergedError, match=r"the loss is nan in epoch 1 \(recipe\.lr 1e\+30\): lower the rate"):
-        list(train(Training(network(), Recipe(epochs=3, batch_size=10, lr=1e30))))
+        list(train(TrainState(network(), Recipe(epochs=3, batch_size=10, lr=1e30))))
 
 
 def test_divergence_in_the_very_last_step_is_told_too() -> None:
-    recipe = Recipe(epochs=1, batch_size=50, lr=1e38, schedule=Step())
+    recipe = Recipe(epochs=1, batch_size=50, lr=1e38, schedule=MultiStep())
     with pytest.raises(DivergedError, match=r"answers are not finite after epoch 1 \(recipe\.lr 1e\+38\)"):
-        list(train(Training(network(), recipe)))
+        list(train(TrainState(network(), recipe)))
 
 
 SCHEMES: list[Scheme] = [
-    Unmarked(),
-    Base(),
+    Unwatermarked(),
+    TriggerSet(),
     Margin(queries_per_step=4),
     Margin(queries_per_step=4, batchnorm="joint"),
     Margin(queries_per_step=4, batchnorm="frozen"),
@@ -210,12 +212,12 @@ def test_losses_are_in_float32_under_bf16_and_weights_stay_float32(scheme: Any) 
         return loss
 
     recipe = Recipe(epochs=4, batch_size=16, lr=0.1, momentum=0.9, bf16=True)
-    training = Training(network(), recipe)
+    training = TrainState(network(), recipe)
     rows = list(train(training, spy, n=200))
     assert dtypes == {torch.float32}
     assert all(weight.dtype == torch.float32 for weight in training.model.parameters())
     assert all(weight.grad is None or weight.grad.dtype == torch.float32 for weight in training.model.parameters())
-    buffers = [state["momentum_buffer"] for state in training.optimiser.state.values()]
+    buffers = [state["momentum_buffer"] for state in training.optimizer.state.values()]
     assert {buffer.dtype for buffer in buffers} == {torch.float32}
     assert rows[-1].loss < rows[0].loss
 
@@ -225,7 +227,7 @@ def test_a_bf16_loss_is_computed_from_the_logits_in_float32() -> None:
     images = part.images / 255
     with torch.autocast("cpu", torch.bfloat16):
         short = model(images)
-        loss = Unmarked().objective(key())(model, images, part.labels, torch.Generator())
+        loss = Unwatermarked().objective(key())(model, images, part.labels, torch.Generator())
     assert short.dtype == torch.bfloat16
     exact = F.cross_entropy(short.detach().double(), part.labels).item()
     assert loss.item() == pytest.approx(exact, rel=1e-6)
@@ -234,7 +236,7 @@ def test_a_bf16_loss_is_computed_from_the_logits_in_float32() -> None:
 def test_bf16_and_channels_last_learn_the_same_task() -> None:
     def end(**options: Any) -> Epoch:
         recipe = Recipe(epochs=6, batch_size=10, lr=0.1, momentum=0.9, **options)
-        return list(train(Training(network(), recipe), n=300))[-1]
+        return list(train(TrainState(network(), recipe), n=300))[-1]
 
     plain, laid, short = end(channels_last=False), end(), end(bf16=True)
     first = next(weight for weight in laid.training.model.parameters() if weight.ndim == 4)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mwm.training.perturbation import climb
+from mwm.training.perturbation import projected_gradient_ascent
 
 SHAPE = (1, 3, 4)
 STEP_SIZES = st.floats(1e-4, 0.5)
@@ -61,7 +61,7 @@ def textbook(weights: list[list[float]], pixels: list[float], label: int, step_s
 def test_each_image_climbs_as_in_the_textbook(seed: int, steps: int, step_size: float, n: int) -> None:
     model, weights = linear(seed)
     images, labels = some_images(n, seed)
-    moved = climb(model, images, labels, step_size=step_size, steps=steps)
+    moved = projected_gradient_ascent(model, images, labels, step_size=step_size, steps=steps)
     for image, label, result in zip(images, labels, moved, strict=True):
         expected = textbook(weights.tolist(), image.flatten().tolist(), int(label), step_size, steps)
         assert result.flatten().tolist() == pytest.approx(expected, abs=1e-12)
@@ -70,7 +70,7 @@ def test_each_image_climbs_as_in_the_textbook(seed: int, steps: int, step_size: 
 def test_a_batch_climbs_like_its_images_one_by_one() -> None:
     model = convolutional().eval()
     images, labels = some_images(6, 0)
-    moved = climb(model, images, labels, step_size=1 / 255, steps=5)
+    moved = projected_gradient_ascent(model, images, labels, step_size=1 / 255, steps=5)
     for i in range(6):
         x = images[i : i + 1].clone()
         for _ in range(5):
@@ -86,7 +86,7 @@ def test_pixels_stay_images_and_drift_no_further_than_allowed(seed: int, steps: 
     model, _ = linear(seed)
     images, labels = some_images(5, seed)
     before = images.clone()
-    moved = climb(model, images, labels, step_size=step_size, steps=steps)
+    moved = projected_gradient_ascent(model, images, labels, step_size=step_size, steps=steps)
     assert moved.shape == images.shape
     assert moved.dtype == images.dtype
     assert not moved.requires_grad
@@ -100,7 +100,7 @@ def test_pixels_stay_images_and_drift_no_further_than_allowed(seed: int, steps: 
 def test_the_loss_never_falls_where_it_is_convex(seed: int, steps: int, step_size: float) -> None:
     model, _ = linear(seed)
     images, labels = some_images(5, seed)
-    moved = climb(model, images, labels, step_size=step_size, steps=steps)
+    moved = projected_gradient_ascent(model, images, labels, step_size=step_size, steps=steps)
     before, after = (F.cross_entropy(model(x), labels, reduction="none").detach() for x in (images, moved))
     assert bool((after >= before - 1e-12).all())
     assert float((after - before).max()) > 0
@@ -110,15 +110,15 @@ def test_one_pixel_goes_down_until_it_is_black() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     model.load_state_dict({"1.weight": torch.tensor([[1.0], [-1.0]])})
     image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    places = [climb(model, image, label, step_size=0.125, steps=steps).item() for steps in range(6)]
+    places = [projected_gradient_ascent(model, image, label, step_size=0.125, steps=steps).item() for steps in range(6)]
     assert places == [0.5, 0.375, 0.25, 0.125, 0.0, 0.0]
-    assert climb(model, image, 1 - label, step_size=0.2, steps=3).item() == 1.0
+    assert projected_gradient_ascent(model, image, 1 - label, step_size=0.2, steps=3).item() == 1.0
 
 
 def test_flat_pixels_stay_where_they_are() -> None:
     model, _ = linear(0, blind=6)
     images, labels = some_images(3, 0)
-    moved = climb(model, images, labels, step_size=0.01, steps=3)
+    moved = projected_gradient_ascent(model, images, labels, step_size=0.01, steps=3)
     assert torch.equal(moved.flatten(1)[:, :6], images.flatten(1)[:, :6])
     assert bool((moved.flatten(1)[:, 6:] != images.flatten(1)[:, 6:]).all())
 
@@ -129,7 +129,7 @@ def test_no_gradient_reaches_the_weights(training: bool, frozen: bool) -> None:
     model = convolutional().train(training).requires_grad_(not frozen)
     before = deepcopy(dict(model.named_parameters()))
     images, labels = some_images(4, 0)
-    moved = climb(model, images, labels, step_size=1 / 255, steps=3)
+    moved = projected_gradient_ascent(model, images, labels, step_size=1 / 255, steps=3)
     assert not torch.equal(moved, images)
     for name, weight in model.named_parameters():
         assert weight.grad is None, name

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.config.spec import decode
-from mwm.training.recipe import Cosine, Published, Recipe, Schedule, Step
+from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe, Schedule
 
 TABLES: list[tuple[Schedule, int, list[tuple[float, float]]]] = [
-    (Published(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199.99, 0.01)]),
-    (Published(), 3, [(0, 1), (1.4, 1), (1.5, 0.1), (2.2, 0.1), (2.25, 0.01), (2.9, 0.01)]),
-    (Published(), 1, [(0, 1), (0.49, 1), (0.5, 0.1), (0.75, 0.01)]),
-    (Step(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199, 0.01)]),
-    (Step(milestones=(2, 3, 5), factor=0.5), 4, [(0, 1), (1.9, 1), (2, 0.5), (3, 0.25), (3.9, 0.25)]),
+    (PaperSchedule(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199.99, 0.01)]),
+    (PaperSchedule(), 3, [(0, 1), (1.4, 1), (1.5, 0.1), (2.2, 0.1), (2.25, 0.01), (2.9, 0.01)]),
+    (PaperSchedule(), 1, [(0, 1), (0.49, 1), (0.5, 0.1), (0.75, 0.01)]),
+    (MultiStep(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199, 0.01)]),
+    (MultiStep(milestones=(2, 3, 5), factor=0.5), 4, [(0, 1), (1.9, 1), (2, 0.5), (3, 0.25), (3.9, 0.25)]),
     (Cosine(), 8, [(0, 1), (2, 0.853553391), (4, 0.5), (6, 0.146446609), (8, 0)]),
     (Cosine(warmup=0.2), 10, [(0, 0), (0.5, 0.25), (1, 0.5), (2, 1), (4, 0.853553391), (6, 0.5), (10, 0)]),
     (Cosine(warmup=1.0), 4, [(0, 0), (1, 0.25), (3.9, 0.975)]),
@@ -26,13 +26,13 @@ TABLES: list[tuple[Schedule, int, list[tuple[float, float]]]] = [
 
 @pytest.mark.parametrize(("schedule", "epochs", "table"), TABLES, ids=str)
 def test_schedules_follow_their_tables(schedule: Any, epochs: int, table: list[tuple[float, float]]) -> None:
-    found = [schedule.rate(epoch, epochs) for epoch, _ in table]
+    found = [schedule.lr_factor(epoch, epochs) for epoch, _ in table]
     assert found == pytest.approx([rate for _, rate in table], abs=1e-9)
 
 
 @given(st.floats(0, 0.9), st.integers(1, 300))
 def test_a_cosine_rises_then_falls_between_zero_and_one(warmup: float, epochs: int) -> None:
-    rates = [Cosine(warmup=warmup).rate(epochs * i / 60, epochs) for i in range(61)]
+    rates = [Cosine(warmup=warmup).lr_factor(epochs * i / 60, epochs) for i in range(61)]
     top = max(range(61), key=rates.__getitem__)
     assert all(0 <= rate <= 1 for rate in rates)
     assert all(a <= b + 1e-12 for a, b in pairwise(rates[: top + 1]))
@@ -43,7 +43,7 @@ def test_a_cosine_rises_then_falls_between_zero_and_one(warmup: float, epochs: i
 def test_the_defaults_are_the_published_recipe() -> None:
     recipe = Recipe()
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (200, 128, 0.1, 0.0)
-    assert (recipe.weight_decay, recipe.schedule, recipe.keep) == (1e-4, Published(), "last")
+    assert (recipe.weight_decay, recipe.schedule, recipe.keep) == (1e-4, PaperSchedule(), "last")
     assert (recipe.nesterov, recipe.bf16, recipe.compile, recipe.cuda_graph) == (False,) * 4
 
 

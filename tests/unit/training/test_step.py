@@ -18,19 +18,19 @@ from mwm.attacks import Extraction
 from mwm.config.spec import decode
 from mwm.models.networks import Cnn, ResNet20
 from mwm.oracle.oracle import Oracle
-from mwm.runner.sweeps.sweep import Sweep, corners
-from mwm.runner.sweeps.validation import check
+from mwm.runner.sweeps.sweep import Sweep, victim_specs
+from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
 from mwm.training.device import deterministic
 from mwm.training.loop import fit
 from mwm.training.recipe import Recipe
-from mwm.training.state import Training
-from mwm.training.step import Engine, _Compiled
+from mwm.training.state import TrainState
+from mwm.training.step import TrainStep, _CompiledModel
 from mwm.trials.outcome import Outcome
 from mwm.trials.run import run
 from mwm.trials.trial import Trial
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes import Unmarked
+from mwm.watermarks.schemes import Unwatermarked
 from tests.helpers.engines import (
     BATCH,
     CLASSES,
@@ -88,7 +88,7 @@ def test_compiled_steps_end_where_plain_ones_end(scheme: Any) -> None:
 @pytest.mark.slow
 def test_a_compiled_ascent_spends_nothing_on_the_weights() -> None:
     """Their slopes are half of a backward pass: the kernels that would compute them must not be there."""
-    model = _Compiled(network(SMALL).train())
+    model = _CompiledModel(network(SMALL).train())
     images = torch.rand(6, *SHAPES["cnn"])
 
     def kernels(images: Tensor) -> set[tuple[Any, ...]]:
@@ -104,7 +104,7 @@ def test_a_compiled_ascent_spends_nothing_on_the_weights() -> None:
     assert all(weight.grad is None for weight in model.parameters())
 
 
-def recorded(engine: Engine) -> list[list[Call]]:
+def recorded(engine: TrainStep) -> list[list[Call]]:
     steps = []
     for step in range(3):
         with Watch() as watch:
@@ -140,7 +140,7 @@ def test_nor_does_a_step_of_a_theft(labels: Any) -> None:
 
 def test_an_epoch_waits_for_its_loss_and_for_its_judgement_alone() -> None:
     part = some(5 * BATCH)
-    training = Training(network(SMALL), Recipe(epochs=2, batch_size=BATCH))
+    training = TrainState(network(SMALL), Recipe(epochs=2, batch_size=BATCH))
     objective = MARGIN.objective(QuerySet(part.images[:9], (part.labels[:9] + 1) % CLASSES, part.labels[:9]))
     epochs = fit(training, part, objective, flip=True, pad=1, seed=0, validation=part)
     next(epochs)
@@ -158,7 +158,7 @@ def test_deterministic_computing_ends_with_the_epoch() -> None:
 
     part = some(BATCH)
     for wanted in (True, False):
-        training = Training(network(SMALL), Recipe(epochs=1, batch_size=BATCH, deterministic=wanted))
+        training = TrainState(network(SMALL), Recipe(epochs=1, batch_size=BATCH, deterministic=wanted))
         for _ in fit(training, part, spy, flip=False, pad=0, seed=0, validation=part):
             assert not torch.are_deterministic_algorithms_enabled()
     assert inside == [True, False]
@@ -191,9 +191,9 @@ def sweep(**recipe: Any) -> Sweep:
 def test_bf16_ends_within_the_noise_of_float32(tmp_path: Path) -> None:
     def ends(**recipe: Any) -> dict[str, list[float]]:
         asked = sweep(**recipe)
-        held, _ = check(asked, download=False)
+        held, _ = validate(asked, download=False)
         found: dict[str, list[float]] = {"clean_acc": [], "query_acc": []}
-        for victim in corners(asked):
+        for victim in victim_specs(asked):
             *_, last = run(Trial(victim=victim), held, Store(tmp_path), torch.device("cpu"))
             assert isinstance(last, Outcome)
             for name, values in found.items():
@@ -214,9 +214,9 @@ def test_nothing_of_a_training_outlives_it() -> None:
     gc.collect()
     gc.disable()
     try:
-        training = Training(network(SMALL), Recipe(epochs=1, batch_size=BATCH))
+        training = TrainState(network(SMALL), Recipe(epochs=1, batch_size=BATCH))
         seen = weakref.ref(training), weakref.ref(training.model)
-        objective = Unmarked().objective(QuerySet(part.images[:2], part.labels[:2], part.labels[:2]))
+        objective = Unwatermarked().objective(QuerySet(part.images[:2], part.labels[:2], part.labels[:2]))
         for epoch in fit(training, part, objective, flip=True, pad=1, seed=0, validation=part):
             assert epoch.loss > 0
         del training, epoch

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mwm.training.device import deterministic
-from mwm.training.step import WARM
+from mwm.training.step import WARMUP_STEPS
 from tests.helpers.engines import MARKS, SMALL, apart, called, engine, go, state
 
 pytestmark = [
@@ -44,8 +44,8 @@ def test_a_second_epoch_of_replays_draws_anew() -> None:
     slow, fast = engine(SMALL, device="cuda"), engine(SMALL, device="cuda", cuda_graph=True)
     for made in (slow, fast):
         for epoch in range(2):
-            made.begin(5, epoch)
-            go(made, WARM + 2)
+            made.start_epoch(5, epoch)
+            go(made, WARMUP_STEPS + 2)
     assert apart(fast, slow) <= 1e-5
 
 

@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks import Distillation, Extraction
-from mwm.attacks.sources import Disjoint, Same
+from mwm.attacks.sources import Disjoint, VictimData
 from mwm.config import randomness
 from mwm.config.spec import encode
-from mwm.data.splits import Part, split
-from mwm.models.build import build, channel_statistics
+from mwm.data.splits import LabeledImages, split
+from mwm.models.build import build_model, channel_statistics
 from mwm.models.networks import Cnn
-from mwm.stats.binomial import log10_p, needed, p_value
-from mwm.stats.intervals import interval
+from mwm.stats.binomial import critical_matches, log10_p, p_value
+from mwm.stats.intervals import clopper_pearson
 from mwm.storage.store import Store
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import METHOD, Trial, data_key, trial_digest, victim_digest
-from mwm.watermarks.key import KEY, commitment, load, recompute
+from mwm.trials.trial import METHOD_VERSION, Trial, data_key, trial_digest, victim_digest
+from mwm.watermarks.key import KEY, commitment, load_key, verify_derivation
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes import Unmarked
+from mwm.watermarks.schemes import Unwatermarked
 from tests.helpers.records import (
     CPU,
     DATA,
@@ -114,11 +114,11 @@ def test_a_finished_victim_is_a_key(own: bool, sets: Loaded, tmp_path: Path) -> 
     store, dataset = Store(tmp_path / "store"), sets[data_key(DATA)]
     outcome = done(Trial(victim=victim), sets, store)
     folder = store.folder(outcome.digest)
-    key = load(folder)
-    recompute(key, dataset)
-    assert key.secret == (b"\x0f" * 32 if own else randomness.of_seed(VICTIM.seed))
+    key = load_key(folder)
+    verify_derivation(key, dataset)
+    assert key.secret == (b"\x0f" * 32 if own else randomness.secret_from_seed(VICTIM.seed))
     assert (key.guessable, key.scheme, key.classes, key.data_digest) == (not own, "margin", 4, dataset.digest)
-    assert (key.data["kind"], key.split, key.method) == ("npz", encode(VICTIM.split), METHOD)
+    assert (key.data["kind"], key.split, key.method) == ("npz", encode(VICTIM.split), METHOD_VERSION)
     assert key.queries.digest() == outcome.query_digest
     published, told = commitment(key), (folder / KEY).read_bytes()
     (folder / "model.safetensors").write_bytes(b"")
@@ -126,7 +126,7 @@ def test_a_finished_victim_is_a_key(own: bool, sets: Loaded, tmp_path: Path) -> 
     assert (folder / KEY).read_bytes() == told, "what was sound stays as old as it is"
     (folder / KEY).write_bytes(b"")
     assert timeless(done(Trial(victim=victim), sets, store)) == timeless(outcome)
-    assert commitment(load(folder)) == published
+    assert commitment(load_key(folder)) == published
 
 
 def test_another_secret_is_another_key(sets: Loaded, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_another_secret_is_another_key(sets: Loaded, tmp_path: Path) -> None:
 def test_a_finished_trial_only_tells_its_outcome(sets: Loaded, tmp_path: Path) -> None:
     store = Store(tmp_path)
     *rows, outcome = run(Trial(victim=VICTIM), sets, store, CPU)
-    assert [row.epoch for row in rows if isinstance(row, Row)] == [1, 2, 3]
+    assert [row.epoch for row in rows if isinstance(row, EpochMetrics)] == [1, 2, 3]
     assert list(run(Trial(victim=VICTIM), sets, store, CPU)) == [outcome]
 
 
@@ -167,12 +167,12 @@ def test_two_seeds_are_two_results(sets: Loaded, tmp_path: Path) -> None:
 def rebuilt(weights: dict[str, Tensor], model: Cnn, statistics: Tensor) -> nn.Module:
     """A stored network, ready to answer."""
     mean, std = channel_statistics(statistics)
-    network = build(model, shape=(1, 6, 6), classes=4, mean=mean, std=std, generator=torch.Generator()).eval()
+    network = build_model(model, shape=(1, 6, 6), classes=4, mean=mean, std=std, generator=torch.Generator()).eval()
     network.load_state_dict(weights)
     return network
 
 
-def measured(network: nn.Module, test: Part, queries: QuerySet) -> tuple[dict[str, Any], list[int]]:
+def measured(network: nn.Module, test: LabeledImages, queries: QuerySet) -> tuple[dict[str, Any], list[int]]:
     """What an outcome says of a network, by plain loops over single images; and its labels for the test images."""
     with torch.no_grad():
         clean, held = ([network(x[None] / 255)[0].tolist() for x in part.images] for part in (test, queries))
@@ -188,9 +188,9 @@ def measured(network: nn.Module, test: Part, queries: QuerySet) -> tuple[dict[st
         "margin_min": pytest.approx(min(firm), abs=1e-5),
         "p_value": p_value(matches, len(queries), 4),
         "log10_p": log10_p(matches, len(queries), 4),
-        "owned_1e3": matches >= (needed(len(queries), 4, 1e-3) or 99),
-        "owned_1e6": matches >= (needed(len(queries), 4, 1e-6) or 99),
-        **dict(zip(("query_low", "query_high"), interval(matches, len(queries)), strict=True)),
+        "owned_1e3": matches >= (critical_matches(len(queries), 4, 1e-3) or 99),
+        "owned_1e6": matches >= (critical_matches(len(queries), 4, 1e-6) or 99),
+        **dict(zip(("query_low", "query_high"), clopper_pearson(matches, len(queries)), strict=True)),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "query_digest": queries.digest(),
     }
@@ -219,7 +219,7 @@ def test_an_outcome_can_be_measured_again_from_what_is_stored(sets: Loaded, tmp_
 def test_the_best_epoch_is_the_one_that_is_measured(sets: Loaded, tmp_path: Path) -> None:
     *rows, outcome = run(BEST, sets, Store(tmp_path), CPU)
     assert isinstance(outcome, Outcome)
-    scores = [row.val_acc for row in rows if isinstance(row, Row)]
+    scores = [row.val_acc for row in rows if isinstance(row, EpochMetrics)]
     assert outcome.kept_epoch == scores.index(max(scores)) + 1 < 3, "this training cannot tell the best from the last"
     last = done(Trial(victim=replace(VICTIM, recipe=replace(RECIPE, lr=0.4))), sets, Store(tmp_path))
     assert (last.kept_epoch, last.query_digest) == (3, outcome.query_digest)
@@ -235,7 +235,7 @@ def test_the_victim_of_a_theft_stays_as_it_is(sets: Loaded, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("source", "calls"), [(Same(), 48), (Disjoint(), 32), (FOREIGN, 32)], ids=["same", "disjoint", "foreign"]
+    ("source", "calls"), [(VictimData(), 48), (Disjoint(), 32), (FOREIGN, 32)], ids=["same", "disjoint", "foreign"]
 )
 def test_a_thief_has_the_images_of_its_source(source: Any, calls: int, sets: Loaded, tmp_path: Path) -> None:
     store = Store(tmp_path)
@@ -279,7 +279,7 @@ def test_every_scheme_is_scored_on_the_same_queries(sets: Loaded, tmp_path: Path
     assert len({outcome.digest for outcome in outcomes}) == 3
     keys = [store.queries(outcome.digest) for outcome in outcomes]
     assert all(torch.equal(key.images, keys[0].images) and torch.equal(key.labels, keys[0].labels) for key in keys)
-    larger = done(Trial(victim=replace(VICTIM, scheme=Unmarked(num_queries=10))), sets, store)
+    larger = done(Trial(victim=replace(VICTIM, scheme=Unwatermarked(num_queries=10))), sets, store)
     assert larger.query_digest != outcomes[0].query_digest
     assert torch.equal(store.queries(larger.digest).images[:9], keys[0].images)
 

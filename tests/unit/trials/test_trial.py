@@ -13,13 +13,13 @@ from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.sources import Disjoint
 from mwm.config import randomness
 from mwm.config.spec import encode
-from mwm.data.datasets import Npz, fingerprint
+from mwm.data.datasets import Npz, array_digest
 from mwm.models.networks import Cnn
-from mwm.stats.binomial import LEVEL, p_value
-from mwm.stats.intervals import interval
+from mwm.stats.binomial import DEFAULT_LEVEL, p_value
+from mwm.stats.intervals import clopper_pearson
 from mwm.training.recipe import Recipe
-from mwm.trials.outcome import PROVEN, decided
-from mwm.trials.trial import Sets, Trial, complete_attack, data_key, secret_of, trial_digest, victim_digest
+from mwm.trials.outcome import PROVEN_AT_DEFAULT, decisions
+from mwm.trials.trial import Trial, TrialInputs, data_key, fill_attack_defaults, secret_of, trial_digest, victim_digest
 from tests.helpers.records import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, owned, theft
 
 
@@ -28,13 +28,13 @@ def spotted(sets: Loaded, data: Npz) -> Loaded:
     old = sets[data_key(data)]
     pixels = old.x_train.copy()
     pixels[3, 0, 2, 2] ^= 1
-    digest = fingerprint(pixels, old.y_train, old.x_test, old.y_test)
-    return Sets({**sets, data_key(data): replace(old, x_train=pixels, digest=digest)})
+    digest = array_digest(pixels, old.y_train, old.x_test, old.y_test)
+    return TrialInputs({**sets, data_key(data): replace(old, x_train=pixels, digest=digest)})
 
 
 def test_the_place_of_the_data_is_not_in_a_name_but_every_pixel_is(sets: Loaded) -> None:
     own, foreign = (replace(data, path=f"/elsewhere/{data.path}") for data in (DATA, FOREIGN))
-    there = Sets({data_key(own): sets[data_key(DATA)], data_key(foreign): sets[data_key(FOREIGN)]})
+    there = TrialInputs({data_key(own): sets[data_key(DATA)], data_key(foreign): sets[data_key(FOREIGN)]})
     moved = replace(VICTIM, data=own)
     assert victim_digest(moved, there) == victim_digest(VICTIM, sets)
     here, away = theft(Extraction(source=FOREIGN)), theft(Extraction(source=foreign), moved)
@@ -63,19 +63,19 @@ def test_everything_that_makes_a_victim_is_in_its_name(sets: Loaded) -> None:
     assert len({*names}) == len(VICTIM_CHANGES) + 1
     assert trial_digest(Trial(victim=VICTIM), sets) == names[0]
     shown = replace(VICTIM, data=replace(DATA, flip=True))
-    assert victim_digest(shown, Sets({data_key(shown.data): sets[data_key(DATA)]})) not in names
+    assert victim_digest(shown, TrialInputs({data_key(shown.data): sets[data_key(DATA)]})) not in names
 
 
 def test_a_secret_is_in_a_name_and_its_place_is_not(sets: Loaded) -> None:
     for path in ("here", "moved", "/a/b"):
         _, sets = owned(sets, b"\xab" * 32, path)
     other, sets = owned(sets, b"\xcd" * 32, "other")
-    guessed, sets = owned(sets, randomness.of_seed(0), "guessed")
+    guessed, sets = owned(sets, randomness.secret_from_seed(0), "guessed")
     here = replace(VICTIM, secret="here")
     assert len({victim_digest(replace(here, secret=path), sets) for path in ("here", "moved", "/a/b")}) == 1
     names = [victim_digest(victim, sets) for victim in (VICTIM, here, other, guessed, replace(here, seed=1))]
     assert len({*names}) == 5
-    assert [secret_of(victim, sets) for victim in (VICTIM, here)] == [randomness.of_seed(0), b"\xab" * 32]
+    assert [secret_of(victim, sets) for victim in (VICTIM, here)] == [randomness.secret_from_seed(0), b"\xab" * 32]
     assert trial_digest(theft(Extraction(), here), sets) != trial_digest(theft(Extraction()), sets)
 
 
@@ -112,15 +112,17 @@ def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
 
 @pytest.mark.parametrize(("matches", "owned"), [(22, (False, False)), (23, (True, False)), (29, (True, True))])
 def test_ownership_is_decided_at_two_levels(matches: int, owned: tuple[bool, bool]) -> None:
-    told = decided(p_value(matches, 100, 10), matches, 100)
-    low, high = interval(matches, 100)
+    told = decisions(p_value(matches, 100, 10), matches, 100)
+    low, high = clopper_pearson(matches, 100)
     assert told == {"owned_1e3": owned[0], "owned_1e6": owned[1], "query_low": low, "query_high": high}
-    assert decided(LEVEL, 3, 3)[PROVEN], "a level is reached when p is just as small"
-    assert not decided(math.nextafter(LEVEL, 1), 3, 3)[PROVEN], "the usual level is not the one named"
+    assert decisions(DEFAULT_LEVEL, 3, 3)[PROVEN_AT_DEFAULT], "a level is reached when p is just as small"
+    assert not decisions(math.nextafter(DEFAULT_LEVEL, 1), 3, 3)[PROVEN_AT_DEFAULT], (
+        "the usual level is not the one named"
+    )
 
 
 def test_what_an_attack_leaves_open_is_the_victims() -> None:
-    filled = complete_attack(Extraction(), VICTIM)
+    filled = fill_attack_defaults(Extraction(), VICTIM)
     assert (filled.student, filled.recipe) == (VICTIM.model, VICTIM.recipe)
     own = Extraction(student=Cnn(width=7), recipe=Recipe(epochs=1))
-    assert complete_attack(own, VICTIM) == own
+    assert fill_attack_defaults(own, VICTIM) == own

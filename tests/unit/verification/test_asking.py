@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.verification.answer_log import ANSWERS, sheet
-from mwm.verification.asking import Manner, inquire
-from mwm.verification.questions import Questions
-from mwm.verification.suspects import SilentError
+from mwm.verification.answer_log import ANSWERS, open_answer_log
+from mwm.verification.asking import AskPolicy, ask
+from mwm.verification.questions import OrderedQueries
+from mwm.verification.suspects import NoAnswerError
 from tests.helpers.court import CLASSES, questions
 
 PLAN: dict[str, Any] = {"key": "k", "suspects": [{"name": "one", "sha256": ""}], "test": "binomial", "queries": 12}
@@ -28,7 +28,7 @@ ASKED = questions()
 class Scripted:
     """A suspect that says the true label, or what `score` says; it refuses requests for which `refuses` holds."""
 
-    asked: Questions = ASKED
+    asked: OrderedQueries = ASKED
     refuses: Callable[[list[int]], bool] = lambda _: False
     scores: bool = False
     requests: list[list[int]] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Scripted:
         numbers = [self._number(image) for image in images]
         self.requests.append(numbers)
         if self.refuses(numbers):
-            raise SilentError(self.fault, final=self.final)
+            raise NoAnswerError(self.fault, permanent=self.final)
         truth = self.asked.truth[numbers]
         return np.where(np.eye(CLASSES)[truth] > 0, 1.0, -np.inf) if self.scores else truth
 
@@ -50,10 +50,10 @@ class Scripted:
         return int((self.asked.images == image).all((1, 2, 3)).argmax())
 
 
-def ask(folder: Path, suspect: Scripted, *, plan: dict[str, Any] = PLAN, batch: int = 5, **manner: Any) -> Any:
+def asked_all(folder: Path, suspect: Scripted, *, plan: dict[str, Any] = PLAN, batch: int = 5, **manner: Any) -> Any:
     """One inquiry to its end: the answers, and the page that they are on."""
-    with sheet(folder, plan) as (page,):
-        return inquire(suspect, ASKED, page, manner=Manner(**manner), more=lambda _: batch), page
+    with open_answer_log(folder, plan) as (page,):
+        return ask(suspect, ASKED, page, manner=AskPolicy(**manner), more=lambda _: batch), page
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
@@ -62,11 +62,11 @@ def written(folder: Path) -> list[dict[str, Any]]:
 
 def test_every_query_is_asked_once_in_order(tmp_path: Path) -> None:
     suspect = Scripted()
-    told, page = ask(tmp_path, suspect)
+    told, page = asked_all(tmp_path, suspect)
     assert suspect.requests == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
     assert told.tolist() == ASKED.truth.tolist()
     assert (page.requests, page.fresh, page.silent) == (3, len(ASKED), set())
-    assert page.matrix(ASKED.numbers, CLASSES) is None
+    assert page.scores_of(ASKED.numbers, CLASSES) is None
     lines = written(tmp_path)
     assert lines[0] == {"plan": PLAN}
     assert [line["queries"] for line in lines[1:]] == suspect.requests
@@ -74,9 +74,9 @@ def test_every_query_is_asked_once_in_order(tmp_path: Path) -> None:
 
 
 def test_what_is_on_the_sheet_is_not_asked_again(tmp_path: Path) -> None:
-    first, _ = ask(tmp_path, Scripted())
+    first, _ = asked_all(tmp_path, Scripted())
     size, again = (tmp_path / ANSWERS).stat().st_size, Scripted()
-    told, page = ask(tmp_path, again)
+    told, page = asked_all(tmp_path, again)
     assert again.requests == []
     assert told.tolist() == first.tolist()
     assert (page.requests, page.fresh) == (3, 0)
@@ -84,9 +84,9 @@ def test_what_is_on_the_sheet_is_not_asked_again(tmp_path: Path) -> None:
 
 
 def test_scores_are_kept_without_infinity(tmp_path: Path) -> None:
-    ask(tmp_path, Scripted(scores=True))
-    told, page = ask(tmp_path, Scripted())
-    scores = page.matrix(ASKED.numbers, CLASSES)
+    asked_all(tmp_path, Scripted(scores=True))
+    told, page = asked_all(tmp_path, Scripted())
+    scores = page.scores_of(ASKED.numbers, CLASSES)
     assert "Infinity" not in (tmp_path / ANSWERS).read_text()
     assert scores.shape == (len(ASKED), CLASSES)
     assert scores.argmax(1).tolist() == told.tolist() == ASKED.truth.tolist()
@@ -95,12 +95,12 @@ def test_scores_are_kept_without_infinity(tmp_path: Path) -> None:
 @pytest.mark.parametrize("torn", range(1, 60, 7))
 def test_a_torn_line_is_asked_again(torn: int, tmp_path: Path) -> None:
     """Wherever the last line was cut off: all other answers are kept, and the sheet is whole afterwards."""
-    ask(tmp_path, Scripted())
+    asked_all(tmp_path, Scripted())
     path = tmp_path / ANSWERS
     data = path.read_bytes()
     path.write_bytes(data[:-torn])
     suspect = Scripted()
-    told, _ = ask(tmp_path, suspect)
+    told, _ = asked_all(tmp_path, suspect)
     assert suspect.requests == [[10, 11]]
     assert told.tolist() == ASKED.truth.tolist()
     assert [line.get("queries") for line in written(tmp_path)][1:] == [[*range(5)], [*range(5, 10)], [10, 11]]
@@ -108,7 +108,7 @@ def test_a_torn_line_is_asked_again(torn: int, tmp_path: Path) -> None:
 
 def test_a_sheet_without_a_whole_line_begins_anew(tmp_path: Path) -> None:
     (tmp_path / ANSWERS).write_text('{"plan": {"ke')
-    told, _ = ask(tmp_path, Scripted())
+    told, _ = asked_all(tmp_path, Scripted())
     assert len(told) == len(ASKED)
     assert written(tmp_path)[0] == {"plan": PLAN}
 
@@ -122,38 +122,38 @@ def test_a_sheet_without_a_whole_line_begins_anew(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_of_another_plan_is_refused(change: dict[str, Any], word: str, tmp_path: Path) -> None:
-    ask(tmp_path, Scripted())
+    asked_all(tmp_path, Scripted())
     before = (tmp_path / ANSWERS).read_bytes()
     suspect = Scripted()
     with pytest.raises(ValueError, match=f"^--report: .* was begun otherwise: {word} was .* name another folder$"):
-        ask(tmp_path, suspect, plan=PLAN | change)
+        asked_all(tmp_path, suspect, plan=PLAN | change)
     assert suspect.requests == []
     assert (tmp_path / ANSWERS).read_bytes() == before
 
 
 @pytest.mark.parametrize("line", [b'{"suspect":0,"la\xff', b"5", b'{"suspect":0}', b"null"])
 def test_a_damaged_line_is_refused(line: bytes, tmp_path: Path) -> None:
-    ask(tmp_path, Scripted())
+    asked_all(tmp_path, Scripted())
     lines = (tmp_path / ANSWERS).read_bytes().splitlines()
     (tmp_path / ANSWERS).write_bytes(b"\n".join([lines[0], line, *lines[2:], b""]))
     with pytest.raises(ValueError, match=r"line 2 of answers.jsonl is damaged; name another folder$"):
-        ask(tmp_path, Scripted())
+        asked_all(tmp_path, Scripted())
 
 
 @pytest.mark.parametrize(("count", "sizes"), [(100, [100]), (101, [100, 1]), (250, [100, 100, 50])])
 def test_a_request_holds_a_hundred_queries(count: int, sizes: list[int], tmp_path: Path) -> None:
     many = questions(count)
     suspect = Scripted(many)
-    with sheet(tmp_path, PLAN) as (page,):
-        inquire(suspect, many, page, manner=Manner(), more=lambda _: 100)
+    with open_answer_log(tmp_path, PLAN) as (page,):
+        ask(suspect, many, page, manner=AskPolicy(), more=lambda _: 100)
     assert [len(numbers) for numbers in suspect.requests] == sizes
 
 
 def test_two_processes_do_not_share_a_sheet(tmp_path: Path) -> None:
     with (
-        sheet(tmp_path, PLAN),
+        open_answer_log(tmp_path, PLAN),
         pytest.raises(ValueError, match="being written by another process"),
-        sheet(tmp_path, PLAN),
+        open_answer_log(tmp_path, PLAN),
     ):
         pytest.fail("two have it")
 
@@ -161,89 +161,89 @@ def test_two_processes_do_not_share_a_sheet(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"--report: .*file.* cannot be written"):
-        ask(tmp_path / "file", Scripted())
+        asked_all(tmp_path / "file", Scripted())
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text("mine")
     with pytest.raises(ValueError, match=r"--report: .* holds files of something else; name a new folder"):
-        ask(tmp_path, Scripted())
+        asked_all(tmp_path, Scripted())
     assert [path.name for path in tmp_path.iterdir()] == ["key.json"]
 
 
 def test_silence_ends_the_inquiry_and_loses_nothing(tmp_path: Path) -> None:
-    with pytest.raises(SilentError):
-        ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers))
+    with pytest.raises(NoAnswerError):
+        asked_all(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers))
     later = Scripted()
-    told, _ = ask(tmp_path, later)
+    told, _ = asked_all(tmp_path, later)
     assert later.requests == [[5, 6, 7, 8, 9], [10, 11]]
     assert told.tolist() == ASKED.truth.tolist()
 
 
 def test_only_the_very_query_that_is_refused_stays_unanswered(tmp_path: Path) -> None:
     suspect = Scripted(refuses=lambda numbers: 7 in numbers, scores=True)
-    told, page = ask(tmp_path, suspect, skip=True)
+    told, page = asked_all(tmp_path, suspect, skip=True)
     assert page.silent == {7}
     assert told[7] == -1
     assert np.delete(told, 7).tolist() == np.delete(ASKED.truth, 7).tolist()
-    assert page.matrix(ASKED.numbers, CLASSES)[7].tolist() == [0.0] * CLASSES
+    assert page.scores_of(ASKED.numbers, CLASSES)[7].tolist() == [0.0] * CLASSES
     (refused,) = [line for line in written(tmp_path)[1:] if "error" in line]
     assert (refused["queries"], refused["labels"], refused["error"]) == ([7], [-1], "scripted: said nothing")
 
 
 def test_what_was_refused_is_asked_once_more(tmp_path: Path) -> None:
-    ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers), skip=True)
+    asked_all(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers), skip=True)
     suspect = Scripted()
-    told, page = ask(tmp_path, suspect)
+    told, page = asked_all(tmp_path, suspect)
     assert suspect.requests == [[7]]
     assert told.tolist() == ASKED.truth.tolist()
     assert page.silent == set()
-    assert ask(tmp_path, Scripted(), skip=True)[1].silent == set(), "the later answer counts"
+    assert asked_all(tmp_path, Scripted(), skip=True)[1].silent == set(), "the later answer counts"
 
 
 def test_an_outage_is_not_skipped(tmp_path: Path) -> None:
     suspect = Scripted(refuses=lambda numbers: 7 in numbers, final=False)
-    with pytest.raises(SilentError, match="said nothing"):
-        ask(tmp_path, suspect, skip=True)
+    with pytest.raises(NoAnswerError, match="said nothing"):
+        asked_all(tmp_path, suspect, skip=True)
     assert suspect.requests == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]], "halved for nothing"
 
 
 def test_who_answers_nothing_at_all_is_silent(tmp_path: Path) -> None:
-    with pytest.raises(SilentError, match="scripted: answered not one of 12 queries"):
-        ask(tmp_path, Scripted(refuses=bool), skip=True)
+    with pytest.raises(NoAnswerError, match="scripted: answered not one of 12 queries"):
+        asked_all(tmp_path, Scripted(refuses=bool), skip=True)
 
 
 def test_a_password_in_what_a_suspect_says_is_not_kept(tmp_path: Path) -> None:
     fault = "https://me:hunter2@host: said nothing"
-    ask(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers, fault=fault), skip=True)
+    asked_all(tmp_path, Scripted(refuses=lambda numbers: 7 in numbers, fault=fault), skip=True)
     assert "hunter2" not in (tmp_path / ANSWERS).read_text()
 
 
 def test_requests_keep_their_rate(tmp_path: Path) -> None:
     began = time.monotonic()
-    ask(tmp_path, Scripted(), batch=2, rate=50)
+    asked_all(tmp_path, Scripted(), batch=2, rate=50)
     assert time.monotonic() - began >= 5 / 50
 
 
 def test_more_may_end_it(tmp_path: Path) -> None:
     suspect = Scripted()
-    with sheet(tmp_path, PLAN) as (page,):
-        told = inquire(suspect, ASKED, page, manner=Manner(), more=lambda told: 3 if len(told) < 6 else 0)
+    with open_answer_log(tmp_path, PLAN) as (page,):
+        told = ask(suspect, ASKED, page, manner=AskPolicy(), more=lambda told: 3 if len(told) < 6 else 0)
     assert suspect.requests == [[0, 1, 2], [3, 4, 5]]
     assert len(told) == 6
 
 
 def test_a_full_disk_loses_no_answer_that_it_took(tmp_path: Path) -> None:
-    ask(tmp_path / "whole", Scripted())
+    asked_all(tmp_path / "whole", Scripted())
     size = (tmp_path / "whole" / ANSWERS).stat().st_size
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 10, hard))
     try:
         with pytest.raises(OSError, match="File too large"):
-            ask(tmp_path / "cut", Scripted())
+            asked_all(tmp_path / "cut", Scripted())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     suspect = Scripted()
-    told, _ = ask(tmp_path / "cut", suspect)
+    told, _ = asked_all(tmp_path / "cut", suspect)
     assert suspect.requests == [[10, 11]]
     assert told.tolist() == ASKED.truth.tolist()

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.stats.binomial import log10_p, p_value
-from mwm.stats.sequential import Sequential
-from mwm.verification.decision import decide, still_needed, weigh
+from mwm.stats.sequential import SequentialTest
+from mwm.verification.decision import decide, matches_to_decide, run_tests
 from tests.helpers.court import CLASSES, questions
 
 ASKED = questions(40)
 
 
-def after(matched: list[bool]) -> Sequential:
-    test = Sequential(CLASSES)
+def after(matched: list[bool]) -> SequentialTest:
+    test = SequentialTest(CLASSES)
     for match in matched:
         test.add(match)
     return test
@@ -35,7 +35,7 @@ def decided(matched: list[bool], level: float) -> bool:
 )
 def test_what_is_still_needed_is_needed_and_enough(matched: list[bool], left: int, level: float) -> None:
     test = after(matched)
-    count = still_needed(test, left, level)
+    count = matches_to_decide(test, left, level)
     assert (test.queries, test.matches) == (len(matched), sum(matched)), "to look ahead changes nothing"
     if count:
         assert decided(matched + [True] * count, level)
@@ -46,7 +46,7 @@ def test_what_is_still_needed_is_needed_and_enough(matched: list[bool], left: in
 
 def test_matches_are_weighed_by_every_test() -> None:
     answers = np.where(np.arange(40) < 30, ASKED.labels, ASKED.truth)
-    found = weigh(answers, ASKED, scores=np.eye(CLASSES)[answers], null=[5, 30, 31])
+    found = run_tests(answers, ASKED, scores=np.eye(CLASSES)[answers], null=[5, 30, 31])
     assert found["binomial"] == {"p_value": p_value(30, 40, CLASSES), "log10_p": log10_p(30, 40, CLASSES)}
     assert found["empirical"] == {"p_value": 3 / 4, "as_many": 2, "innocents": 3}
     assert found["permutation"]["p_value"] == 1e-4
@@ -55,13 +55,13 @@ def test_matches_are_weighed_by_every_test() -> None:
 
 
 def test_the_first_answers_are_weighed_alone() -> None:
-    found = weigh(ASKED.labels[:10], ASKED)
+    found = run_tests(ASKED.labels[:10], ASKED)
     assert found["binomial"]["p_value"] == p_value(10, 10, CLASSES)
     assert (found["rank"], found["empirical"]) == (None, None)
 
 
 def test_no_match_is_no_evidence() -> None:
-    found = weigh(ASKED.truth, ASKED)
+    found = run_tests(ASKED.truth, ASKED)
     assert [found[name]["log10_p"] for name in ("binomial", "sequential")] == [0.0, 0.0]
     assert str(found["sequential"]["log10_p"]) == "0.0", "no minus in front of it"
 

@@ -11,8 +11,8 @@ import pytest
 
 from mwm.storage.store import WEIGHTS
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.report import HASH, lines, report
-from mwm.watermarks.key import commitment, load
+from mwm.verification.report import HASH, markdown_report, summary_lines
+from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, heard, one_line
 from tests.helpers.court import FILES, Court, answers, saying
 from tests.helpers.http import answering
@@ -20,7 +20,7 @@ from tests.helpers.http import answering
 
 def secretive(folder: Path, key: Path) -> bool:
     """Whether no file in a folder holds the secret of a key, in any way it might be written."""
-    secret = load(key).secret
+    secret = load_key(key).secret
     content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     return not any(form in content.lower() for form in (secret, secret.hex().encode()))
 
@@ -67,7 +67,7 @@ def test_the_same_verdict_is_written_in_the_same_bytes(ask: Ask, hall: Court, tm
 
 
 def test_people_read_a_few_calm_lines(say: Say, hall: Court) -> None:
-    key = load(hall.key)
+    key = load_key(hall.key)
     status, out, err = say(
         "verify", "--key", str(hall.key), "--suspect", str(hall.key), "--commitment", commitment(key)
     )
@@ -88,13 +88,13 @@ def test_no_p_value_is_shown_as_nothing(ask: Ask, hall: Court) -> None:
     suspect["p_value"] = suspect["adjusted_p_value"] = suspect["tests"]["rank"]["p_value"] = 0.0
     suspect["tests"]["binomial"] = {"p_value": 0.0, "log10_p": -954.24}
     suspect["log10_p"] = -954.24
-    said = "\n".join(lines({**found, "suspects": [suspect] * 2}, [0, 0]))
-    for text in (said, report(found)):
+    said = "\n".join(summary_lines({**found, "suspects": [suspect] * 2}, [0, 0]))
+    for text in (said, markdown_report(found)):
         assert "1e-954" in text
         assert "< 1e-300 (ranks" in text
         assert " 0 (" not in text
     assert "; < 1e-300 as one of 2" in said
-    assert "adjusted < 1e-300" in report(found)
+    assert "adjusted < 1e-300" in markdown_report(found)
 
 
 def heard_with(status: int, say: Say, *words: str) -> str:

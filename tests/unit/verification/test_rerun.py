@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mwm.verification import report, verify
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.questions import questions
+from mwm.verification.questions import order_queries
 from mwm.verification.suspects.credentials import TOKEN
-from mwm.watermarks.key import commitment, load
+from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.court import QUERIES, Court, answers, saying
 from tests.helpers.http import Reply, answering
@@ -41,7 +41,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def test_old_answers_are_not_told_as_new_ones(say: Say, ask: Ask, hall: Court, tmp_path: Path) -> None:
     """A suspect that has changed is another one only for who asks it anew; what was written stays as it was."""
-    asked = questions(load(hall.key), None, 0)
+    asked = order_queries(load_key(hall.key), None, 0)
     (tmp_path / "changing.py").write_text(CHANGING)
     np.save(tmp_path / "says.npy", asked.labels)
     words = ("--suspect", "changing:see", "--trust")
@@ -94,7 +94,7 @@ def test_what_decides_who_answers_is_part_of_the_plan(
 
 def test_a_weaker_verdict_does_not_replace_a_stronger(ask: Ask, say: Say, hall: Court, tmp_path: Path) -> None:
     words = ("--suspect", str(hall.innocent))
-    own = ("--commitment", commitment(load(hall.key)))
+    own = ("--commitment", commitment(load_key(hall.key)))
     reports = {
         ask(*words, *more)[1]["report"] for more in ((), own, ("--null", hall.null), (*own, "--null", hall.null))
     }
@@ -139,7 +139,7 @@ def test_only_what_may_pass_is_to_be_tried_again(
     def failing(*_: object) -> None:
         raise OSError(number, os.strerror(number), "mine/verdict.json")
 
-    monkeypatch.setattr(report, "write", failing)
+    monkeypatch.setattr(report, "write_report", failing)
     status, _, err = say("verify", "--key", str(hall.key), "--suspect", str(hall.key), "--report", "mine")
     assert (status, len(err.splitlines())) == (2, 1)
     assert err.startswith("mine/verdict.json: ")
@@ -163,7 +163,7 @@ def test_who_answers_nothing_is_not_innocent(say: Say, hall: Court, tmp_path: Pa
 
 
 def test_what_was_skipped_is_asked_once_more(ask: Ask, hall: Court) -> None:
-    first = questions(load(hall.key), None, 0).images[0]
+    first = order_queries(load_key(hall.key), None, 0).images[0]
     honest, told = answers(hall.key), []
 
     def mostly(images: NDArray[np.uint8]) -> Any:

@@ -15,13 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from mwm.stats.binomial import log10_p, p_value
-from mwm.stats.sequential import Sequential
+from mwm.stats.sequential import SequentialTest
 from mwm.storage.store import WEIGHTS
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.decision import still_needed
-from mwm.verification.questions import questions
+from mwm.verification.decision import matches_to_decide
+from mwm.verification.questions import order_queries
 from mwm.verification.suspects.checkpoint import read
-from mwm.watermarks.key import commitment, load
+from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.court import CLASSES, QUERIES, SHAPE, Court, answers, saying, seen
 from tests.helpers.http import Reply, answering
@@ -159,7 +159,7 @@ def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, hall: Court) -
         for seed, name in (("7", "one"), ("7", "two"), ("8", "other"))
     )
     first, second, third = (found["suspects"][0]["queries"] for found in (one, two, other))
-    assert first == second == questions(load(hall.key), None, 7).numbers[:20]
+    assert first == second == order_queries(load_key(hall.key), None, 7).numbers[:20]
     assert sorted(first) != sorted(third)
     assert any("chosen before any answer was seen" in note for note in one["notes"])
 
@@ -174,12 +174,12 @@ def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, hall: Court) -> N
     assert finding["p_value"] <= 1e-2
     assert finding["asked"] == sum(sizes) < QUERIES
     assert max(sizes) <= 10
-    asked = questions(load(hall.key), None, 0)
+    asked = order_queries(load_key(hall.key), None, 0)
     matched = answers(hall.key)(asked.images).argmax(1) == asked.labels
-    test = Sequential(CLASSES)
+    test = SequentialTest(CLASSES)
     for match in matched[: finding["asked"] - 1]:
         test.add(bool(match))
-    assert still_needed(test, QUERIES, 1e-2) > 0, "one was asked in vain"
+    assert matches_to_decide(test, QUERIES, 1e-2) > 0, "one was asked in vain"
     assert any("only the sequential p" in note for note in found["notes"])
 
 
@@ -224,7 +224,9 @@ def test_silence_ends_it_in_one_line_and_nothing_is_lost(fault: Reply, say: Say,
         assert (status, err) == (0, "")
         first, refused, *rest = suspect.asked
         images = np.concatenate([seen(one) for one in (first, *rest)])
-        assert np.array_equal(images, questions(load(hall.key), None, 0).images), "an answer was lost, or asked twice"
+        assert np.array_equal(images, order_queries(load_key(hall.key), None, 0).images), (
+            "an answer was lost, or asked twice"
+        )
         assert np.array_equal(refused.images, rest[0].images)
         assert "30 queries in 3 requests, of 30" in out
 
@@ -235,7 +237,7 @@ def test_other_classes_are_a_mistake(say: Say, hall: Court) -> None:
 
 
 def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
-    asked, honest = questions(load(hall.key), None, 0), answers(hall.key)
+    asked, honest = order_queries(load_key(hall.key), None, 0), answers(hall.key)
     refused = {image.tobytes() for image in asked.images[:5]}
 
     def say(images: NDArray[np.uint8]) -> Any:
@@ -255,7 +257,7 @@ def test_a_copy_that_mlflow_serves_is_owned(ask: Ask, hall: Court, uri: str, tmp
     """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
     made = log(uri, of=partial(read, hall.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
     with scoring(made, tmp_path) as address:
-        committed = commitment(load(hall.key))
+        committed = commitment(load_key(hall.key))
         status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
     _, here = ask("--suspect", hall.key)
     trusted, local = ask("--suspect", made.model, "--trust", "--tracking-uri", uri)

@@ -15,23 +15,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mwm.config import randomness
-from mwm.data.datasets import DataSet
-from mwm.data.splits import Split
+from mwm.data.datasets import Dataset
+from mwm.data.splits import SplitSizes
 from mwm.watermarks import secret as secrets
-from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load, now, recompute
-from mwm.watermarks.queries import QuerySet, wrong
+from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load_key, utc_now, verify_derivation
+from mwm.watermarks.queries import QuerySet, draw_wrong_labels
 from tests.helpers.keyed import CREATED, drawn, pictures, same, save, sealed_again
 
 
 @pytest.fixture
-def dataset() -> DataSet:
+def dataset() -> Dataset:
     return pictures()
 
 
 def refused(folder: Path, words: str = ".") -> str:
     """The one line by which a key is refused, without the place."""
     with pytest.raises(ValueError, match=words) as caught:
-        load(folder)
+        load_key(folder)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(folder))
     return str(caught.value).removeprefix(str(folder))
@@ -49,17 +49,17 @@ def refused(folder: Path, words: str = ".") -> str:
 def test_every_key_comes_back_and_out_of_its_data(
     num: int, classes: int, flip: bool, pad: int, secret: bytes | None, sizes: Any, tmp_path: Path
 ) -> None:
-    own = Split(**dict(zip(("validation", "queries", "disjoint", "seed"), sizes, strict=True)))
+    own = SplitSizes(**dict(zip(("validation", "queries", "disjoint", "seed"), sizes, strict=True)))
     dataset = pictures(classes=classes)
     key = drawn(dataset, num=num, flip=flip, pad=pad, secret=secret, how=own)
     save(key, tmp_path / "key")
-    back = load(str(tmp_path / "key"))
+    back = load_key(str(tmp_path / "key"))
     assert same(back, key)
     assert commitment(back) == commitment(key)
-    recompute(back, dataset)
+    verify_derivation(back, dataset)
 
 
-def test_no_byte_of_a_key_can_change(tmp_path: Path, dataset: DataSet) -> None:
+def test_no_byte_of_a_key_can_change(tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset, num=3), tmp_path)
     for name in (KEY, QUERIES):
         sound = (tmp_path / name).read_bytes()
@@ -72,10 +72,10 @@ def test_no_byte_of_a_key_can_change(tmp_path: Path, dataset: DataSet) -> None:
             (tmp_path / name).write_bytes(content)
             refused(tmp_path, f"{name}: ")
         (tmp_path / name).write_bytes(sound)
-    load(tmp_path)
+    load_key(tmp_path)
 
 
-def test_a_key_needs_both_its_files(tmp_path: Path, dataset: DataSet) -> None:
+def test_a_key_needs_both_its_files(tmp_path: Path, dataset: Dataset) -> None:
     assert refused(tmp_path / "nowhere").startswith(f"/{KEY}: cannot be read (No such file or directory); a key is")
     for name in (KEY, QUERIES):
         save(drawn(dataset), tmp_path)
@@ -104,7 +104,7 @@ CHANGES: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path, dataset: Dataset) -> None:
     value, words = CHANGES[name]
     save(drawn(dataset), tmp_path)
     sealed_again(tmp_path, lambda content: content.update({name: value}))
@@ -126,27 +126,30 @@ def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path
         ("more", 1, "more: unknown key"),
     ],
 )
-def test_no_key_is_a_traceback(name: str, value: Any, words: str, tmp_path: Path, dataset: DataSet) -> None:
+def test_no_key_is_a_traceback(name: str, value: Any, words: str, tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset), tmp_path)
     sealed_again(tmp_path, lambda content: content.update({name: value}))
     refused(tmp_path, words)
 
 
 @pytest.mark.parametrize("value", ["ab" * 31, "xy" * 32])
-def test_what_is_no_secret_is_refused(value: str, tmp_path: Path, dataset: DataSet) -> None:
+def test_what_is_no_secret_is_refused(value: str, tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset), tmp_path)
     sealed_again(tmp_path, lambda content: content.update(secret=value))
     assert value not in refused(tmp_path, "the secret is not 64 hexadecimal digits")
 
 
-def test_true_labels_stay_below_the_number_of_classes(tmp_path: Path, dataset: DataSet) -> None:
+def test_true_labels_stay_below_the_number_of_classes(tmp_path: Path, dataset: Dataset) -> None:
     key = drawn(dataset)
     truth = key.queries.truth + 5
-    save(replace(key, queries=replace(key.queries, truth=truth, labels=wrong(key.secret, truth, 5))), tmp_path)
+    save(
+        replace(key, queries=replace(key.queries, truth=truth, labels=draw_wrong_labels(key.secret, truth, 5))),
+        tmp_path,
+    )
     refused(tmp_path, r"truth holds \d; allowed: 0 to 4")
 
 
-def test_the_secret_is_not_shown(dataset: DataSet) -> None:
+def test_the_secret_is_not_shown(dataset: Dataset) -> None:
     key = drawn(dataset, secret=b"\xab" * 32)
     assert "abab" not in repr(key)
     assert "\\xab" not in repr(key)
@@ -168,32 +171,32 @@ def strangers_commitment(key: Key) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_stranger_commits_alike(dataset: DataSet) -> None:
+def test_a_stranger_commits_alike(dataset: Dataset) -> None:
     for secret, flip in ((None, True), (bytes(range(32)), False)):
         key = drawn(dataset, secret=secret, flip=flip)
         assert commitment(key) == strangers_commitment(key)
-    assert {field.name for field in fields(Split)} == {"validation", "queries", "seed", "disjoint"}
+    assert {field.name for field in fields(SplitSizes)} == {"validation", "queries", "seed", "disjoint"}
 
 
-def test_the_commitment_of_this_version_stays_the_same(dataset: DataSet) -> None:
+def test_the_commitment_of_this_version_stays_the_same(dataset: Dataset) -> None:
     assert commitment(drawn(dataset)) == "ba0e207b4c6e7d46f5f360ba369705f7572e0c7644e2ea565d27e43caa620c63"
 
 
 @pytest.mark.parametrize("seed", [0, 7, secrets.GUESSES - 1])
-def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, dataset: DataSet) -> None:
-    save(replace(drawn(dataset, secret=randomness.of_seed(seed)), guessable=False), tmp_path)
-    assert load(tmp_path).guessable
-    save(replace(drawn(dataset, secret=randomness.of_seed(10**9)), guessable=True), tmp_path)
-    assert load(tmp_path).guessable, "as it says itself"
+def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, dataset: Dataset) -> None:
+    save(replace(drawn(dataset, secret=randomness.secret_from_seed(seed)), guessable=False), tmp_path)
+    assert load_key(tmp_path).guessable
+    save(replace(drawn(dataset, secret=randomness.secret_from_seed(10**9)), guessable=True), tmp_path)
+    assert load_key(tmp_path).guessable, "as it says itself"
     save(drawn(dataset, secret=bytes(range(32))), tmp_path)
-    assert not load(tmp_path).guessable
+    assert not load_key(tmp_path).guessable
 
 
 @pytest.mark.parametrize("change", [{"scheme": "base"}, {"method": 1}, {"flip": False}, {"pad": 0}], ids=str)
-def test_what_is_sealed_again_no_longer_opens(change: dict[str, Any], tmp_path: Path, dataset: DataSet) -> None:
+def test_what_is_sealed_again_no_longer_opens(change: dict[str, Any], tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset), tmp_path)
     sealed_again(tmp_path, lambda told: (told if {*change} & {*told} else told["data"]).update(change))
-    assert commitment(load(tmp_path)) != commitment(drawn(dataset))
+    assert commitment(load_key(tmp_path)) != commitment(drawn(dataset))
 
 
 def altered(values: torch.Tensor) -> torch.Tensor:
@@ -203,16 +206,16 @@ def altered(values: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Key) if field.name not in ("queries", "split")])
-def test_what_a_commitment_binds(name: str, dataset: DataSet) -> None:
+def test_what_a_commitment_binds(name: str, dataset: Dataset) -> None:
     key = drawn(dataset)
     others: dict[str, Any] = {"secret": bytes(32), "classes": 6, "data_digest": "0" * 16, "rule": "mwm-key-2"}
     others |= {"scheme": "base", "method": 3}
-    free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": now()}
+    free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": utc_now()}
     changed = replace(key, **{name: (others | free)[name]})
     assert (commitment(changed) == commitment(key)) == (name in free)
 
 
-def test_a_commitment_binds_every_query_and_the_split(dataset: DataSet) -> None:
+def test_a_commitment_binds_every_query_and_the_split(dataset: Dataset) -> None:
     key, found = drawn(dataset), set()
     for name in ("images", "labels", "truth"):
         asked = replace(key.queries, **{name: altered(getattr(key.queries, name))})
@@ -245,12 +248,15 @@ def retell(key: Key) -> Key:
     """Another true label for one query, with the wrong one that the secret gives for it."""
     truth = key.queries.truth.clone()
     truth[0] = (truth[0] + 1) % 5
-    return replace(key, queries=replace(key.queries, truth=truth, labels=wrong(key.secret, truth, 5)))
+    return replace(key, queries=replace(key.queries, truth=truth, labels=draw_wrong_labels(key.secret, truth, 5)))
 
 
 def drop(key: Key) -> Key:
     asked = key.queries
-    return replace(key, queries=QuerySet(asked.images[1:], wrong(key.secret, asked.truth[1:], 5), asked.truth[1:]))
+    return replace(
+        key,
+        queries=QuerySet(asked.images[1:], draw_wrong_labels(key.secret, asked.truth[1:], 5), asked.truth[1:]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -258,7 +264,7 @@ def drop(key: Key) -> Key:
     [(relabel, False, False), (repaint, True, False), (reseed, True, True), (retell, True, False), (drop, True, False)],
 )
 def test_a_claimant_cannot_change_what_was_published(
-    change: Callable[[Key], Key], loads: bool, comes_out: bool, tmp_path: Path, dataset: DataSet
+    change: Callable[[Key], Key], loads: bool, comes_out: bool, tmp_path: Path, dataset: Dataset
 ) -> None:
     published, other = commitment(drawn(dataset)), change(drawn(dataset))
     assert commitment(other) != published
@@ -266,36 +272,36 @@ def test_a_claimant_cannot_change_what_was_published(
     if not loads:
         refused(tmp_path, "label 2 is")
         return
-    assert commitment(load(tmp_path)) != published
+    assert commitment(load_key(tmp_path)) != published
     if not comes_out:
         with pytest.raises(ValueError, match=r"^the (images|truth) of the key are not what its secret gives"):
-            recompute(load(tmp_path), dataset)
+            verify_derivation(load_key(tmp_path), dataset)
 
 
-def test_a_key_comes_out_of_its_own_data_only(dataset: DataSet) -> None:
+def test_a_key_comes_out_of_its_own_data_only(dataset: Dataset) -> None:
     key = drawn(dataset)
     for data in (pictures(seed=1), pictures(classes=4)):
         with pytest.raises(ValueError, match=rf"data: has the digest {data.digest} of {data.classes} classes; the key"):
-            recompute(key, data)
+            verify_derivation(key, data)
     forged = replace(pictures(seed=1), digest=dataset.digest)
     with pytest.raises(ValueError, match=r"the images of the key"):
-        recompute(key, forged)
+        verify_derivation(key, forged)
     for shown in ({"flip": False}, {"pad": 0}):
         with pytest.raises(ValueError, match=r"the images of the key"):
-            recompute(replace(key, data=key.data | shown), dataset)
+            verify_derivation(replace(key, data=key.data | shown), dataset)
     for how in ({"queries": 40}, {"seed": 5}):
         with pytest.raises(ValueError, match=r"the images of the key"):
-            recompute(replace(key, split=key.split | how), dataset)
+            verify_derivation(replace(key, split=key.split | how), dataset)
 
 
-def test_times_are_written_alike(dataset: DataSet, tmp_path: Path) -> None:
-    assert len(now()) == len(CREATED)
-    save(replace(drawn(dataset), created=now()), tmp_path)
-    load(tmp_path)
+def test_times_are_written_alike(dataset: Dataset, tmp_path: Path) -> None:
+    assert len(utc_now()) == len(CREATED)
+    save(replace(drawn(dataset), created=utc_now()), tmp_path)
+    load_key(tmp_path)
 
 
-def test_labels_follow_from_secret_and_truth_alone(dataset: DataSet) -> None:
+def test_labels_follow_from_secret_and_truth_alone(dataset: Dataset) -> None:
     key = drawn(dataset)
-    steps = [1 + randomness.below(key.secret, "label", index=index, bound=4) for index in range(12)]
+    steps = [1 + randomness.keyed_randbelow(key.secret, "label", index=index, bound=4) for index in range(12)]
     told = zip(key.queries.truth.tolist(), steps, strict=True)
     assert key.queries.labels.tolist() == [(truth + step) % 5 for truth, step in told]

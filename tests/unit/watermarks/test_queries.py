@@ -15,15 +15,15 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from mwm.config import randomness
-from mwm.data.splits import Part
-from mwm.watermarks.queries import QuerySet, choose, load, pack, wrong
+from mwm.data.splits import LabeledImages
+from mwm.watermarks.queries import QuerySet, draw_queries, draw_wrong_labels, load, pack
 
-KEY: dict[str, Any] = {"classes": 10, "flip": True, "pad": 1, "secret": randomness.of_seed(3)}
+KEY: dict[str, Any] = {"classes": 10, "flip": True, "pad": 1, "secret": randomness.secret_from_seed(3)}
 
 
-def source(count: int = 40, classes: int = 10) -> Part:
+def source(count: int = 40, classes: int = 10) -> LabeledImages:
     images = np.random.default_rng(0).integers(1, 256, (count, 1, 6, 6), dtype=np.uint8)
-    return Part(torch.from_numpy(images), torch.arange(count) % classes)
+    return LabeledImages(torch.from_numpy(images), torch.arange(count) % classes)
 
 
 def same(one: QuerySet, other: QuerySet) -> bool:
@@ -49,7 +49,7 @@ def test_a_smaller_key_begins_a_larger_one(
 ) -> None:
     part = source(classes=classes)
     small, large = (
-        choose(part, num=size, classes=classes, flip=flip, pad=pad, secret=secret) for size in (num, num + more)
+        draw_queries(part, num=size, classes=classes, flip=flip, pad=pad, secret=secret) for size in (num, num + more)
     )
     assert len(small) == num
     assert same(small, first(large, num))
@@ -61,7 +61,7 @@ def test_a_smaller_key_begins_a_larger_one(
 
 def test_queries_are_distinct_members_of_the_source_with_their_truth() -> None:
     part = source()
-    queries = choose(part, num=25, classes=10, flip=False, pad=0, secret=randomness.of_seed(5))
+    queries = draw_queries(part, num=25, classes=10, flip=False, pad=0, secret=randomness.secret_from_seed(5))
     rows = [int((part.images == image).flatten(1).all(1).nonzero()) for image in queries.images]
     assert len({*rows}) == 25
     assert queries.truth.tolist() == part.labels[rows].tolist()
@@ -75,7 +75,7 @@ def shifts(image: Tensor) -> list[Tensor]:
 
 def test_queries_are_training_views_of_the_source() -> None:
     part = source()
-    plain, shown = (choose(part, num=40, **(KEY | how)) for how in ({"flip": False, "pad": 0}, {}))
+    plain, shown = (draw_queries(part, num=40, **(KEY | how)) for how in ({"flip": False, "pad": 0}, {}))
     assert torch.equal(plain.labels, shown.labels), "labels must not depend on the augmentation"
     for image, view in zip(plain.images, shown.images, strict=True):
         assert any(torch.equal(view, crop) for crop in shifts(image))
@@ -83,7 +83,7 @@ def test_queries_are_training_views_of_the_source() -> None:
 
 
 def test_wrong_labels_are_uniform() -> None:
-    queries = choose(source(count=9000), num=9000, **KEY)
+    queries = draw_queries(source(count=9000), num=9000, **KEY)
     step = (queries.labels - queries.truth) % 10
     assert chisquare(np.bincount(step.numpy(), minlength=10)[1:]).pvalue > 1e-3
     table = np.bincount((queries.truth * 10 + queries.labels).numpy(), minlength=100).reshape(10, 10)
@@ -94,13 +94,13 @@ def test_wrong_labels_are_uniform() -> None:
 def test_the_key_depends_on_its_secret_and_leaves_the_source_alone() -> None:
     part = source()
     before = part.images.clone()
-    one, again = (choose(part, num=20, **KEY) for _ in range(2))
-    other = choose(part, num=20, **(KEY | {"secret": randomness.of_seed(4)}))
+    one, again = (draw_queries(part, num=20, **KEY) for _ in range(2))
+    other = draw_queries(part, num=20, **(KEY | {"secret": randomness.secret_from_seed(4)}))
     assert same(one, again)
     assert one.digest() == again.digest() != other.digest()
     assert not torch.equal(one.labels, other.labels)
     one.images.zero_()
-    plain = choose(part, num=20, **(KEY | {"flip": False, "pad": 0}))
+    plain = draw_queries(part, num=20, **(KEY | {"flip": False, "pad": 0}))
     plain.images.zero_()
     assert torch.equal(part.images, before)
 
@@ -122,20 +122,22 @@ def strangers_view(image: list[list[int]], top: int, left: int, mirrored: int) -
 )
 def test_a_stranger_draws_the_same_key(num: int, classes: int, flip: bool, pad: int, secret: bytes) -> None:
     part = source(classes=classes)
-    queries = choose(part, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
-    for index, row in enumerate(randomness.order(secret, "choice", 40)[:num]):
+    queries = draw_queries(part, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
+    for index, row in enumerate(randomness.keyed_permutation(secret, "choice", 40)[:num]):
         truth = int(part.labels[row])
-        top, left = (randomness.below(secret, use, index=index, bound=2 * pad + 1) - pad for use in ("top", "left"))
-        mirrored = randomness.below(secret, "flip", index=index, bound=2) if flip else 0
+        top, left = (
+            randomness.keyed_randbelow(secret, use, index=index, bound=2 * pad + 1) - pad for use in ("top", "left")
+        )
+        mirrored = randomness.keyed_randbelow(secret, "flip", index=index, bound=2) if flip else 0
         assert queries.images[index, 0].tolist() == strangers_view(part.images[row, 0].tolist(), top, left, mirrored)
         assert int(queries.truth[index]) == truth
-        step = randomness.below(secret, "label", index=index, bound=classes - 1)
+        step = randomness.keyed_randbelow(secret, "label", index=index, bound=classes - 1)
         assert int(queries.labels[index]) == (truth + 1 + step) % classes
-    assert torch.equal(queries.labels, wrong(secret, queries.truth, classes))
+    assert torch.equal(queries.labels, draw_wrong_labels(secret, queries.truth, classes))
 
 
 def test_the_key_of_this_version_stays_the_same() -> None:
-    queries = choose(source(), num=6, **KEY)
+    queries = draw_queries(source(), num=6, **KEY)
     assert (queries.truth.tolist(), queries.labels.tolist()) == ([8, 8, 0, 4, 7, 8], [0, 5, 1, 2, 3, 3])
     assert queries.digest() == "f30f3868418bb68a"
 
@@ -143,11 +145,11 @@ def test_the_key_of_this_version_stays_the_same() -> None:
 @pytest.mark.parametrize("num", [0, 41])
 def test_a_source_too_small_is_refused(num: int) -> None:
     with pytest.raises(ValueError, match=rf"{num} queries .* 40 images; allowed: 1 to 40"):
-        choose(source(), num=num, **KEY)
+        draw_queries(source(), num=num, **KEY)
 
 
 def test_every_part_of_the_key_is_in_its_digest() -> None:
-    queries = choose(source(), num=8, **KEY)
+    queries = draw_queries(source(), num=8, **KEY)
     digests = {queries.digest()}
     for name in ("images", "labels", "truth"):
         tensors = {key: getattr(queries, key).clone() for key in ("images", "labels", "truth")}
@@ -157,15 +159,15 @@ def test_every_part_of_the_key_is_in_its_digest() -> None:
 
 
 def test_pixels_are_the_images_between_zero_and_one() -> None:
-    queries = choose(source(), num=8, **KEY)
-    assert queries.pixels.dtype == torch.float32
-    assert torch.equal((queries.pixels * 255).round().to(torch.uint8), queries.images)
-    assert float(queries.pixels.max()) <= 1
+    queries = draw_queries(source(), num=8, **KEY)
+    assert queries.float_images.dtype == torch.float32
+    assert torch.equal((queries.float_images * 255).round().to(torch.uint8), queries.images)
+    assert float(queries.float_images.max()) <= 1
     assert same(queries.to("cpu"), queries)
 
 
 def test_a_key_comes_back_from_disk(tmp_path: Path) -> None:
-    queries = choose(source(), num=8, **KEY)
+    queries = draw_queries(source(), num=8, **KEY)
     (tmp_path / "key.safetensors").write_bytes(pack(queries))
     back = load(str(tmp_path / "key.safetensors"))
     assert same(back, queries)
@@ -174,7 +176,7 @@ def test_a_key_comes_back_from_disk(tmp_path: Path) -> None:
 
 def test_a_damaged_key_is_refused_whatever_byte_is_hit(tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
-    path.write_bytes(pack(choose(source(), num=3, **KEY)))
+    path.write_bytes(pack(draw_queries(source(), num=3, **KEY)))
     sound = path.read_bytes()
     for place in range(0, len(sound), 7):
         path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
@@ -192,7 +194,7 @@ def test_files_that_are_no_key_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
     refused(path, r"cannot be read")
     refused(tmp_path, r"cannot be read")
-    path.write_bytes(pack(choose(source(), num=3, **KEY)))
+    path.write_bytes(pack(draw_queries(source(), num=3, **KEY)))
     sound, tensors = path.read_bytes(), load_file(path)
     for content in (b"", b"no key", sound[:20], sound[:-1]):
         path.write_bytes(content)

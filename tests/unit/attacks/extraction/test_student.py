@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from mwm.attacks import Distillation, Extraction
 from mwm.attacks.sources import transfer_set
-from mwm.config.randomness import generator
-from mwm.data.splits import Part
-from mwm.training.recipe import Recipe, Step
+from mwm.config.randomness import make_generator
+from mwm.data.splits import LabeledImages
+from mwm.training.recipe import MultiStep, Recipe
 from tests.helpers.stealing import (
     BUDGETED,
     CLASSES,
@@ -34,13 +34,13 @@ from tests.helpers.stealing import (
 
 def test_a_larger_budget_goes_on_where_a_smaller_one_ends() -> None:
     everything = some()
-    sets = [transfer_set(everything, size, generator(3, "budget")) for size in (5, 20, COUNT)]
+    sets = [transfer_set(everything, size, make_generator(3, "budget")) for size in (5, 20, COUNT)]
     for less, more in pairwise(sets):
         assert torch.equal(more.images[: len(less)], less.images)
         assert torch.equal(more.labels[: len(less)], less.labels)
     whole, again = (sorted(part.images.flatten(1).tolist()) for part in (everything, sets[-1]))
     assert whole == again, "an image was lost, or drawn twice"
-    assert not torch.equal(transfer_set(everything, 20, generator(4, "budget")).images, sets[1].images)
+    assert not torch.equal(transfer_set(everything, 20, make_generator(4, "budget")).images, sets[1].images)
 
 
 class Listening(nn.Module):
@@ -72,7 +72,7 @@ def test_a_thief_on_a_budget_asks_for_each_image_once_and_as_it_is(attack: Any) 
     ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
 )
 def test_answers_that_repeat_are_worked_out_once(attack: Any, taught: float, asked: float, repeats: Any) -> None:
-    recipe, listening = Recipe(epochs=3, batch_size=10, schedule=Step()), Listening()
+    recipe, listening = Recipe(epochs=3, batch_size=10, schedule=MultiStep()), Listening()
     attack = replace(attack, student=STUDENT, recipe=recipe, repeats=repeats)
     loot = loot_for(attack, listening, views=False)
     stolen = steal(attack, loot)
@@ -102,9 +102,9 @@ def test_an_augmented_view_is_asked_anew() -> None:
 
 def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
     attack, part = Distillation(budget=20, **FILLED), some()
-    pick = torch.randperm(COUNT, generator=generator(attack.seed, "budget"))
+    pick = torch.randperm(COUNT, generator=make_generator(attack.seed, "budget"))
     for changed, alike in ((pick[20:], True), (pick[:1], False)):
         labels = part.labels.clone()
         labels[changed] = (labels[changed] + 1) % CLASSES
-        found = steal(attack, replace(loot_for(attack), images=Part(part.images, labels)))
+        found = steal(attack, replace(loot_for(attack), images=LabeledImages(part.images, labels)))
         assert same(found, steal(attack)) == alike

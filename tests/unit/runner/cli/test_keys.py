@@ -14,10 +14,10 @@ import torch
 
 from mwm.attacks import Extraction
 from mwm.config import randomness
-from mwm.data.datasets import DataSet
+from mwm.data.datasets import Dataset
 from mwm.storage.store import WEIGHTS, Store
 from mwm.trials.trial import Trial
-from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load
+from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load_key
 from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.keyed import CREATED, archive, drawn, pictures, save, sealed_again
 from tests.helpers.launching import ROOT, launched, sweep
@@ -30,11 +30,11 @@ SECRET = bytes(range(100, 132))
 
 
 @pytest.fixture
-def dataset() -> DataSet:
+def dataset() -> Dataset:
     return pictures()
 
 
-def test_a_commitment_is_shown_on_its_own_line(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_commitment_is_shown_on_its_own_line(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     key = drawn(dataset, secret=SECRET)
     save(key, tmp_path / "key")
     out = heard(say, "commit", "key")
@@ -45,15 +45,15 @@ def test_a_commitment_is_shown_on_its_own_line(say: Say, tmp_path: Path, dataset
     assert SECRET.hex() not in out
 
 
-def test_a_key_that_can_be_guessed_is_told(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_key_that_can_be_guessed_is_told(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset), tmp_path / "key")
     out = heard(say, "commit", "key")
     assert commitment(drawn(dataset)) in out.splitlines()
     assert all(word in out for word in ("guesses the seed", "openssl rand -hex 32 > FILE", "secret: FILE"))
-    assert randomness.of_seed(0).hex() not in out
+    assert randomness.secret_from_seed(0).hex() not in out
 
 
-def test_a_key_opens_its_own_commitment_only(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_key_opens_its_own_commitment_only(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     key = drawn(dataset, secret=SECRET)
     save(key, tmp_path / "key")
     digits, other = commitment(key), commitment(drawn(dataset))
@@ -72,13 +72,13 @@ def test_a_key_opens_its_own_commitment_only(say: Say, tmp_path: Path, dataset: 
 
 @pytest.mark.parametrize(("change", "status"), [(relabel, 2), (repaint, 1), (reseed, 1), (retell, 1), (drop, 1)])
 def test_a_claimant_cannot_open_what_was_published(
-    change: Callable[[Key], Key], status: int, say: Say, tmp_path: Path, dataset: DataSet
+    change: Callable[[Key], Key], status: int, say: Say, tmp_path: Path, dataset: Dataset
 ) -> None:
     save(change(drawn(dataset)), tmp_path / "key")
     assert say("open", "key", "--commitment", commitment(drawn(dataset)))[0] == status
 
 
-def test_a_key_is_drawn_again_from_its_data(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_key_is_drawn_again_from_its_data(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     key = drawn(dataset, secret=SECRET)
     save(key, tmp_path / "key")
     archive(tmp_path / "own.npz", dataset)
@@ -120,7 +120,7 @@ certs = tsa.pem
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="the program openssl is not installed")
-def test_a_commitment_can_be_stamped(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_commitment_can_be_stamped(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset, secret=SECRET), tmp_path / "key")
     out = heard(say, "commit", "key", "--request", "key.tsq")
     digits = commitment(drawn(dataset, secret=SECRET))
@@ -136,7 +136,7 @@ def test_a_commitment_can_be_stamped(say: Say, tmp_path: Path, dataset: DataSet)
 
 
 @pytest.mark.skipif(OPENSSL is None, reason="the program openssl is not installed")
-def test_a_stamp_holds_for_this_commitment_alone(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_stamp_holds_for_this_commitment_alone(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     purpose = "extendedKeyUsage=critical,timeStamping"
     new = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=a clock", "-addext", purpose]
     openssl(tmp_path, *new, "-keyout", "tsa.key", "-out", "tsa.pem")
@@ -151,7 +151,7 @@ def test_a_stamp_holds_for_this_commitment_alone(say: Say, tmp_path: Path, datas
     assert subprocess.run(other, cwd=tmp_path, capture_output=True, check=False).returncode != 0
 
 
-def test_a_request_that_cannot_be_written_is_a_mistake(say: Say, tmp_path: Path, dataset: DataSet) -> None:
+def test_a_request_that_cannot_be_written_is_a_mistake(say: Say, tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset, secret=SECRET), tmp_path / "key")
     one_line(say("commit", "key", "--request", "key"), "--request: key cannot be written (File exists)")
     before = {path: path.read_bytes() for path in (tmp_path / "key").iterdir()}
@@ -184,7 +184,7 @@ def test_a_key_is_copied_out_of_a_store(say: Say, tmp_path: Path, sets: Loaded) 
     folder = tmp_path / "mine" / "key"
     assert {path.name for path in folder.iterdir()} == {KEY, QUERIES}
     assert folder.stat().st_mode & 0o077 == 0
-    assert commitment(load(folder)) == commitment(load(store.folder(victim.digest)))
+    assert commitment(load_key(folder)) == commitment(load_key(store.folder(victim.digest)))
     before = {path: path.read_bytes() for path in folder.iterdir()}
     one_line(say("export", victim.digest, "mine/key", "--storage", "here"), "FOLDER: mine/key", "File exists")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
@@ -206,7 +206,7 @@ def test_a_key_is_copied_out_of_an_object_store(say: Say, tmp_path: Path, sets: 
         name = done(Trial(victim=VICTIM), sets, here).digest
         assert done(Trial(victim=VICTIM), sets, there).digest == name
         heard(say, "export", name, "key", "--storage", root)
-        assert commitment(load(tmp_path / "key")) == commitment(load(here.folder(name)))
+        assert commitment(load_key(tmp_path / "key")) == commitment(load_key(here.folder(name)))
         one_line(say("export", "0" * 16, "new", "--storage", root), "is no finished victim")
     one_line(say("export", name, "new", "--storage", root), "--storage: s3://bucket/mwm", "cannot be used")
 
@@ -225,8 +225,8 @@ def test_a_secret_stays_in_the_store(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     keys = sorted(path.parent for path in tmp_path.glob(f"kept/store/*/*/{KEY}"))
     assert len(keys) == 2
-    assert all(load(folder).secret == SECRET and not load(folder).guessable for folder in keys)
-    assert torch.equal(load(keys[0]).queries.labels, load(keys[1]).queries.labels)
+    assert all(load_key(folder).secret == SECRET and not load_key(folder).guessable for folder in keys)
+    assert torch.equal(load_key(keys[0]).queries.labels, load_key(keys[1]).queries.labels)
     telling = [
         path
         for path in tmp_path.rglob("*")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mwm.runner.workspace.heartbeat import PULSE
-from mwm.runner.workspace.lock import alone
+from mwm.runner.workspace.lock import sweep_lock
 from tests.helpers.asking import Say, one_line, tree
 from tests.helpers.launching import ROOT, sweep
 from tests.unit.runner.workspace.test_status import begun
@@ -93,7 +93,7 @@ def test_to_look_is_quick_and_writes_nothing(tmp_path: Path) -> None:
 def test_what_is_being_run_is_left_alone(say: Say, tmp_path: Path) -> None:
     folder = tmp_path / "results" / "small"
     begun(folder)
-    with alone(folder):
+    with sweep_lock(folder):
         before = tree(tmp_path)
         one_line(say("sync", "small"), "name: 'small' is being run by process", "sync it when that has ended")
         for more in ([], ["--delete"]):

@@ -13,14 +13,14 @@ import pytest
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
 from mwm.runner.execution import recorder
-from mwm.runner.reporting.export import write
-from mwm.runner.reporting.results import Result
+from mwm.runner.reporting.export import write_results
+from mwm.runner.reporting.results import TrialResult
 from mwm.runner.reporting.tables import tables
-from mwm.runner.sweeps.search import Listed
+from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import Sweep
-from mwm.runner.sweeps.trial_queue import Plan
-from mwm.runner.sweeps.validation import check
-from mwm.stats.intervals import interval
+from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.runner.sweeps.validation import validate
+from mwm.stats.intervals import clopper_pearson
 from mwm.trials.outcome import Outcome
 from mwm.trials.trial import Trial
 from tests.benchmarks.driving import npz, opened, sweep_of
@@ -60,7 +60,7 @@ def grid(victims: int) -> Sweep:
 
 def followed(victims: int) -> list[tuple[Trial, Outcome]]:
     """Everything that a plan hands out, each done at once."""
-    plan, ended = Plan(Listed(grid(victims)), ATTACKS, SETS), []
+    plan, ended = TrialQueue(FixedSource(grid(victims)), ATTACKS, SETS), []
     while (item := plan.next()) is not None:
         ended.append((item[1], outcome(item[1], True, 3)))
         plan.finish(*item, ended[-1][1])
@@ -76,11 +76,11 @@ def test_a_plan_of_ten_thousand_trials_is_made_in_linear_time() -> None:
 
 
 def test_reports_grow_with_the_number_of_results(tmp_path: Path) -> None:
-    def reported(results: list[Result]) -> None:
-        write(tmp_path, "growth", results, seconds=1.0, complete=True)
+    def reported(results: list[TrialResult]) -> None:
+        write_results(tmp_path, "growth", results, seconds=1.0, complete=True)
         list(tables(results))
 
-    small, large = ([Result(*one) for one in followed(victims)] for victims in (40, 40 * TIMES))
+    small, large = ([TrialResult(*one) for one in followed(victims)] for victims in (40, 40 * TIMES))
     reported(small)
     before, after = took(lambda: reported(small)), took(lambda: reported(large))
     assert after <= ALLOWED * before, f"{before:.2f} s for {len(small)} results, {after:.2f} s for {len(large)}"
@@ -91,10 +91,10 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
 ) -> None:
     """However fast trials end and however many there are: a save waits ten times as long as the one before took."""
     monkeypatch.setattr(recorder, "SAVE_SECONDS", 0.0)
-    interval(5, 10)  # it imports scipy, which takes as long as many a save
+    clopper_pearson(5, 10)  # it imports scipy, which takes as long as many a save
     shutil.copy(migrated, tmp_path / "mlflow.db")
     sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 8))
-    sets, _ = check(sweep, download=False)
+    sets, _ = validate(sweep, download=False)
     model = trained(sweep, sets, tmp_path / "model")
     plan, driven = opened(sweep, tmp_path, sets)
     began = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from rich.console import Console
 
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
-from mwm.runner.execution.recorder import Ledger
-from mwm.runner.execution.searcher import PATIENCE, RETRIES, Staged
+from mwm.runner.execution.recorder import SweepRecorder
+from mwm.runner.execution.searcher import MAX_RETRIES, MAX_TRANSIENT_RETRIES, TrialSearcher
 from mwm.runner.reporting.progress import Progress
-from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.tracking.tracker import Tracker
 from mwm.storage.store import Store
-from mwm.trials.outcome import Outcome, Row
+from mwm.trials.outcome import EpochMetrics, Outcome, TrialReport
 from mwm.trials.trial import Trial, Victim, trial_digest, victim_digest
 from tests.helpers.records import VICTIM, Loaded, done
 
@@ -45,11 +45,11 @@ class Bench:
     """A searcher at work: trials are asked for and answered by hand."""
 
     def __init__(self, folder: Path, uri: str, sets: Loaded) -> None:
-        self.sets, self.plan = sets, Plan(Two(), ATTACKS, sets)
+        self.sets, self.plan = sets, TrialQueue(Two(), ATTACKS, sets)
         tracker = Tracker(uri, "staged", tags={})
         progress = Progress(Console(quiet=True), victims=2, attacks=4)
-        self.ledger = Ledger("staged", folder, tracker, progress, Store(folder / "store"), sets)
-        self.searcher, self.count = Staged(self.plan, self.ledger), 0
+        self.ledger = SweepRecorder("staged", folder, tracker, progress, Store(folder / "store"), sets)
+        self.searcher, self.count = TrialSearcher(self.plan, self.ledger), 0
 
     def ask(self) -> tuple[str, Any]:
         """A Tune trial's id and its trial; None or FINISHED where there is none."""
@@ -60,9 +60,9 @@ class Bench:
     def tell(
         self, number: str, *epochs: int, outcome: Outcome | None = None, error: str = "", passing: bool = False
     ) -> None:
-        rows = [asdict(Row(epoch=one, loss=1, lr=1, val_acc=0, query_acc=0, epoch_seconds=1)) for one in epochs]
-        said = [] if outcome is None else [asdict(outcome)]
-        self.searcher.on_trial_result(number, {"rows": rows, "outcome": said, "error": error, "passing": passing})
+        rows = [EpochMetrics(epoch=one, loss=1, lr=1, val_acc=0, query_acc=0, epoch_seconds=1) for one in epochs]
+        report = TrialReport(rows=rows, outcome=outcome, error=error, transient=passing)
+        self.searcher.on_trial_result(number, report.pack())
 
     def fail(self, number: str) -> None:
         self.searcher.on_trial_complete(number, error=True)
@@ -96,7 +96,7 @@ def test_a_trial_whose_process_died_is_begun_again_first(bench: Bench) -> None:
 
 
 def test_a_trial_that_gets_no_further_is_given_up(bench: Bench) -> None:
-    for _ in range(RETRIES + 1):
+    for _ in range(MAX_RETRIES + 1):
         number, trial = bench.ask()
         bench.tell(number, 1)
         bench.fail(number)
@@ -119,7 +119,7 @@ def test_a_trial_that_gets_further_each_time_is_never_given_up(bench: Bench) -> 
 
 
 def test_an_error_is_told_in_the_words_of_the_last_attempt(bench: Bench) -> None:
-    for attempt in range(RETRIES + 1):
+    for attempt in range(MAX_RETRIES + 1):
         number, trial = bench.ask()
         bench.tell(number)
         bench.tell(number, error=f"RuntimeError: attempt {attempt}")
@@ -136,12 +136,12 @@ def test_a_trial_that_is_not_to_blame_is_begun_again_after_a_pause(bench: Bench,
 
     number, trial = bench.ask()
     bench.ask()
-    for attempt in range(PATIENCE):
+    for attempt in range(MAX_TRANSIENT_RETRIES):
         fail(number)
         assert bench.ask()[1] is None, "it was begun again at once"
-        ((ready, name, held),) = bench.searcher.again
+        ((ready, name, held),) = bench.searcher.retries
         assert ready - time.monotonic() == pytest.approx(2**attempt, abs=0.9)
-        bench.searcher.again = [(0.0, name, held)]
+        bench.searcher.retries = [(0.0, name, held)]
         number, same = bench.ask()
         assert same == trial
     assert not bench.statuses(), "it was given up too early"
@@ -152,14 +152,14 @@ def test_a_trial_that_is_not_to_blame_is_begun_again_after_a_pause(bench: Bench,
 
 def test_blame_and_bad_luck_are_counted_apart(bench: Bench) -> None:
     number, trial = bench.ask()
-    for _ in range(RETRIES):
+    for _ in range(MAX_RETRIES):
         bench.tell(number)
         bench.fail(number)
         number, same = bench.ask()
         assert same == trial
     bench.fail(number)
     assert not bench.statuses(), "a process that died before it began was held against the trial"
-    bench.searcher.again = [(0.0, name, held) for _, name, held in bench.searcher.again]
+    bench.searcher.retries = [(0.0, name, held) for _, name, held in bench.searcher.retries]
     number, same = bench.ask()
     bench.tell(number)
     bench.fail(number)
@@ -205,7 +205,7 @@ def test_what_was_finished_unheard_is_collected(bench: Bench) -> None:
     _, trial = bench.ask()
     bench.ask()
     known = done(trial, bench.sets, bench.ledger.store)
-    bench.searcher.collect()
+    bench.searcher.collect_finished()
     assert bench.statuses() == {known.digest: "done"}
 
 

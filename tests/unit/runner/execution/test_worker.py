@@ -11,10 +11,10 @@ import pytest
 import ray
 import torch
 
-from mwm.runner.execution.cluster import conduct, joined
-from mwm.runner.execution.worker import _fresh
-from mwm.runner.sweeps.sweep import Lease
-from mwm.runner.sweeps.validation import check
+from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.execution.worker import _prepare_process
+from mwm.runner.sweeps.sweep import TrialResources
+from mwm.runner.sweeps.validation import validate
 from tests.benchmarks.driving import opened, sweep_of
 from tests.helpers.launching import SWEEP
 from tests.helpers.processes import telling, told
@@ -29,7 +29,7 @@ pytestmark = [
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ray on this machine, where every process is told from the first to take one thread."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with joined(None):
+    with ray_cluster(None):
         yield
 
 
@@ -40,9 +40,9 @@ def conducted(folder: Path, victims: int, attacks: int, leases: dict[str, float]
     tree["victim"]["seed"] = {"grid": list(range(victims))}
     tree["attacks"] = [{"kind": "extraction", "seed": {"grid": list(range(attacks))}}]
     sweep = sweep_of(tree)
-    sets, _ = check(sweep, download=False)
+    sets, _ = validate(sweep, download=False)
     plan, ledger = opened(sweep, folder, telling(sets, folder / "told"))
-    conduct(plan, ledger, sweep.resources)
+    run_trials(plan, ledger, sweep.resources)
     ledger.close("FINISHED", complete=True)
     assert ledger.count("done") == victims * (1 + attacks)
     return {what: told(folder / "told", what) for what in ("trial", "step")}
@@ -67,7 +67,7 @@ class Process:
 
     def threads(self, cpus: float) -> int:
         """How many threads PyTorch has in a trial that has leased so many cores."""
-        _fresh(Lease(cpus=cpus))
+        _prepare_process(TrialResources(cpus=cpus))
         return torch.get_num_threads()
 
 

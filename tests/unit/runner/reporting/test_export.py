@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mwm.runner.reporting.export import write
-from mwm.runner.reporting.figures import picture, query_picture
-from mwm.runner.reporting.results import COLUMNS, rows
-from mwm.stats.intervals import interval
+from mwm.runner.reporting.export import write_results
+from mwm.runner.reporting.figures import draw_query_grid, draw_retention
+from mwm.runner.reporting.results import COLUMNS, result_rows
+from mwm.stats.intervals import clopper_pearson
 from mwm.watermarks.queries import QuerySet
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
@@ -31,10 +31,10 @@ def test_the_csv_gives_every_value_back(
     folder = tmp_path_factory.mktemp("csv")
     ended = [result(trial(MARGIN, seed), clean_acc=acc, margin_mean=margin) for seed, acc in enumerate(measured)]
     ended.append(replace(failed(trial(NONE)), run_id='a, "b"\nc'))
-    write(folder, "s", ended, seconds=1.5, complete=True)
+    write_results(folder, "s", ended, seconds=1.5, complete=True)
     with (folder / "results.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
-    for row, line in zip(rows("s", ended), read, strict=True):
+    for row, line in zip(result_rows("s", ended), read, strict=True):
         for name in COLUMNS:
             value = row[name]
             assert line[name] == ("" if value is None else repr(value) if isinstance(value, float) else str(value))
@@ -51,7 +51,7 @@ def test_the_summary_groups_over_seeds(tmp_path_factory: pytest.TempPathFactory,
         for seed, acc in enumerate(accs):
             ended.append(result(trial(MARGIN | {"num_queries": number + 1}, seed), clean_acc=acc))
             ended.append(result(trial(MARGIN | {"num_queries": number + 1}, seed, SOFT), query_acc=acc))
-    write(folder, "s", ended, seconds=1.5, complete=False)
+    write_results(folder, "s", ended, seconds=1.5, complete=False)
     summary = json.loads((folder / "summary.json").read_text())
     assert len(summary["table"]) == 2 * len(groups)
     for entry in summary["table"]:
@@ -72,7 +72,7 @@ def test_the_summary_counts_what_ended_how(tmp_path: Path) -> None:
         result(trial(MARGIN, 0, SOFT)),
     ]
     ended += [failed(trial(MARGIN, 1, SOFT)), failed(trial(MARGIN, 2, SOFT), "skipped")]
-    write(tmp_path / "new", "s", ended, seconds=1.5, complete=False)
+    write_results(tmp_path / "new", "s", ended, seconds=1.5, complete=False)
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
     assert summary["victims"] == {"done": 2, "failed": 1, "skipped": 0, "stopped": 0}
     assert summary["attacks"] == {"done": 1, "failed": 1, "skipped": 1, "stopped": 0}
@@ -81,8 +81,8 @@ def test_the_summary_counts_what_ended_how(tmp_path: Path) -> None:
 
 
 def test_no_results_make_an_empty_file(tmp_path: Path) -> None:
-    assert rows("s", []) == []
-    write(tmp_path, "s", [], seconds=0.0, complete=True)
+    assert result_rows("s", []) == []
+    write_results(tmp_path, "s", [], seconds=0.0, complete=True)
     assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
     assert json.loads((tmp_path / "summary.json").read_text())["table"] == []
 
@@ -90,16 +90,16 @@ def test_no_results_make_an_empty_file(tmp_path: Path) -> None:
 def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
     ended = [result(trial(MARGIN)), stolen(MARGIN, 0, SOFT | {"budget": 100}, 0.5, clean_acc=0.93)]
     ended.append(failed(trial(MARGIN, 0, HARD)))
-    write(tmp_path, "s", ended, seconds=1.5, complete=True)
+    write_results(tmp_path, "s", ended, seconds=1.5, complete=True)
     summary = json.loads((tmp_path / "summary.json").read_text())
     told, lost = summary["convictions"]
-    low, high = interval(1, 1)
+    low, high = clopper_pearson(1, 1)
     assert (told["scheme"], told["attack"]["labels"], told["attack"]["budget"]) == ("margin", "soft", 100)
     assert [told[key] for key in ("students", "convicted", "share", "low", "high")] == [1, 1, 1.0, low, high]
     assert [lost[key] for key in ("students", "convicted", "share", "low", "high")] == [0, 0, None, None, None]
     (line,) = summary["headline"]
     assert line["victim"]["scheme.kind"] == "margin"
-    kept = line["points_lost"]
+    kept = line["accuracy_drop"]
     assert kept["1"] is None
     assert (
         kept["3"]
@@ -107,7 +107,7 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
         == {
             "students": 1,
             "query_acc": 0.5,
-            "points_lost": pytest.approx(2.0),
+            "accuracy_drop": pytest.approx(2.0),
             "attack": {key: value for key, value in told["attack"].items() if key != "budget"},
             "budget": 100,
         }
@@ -122,8 +122,8 @@ def test_what_was_not_stolen_has_no_picture(tmp_path: Path) -> None:
         [failed(trial(MARGIN))],
         [result(trial(MARGIN)), failed(trial(MARGIN, 0, SOFT))],
     ):
-        picture(tmp_path, ended)
-        write(tmp_path, "s", ended, seconds=0.0, complete=True)
+        draw_retention(tmp_path, ended)
+        write_results(tmp_path, "s", ended, seconds=0.0, complete=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "summary.json"]
 
 
@@ -133,8 +133,8 @@ def test_the_picture_shows_every_query_and_the_ascent_only_if_it_moved_something
 ) -> None:
     images, labels = torch.full((count, channels, side, side), 100, dtype=torch.uint8), torch.arange(count) % 10
     asked = QuerySet(images, labels, (labels + 1) % 10)
-    query_picture(asked, asked.images, tmp_path / "still.png")
-    query_picture(asked, asked.images + 50, tmp_path / "moved.png")
+    draw_query_grid(asked, asked.images, tmp_path / "still.png")
+    draw_query_grid(asked, asked.images + 50, tmp_path / "moved.png")
     still, moved = (np.asarray(Image.open(tmp_path / name)) for name in ("still.png", "moved.png"))
     assert moved.shape[0] > still.shape[0]
     assert (still == 100).all(-1).sum() >= count * 96**2

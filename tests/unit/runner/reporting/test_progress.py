@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mwm.config.spec import decode
-from mwm.runner.reporting.progress import Progress, time_left
-from mwm.trials.names import label, line, share
+from mwm.runner.reporting.progress import Progress, estimate_remaining
+from mwm.trials.names import format_fraction, outcome_line, trial_name
 from mwm.trials.outcome import Outcome
-from mwm.trials.trial import Trial, complete_attack
+from mwm.trials.trial import Trial, fill_attack_defaults
 
 MARGIN = {"kind": "margin", "num_queries": 20, "step_size": 10 / 255}
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -25,7 +25,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def trial(scheme: dict[str, Any], attack: dict[str, Any] | None = None, **victim: Any) -> Trial:
     tree = {"data": "digits", "model": {"kind": "cnn", "width": 8}, "scheme": scheme} | victim
     made: Trial = decode(Trial, {"victim": tree, "attack": attack})
-    return replace(made, attack=made.attack and complete_attack(made.attack, made.victim))
+    return replace(made, attack=made.attack and fill_attack_defaults(made.attack, made.victim))
 
 
 class Clock:
@@ -82,15 +82,15 @@ def last_block(file: io.StringIO) -> str:
     ],
 )
 def test_labels_say_what_matters(scheme: dict[str, Any], attack: dict[str, Any] | None, expected: str) -> None:
-    assert label(trial(scheme, attack)) == expected
+    assert trial_name(trial(scheme, attack)) == expected
 
 
 def test_a_label_can_leave_its_victim_out_and_needs_no_complete_attack() -> None:
     made: Trial = decode(
         Trial, {"victim": {"data": "digits", "model": "cnn", "scheme": MARGIN}, "attack": "extraction"}
     )
-    assert label(made, victim=False) == "extraction soft seed 0"
-    assert label(replace(made, attack=None), victim=False) == "margin n=20 10/255 seed 0"
+    assert trial_name(made, victim=False) == "extraction soft seed 0"
+    assert trial_name(replace(made, attack=None), victim=False) == "margin n=20 10/255 seed 0"
 
 
 def test_a_line_tells_the_figures_or_the_fault() -> None:
@@ -98,14 +98,17 @@ def test_a_line_tells_the_figures_or_the_fault() -> None:
     done = replace(blank, query_acc=0.85, clean_acc=0.951, log10_p=-9.31, seconds=6.14, peak_mib=412.6)
     made = trial(MARGIN, {"kind": "extraction"})
     name = "extraction soft seed 0 on margin n=20 10/255 seed 0"
-    assert line(made, done) == f"{name}: query .85, clean .951, log10 p -9.3, 6.1 s, 413 MiB"
-    assert line(made, replace(blank, log10_p=-1e-9)) == f"{name}: log10 p 0.0"
-    assert line(made, replace(blank, status="failed", error="the loss is nan")) == f"{name}: failed: the loss is nan"
+    assert outcome_line(made, done) == f"{name}: query .85, clean .951, log10 p -9.3, 6.1 s, 413 MiB"
+    assert outcome_line(made, replace(blank, log10_p=-1e-9)) == f"{name}: log10 p 0.0"
+    assert (
+        outcome_line(made, replace(blank, status="failed", error="the loss is nan"))
+        == f"{name}: failed: the loss is nan"
+    )
 
 
 @given(st.floats(-1, 1), st.integers(1, 6))
 def test_shares_read_back_as_they_were(value: float, digits: int) -> None:
-    text = share(value, digits)
+    text = format_fraction(value, digits)
     assert abs(float(text) - value) <= 0.5 * 10**-digits + 1e-12
     assert not text.startswith(("0.", "-0."))
     assert len(text.partition(".")[2]) == digits
@@ -113,15 +116,15 @@ def test_shares_read_back_as_they_were(value: float, digits: int) -> None:
 
 @pytest.mark.parametrize(("value", "text"), [(0.9531, ".953"), (1.0, "1.000"), (-0.0301, "-.030"), (-0.0001, ".000")])
 def test_shares_look_like_this(value: float, text: str) -> None:
-    assert share(value) == text
+    assert format_fraction(value) == text
 
 
 def test_time_left_shares_the_work_among_the_slots() -> None:
     known = {"victim": [8.0, 12.0], "attack": [4.0]}
-    left = time_left({"victim": 2, "attack": 5}, [("victim", 4.0), ("attack", 9.0)], durations=known, slots=2)
+    left = estimate_remaining({"victim": 2, "attack": 5}, [("victim", 4.0), ("attack", 9.0)], durations=known, slots=2)
     assert left == (6 + 20 + 20) / 2
-    assert time_left({"victim": 0, "attack": 0}, [("victim", 1.0)], durations=known, slots=8) == 9.0
-    assert time_left({"victim": 0, "attack": 0}, [], durations=known, slots=0) == 0.0
+    assert estimate_remaining({"victim": 0, "attack": 0}, [("victim", 1.0)], durations=known, slots=8) == 9.0
+    assert estimate_remaining({"victim": 0, "attack": 0}, [], durations=known, slots=0) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -133,7 +136,7 @@ def test_time_left_shares_the_work_among_the_slots() -> None:
     ],
 )
 def test_time_left_is_not_guessed(waiting: dict[str, int | None], known: dict[str, list[float]], slots: int) -> None:
-    assert time_left(waiting, [], durations=known, slots=slots) is None
+    assert estimate_remaining(waiting, [], durations=known, slots=slots) is None
 
 
 def test_without_a_terminal_each_finished_trial_is_one_plain_line_at_once() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.config.spec import decode, digest
-from mwm.runner.reporting.results import COLUMNS, Result, control_key, rows
-from mwm.stats.intervals import interval
+from mwm.runner.reporting.results import COLUMNS, TrialResult, result_rows, unwatermarked_twin
+from mwm.stats.intervals import clopper_pearson
 from mwm.trials.outcome import Outcome, robustness
 from mwm.trials.trial import Trial
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, trial
@@ -24,7 +24,7 @@ def test_rows_put_each_attack_behind_its_victim_and_orphans_last() -> None:
     orphan, late = trial(MARGIN, 2, SOFT), trial(MARGIN, 0, HARD)
     ended = [result(made) for made in (orphan, on_second, second, on_first, first, late)]
     expected = [second, on_second, first, on_first, late, orphan]
-    assert [row["digest"] for row in rows("s", ended)] == [digest(made) for made in expected]
+    assert [row["digest"] for row in result_rows("s", ended)] == [digest(made) for made in expected]
 
 
 def test_a_row_tells_the_trial_and_what_it_measured() -> None:
@@ -36,7 +36,7 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
         "seed": 4,
     }
     attack |= {"recipe": {"epochs": 3}, "budget": 70}
-    (row,) = rows(
+    (row,) = result_rows(
         "s",
         [result(trial(MARGIN | {"queries_per_step": "all"}, 3, attack), oracle_calls=77, peak_mib=412.5, device="cpu")],
     )
@@ -58,9 +58,9 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
 def test_what_follows_from_an_older_outcome_is_told_of_it_too() -> None:
     tree: dict[str, Any] = {"status": "done", "digest": "a", "victim_digest": "a", "data_digest": "d", "query_acc": 0.5}
     tree |= {"query_matches": 10, "p_value": 2.5e-5, "log10_p": -4.6, "seconds": 1.0, "error": ""}
-    (row,) = rows("s", [Result(trial(MARGIN), Outcome(**tree))])
+    (row,) = result_rows("s", [TrialResult(trial(MARGIN), Outcome(**tree))])
     assert (row["owned_1e3"], row["owned_1e6"]) == (True, False)
-    assert (row["query_low"], row["query_high"]) == interval(10, 20)
+    assert (row["query_low"], row["query_high"]) == clopper_pearson(10, 20)
     assert row["peak_mib"] is None
 
 
@@ -77,17 +77,17 @@ def test_clean_drop_is_taken_from_the_control_with_all_else_equal() -> None:
         result(trial(NONE, 0, SOFT), clean_acc=0.97),
         failed(trial(NONE, 0, HARD)),
     ]
-    drops = {row["digest"]: row["clean_drop"] for row in rows("s", ended)}
+    drops = {row["digest"]: row["clean_drop"] for row in result_rows("s", ended)}
     found = [drops[one.outcome.digest] for one in ended]
     expected = [0.09, 0.18, 0.02, None, None, None, 0.0, 0.0, 0.0, None]
     assert found == [None if value is None else pytest.approx(value) for value in expected]
 
 
 def test_control_key_forgets_the_scheme_and_nothing_else() -> None:
-    key = control_key(trial(MARGIN, 0, SOFT))
-    assert key == control_key(trial(NONE, 0, SOFT))
+    key = unwatermarked_twin(trial(MARGIN, 0, SOFT))
+    assert key == unwatermarked_twin(trial(NONE, 0, SOFT))
     others = [trial(NONE, 1, SOFT), trial(NONE, 0, HARD), trial(NONE), trial(NONE, 0, SOFT, data="cifar10")]
-    assert key not in map(control_key, others)
+    assert key not in map(unwatermarked_twin, others)
 
 
 accuracies = st.lists(st.tuples(st.floats(0, 1), st.floats(-300, 0)), min_size=1, max_size=6)
@@ -107,6 +107,6 @@ def test_robustness_is_that_of_the_worst_and_unknown_if_one_failed(measured: lis
 def test_robustness_of_nothing_is_nothing_and_goes_into_the_victims_row() -> None:
     assert robustness([]) == robustness([failed(trial(MARGIN)).outcome]) == {}
     students = [result(trial(MARGIN, 0, SOFT), query_acc=0.2), result(trial(MARGIN, 0, HARD), query_acc=0.6)]
-    victim, *rest = rows("s", [result(trial(MARGIN)), *students])
+    victim, *rest = result_rows("s", [result(trial(MARGIN)), *students])
     assert (victim["worst_query_acc"], victim["mean_query_acc"], victim["worst_log10_p"]) == (0.2, 0.4, -5.0)
     assert {row["worst_query_acc"] for row in rest} == {None}

@@ -15,25 +15,25 @@ from PIL import Image
 from scipy.stats import t as student
 
 from mwm.runner.reporting.figures import COLOURS, draw
-from mwm.runner.reporting.groups import grouped, stolen_of
-from mwm.runner.reporting.results import Result, rows
-from mwm.runner.reporting.retention import COLUMNS, POINTS_LOST, Point, headline, points, write
+from mwm.runner.reporting.groups import attacked, group_by_configuration
+from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 WIDE = MARGIN | {"step_size": 0.1}
 
 
-def found(results: list[Result]) -> list[Point]:
-    return points(grouped(results, rows("s", results)))
+def found(results: list[TrialResult]) -> list[RetentionPoint]:
+    return points(group_by_configuration(results, result_rows("s", results)))
 
 
-def best(results: list[Result]) -> dict[str, dict[int, Point | None]]:
+def best(results: list[TrialResult]) -> dict[str, dict[int, RetentionPoint | None]]:
     """The headline by kind of scheme."""
-    groups = grouped(results, rows("s", results))
-    return {dict(one)["scheme.kind"]: told for one, told in headline(points(groups), stolen_of(groups)).items()}
+    groups = group_by_configuration(results, result_rows("s", results))
+    return {dict(one)["scheme.kind"]: told for one, told in worst_case(points(groups), attacked(groups)).items()}
 
 
-def several(schemes: list[dict[str, Any]], attacks: list[dict[str, Any]], seeds: int = 3) -> list[Result]:
+def several(schemes: list[dict[str, Any]], attacks: list[dict[str, Any]], seeds: int = 3) -> list[TrialResult]:
     """Victims and students whose figures differ from point to point."""
     ended = []
     for place, scheme in enumerate(schemes):
@@ -57,19 +57,19 @@ def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() 
     assert (one.budget, one.calls, one.students) == (300, 300, 3)
     half = student.ppf(0.975, 2) * 0.1 / 3**0.5
     assert (one.query_acc.value, one.query_acc.low, one.query_acc.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
-    assert (one.evidence.value, one.evidence.high) == pytest.approx((9.0, 9 + 30 * half))
-    assert one.lost == pytest.approx(0.06)
+    assert (one.neg_log10_p.value, one.neg_log10_p.high) == pytest.approx((9.0, 9 + 30 * half))
+    assert one.accuracy_drop == pytest.approx(0.06)
     assert (other.budget, other.calls, other.students) == (None, 50_000, 1)
     assert (other.query_acc.low, other.query_acc.high) == (None, None)
-    assert other.lost == pytest.approx(-0.01), "a failed student is not counted, nor is its victim"
+    assert other.accuracy_drop == pytest.approx(-0.01), "a failed student is not counted, nor is its victim"
     assert one.attack == other.attack
     assert one.victim == other.victim
 
 
 def test_an_interval_stays_where_shares_are() -> None:
     (point,) = found([stolen(MARGIN, seed, SOFT, float(seed), clean_acc=1.0 - seed / 9) for seed in (0, 1)])
-    assert (point.query_acc.low, point.query_acc.high, point.clean_acc.high, point.evidence.low) == (0, 1, 1, 0)
-    assert point.lost is None, "nobody knows what the victims could do"
+    assert (point.query_acc.low, point.query_acc.high, point.clean_acc.high, point.neg_log10_p.low) == (0, 1, 1, 0)
+    assert point.accuracy_drop is None, "nobody knows what the victims could do"
 
 
 LOSSES = st.floats(-0.05, 0.2).map(lambda lost: round(lost, 3))
@@ -84,7 +84,7 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
     told = best(ended)
     for place, scheme in enumerate(schemes):
         own = [(lost, query) for at, lost, query in thefts if at == place]
-        for most in POINTS_LOST:
+        for most in ACCURACY_DROPS:
             good = [query for lost, query in own if round(1000 * lost) <= 10 * most]
             point = told.get(scheme["kind"], {}).get(most)
             assert (point and point.query_acc.value) == (min(good) if good else None)
@@ -121,7 +121,7 @@ def test_points_are_in_the_order_of_their_budgets() -> None:
 def test_a_student_that_is_just_good_enough_counts() -> None:
     ended = [result(trial(MARGIN), clean_acc=0.9), stolen(MARGIN, 0, SOFT, 0.4, clean_acc=0.87)]
     assert 0.9 - 0.87 > 0.03, "rounding is not on trial here"
-    assert [best(ended)["margin"][most] is not None for most in POINTS_LOST] == [False, True, True]
+    assert [best(ended)["margin"][most] is not None for most in ACCURACY_DROPS] == [False, True, True]
 
 
 def test_the_curves_are_a_table(tmp_path: Path) -> None:
@@ -138,8 +138,8 @@ def test_the_curves_are_a_table(tmp_path: Path) -> None:
         assert (line["seeds"], line["students"]) == ("3", "3")
         assert float(line["oracle_calls"]) == point.calls
         assert float(line["query_acc"]) == point.query_acc.value
-        assert float(line["evidence_high"]) == point.evidence.high
-        assert float(line["points_lost"]) == pytest.approx(100 * (point.lost or 0))
+        assert float(line["neg_log10_p_high"]) == point.neg_log10_p.high
+        assert float(line["accuracy_drop"]) == pytest.approx(100 * (point.accuracy_drop or 0))
         assert json.loads(line["victim_setting"]) == dict(point.victim)
         assert "budget" not in json.loads(line["attack_setting"])
 

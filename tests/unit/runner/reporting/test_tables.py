@@ -9,25 +9,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mwm.runner.reporting.results import Result
+from mwm.runner.reporting.results import TrialResult
 from mwm.runner.reporting.tables import KEPT, tables
 from tests.helpers.ended import DISTILLED, HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 
-def shown(results: list[Result]) -> str:
+def shown(results: list[TrialResult]) -> str:
     console = Console(record=True, width=100, file=io.StringIO())
     for made in tables(results):
         console.print(made)
     return console.export_text()
 
 
-def sheet(results: list[Result], number: int = 0) -> Table:
+def sheet(results: list[TrialResult], number: int = 0) -> Table:
     made = [*tables(results)][number].renderables[0]
     assert isinstance(made, Table)
     return made
 
 
-def cells(results: list[Result], number: int = 0) -> list[list[str]]:
+def cells(results: list[TrialResult], number: int = 0) -> list[list[str]]:
     """A table's cells, row by row."""
     made = sheet(results, number)
     return [
@@ -36,11 +36,11 @@ def cells(results: list[Result], number: int = 0) -> list[list[str]]:
     ]
 
 
-def headings(results: list[Result], number: int = 0) -> list[str]:
+def headings(results: list[TrialResult], number: int = 0) -> list[str]:
     return [str(column.header).replace("\n", " ") for column in sheet(results, number).columns]
 
 
-def caption(results: list[Result], number: int = 2) -> str:
+def caption(results: list[TrialResult], number: int = 2) -> str:
     return str([*tables(results)][number].renderables[1])
 
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mwm.config.spec import decode
-from mwm.runner.sweeps.search import Bounded, Listed, Suggested
-from mwm.runner.sweeps.sweep import Budget, Sweep, thefts
+from mwm.runner.sweeps.search import FixedSource, LimitedSource, OptunaSource
+from mwm.runner.sweeps.sweep import Limits, Sweep, attack_specs
 from mwm.trials.trial import Victim
 from mwm.watermarks.schemes import Margin
 from tests.helpers.records import SPACE, drawn, swept
@@ -50,9 +50,9 @@ def test_random_points_are_crossed_with_grids() -> None:
 # Suggestions
 
 
-def suggested(folder: Path, samples: int = 6, seed: int = 0) -> Suggested:
+def suggested(folder: Path, samples: int = 6, seed: int = 0) -> OptunaSource:
     """A search by Optuna whose study lies in `folder`."""
-    source = Suggested(swept(SPACE, kind="optuna", samples=samples, seed=seed), folder)
+    source = OptunaSource(swept(SPACE, kind="optuna", samples=samples, seed=seed), folder)
     assert source.total == samples
     return source
 
@@ -62,12 +62,12 @@ def measures(victim: Victim) -> dict[str, float]:
     return {"clean_acc": victim.recipe.lr, "worst_query_acc": float(isinstance(victim.scheme, Margin)), "other": 0.0}
 
 
-def states(source: Suggested) -> list[tuple[str, Any]]:
+def states(source: OptunaSource) -> list[tuple[str, Any]]:
     """State and objectives of each point, as Optuna keeps them."""
     return [(trial.state.name, trial.values) for trial in source._study.trials]
 
 
-def ask(source: Suggested) -> tuple[int, Victim]:
+def ask(source: OptunaSource) -> tuple[int, Victim]:
     """The next point, which must be there."""
     proposal = source.ask()
     assert proposal is not None
@@ -117,7 +117,7 @@ def test_a_search_learns_without_a_warning_and_repeats_itself(tmp_path: Path) ->
 
 def test_a_small_log_p_is_good(tmp_path: Path) -> None:
     objectives = ["worst_log10_p", "clean_acc"]
-    source = Suggested(swept(SPACE, kind="optuna", samples=1, objectives=objectives), tmp_path)
+    source = OptunaSource(swept(SPACE, kind="optuna", samples=1, objectives=objectives), tmp_path)
     assert [direction.name for direction in source._study.directions] == ["MINIMIZE", "MAXIMIZE"]
 
 
@@ -126,12 +126,12 @@ def test_a_small_log_p_is_good(tmp_path: Path) -> None:
 
 def bounded(
     victims: int | None = None, hours: float | None = None, clock: Callable[[], float] = lambda: 0.0
-) -> Bounded:
-    source = Listed(swept(SPACE | {"seed": {"grid": [0, 1, 2, 3]}}, kind="random", samples=2))
-    return Bounded(source, Budget(victims=victims, hours=hours), clock)
+) -> LimitedSource:
+    source = FixedSource(swept(SPACE | {"seed": {"grid": [0, 1, 2, 3]}}, kind="random", samples=2))
+    return LimitedSource(source, Limits(victims=victims, hours=hours), clock)
 
 
-def asked(source: Bounded) -> int:
+def asked(source: LimitedSource) -> int:
     count = 0
     while source.ask() is not None:
         count += 1
@@ -169,8 +169,8 @@ def test_time_that_ends_with_the_list_is_not_spent() -> None:
 
 def test_more_samples_ask_the_same_question() -> None:
     base = swept(SPACE, kind="random", samples=2)
-    assert swept(SPACE, kind="random", samples=9).question == base.question
-    assert swept(SPACE, kind="random", samples=2, seed=1).question != base.question
+    assert swept(SPACE, kind="random", samples=9).config_digest == base.config_digest
+    assert swept(SPACE, kind="random", samples=2, seed=1).config_digest != base.config_digest
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_more_samples_ask_the_same_question() -> None:
 )
 def test_a_wrong_bound_is_refused_with_its_reason(change: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line):
-        thefts(decode(Sweep, {"name": "mine", "victim": {}} | change))
+        attack_specs(decode(Sweep, {"name": "mine", "victim": {}} | change))

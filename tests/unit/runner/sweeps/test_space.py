@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwm.runner.sweeps.space import Domain, domain, domains, expand, extremes, grid_only, sample
+from mwm.runner.sweeps.space import Domain, corner_options, expand, grid_options, iter_domains, parse_domain, sample
 
 LEAF = st.integers(0, 5) | st.sampled_from(["a", "b"])
 OPTIONS = st.lists(LEAF, min_size=1, max_size=3, unique_by=repr)
@@ -45,27 +45,27 @@ def at(tree: Any, path: str) -> Any:
 
 @given(SPACES)
 def test_a_grid_is_every_combination_in_order(tree: Any) -> None:
-    assert list(expand(tree, grid_only)) == by_hand(tree)
+    assert list(expand(tree, grid_options)) == by_hand(tree)
 
 
 @given(SPACES)
 def test_a_domain_stands_at_its_path(tree: Any) -> None:
-    for here in domains(tree, "top"):
+    for here in iter_domains(tree, "top"):
         assert at(tree, here.path) == {here.kind: list(here.options)}
     expanded: list[Domain] = []
     list(expand(tree, lambda here: expanded.append(here) or here.options, "top"))  # type: ignore[func-returns-value]
-    assert {here.path for here in expanded} == {here.path for here in domains(tree, "top")}
+    assert {here.path for here in expanded} == {here.path for here in iter_domains(tree, "top")}
 
 
 @given(OPTIONS, OPTIONS)
 def test_the_last_grid_varies_fastest(first: list[Any], last: list[Any]) -> None:
-    trees = list(expand({"x": {"grid": first}, "y": {"grid": last}}, grid_only))
+    trees = list(expand({"x": {"grid": first}, "y": {"grid": last}}, grid_options))
     assert [(tree["x"], tree["y"]) for tree in trees] == [(x, y) for x in first for y in last]
 
 
 def test_the_extremes_of_a_space_are_its_corners() -> None:
     tree = {"x": {"uniform": [0, 1]}, "y": {"choice": ["a", {"deep": {"integers": [3, 9]}}]}}
-    found = list(expand(tree, extremes))
+    found = list(expand(tree, corner_options))
     options = ["a", {"deep": 3}, {"deep": 9}]
     assert found == [{"x": x, "y": y} for x in (0, 1) for y in options]
 
@@ -90,7 +90,7 @@ def test_a_sample_draws_only_what_it_needs_and_leaves_grids() -> None:
 @pytest.mark.parametrize("kind", ["choice", "uniform", "loguniform", "integers"])
 def test_a_grid_search_refuses_chance(kind: str) -> None:
     with pytest.raises(ValueError, match=rf"^victim\.x\.1\.{kind}: is not allowed in a grid search"):
-        list(expand({"x": [0, {kind: [1, 2]}]}, grid_only, "victim"))
+        list(expand({"x": [0, {kind: [1, 2]}]}, grid_options, "victim"))
 
 
 WRONG = [
@@ -117,22 +117,22 @@ WRONG = [
 @pytest.mark.parametrize(("kind", "options"), WRONG)
 def test_a_domain_that_holds_nothing_is_one_line(kind: str, options: Any) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        domain({kind: options}, "victim.seed")
+        parse_domain({kind: options}, "victim.seed")
     assert str(caught.value).startswith(f"victim.seed.{kind}: {options!r} is not allowed: ")
     assert len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("tree", [3, "grid", None, [], {}, {"gird": [1]}, [{"grid": [1]}]])
 def test_other_trees_are_no_domain(tree: Any) -> None:
-    assert domain(tree, "x") is None
+    assert parse_domain(tree, "x") is None
 
 
 @pytest.mark.parametrize("kind", ["grid", "uniform"])
 def test_nothing_stands_beside_a_domain(kind: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        domain({"num_queries": 10, kind: [{"kind": "none"}, 3]}, "victim.scheme")
+        parse_domain({"num_queries": 10, kind: [{"kind": "none"}, 3]}, "victim.scheme")
     said = f"victim.scheme: is {{{kind}: [...]}} and holds no 'num_queries' beside it; "
     inside = f"set num_queries in one of its options, such as victim.scheme.{kind}.0.num_queries, or "
     assert str(caught.value) == f"{said}{inside}replace victim.scheme as a whole"
     with pytest.raises(ValueError, match=r"'x' beside it; replace victim.seed as a whole$"):
-        domain({kind: [1, 2], "x": 1}, "victim.seed")
+        parse_domain({kind: [1, 2], "x": 1}, "victim.seed")

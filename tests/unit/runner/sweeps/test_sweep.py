@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from mwm.attacks import Attack, Extraction
-from mwm.config.loader import load
+from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode
-from mwm.runner.sweeps.sweep import Sweep, corners, thefts
-from mwm.watermarks.schemes import Base, Margin
+from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.watermarks.schemes import Margin, TriggerSet
 from tests.helpers.records import PLAIN, drawn, swept
 
 SHIPPED = sorted((Path(__file__).parents[4] / "tune_configs").rglob("*.y*ml"))
@@ -26,24 +26,24 @@ def test_there_are_shipped_sweeps() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_sweep_is_sound(path: Path) -> None:
-    sweep: Sweep = decode(Sweep, load(path))
-    assert corners(sweep)
-    for _, attack in thefts(sweep):
+    sweep: Sweep = decode(Sweep, load_yaml(path))
+    assert victim_specs(sweep)
+    for _, attack in attack_specs(sweep):
         assert decode(Attack, encode(attack)) == attack
 
 
 def test_a_grid_is_crossed_and_doubles_are_one() -> None:
     scheme = {"grid": ["base", {"kind": "margin", "steps": {"grid": [1, 5, 5]}}, "margin"]}
     sweep = swept({"scheme": scheme, "seed": {"grid": [0, 1]}})
-    expected = [(scheme, seed) for scheme in (Base(), Margin(steps=1), Margin()) for seed in (0, 1)]
-    assert [(victim.scheme, victim.seed) for victim in corners(sweep)] == expected
-    assert drawn(sweep) == corners(sweep)
+    expected = [(scheme, seed) for scheme in (TriggerSet(), Margin(steps=1), Margin()) for seed in (0, 1)]
+    assert [(victim.scheme, victim.seed) for victim in victim_specs(sweep)] == expected
+    assert drawn(sweep) == victim_specs(sweep)
 
 
 def test_attacks_are_a_grid_with_paths_and_doubles_are_one() -> None:
     sweep = swept({}, ["extraction", {"kind": "extraction", "labels": {"grid": ["soft", "hard"]}}])
     soft, hard = Extraction(), Extraction(labels="hard")
-    assert thefts(sweep) == [("attacks.0", soft), ("attacks.1", hard)]
+    assert attack_specs(sweep) == [("attacks.0", soft), ("attacks.1", hard)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_wrong_sweep_is_one_line(victim: Any, attacks: Any, search: str, start
     samples = {} if search == "grid" else {"samples": 3}
     sweep = swept(victim, attacks, kind=search, **samples)
     with pytest.raises(ValueError, match=r".") as caught:
-        _ = corners(sweep), thefts(sweep)
+        _ = victim_specs(sweep), attack_specs(sweep)
     assert str(caught.value).startswith(start)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -102,11 +102,11 @@ def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.Monk
         {"search": {"kind": "random", "samples": 1}},
         {"early_stopping": {"kind": "asha"}},
     ]
-    question = decode(Sweep, tree).question
-    assert {decode(Sweep, tree | change).question for change in same} == {question}
-    assert question not in {decode(Sweep, tree | change).question for change in other}
-    monkeypatch.setattr("mwm.runner.sweeps.sweep.METHOD", 99)
-    assert decode(Sweep, tree).question != question, "results of two methods would share a table"
+    question = decode(Sweep, tree).config_digest
+    assert {decode(Sweep, tree | change).config_digest for change in same} == {question}
+    assert question not in {decode(Sweep, tree | change).config_digest for change in other}
+    monkeypatch.setattr("mwm.runner.sweeps.sweep.METHOD_VERSION", 99)
+    assert decode(Sweep, tree).config_digest != question, "results of two methods would share a table"
 
 
 def test_the_folder_of_verdicts_is_no_name() -> None:

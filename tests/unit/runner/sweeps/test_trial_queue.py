@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from mwm.attacks import Attack, Extraction
 from mwm.attacks.sources import Disjoint
 from mwm.config.spec import decode, encode
-from mwm.data.datasets import DataSet, Digits
+from mwm.data.datasets import Dataset, Digits
 from mwm.models.networks import Cnn
-from mwm.runner.sweeps.trial_queue import Plan
+from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.trials.outcome import Outcome
-from mwm.trials.trial import Sets, Trial, Victim, complete_attack, data_key, trial_digest, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, fill_attack_defaults, trial_digest, victim_digest
 
 PLAIN = {"data": "digits", "model": "cnn", "scheme": "none"}
 EMPTY = np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64)
-SETS = Sets({data_key(Digits()): DataSet(*EMPTY, *EMPTY, classes=10, digest="digits")})
+SETS = TrialInputs({data_key(Digits()): Dataset(*EMPTY, *EMPTY, classes=10, digest="digits")})
 POOL = [decode(Victim, PLAIN | {"seed": seed}) for seed in range(4)]
 ATTACKS: list[Attack] = [
     Extraction(),
@@ -87,7 +87,7 @@ def expected(victim: Outcome, students: Sequence[Outcome]) -> dict[str, float] |
 @settings(max_examples=150, deadline=None)
 def test_every_order_of_events_comes_to_the_same_end(victims: Any, attacks: Any, data: st.DataObject) -> None:
     source = Given(victims)
-    plan = Plan(source, attacks, SETS)
+    plan = TrialQueue(source, attacks, SETS)
     running: list[tuple[str, Trial]] = []
     begun: list[str] = []
     returned: list[str] = []
@@ -114,11 +114,11 @@ def test_every_order_of_events_comes_to_the_same_end(victims: Any, attacks: Any,
     check_end(source, plan, attacks, begun, returned, ended)
 
 
-def check_end(source: Given, plan: Plan, attacks: Any, begun: Any, returned: Any, ended: Any) -> None:
+def check_end(source: Given, plan: TrialQueue, attacks: Any, begun: Any, returned: Any, ended: Any) -> None:
     """Hold a finished plan against what plain loops say of it."""
     names = {victim_digest(victim, SETS): victim for victim in source.victims}
     due = {
-        name: {trial_digest(Trial(victim=one, attack=complete_attack(attack, one)), SETS) for attack in attacks}
+        name: {trial_digest(Trial(victim=one, attack=fill_attack_defaults(attack, one)), SETS) for attack in attacks}
         for name, one in names.items()
     }
     done = [name for name in names if ended[name][1].status == "done"]
@@ -137,7 +137,7 @@ def check_end(source: Given, plan: Plan, attacks: Any, begun: Any, returned: Any
 
 
 def test_attacks_come_before_the_next_victim() -> None:
-    plan = Plan(Given(POOL[:2]), [Extraction()], SETS)
+    plan = TrialQueue(Given(POOL[:2]), [Extraction()], SETS)
     name, trial = plan.next() or pytest.fail("no victim")
     plan.finish(name, trial, outcome(trial, True, 5))
     kinds = []
@@ -147,7 +147,7 @@ def test_attacks_come_before_the_next_victim() -> None:
 
 
 def test_an_attack_carries_the_network_and_recipe_of_its_victim() -> None:
-    plan = Plan(Given(POOL[:1]), [Extraction(), Extraction(student=Cnn(width=3))], SETS)
+    plan = TrialQueue(Given(POOL[:1]), [Extraction(), Extraction(student=Cnn(width=3))], SETS)
     name, trial = plan.next() or pytest.fail("no victim")
     plan.finish(name, trial, outcome(trial, True, 5))
     attacks = [plan.next(), plan.next()]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mwm.data.datasets import Digits, Npz
 from mwm.data.splits import split
-from mwm.runner.sweeps.sweep import Sweep, corners, thefts
-from mwm.runner.sweeps.validation import check, check_compiler
-from mwm.trials.trial import complete_attack, data_key
+from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.validation import require_compiler, validate
+from mwm.trials.trial import data_key, fill_attack_defaults
 from tests.helpers.checked import archive, leased, refusal, swept
 
 DIGITS = 1437
@@ -27,7 +27,7 @@ STILL = {"kind": "digits", "flip": False, "pad": 0}
 def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
     path = archive(tmp_path / "x.npz")
     foreign = {"kind": "extraction", "source": {"kind": "npz", "path": str(path)}, "recipe": {"batch_size": 60}}
-    sets, notes = check(swept([DISJOINT, "distillation", foreign], **HALF), download=False)
+    sets, notes = validate(swept([DISJOINT, "distillation", foreign], **HALF), download=False)
     assert set(sets) == {data_key(Digits()), data_key(Npz(path=str(path)))}
     assert notes == []
 
@@ -35,10 +35,10 @@ def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
 def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> None:
     cifar = {"kind": "cifar10", "root": str(tmp_path)}
     stranger = {"kind": "extraction", "source": cifar}
-    sets, notes = check(swept([stranger]), download=False)
+    sets, notes = validate(swept([stranger]), download=False)
     assert set(sets) == {data_key(Digits())}
     assert [note.partition(": ")[0] for note in notes] == ["attacks.0.source"]
-    _, notes = check(swept([stranger], data=cifar), download=False)
+    _, notes = validate(swept([stranger], data=cifar), download=False)
     assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
     assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
     assert refusal(swept([stranger | {"budget": 63}], data=cifar)).startswith("attacks.0.budget: 63 is not allowed")
@@ -150,12 +150,12 @@ def test_a_disagreement_is_one_line_with_its_place(sweep: Sweep, start: str) -> 
 def test_what_a_lease_or_the_views_allow_is_not_refused(tmp_path: Path) -> None:
     own = {"kind": "extraction", "recipe": GRAPH}
     slow = {"kind": "extraction", "recipe": {"batch_size": 64}}
-    check(leased(0, 0.5, swept([own])), download=False)
-    check(leased(0.5, 1, swept(["extraction"], recipe=GRAPH)), download=False)
-    check(leased(1, 0, swept([slow], recipe=GRAPH)), download=False)
-    check(swept([SAVED, DISJOINT | SAVED], data=STILL, **HALF), download=False)
+    validate(leased(0, 0.5, swept([own])), download=False)
+    validate(leased(0.5, 1, swept(["extraction"], recipe=GRAPH)), download=False)
+    validate(leased(1, 0, swept([slow], recipe=GRAPH)), download=False)
+    validate(swept([SAVED, DISJOINT | SAVED], data=STILL, **HALF), download=False)
     still = {"kind": "npz", "path": str(archive(tmp_path / "x.npz")), "flip": False, "pad": 0}
-    check(swept([SAVED | {"source": still, "recipe": {"batch_size": 60}}]), download=False)
+    validate(swept([SAVED | {"source": still, "recipe": {"batch_size": 60}}]), download=False)
 
 
 def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,26 +170,28 @@ def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch
         for path, sweep in faulty.items():
             start = f"{path}: true is not allowed: there is no C\\+\\+ compiler '{name}' on this machine"
             with pytest.raises(ValueError, match=f"^{start}"):
-                check_compiler(sweep)
+                require_compiler(sweep)
         for sweep in spared:
-            check_compiler(sweep)
+            require_compiler(sweep)
     compiler = tmp_path / "own-c++"
     compiler.write_text("")
     compiler.chmod(0o755)
     monkeypatch.setenv("CXX", f"{compiler} -O2")
     for sweep in (*faulty.values(), *spared):
-        check_compiler(sweep)
+        require_compiler(sweep)
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="C\\+\\+"):
-        check_compiler(swept(recipe=COMPILED))
+        require_compiler(swept(recipe=COMPILED))
 
 
 def test_sizes_are_checked_to_the_image() -> None:
-    check(swept(scheme={"kind": "none", "num_queries": 100}), download=False)
-    check(swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False)
-    check(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
-    check(swept([DISJOINT | {"budget": {"grid": [64, 618]}}], **HALF), download=False)
+    validate(swept(scheme={"kind": "none", "num_queries": 100}), download=False)
+    validate(
+        swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False
+    )
+    validate(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
+    validate(swept([DISJOINT | {"budget": {"grid": [64, 618]}}], **HALF), download=False)
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(1, 1500))
@@ -204,13 +206,13 @@ def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoi
     if not fits:
         assert refusal(sweep).startswith(("victim.split: ", "victim.recipe.batch_size: "))
         return
-    sets, _ = check(sweep, download=False)
-    (victim,) = corners(sweep)
+    sets, _ = validate(sweep, download=False)
+    (victim,) = victim_specs(sweep)
     views = split(sets[data_key(victim.data)], victim.split, "cpu")
     assert len(views.owner) >= victim.recipe.batch_size
-    for _, attack in thefts(sweep):
+    for _, attack in attack_specs(sweep):
         held = views.disjoint if attack.source.kind == "disjoint" else views.owner
-        recipe = complete_attack(attack, victim).recipe
+        recipe = fill_attack_defaults(attack, victim).recipe
         assert recipe is not None
         assert len(held) >= recipe.batch_size
 
@@ -232,5 +234,5 @@ def test_an_owners_secret_must_be_there(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     path.write_text("12" * 32)
     Path("other.secret").write_text("aB" * 32)
-    sets, _ = check(swept(secret={"grid": ["owner.secret", str(path), "other.secret"]}), download=False)
+    sets, _ = validate(swept(secret={"grid": ["owner.secret", str(path), "other.secret"]}), download=False)
     assert sets.secrets == {"owner.secret": b"\x12" * 32, str(path): b"\x12" * 32, "other.secret": b"\xab" * 32}

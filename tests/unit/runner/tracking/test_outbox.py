@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mwm.runner.tracking import outbox
-from mwm.runner.tracking.outbox import BACKLOG, TRIES, Outbox
+from mwm.runner.tracking.outbox import BACKLOG, MAX_ATTEMPTS, Outbox
 from mwm.storage.redaction import error_line
 
 
@@ -26,7 +26,7 @@ class LostError(Exception):
 
 @contextmanager
 def opened(*, present: bool = False) -> Iterator[Outbox]:
-    box = Outbox("store", hopeless=("NEVER",), present=lambda: present)
+    box = Outbox("store", permanent=("NEVER",), is_reachable=lambda: present)
     yield box
     box.close(0)
 
@@ -77,14 +77,14 @@ def test_a_write_is_given_up_only_while_the_service_answers(present: bool) -> No
         box.put(failing(arrived, 1, []))
         assert box.close(5) == (1 if present else 2)
         assert (arrived, len(box)) == (([1], 0) if present else ([], 2))
-        assert (1000 - len(faults) == TRIES) == present
+        assert (1000 - len(faults) == MAX_ATTEMPTS) == present
 
 
 def test_tries_while_the_service_was_away_do_not_count() -> None:
-    arrived, answers = list[int](), [True] * TRIES + [False] * 20
+    arrived, answers = list[int](), [True] * MAX_ATTEMPTS + [False] * 20
     with opened() as box:
         box._present = answers.pop
-        box.put(failing(arrived, 0, [""] * (20 + TRIES - 1)))
+        box.put(failing(arrived, 0, [""] * (20 + MAX_ATTEMPTS - 1)))
         assert box.close(5) == 0
     assert arrived == [0]
 
@@ -183,7 +183,7 @@ def test_spare_writes_are_left_out_of_a_full_outbox() -> None:
     with opened() as box:
         box.put(free.wait)
         for _ in range(BACKLOG + 5):
-            box.put(lambda: None, spare=True)
+            box.put(lambda: None, droppable=True)
         assert len(box) == BACKLOG
         box.put(lambda: None)
         assert len(box) == BACKLOG + 1

@@ -67,7 +67,7 @@ def test_rows_become_metrics_and_outcomes_the_last_word(uri: str, tmp_path: Path
     picture.write_bytes(b"png")
     tracker.finish("v0", DONE, artifacts=[picture])
     tracker.finish("a0", replace(STOLEN, status="skipped", error="its victim failed"))
-    tracker.measure("v0", {"worst": 0.125})
+    tracker.log_late_metrics("v0", {"worst": 0.125})
     tracker.artifact(picture)
     tracker.close("FINISHED")
     client, found = MlflowClient(uri), runs(uri)
@@ -139,7 +139,7 @@ def test_the_same_outcome_again_writes_nothing(uri: str, outcome: Outcome) -> No
             begin(tracker, theft=False, outcome=outcome)
             tracker.log("v0", row(1))
             tracker.finish("v0", outcome)
-            tracker.measure("v0", {"mean_query_acc": 0.5, "clean_acc": 0.25})
+            tracker.log_late_metrics("v0", {"mean_query_acc": 0.5, "clean_acc": 0.25})
             sent(tracker)
             run = runs(uri)["v0"]
             seen.append((run.info.status, run.info.end_time, history(uri, run, "clean_acc")))

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.runner.workspace.heartbeat import PULSE, Pulse, pulse
-from mwm.runner.workspace.journal import JOURNAL, Book, Journal, read
+from mwm.runner.workspace.heartbeat import PULSE, Heartbeat, read_heartbeat
+from mwm.runner.workspace.journal import JOURNAL, Journal, SweepHistory, read_journal
 
 VICTIM: dict[str, Any] = {"victim": {"seed": 0}, "attack": None}
 THEFT: dict[str, Any] = {"victim": {"seed": 0}, "attack": {"kind": "extraction"}}
@@ -44,7 +44,7 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     journal.finish(THEFT, outcome("a0", "failed", error="why\nnot"), "an attack")
     journal.start("a1", "attack", "another")
     journal.end("KILLED", totals={"victim": 1, "attack": 1})
-    book = read(tmp_path, trials=True)
+    book = read_journal(tmp_path, trials=True)
     assert (book.sessions, book.begin["pid"], book.end["status"]) == (1, os.getpid(), "KILLED")
     assert list(book.trials) == ["v0", "a0", "a1"]
     assert [told.kind for told in book.trials.values()] == ["victim", "attack", "attack"]
@@ -52,19 +52,19 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert book.trials["a0"].outcome == outcome("a0", "failed", error="why\nnot")
     assert book.trials["a1"].outcome is None
     assert book.last == lines(tmp_path)[-1]["at"]
-    assert read(tmp_path).trials["v0"].trial is None
+    assert read_journal(tmp_path).trials["v0"].trial is None
     assert {line["event"] for line in lines(tmp_path)} == {"begin", "start", "finish", "end"}
 
 
 def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
-    assert read(tmp_path) == Book()
+    assert read_journal(tmp_path) == SweepHistory()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unreadable_journal_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).mkdir()
     with pytest.raises(ValueError, match=rf"^{tmp_path / JOURNAL}: cannot be read \(Is a directory\)$"):
-        read(tmp_path)
+        read_journal(tmp_path)
 
 
 def test_a_new_session_goes_on(tmp_path: Path) -> None:
@@ -78,14 +78,14 @@ def test_a_new_session_goes_on(tmp_path: Path) -> None:
     size = (tmp_path / JOURNAL).stat().st_size
     second.finish(VICTIM, outcome("v0"), "a victim")
     assert (tmp_path / JOURNAL).stat().st_size == size, "what stands there already was written again"
-    book = read(tmp_path)
+    book = read_journal(tmp_path)
     assert (book.sessions, book.end) == (2, {})
     assert (book.trials["v0"].session, book.trials["a0"].session) == (1, 1)
     second.finish(VICTIM, outcome("v0", clean_acc=0.5), "a victim")
     second.start("v0", "victim", "a victim")
-    assert read(tmp_path).trials["v0"].outcome is None, "a trial that begins again is not finished"
+    assert read_journal(tmp_path).trials["v0"].outcome is None, "a trial that begins again is not finished"
     second.finish(VICTIM, outcome("v0", clean_acc=0.5), "a victim")
-    told = read(tmp_path).trials["v0"]
+    told = read_journal(tmp_path).trials["v0"]
     assert told.outcome is not None
     assert (told.outcome["clean_acc"], told.session) == (0.5, 2)
 
@@ -115,15 +115,15 @@ def test_a_cut_journal_tells_its_whole_lines_and_is_gone_on_with(
     kept = data[: round(cut * len(data))]
     whole = kept[: kept.rindex(b"\n") + 1] if b"\n" in kept else b""
     path.write_bytes(whole)
-    expected = read(folder)
+    expected = read_journal(folder)
     path.write_bytes(kept)
     if kept[len(whole) :] + b"\n" in data:  # the cut took nothing but the line's end
         path.write_bytes(kept + b"\n")
-        expected = read(folder)
+        expected = read_journal(folder)
         path.write_bytes(kept)
-    assert read(folder) == expected
+    assert read_journal(folder) == expected
     Journal(folder, silent).start("v9", "victim", "the next")
-    after = read(folder)
+    after = read_journal(folder)
     assert after.trials.pop("v9").label == "the next"
     assert after.trials == expected.trials
 
@@ -134,7 +134,7 @@ def test_lines_of_other_makes_are_passed_over(tmp_path: Path) -> None:
     with (tmp_path / JOURNAL).open("ab") as file:
         file.write(b'\x00\x00\n[1]\n{"event": "start"}\n{"at": 1, "event": "start"}\n{"at": 2, "event": "later"}\n')
     journal.start("v0", "victim", "a victim")
-    assert list(read(tmp_path).trials) == ["v0"]
+    assert list(read_journal(tmp_path).trials) == ["v0"]
 
 
 def test_a_full_disk_is_told_once_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_full_disk_is_told_once_and_nothing_is_lost(tmp_path: Path) -> None:
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from mwm.runner.workspace.journal import Journal, read
+from mwm.runner.workspace.journal import Journal, read_journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder, told = Path(sys.argv[1]), []
 journal = Journal(folder, told.append)
@@ -171,7 +171,7 @@ for number in range(40):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     journal.start(f"v{number}", "victim", "a victim")
 assert len(told) == 1, told
-assert list(read(folder).trials) == [f"v{number}" for number in range(40)], list(read(folder).trials)
+assert list(read_journal(folder).trials) == [f"v{number}" for number in range(40)], list(read_journal(folder).trials)
 """
 
 
@@ -210,19 +210,19 @@ def test_what_a_killed_driver_wrote_is_there(tmp_path: Path) -> None:
     said = max([said, *map(int, process.stdout.read().splitlines()[:-1])])
     process.wait()
     process.stdout.close()
-    assert list(read(tmp_path).trials)[:said] == [f"v{number}" for number in range(said)]
+    assert list(read_journal(tmp_path).trials)[:said] == [f"v{number}" for number in range(said)]
     Journal(tmp_path, silent).begin()
-    assert read(tmp_path).sessions == 2
+    assert read_journal(tmp_path).sessions == 2
 
 
 def test_a_pulse_is_seen_while_it_beats(tmp_path: Path) -> None:
-    assert pulse(tmp_path) == {}
-    beating = Pulse(tmp_path, lambda: {"left": 3.5})
+    assert read_heartbeat(tmp_path) == {}
+    beating = Heartbeat(tmp_path, lambda: {"left": 3.5})
     try:
         end = time.monotonic() + 10
-        while not pulse(tmp_path) and time.monotonic() < end:
+        while not read_heartbeat(tmp_path) and time.monotonic() < end:
             time.sleep(0.01)
-        said = pulse(tmp_path)
+        said = read_heartbeat(tmp_path)
         assert (said["pid"], said["left"]) == (os.getpid(), 3.5)
         assert abs(said["at"] - time.time()) < 10
     finally:
@@ -233,11 +233,11 @@ def test_a_pulse_is_seen_while_it_beats(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": "now"}', '{"at": 1'])
 def test_a_damaged_pulse_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / PULSE).write_text(content)
-    assert pulse(tmp_path) == {}
+    assert read_heartbeat(tmp_path) == {}
 
 
 def test_a_pulse_outlives_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "gone"
-    beating = Pulse(folder, dict)
+    beating = Heartbeat(folder, dict)
     beating.close()
     assert not folder.exists()

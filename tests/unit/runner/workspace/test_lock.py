@@ -17,14 +17,14 @@ from typing import IO
 
 import pytest
 
-from mwm.runner.workspace.lock import LOCK, Holder, alone, forget, holder, nobody
+from mwm.runner.workspace.lock import LOCK, Holder, cleanup_lock, holder, remove_lock, sweep_lock
 
 HOLD = """
 import sys
 from pathlib import Path
 from typing import IO
-from mwm.runner.workspace.lock import alone
-with alone(Path(sys.argv[1]), sys.argv[2]):
+from mwm.runner.workspace.lock import sweep_lock
+with sweep_lock(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -54,7 +54,7 @@ def other(folder: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.P
 def test_nobody_holds_a_new_sweep(folder: Path) -> None:
     assert holder(folder) is None
     assert list(folder.iterdir()) == []
-    with alone(folder):
+    with sweep_lock(folder):
         assert holder(folder) == Holder("run", os.getpid(), socket.gethostname())
     assert holder(folder) is None
 
@@ -63,10 +63,10 @@ def test_nobody_holds_a_new_sweep(folder: Path) -> None:
 def test_a_second_process_is_refused(folder: Path, other: subprocess.Popen[str], doing: str) -> None:
     who = f"process {other.pid} on {re.escape(socket.gethostname())}"
     with pytest.raises(ValueError, match=rf"^name: 'small' is being {doing} by {who}; choose a new one by --name$"):
-        alone(folder).__enter__()
+        sweep_lock(folder).__enter__()
     with pytest.raises(ValueError, match=rf"^name: 'small' is being {doing} by {who}; sync it when that has ended$"):
-        alone(folder, "sync").__enter__()
-    with nobody(folder.parent) as free:
+        sweep_lock(folder, "sync").__enter__()
+    with cleanup_lock(folder.parent) as free:
         assert not free
     found = holder(folder)
     assert found is not None
@@ -77,23 +77,23 @@ def test_a_lock_goes_with_its_process(folder: Path, other: subprocess.Popen[str]
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert holder(folder) is None
-    with alone(folder), nobody(folder.parent) as free:
+    with sweep_lock(folder), cleanup_lock(folder.parent) as free:
         assert not free
 
 
 def test_sweeps_run_side_by_side_and_no_cleaner_beside_them(folder: Path, other: subprocess.Popen[str]) -> None:
     second = folder.with_name("second")
     second.mkdir()
-    with alone(second), nobody(folder.parent) as free:
+    with sweep_lock(second), cleanup_lock(folder.parent) as free:
         assert not free
 
 
 def test_no_sweep_begins_while_a_cleaner_is_there(folder: Path) -> None:
     with ExitStack() as stack:
-        assert stack.enter_context(nobody(folder.parent))
+        assert stack.enter_context(cleanup_lock(folder.parent))
         with pytest.raises(ValueError, match=r"^--storage: .* is being cleaned; try again in a moment$"):
-            alone(folder).__enter__()
-    with alone(folder):
+            sweep_lock(folder).__enter__()
+    with sweep_lock(folder):
         assert holder(folder) is not None
 
 
@@ -110,7 +110,7 @@ def test_whoever_looks_is_in_nobodys_way(folder: Path) -> None:
         looker.start()
     try:
         for _ in range(20):
-            with alone(folder):
+            with sweep_lock(folder):
                 pass
     finally:
         over.set()
@@ -120,16 +120,16 @@ def test_whoever_looks_is_in_nobodys_way(folder: Path) -> None:
 
 def test_a_folder_that_nobody_may_write_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--storage: .*nowhere cannot be written \(No such file or directory\)$"):
-        nobody(tmp_path / "nowhere").__enter__()
+        cleanup_lock(tmp_path / "nowhere").__enter__()
 
 
 def test_a_lock_is_forgotten_unless_it_is_held(folder: Path) -> None:
-    with alone(folder):
-        forget(folder)
+    with sweep_lock(folder):
+        remove_lock(folder)
         assert (folder / LOCK).exists()
-    forget(folder)
+    remove_lock(folder)
     assert not (folder / LOCK).exists()
-    forget(folder)
+    remove_lock(folder)
 
 
 def test_a_lock_that_was_taken_away_keeps_nobody_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,5 +142,5 @@ def test_a_lock_that_was_taken_away_keeps_nobody_off(folder: Path, monkeypatch: 
         locked(lock, kind)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with pytest.raises(ValueError, match=r"^name: 'small' is being run"), alone(folder):
+    with pytest.raises(ValueError, match=r"^name: 'small' is being run"), sweep_lock(folder):
         pytest.fail("two processes could hold it")

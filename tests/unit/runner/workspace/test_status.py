@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.runner.workspace.garbage import garbage, references
+from mwm.runner.workspace.garbage import garbage, referenced_digests
 from mwm.runner.workspace.heartbeat import PULSE
 from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, Journal
-from mwm.runner.workspace.lock import LOCK, alone
-from mwm.runner.workspace.status import find, standing, sweeps
-from mwm.storage.filesystem import put
+from mwm.runner.workspace.lock import LOCK, sweep_lock
+from mwm.runner.workspace.status import find_sweep, list_sweeps, sweep_status
+from mwm.storage.filesystem import write_atomic
 from mwm.storage.store import CHECKPOINT, OUTCOME, Store
 
 VICTIM: dict[str, Any] = {"victim": {"seed": 0}, "attack": None}
@@ -65,8 +65,8 @@ def folder(tmp_path: Path) -> Path:
 def test_a_running_sweep(folder: Path) -> None:
     begun(folder)
     say(folder, totals=TOTALS | {"victim": 3}, left=60.0, running={"a1": {"epoch": 4, "epochs": 9}})
-    with alone(folder):
-        now = standing(folder)
+    with sweep_lock(folder):
+        now = sweep_status(folder)
     assert (now.state, now.pid, now.sessions) == ("running", os.getpid(), 1)
     assert now.counts["victims"] == {
         **{"done": 1, "failed": 1, "skipped": 0, "stopped": 0},
@@ -90,7 +90,7 @@ def test_a_running_sweep(folder: Path) -> None:
 
 def test_a_killed_sweep_is_interrupted(folder: Path) -> None:
     begun(folder)
-    now = standing(folder)
+    now = sweep_status(folder)
     assert (now.state, now.running, now.left) == ("interrupted", [], None)
     assert now.counts["attacks"]["waiting"] == 1
     assert now.failures, "what failed before the kill is told"
@@ -102,24 +102,24 @@ def test_a_killed_sweep_is_interrupted(folder: Path) -> None:
 def test_an_ended_sweep(folder: Path, status: str, state: str) -> None:
     begun(folder).end(status, totals=TOTALS)
     say(folder)
-    assert standing(folder).state == state, "the end counts, whatever the driver said before"
-    with alone(folder):
-        assert standing(folder).state == "running", "a driver that is about to begin, or to end"
-    with alone(folder, "sync"):
-        assert standing(folder).state == state
+    assert sweep_status(folder).state == state, "the end counts, whatever the driver said before"
+    with sweep_lock(folder):
+        assert sweep_status(folder).state == "running", "a driver that is about to begin, or to end"
+    with sweep_lock(folder, "sync"):
+        assert sweep_status(folder).state == state
 
 
 @pytest.mark.parametrize(("age", "state"), [(1.0, "running"), (-20.0, "running"), (600.0, "interrupted")])
 def test_a_driver_elsewhere_is_known_by_its_pulse(folder: Path, age: float, state: str) -> None:
     begun(folder)
     say(folder, at=time.time() - age)
-    assert standing(folder).state == state
+    assert sweep_status(folder).state == state
 
 
 def test_a_pulse_of_this_machine_without_its_lock_is_dead(folder: Path) -> None:
     begun(folder)
     say(folder, host=os.uname().nodename)
-    assert standing(folder).state == "interrupted"
+    assert sweep_status(folder).state == "interrupted"
 
 
 def test_a_new_session_tries_again_what_failed(folder: Path) -> None:
@@ -127,8 +127,8 @@ def test_a_new_session_tries_again_what_failed(folder: Path) -> None:
     journal = Journal(folder, silent)
     journal.begin(totals=TOTALS)
     journal.start("v1", "victim", "victim v1")
-    with alone(folder):
-        now = standing(folder)
+    with sweep_lock(folder):
+        now = sweep_status(folder)
     assert now.sessions == 2
     assert now.failures == []
     assert [now.counts["victims"][status] for status in ("done", "failed", "running", "waiting")] == [1, 0, 1, 0]
@@ -138,32 +138,32 @@ def test_a_new_session_tries_again_what_failed(folder: Path) -> None:
 def test_a_sweep_that_is_about_to_begin(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / SWEEP_FILE).write_text("{}")
-    now = standing(folder)
+    now = sweep_status(folder)
     assert (now.state, now.began, now.elapsed, now.best) == ("interrupted", None, None, None)
     assert now.counts["victims"]["total"] is None
-    with alone(folder):
-        assert standing(folder).state == "running"
+    with sweep_lock(folder):
+        assert sweep_status(folder).state == "running"
 
 
 def test_sweeps_are_found_by_name(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(ValueError, match=r"^NAME: there is no sweep 'small' in .*results; there are none$"):
-        find(tmp_path, "small")
+        find_sweep(tmp_path, "small")
     begun(folder)
     (folder.parent / "other").mkdir()
     (folder.parent / "other" / SWEEP_FILE).write_text("{}")
     (folder.parent / "no sweep").mkdir()
-    assert [path.name for path in sweeps(tmp_path)] == ["other", "small"]
-    assert find(tmp_path, "small") == folder
+    assert [path.name for path in list_sweeps(tmp_path)] == ["other", "small"]
+    assert find_sweep(tmp_path, "small") == folder
     for name in ("smal", "../small", "", "no sweep"):
         with pytest.raises(ValueError, match=r"; there are other, small$"):
-            find(tmp_path, name)
+            find_sweep(tmp_path, name)
 
 
 def test_nothing_is_written_by_looking(tmp_path: Path, folder: Path) -> None:
     begun(folder)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    standing(folder)
-    references(tmp_path)
+    sweep_status(folder)
+    referenced_digests(tmp_path)
     list(garbage(tmp_path, Store(tmp_path / "store"), 0))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -176,9 +176,9 @@ def lay(store: Store, name: str, finished: bool, left: list[str], age: float) ->
     """Put an entry into a store; `left` names what else lies there, everything is `age` hours old."""
     files = store.folder(name)
     if finished:
-        store.finish(name, {"status": "done", "digest": name}, [])
+        store.commit(name, {"status": "done", "digest": name}, [])
     for one in left:
-        put(files / one, "half a file")
+        write_atomic(files / one, "half a file")
     for path in (*files.glob("*"), files):
         os.utime(path, (time.time() - age * HOUR,) * 2)
 
@@ -207,7 +207,7 @@ def refer(folder: Path, trials: dict[str, tuple[str, str]]) -> set[str]:
         elif way == "finish":
             journal.finish(THEFT, told, "an attack")
         elif way == "row":
-            put(folder / "results.csv", f"digest,victim_digest\n{name},{victim}\n")
+            write_atomic(folder / "results.csv", f"digest,victim_digest\n{name},{victim}\n")
         else:
             torn = json.dumps({"at": 1.0, "event": "finish", "outcome": told})[:-1]
     with (folder / JOURNAL).open("a") as file:
@@ -266,8 +266,8 @@ def test_what_is_named_in_any_way_stays(way: str, tmp_path: Path, folder: Path) 
 def test_what_is_left_in_results_goes(tmp_path: Path, folder: Path) -> None:
     begun(folder)
     for name in (".results.csv~host~1~ab", PULSE, "results.csv", SWEEP_FILE, LOCK, "tune/trial/x"):
-        put(folder / name, "content")
-    put(tmp_path / "store" / ".probe", "")
+        write_atomic(folder / name, "content")
+    write_atomic(tmp_path / "store" / ".probe", "")
     for path in tmp_path.rglob("*"):
         os.utime(path, (time.time() - 2 * HOUR,) * 2)
     store = Store(tmp_path / "store")

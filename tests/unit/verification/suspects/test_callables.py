@@ -13,8 +13,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from mwm.verification.suspects import SilentError
-from mwm.verification.suspects.in_process import Local
+from mwm.verification.suspects import NoAnswerError
+from mwm.verification.suspects.in_process import InProcessSuspect
 from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, labels, network, opened, scores
 
 
@@ -103,19 +103,21 @@ def test_a_callable_that_is_none(name: str, words: str) -> None:
 
 
 def test_a_callable_that_answers_wrongly_or_not_at_all() -> None:
-    with pytest.raises(SilentError, match=r"wrong: answered with numbers of shape \(1,\); needed: 23 class indices"):
+    with pytest.raises(NoAnswerError, match=r"wrong: answered with numbers of shape \(1,\); needed: 23 class indices"):
         opened(f"{__name__}:wrong", trust=True)(IMAGES)
-    with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(RuntimeError: out of order\)"):
+    with pytest.raises(
+        NoAnswerError, match=r"failed on images of shape \(23, 1, 6, 6\) \(RuntimeError: out of order\)"
+    ):
         opened(f"{__name__}:failing", trust=True)(IMAGES)
-    with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(CancelledError\)"):
+    with pytest.raises(NoAnswerError, match=r"failed on images of shape \(23, 1, 6, 6\) \(CancelledError\)"):
         opened(f"{__name__}:cancelled", trust=True)(IMAGES)
-    with pytest.raises(SilentError, match=r"failed on images of shape \(23, 1, 6, 6\) \(SystemExit: 0\)"):
+    with pytest.raises(NoAnswerError, match=r"failed on images of shape \(23, 1, 6, 6\) \(SystemExit: 0\)"):
         opened(f"{__name__}:leaving", trust=True)(IMAGES)
 
 
 def test_answers_of_two_kinds_are_none() -> None:
-    suspect = Local("it", "onnx", "", CLASSES, fickle, batch=5)
-    with pytest.raises(SilentError, match="it: answered with labels to some images and with scores to others"):
+    suspect = InProcessSuspect("it", "onnx", "", CLASSES, fickle, batch=5)
+    with pytest.raises(NoAnswerError, match="it: answered with labels to some images and with scores to others"):
         suspect(IMAGES)
 
 

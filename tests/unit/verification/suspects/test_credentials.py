@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mwm.verification.suspects import credentials
-from mwm.verification.suspects.credentials import TOKEN, bearer, shown
+from mwm.verification.suspects.credentials import TOKEN, bearer_token, redact_url
 from tests.helpers.http import Reply, answering
 from tests.helpers.suspected import IMAGES, labels, network, opened, scores
 
@@ -41,13 +41,13 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_only_where_an_endpoint_is_is_shown(address: str, name: str) -> None:
-    assert shown(address) == name
+    assert redact_url(address) == name
 
 
 @pytest.mark.parametrize("tokens", ["host=t0ken", " other=no host=t0ken\n", "HOST=t0ken", "host=no host:443=t0ken"])
 def test_a_token_goes_to_its_host(tokens: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN, tokens)
-    assert bearer("https://host/v1") == bearer("https://Host:443") == "Bearer t0ken"
+    assert bearer_token("https://host/v1") == bearer_token("https://Host:443") == "Bearer t0ken"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_token_goes_to_its_host(tokens: str, monkeypatch: pytest.MonkeyPatch) 
 )
 def test_and_to_no_other(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TOKEN, "host=t0ken [::1]=two")
-    assert bearer(url) == ""
+    assert bearer_token(url) == ""
 
 
 def test_a_token_may_be_for_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_a_token_may_be_for_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
         ("http://[::1]:5/", "Bearer b"),
         ("http://localhost/", "Bearer c"),
     ):
-        assert bearer(url) == said
+        assert bearer_token(url) == said
 
 
 @pytest.mark.parametrize("url", ["http://host/", "http://10.0.0.1/", "http://127.0.0.1.evil/", "http://0.0.0.0/"])
@@ -110,4 +110,4 @@ def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_authorization_of_nothing_changes_nothing() -> None:
     asked = object()
-    assert credentials.signing("")(asked) is asked
+    assert credentials.auth_hook("")(asked) is asked

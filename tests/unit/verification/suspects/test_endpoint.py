@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mwm.verification.suspects import SilentError, endpoint
+from mwm.verification.suspects import NoAnswerError, endpoint
 from tests.helpers.http import Asked, Reply, answering
 from tests.helpers.suspected import CLASSES, IMAGES, labels, network, opened, scores
 
@@ -103,12 +103,12 @@ UNUSABLE = {
 @pytest.mark.parametrize("case", UNUSABLE)
 def test_what_cannot_be_used_is_told_at_once(case: str) -> None:
     content, words = UNUSABLE[case]
-    with answering(Reply(content)) as server, pytest.raises(SilentError) as told:
+    with answering(Reply(content)) as server, pytest.raises(NoAnswerError) as told:
         opened(server.uri)(IMAGES)
     assert words in str(told.value)
     assert str(told.value).startswith(server.uri + ": answered with ")
     assert "\n" not in str(told.value)
-    assert told.value.final
+    assert told.value.permanent
     assert len(server.asked) == 1, "what is wrong stays wrong"
 
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mwm.verification.suspects import SilentError, endpoint
+from mwm.verification.suspects import NoAnswerError, endpoint
 from mwm.verification.suspects.credentials import TOKEN
 from tests.helpers.http import Asked, Reply, Server, answering
 from tests.helpers.servers import free_port
@@ -57,19 +57,22 @@ def test_what_may_pass_is_tried_again_after_ever_longer_pauses(status: int) -> N
 
 
 def test_attempts_are_bounded() -> None:
-    with answering(BUSY) as server, pytest.raises(SilentError) as told:
+    with answering(BUSY) as server, pytest.raises(NoAnswerError) as told:
         opened(server.uri, retries=2)(IMAGES)
     assert len(server.asked) == 3
-    assert not told.value.final
+    assert not told.value.permanent
     assert str(told.value) == f"{server.uri}: gave no answer in 3 attempts; the last: 503 Service Unavailable"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 451])
 def test_a_refusal_is_final(status: int) -> None:
-    with answering(Reply(status=status)) as server, pytest.raises(SilentError, match=f"refuses with {status} ") as told:
+    with (
+        answering(Reply(status=status)) as server,
+        pytest.raises(NoAnswerError, match=f"refuses with {status} ") as told,
+    ):
         opened(server.uri)(IMAGES)
     assert len(server.asked) == 1
-    assert told.value.final
+    assert told.value.permanent
 
 
 def soon(_: Asked) -> Reply:
@@ -116,13 +119,13 @@ def test_a_server_that_is_not_there_yet(closed: str) -> None:
 
 
 def test_a_server_that_is_never_there(closed: str) -> None:
-    with pytest.raises(SilentError, match="no answer in 3 attempts; the last: ConnectionRefusedError") as told:
+    with pytest.raises(NoAnswerError, match="no answer in 3 attempts; the last: ConnectionRefusedError") as told:
         opened(closed, retries=2)(IMAGES)
-    assert not told.value.final
+    assert not told.value.permanent
 
 
 def test_a_host_that_does_not_exist() -> None:
-    with pytest.raises(SilentError, match="no answer in 1 attempts; the last: gaierror"):
+    with pytest.raises(NoAnswerError, match="no answer in 1 attempts; the last: gaierror"):
         opened("http://nowhere.invalid/", retries=0)(IMAGES)
 
 
@@ -134,10 +137,10 @@ def test_a_slow_answer_is_not_waited_for(slow: Reply) -> None:
     began = time.monotonic()
     with (
         answering(slow) as server,
-        pytest.raises(SilentError, match=r"2 attempts; the last: .*( 1 s|tim|Incomplete)") as told,
+        pytest.raises(NoAnswerError, match=r"2 attempts; the last: .*( 1 s|tim|Incomplete)") as told,
     ):
         opened(server.uri, timeout=1, retries=1)(IMAGES)
-    assert not told.value.final
+    assert not told.value.permanent
     assert time.monotonic() - began < 20
     assert len(server.asked) == 2
 
@@ -163,7 +166,7 @@ BOMB = gzip.compress(b" " * 2**27)
 )
 def test_a_huge_answer_is_refused(huge: Reply) -> None:
     allowed = 2**20 + 100 * len(IMAGES) * CLASSES
-    with answering(huge) as server, pytest.raises(SilentError, match=f"answered with more than {allowed} bytes"):
+    with answering(huge) as server, pytest.raises(NoAnswerError, match=f"answered with more than {allowed} bytes"):
         opened(server.uri)(IMAGES)
     assert len(server.asked) == 1
 
@@ -172,9 +175,9 @@ def test_a_huge_answer_is_refused(huge: Reply) -> None:
 def test_no_redirect_is_followed(status: int) -> None:
     with answering(RIGHT) as other, answering(Reply(status=status, headers={"Location": other.uri})) as server:
         address = server.uri.replace("://", "://owner:secret@")
-        with pytest.raises(SilentError, match=f"sends on to '{other.uri}'; no redirect is followed") as told:
+        with pytest.raises(NoAnswerError, match=f"sends on to '{other.uri}'; no redirect is followed") as told:
             opened(address)(IMAGES)
-        assert told.value.final
+        assert told.value.permanent
     assert (len(server.asked), len(other.asked)) == (1, 0)
 
 
@@ -183,7 +186,7 @@ def faults(address: str) -> Iterator[str]:
     suspect = opened(address, retries=0)
     yield suspect.name
     for _ in range(3):
-        with pytest.raises(SilentError) as told:
+        with pytest.raises(NoAnswerError) as told:
             suspect(IMAGES)
         yield str(told.value)
 

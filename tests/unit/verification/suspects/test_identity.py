@@ -13,14 +13,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from mwm.config.spec import encode
-from mwm.models.build import Blueprint
+from mwm.models.build import ArchitectureSpec
 from mwm.models.networks import Cnn
 from mwm.storage.store import WEIGHTS, Store
 from mwm.verification.suspects import identity
 from mwm.verification.suspects.credentials import TOKEN
 from tests.helpers.suspected import CLASSES, SHAPE, network, opened
 
-PLAN = Blueprint(model=Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES)
+PLAN = ArchitectureSpec(model=Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES)
 
 
 def beside(folder: Path, bias: float = 0.0) -> Path:
@@ -92,7 +92,9 @@ def test_every_place_of_weights_is_found() -> None:
     body = [helper.make_node("Constant", [], ["z"], value=outside("function"))]
     made = helper.make_function("d", "F", [], ["z"], body, [helper.make_opsetid("", 18)])
     made.attribute_proto.append(helper.make_attribute("default", outside("default")))
-    found = set(identity.places(helper.make_model(graph, functions=[made], producer_name="x").SerializeToString()))
+    found = set(
+        identity.external_data_paths(helper.make_model(graph, functions=[made], producer_name="x").SerializeToString())
+    )
     many = {"one", "of many", "constant", "ä/branch", "branch of branch", "graph", "function", "default"}
     assert found == many | {"values", "indices", "sparse", "sparse too"}
 
@@ -124,4 +126,4 @@ def test_a_callable_is_known_by_its_name() -> None:
 
 
 def test_the_parts_of_an_address_are_kept_apart() -> None:
-    assert identity.of_address("a", "bc") != identity.of_address("ab", "c")
+    assert identity.address_identity("a", "bc") != identity.address_identity("ab", "c")

@@ -25,8 +25,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.storage.tracking_uri import be_quiet, files_beside
-from mwm.verification.suspects import SilentError, open_suspect
+from mwm.storage.tracking_uri import artifact_location, set_mlflow_defaults
+from mwm.verification.suspects import NoAnswerError, open_suspect
 from tests.helpers.servers import free_port, mlflow_server, wait_until
 from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, network, opened, pickled, scores
 
@@ -55,7 +55,7 @@ class Logged:
 
 def log(uri: str, answer: str = "scores", of: Callable[[], nn.Module] = network, **more: Any) -> Logged:
     """Log a network to a store as a Python function that answers in one of the forms."""
-    be_quiet()
+    set_mlflow_defaults()
     before = os.environ.get("MLFLOW_TRACKING_URI")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -74,7 +74,7 @@ def log(uri: str, answer: str = "scores", of: Callable[[], nn.Module] = network,
         logging.getLogger("mlflow").setLevel(logging.ERROR)
         mlflow.set_tracking_uri(uri)
         try:
-            experiment = mlflow.create_experiment("suspects", files_beside(uri, "suspects"))
+            experiment = mlflow.create_experiment("suspects", artifact_location(uri, "suspects"))
             with mlflow.start_run(experiment_id=experiment) as run:
                 made = mlflow.pyfunc.log_model(name="net", python_model=Network(), **told)
         finally:
@@ -138,7 +138,7 @@ def test_a_store_that_is_not_there(store: str) -> None:
 def test_a_model_that_takes_other_images_is_silent(uri: str) -> None:
     made = log(uri)
     suspect = open_suspect(made.model, shape=(3, 6, 6), classes=CLASSES, trust=True, tracking_uri=uri)
-    with pytest.raises(SilentError, match=r"failed on images of shape \(2, 3, 6, 6\)"):
+    with pytest.raises(NoAnswerError, match=r"failed on images of shape \(2, 3, 6, 6\)"):
         suspect(np.zeros((2, 3, 6, 6), np.uint8))
 
 
@@ -208,7 +208,7 @@ def test_a_real_scoring_server(answer: str, uri: str, tmp_path: Path) -> None:
         assert np.array_equal(said, RIGHT if said.ndim == 2 else RIGHT.argmax(1))
         assert (suspect.name, suspect.access, said.ndim) == (address, "endpoint", 1 if answer == "labels" else 2)
         other = open_suspect(address, shape=(3, 6, 6), classes=CLASSES)
-        with pytest.raises(SilentError, match="refuses with 400 Bad Request"):
+        with pytest.raises(NoAnswerError, match="refuses with 400 Bad Request"):
             other(np.zeros((2, 3, 6, 6), np.uint8))
-    with pytest.raises(SilentError, match="gave no answer in 2 attempts; the last: ConnectionRefusedError"):
+    with pytest.raises(NoAnswerError, match="gave no answer in 2 attempts; the last: ConnectionRefusedError"):
         opened(address, retries=1)(IMAGES)

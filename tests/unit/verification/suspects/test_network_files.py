@@ -18,7 +18,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from mwm.verification.suspects import SilentError, open_suspect
+from mwm.verification.suspects import NoAnswerError, open_suspect
 from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, network, opened, scores
 
 Write = Callable[[nn.Module, Path], None]
@@ -292,5 +292,5 @@ class Two(nn.Module):
 def test_a_network_that_says_nan_is_silent(tmp_path: Path) -> None:
     model = network()
     list(model.parameters())[-1].data.fill_(torch.nan)
-    with pytest.raises((ValueError, SilentError), match="answered with NaN"):
+    with pytest.raises((ValueError, NoAnswerError), match="answered with NaN"):
         opened(written("module", tmp_path, model), trust=True)

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from mwm.attacks import Distillation
 from mwm.config.spec import encode
-from mwm.models.build import Blueprint, build
+from mwm.models.build import ArchitectureSpec, build_model
 from mwm.models.networks import Cnn
 from mwm.storage.store import NETWORK, WEIGHTS, Store
-from mwm.training.evaluation import logits
+from mwm.training.evaluation import predict_logits
 from mwm.trials.trial import Trial
 from mwm.verification.suspects import open_suspect
 from tests.helpers.records import VICTIM, Loaded, done, theft
@@ -25,7 +25,7 @@ from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, networ
 
 STUDENT = Cnn(width=3, depth=1)
 THEFT = theft(Distillation(student=STUDENT))
-PLAN = Blueprint(model=Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES)
+PLAN = ArchitectureSpec(model=Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,12 @@ def test_a_checkpoint_answers_as_the_network_it_was(trial: Trial, sets: Loaded, 
     asked = store.queries(outcome.victim_digest)
     model = VICTIM.model if trial.attack is None else STUDENT
     blank: dict[str, Any] = {"mean": [0.0], "std": [1.0], "generator": torch.Generator()}
-    before = build(model, shape=SHAPE, classes=CLASSES, **blank)
+    before = build_model(model, shape=SHAPE, classes=CLASSES, **blank)
     before.load_state_dict(store.weights(outcome.digest))
     for place in (store.folder(outcome.digest), store.folder(outcome.digest) / WEIGHTS):
         suspect = opened(place)
         said = suspect(asked.images.numpy())
-        assert np.array_equal(said, logits(before, asked.images).double().numpy())
+        assert np.array_equal(said, predict_logits(before, asked.images).double().numpy())
         assert (said.argmax(1) == asked.labels.numpy()).sum() == outcome.query_matches
         assert (suspect.name, suspect.access) == (str(place), "checkpoint")
 

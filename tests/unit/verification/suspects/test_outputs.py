@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from mwm.verification.suspects.outputs import SilentError, told, usable
+from mwm.verification.suspects.outputs import NoAnswerError, describe_error, parse_outputs
 
 LEAVES = some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=3)
 KEYS = some.sampled_from(["predictions", "data", "columns", "logits", "labels", "0", "1", "10", "x"])
@@ -20,7 +20,7 @@ ROWS = some.lists(some.lists(LEAVES, min_size=3, max_size=3), min_size=2, max_si
 
 
 def read(came: Any, count: int = 2, classes: int = 3) -> Any:
-    return usable(came, count=count, classes=classes, who="it")
+    return parse_outputs(came, count=count, classes=classes, who="it")
 
 
 @given(JSON | ROWS | some.lists(LEAVES, min_size=2, max_size=2))
@@ -28,7 +28,7 @@ def test_whatever_comes_is_an_answer_or_a_line(came: Any) -> None:
     said, told = None, ""
     try:
         said = read(came)
-    except (SilentError, ValueError) as error:
+    except (NoAnswerError, ValueError) as error:
         told = str(error)
     if said is None:
         assert told.startswith("it: answer")
@@ -92,7 +92,9 @@ class Hostile:
     "came", [Hostile(), [Hostile()], torch.zeros(2, device="meta"), [torch.zeros(2, 3, device="meta")]]
 )
 def test_what_fails_when_it_is_read_is_a_line(came: Any) -> None:
-    with pytest.raises(SilentError, match=r"^it: answered with a \w+ that cannot be read \(\w+: .*\); needed: 2 class"):
+    with pytest.raises(
+        NoAnswerError, match=r"^it: answered with a \w+ that cannot be read \(\w+: .*\); needed: 2 class"
+    ):
         read(came)
 
 
@@ -104,12 +106,12 @@ class SpeechlessError(Exception):
 
 
 def test_an_error_that_cannot_be_told_is_named() -> None:
-    assert told(SpeechlessError()) == "SpeechlessError"
+    assert describe_error(SpeechlessError()) == "SpeechlessError"
 
 
 @pytest.mark.parametrize(
     "came", [np.array(["1", "2"]), np.array([1j, 2]), np.array([True, False]), object(), "12", b"12"]
 )
 def test_other_arrays_are_no_answers(came: Any) -> None:
-    with pytest.raises(SilentError, match="that holds no such numbers; needed: 2 class indices, or scores"):
+    with pytest.raises(NoAnswerError, match="that holds no such numbers; needed: 2 class indices, or scores"):
         read(came)

@@ -12,21 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.randomness import generator
+from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
-from mwm.data.splits import Part
-from mwm.models.build import Model, build
+from mwm.data.splits import LabeledImages
+from mwm.models.build import Model, build_model
 from mwm.models.networks import Cnn, ResNet20
 from mwm.training.loop import fit
-from mwm.training.recipe import Recipe, Step
-from mwm.training.state import Training
+from mwm.training.recipe import MultiStep, Recipe
+from mwm.training.state import TrainState
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes import Base, Margin, Scheme, Unmarked
+from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
 
 CASES: list[Scheme] = [
-    Unmarked(num_queries=10),
-    Base(num_queries=10),
-    Base(num_queries=10, queries_per_step="all", weight=0.5, batchnorm="clean"),
+    Unwatermarked(num_queries=10),
+    TriggerSet(num_queries=10),
+    TriggerSet(num_queries=10, queries_per_step="all", weight=0.5, batchnorm="clean"),
     Margin(num_queries=10),
     Margin(num_queries=10, queries_per_step="all", batchnorm="joint"),
     Margin(num_queries=10, queries_per_step=3, batchnorm="frozen", step_size=10 / 255, steps=2, weight=1.0),
@@ -39,7 +39,7 @@ class PreciseQueries(QuerySet):
     """A query set whose images enter the network in float64."""
 
     @property
-    def pixels(self) -> Tensor:
+    def float_images(self) -> Tensor:
         return self.images.double() / 255
 
 
@@ -52,7 +52,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def network(model: Model, seed: int = 0) -> nn.Module:
-    return build(model, shape=SHAPE, classes=5, mean=[0.5] * 3, std=[0.25] * 3, generator=seeded(seed))
+    return build_model(model, shape=SHAPE, classes=5, mean=[0.5] * 3, std=[0.25] * 3, generator=seeded(seed))
 
 
 def key(num: int = 10) -> PreciseQueries:
@@ -85,7 +85,7 @@ def put_back(model: nn.Module) -> Iterator[None]:
             setattr(layer, k, value)
 
 
-def ascended(predict: Callable[[Tensor], Tensor], x: Tensor, t: Tensor, scheme: Margin | Base) -> Tensor:
+def ascended(predict: Callable[[Tensor], Tensor], x: Tensor, t: Tensor, scheme: Margin | TriggerSet) -> Tensor:
     """The plain rule: x <- clip(x + a sign(grad CE)), from the stored images on; none for `base`."""
     for _ in range(scheme.steps if isinstance(scheme, Margin) else 0):
         x = x.clone().requires_grad_()
@@ -96,7 +96,9 @@ def ascended(predict: Callable[[Tensor], Tensor], x: Tensor, t: Tensor, scheme: 
     return x.detach()
 
 
-def losses_apart(model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: Tensor, scheme: Margin | Base) -> Tensor:
+def losses_apart(
+    model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: Tensor, scheme: Margin | TriggerSet
+) -> Tensor:
     """Per-sample losses of the modes in which clean images and queries pass separately, as the table says."""
     model.train()
     first = F.cross_entropy(model(clean[0]), clean[1], reduction="none")
@@ -111,7 +113,9 @@ def losses_apart(model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: T
     return torch.cat([first, scheme.weight * F.cross_entropy(answers, t, reduction="none")])
 
 
-def losses_joint(model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: Tensor, scheme: Margin | Base) -> Tensor:
+def losses_joint(
+    model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: Tensor, scheme: Margin | TriggerSet
+) -> Tensor:
     """Per-sample losses when clean images and queries share every batch; one update of the running statistics."""
     model.train()
     images, labels = clean
@@ -123,7 +127,9 @@ def losses_joint(model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: T
     return torch.cat([first, scheme.weight * second])
 
 
-def plain_step(model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: Tensor, scheme: Margin | Base) -> float:
+def plain_step(
+    model: nn.Module, clean: tuple[Tensor, Tensor], x: Tensor, t: Tensor, scheme: Margin | TriggerSet
+) -> float:
     """One published step on drawn queries x, t: mean over the concatenated losses, then SGD with weight decay."""
     losses = losses_joint if scheme.batchnorm == "joint" else losses_apart
     loss = losses(model, clean, x, t, scheme).mean()
@@ -138,19 +144,19 @@ def largest_difference(one: nn.Module, other: nn.Module) -> float:
     return max(float((a - b).abs().max()) for a, b in pairs)
 
 
-def take_step(training: Training, scheme: Any, queries: QuerySet, draw: torch.Generator) -> float:
+def take_step(training: TrainState, scheme: Any, queries: QuerySet, draw: torch.Generator) -> float:
     loss: Tensor = scheme.objective(queries)(training.model, *batch(), draw)
-    training.optimiser.zero_grad(set_to_none=True)
+    training.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
-    training.optimiser.step()
+    training.optimizer.step()
     return loss.item()
 
 
-STEPS: list[Margin | Base] = [
+STEPS: list[Margin | TriggerSet] = [
     Margin(),
     *(Margin(batchnorm=mode, step_size=4 / 255) for mode in ("clean", "frozen", "joint")),
 ]
-BASES: list[Margin | Base] = [Base(batchnorm=mode) for mode in ("reference", "clean", "frozen", "joint")]
+BASES: list[Margin | TriggerSet] = [TriggerSet(batchnorm=mode) for mode in ("reference", "clean", "frozen", "joint")]
 RECIPE = Recipe(lr=LR, weight_decay=DECAY)
 
 
@@ -162,9 +168,9 @@ SMALL, REAL = Cnn(width=4, depth=2), ResNet20()
     [(SMALL, 2, scheme) for scheme in STEPS + BASES] + [(REAL, 1, scheme) for scheme in STEPS],
     ids=lambda value: getattr(value, "batchnorm", str(getattr(value, "kind", value))),
 )
-def test_a_step_equals_the_published_one(model: Model, steps: int, scheme: Margin | Base) -> None:
+def test_a_step_equals_the_published_one(model: Model, steps: int, scheme: Margin | TriggerSet) -> None:
     ours, plain, queries = network(model).double().train(), network(model).double(), key()
-    training = Training(ours, RECIPE)
+    training = TrainState(ours, RECIPE)
     drawn, again = seeded(7), seeded(7)
     for _ in range(steps):
         loss = take_step(training, scheme, queries, drawn)
@@ -177,7 +183,7 @@ def test_a_step_equals_the_published_one(model: Model, steps: int, scheme: Margi
 
 @pytest.mark.parametrize(
     ("scheme", "updates"),
-    [*zip(STEPS, (7, 1, 1, 1), strict=True), *zip(BASES, (2, 1, 1, 1), strict=True), (Unmarked(), 1)],
+    [*zip(STEPS, (7, 1, 1, 1), strict=True), *zip(BASES, (2, 1, 1, 1), strict=True), (Unwatermarked(), 1)],
     ids=lambda value: str(value) if isinstance(value, int) else name(value),
 )
 def test_running_statistics_move_as_often_as_the_mode_says(scheme: Any, updates: int) -> None:
@@ -202,17 +208,20 @@ def test_only_clean_images_move_the_running_statistics_unless_the_mode_says_othe
 def test_the_loop_draws_in_the_recorded_order(batchnorm: Any) -> None:
     scheme, queries = Margin(batchnorm=batchnorm, queries_per_step=4, steps=2), key()
     images = torch.randint(256, (20, *SHAPE), generator=seeded(4), dtype=torch.uint8)
-    part = Part(images, torch.arange(20) % 5)
-    recipe = Recipe(epochs=2, batch_size=6, lr=LR, weight_decay=DECAY, schedule=Step(milestones=(9,)))
-    training, plain = Training(network(Cnn(width=2, depth=2)).double(), recipe), network(Cnn(width=2, depth=2)).double()
+    part = LabeledImages(images, torch.arange(20) % 5)
+    recipe = Recipe(epochs=2, batch_size=6, lr=LR, weight_decay=DECAY, schedule=MultiStep(milestones=(9,)))
+    training, plain = (
+        TrainState(network(Cnn(width=2, depth=2)).double(), recipe),
+        network(Cnn(width=2, depth=2)).double(),
+    )
     epochs = fit(training, part, scheme.objective(queries), flip=False, pad=0, seed=5, validation=part)
     for epoch, done in enumerate(epochs):
-        order = torch.randperm(20, generator=generator(5, "order", epoch))
-        draw, losses = generator(5, "draw", epoch), []
+        order = torch.randperm(20, generator=make_generator(5, "order", epoch))
+        draw, losses = make_generator(5, "draw", epoch), []
         for step in range(3):
             rows, pick = order[6 * step : 6 * step + 6], torch.randint(10, (4,), generator=draw)
             clean = (images[rows] / 255, part.labels[rows])
-            losses.append(plain_step(plain, clean, queries.pixels[pick], queries.labels[pick], scheme))
+            losses.append(plain_step(plain, clean, queries.float_images[pick], queries.labels[pick], scheme))
         assert done.loss == pytest.approx(sum(losses) / 3, abs=1e-6)
         assert largest_difference(training.model, plain) <= 1e-9
 
@@ -224,11 +233,11 @@ def test_the_whole_catalogue_is_under_contract() -> None:
 @pytest.mark.parametrize("scheme", CASES, ids=name)
 def test_a_scheme_keeps_its_promises(scheme: Any) -> None:
     queries, before = key(), key().digest()
-    part = Part(queries.images.repeat(3, 1, 1, 1), queries.truth.repeat(3))
+    part = LabeledImages(queries.images.repeat(3, 1, 1, 1), queries.truth.repeat(3))
     objective = scheme.objective(queries)
 
     def train(seed: int) -> nn.Module:
-        training = Training(network(Cnn(width=2, depth=1)).double(), Recipe(epochs=2, batch_size=10))
+        training = TrainState(network(Cnn(width=2, depth=1)).double(), Recipe(epochs=2, batch_size=10))
         list(fit(training, part, objective, flip=True, pad=1, seed=seed, validation=part))
         return training.model
 
@@ -244,11 +253,11 @@ def test_a_scheme_keeps_its_promises(scheme: Any) -> None:
 def test_perturbed_queries_are_images_and_the_network_is_left_alone(scheme: Any, training: bool) -> None:
     model, queries = network(Cnn(width=2, depth=1)).double().train(training), key()
     before = deepcopy(model.state_dict())
-    shown = scheme.perturb(model, queries)
-    drift = float((shown - queries.pixels).abs().max())
+    shown = scheme.perturbed_queries(model, queries)
+    drift = float((shown - queries.float_images).abs().max())
     if isinstance(scheme, Margin):
         assert 0 < drift <= scheme.steps * scheme.step_size + 1e-12
-        assert torch.equal(shown, ascended(deepcopy(model).eval(), queries.pixels, queries.labels, scheme))
+        assert torch.equal(shown, ascended(deepcopy(model).eval(), queries.float_images, queries.labels, scheme))
     else:
         assert drift == 0
     assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
@@ -260,17 +269,18 @@ def test_perturbed_queries_are_images_and_the_network_is_left_alone(scheme: Any,
 def test_the_control_never_sees_a_query_and_draws_nothing() -> None:
     model, draw = network(Cnn(width=2, depth=1)).double().train(), seeded(0)
     clean = batch(16)
-    losses = {float(Unmarked().objective(key(num))(model, *clean, draw).detach()) for num in (3, 10)}
+    losses = {float(Unwatermarked().objective(key(num))(model, *clean, draw).detach()) for num in (3, 10)}
     assert losses == {F.cross_entropy(model(clean[0]), clean[1]).item()}
     assert torch.equal(draw.get_state(), seeded(0).get_state())
 
 
 def test_all_queries_take_part_once_each() -> None:
     model, queries, (images, labels) = network(Cnn(width=2, depth=1)).double().train(), key(), batch(16)
-    scheme, draw = Base(queries_per_step="all", weight=0.3, batchnorm="clean"), seeded(0)
+    scheme, draw = TriggerSet(queries_per_step="all", weight=0.3, batchnorm="clean"), seeded(0)
     loss = scheme.objective(queries)(model, images, labels, draw).item()
     sums = [
-        F.cross_entropy(model(x), y, reduction="sum") for x, y in ((images, labels), (queries.pixels, queries.labels))
+        F.cross_entropy(model(x), y, reduction="sum")
+        for x, y in ((images, labels), (queries.float_images, queries.labels))
     ]
     assert loss == pytest.approx((sums[0] + 0.3 * sums[1]).item() / 26, abs=1e-12)
     assert torch.equal(draw.get_state(), seeded(0).get_state())
