@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any, Literal
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from pydantic import Field, Strict
-from torch import Tensor
-from torch.nn import functional as F
-from mwm.config import randomness
-from mwm.config.randomness import make_generator
-from mwm.config.spec import DISCRIMINATED, Count, StrictBool, Seed, NonNegativeInt, NonEmptyStr, spec
+
+from mwm.config.spec import DISCRIMINATED, Count, NonEmptyStr, NonNegativeInt, StrictBool, spec
 
 
 @spec
@@ -33,6 +24,7 @@ class Digits:
     flip: StrictBool = False
     pad: NonNegativeInt = 1
 
+
 @spec
 class Cifar10:
     """CIFAR-10 (Krizhevsky, 2009): 32×32 colour photographs of ten things, downloaded into `root` on first use."""
@@ -41,6 +33,7 @@ class Cifar10:
     root: NonEmptyStr = "data"
     flip: StrictBool = True
     pad: NonNegativeInt = 4
+
 
 @spec
 class Cifar100:
@@ -51,6 +44,7 @@ class Cifar100:
     flip: StrictBool = True
     pad: NonNegativeInt = 4
 
+
 @spec
 class Svhn:
     """Street View House Numbers (Netzer et al., 2011): 32×32 colour digits, downloaded; no mirroring."""
@@ -60,6 +54,7 @@ class Svhn:
     flip: StrictBool = False
     pad: NonNegativeInt = 4
 
+
 @spec
 class Npz:
     """Any images in a NumPy archive: x_train, x_test uint8 n h w c with 1 or 3 channels, y_train, y_test integers."""
@@ -68,6 +63,7 @@ class Npz:
     path: NonEmptyStr
     flip: StrictBool = True
     pad: NonNegativeInt = 4
+
 
 @spec
 class ImageFolder:
@@ -79,7 +75,9 @@ class ImageFolder:
     flip: StrictBool = True
     pad: NonNegativeInt = 4
 
+
 DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dataset:
@@ -97,6 +95,7 @@ class Dataset:
         """Channels, height and width of an image."""
         return self.x_train.shape[1], self.x_train.shape[2], self.x_train.shape[3]
 
+
 def array_digest(*arrays: NDArray[Any]) -> str:
     """Sixteen hex digits of the SHA-256 over the shapes, types and bytes of arrays."""
     content = hashlib.sha256()
@@ -104,6 +103,7 @@ def array_digest(*arrays: NDArray[Any]) -> str:
         content.update(f"{array.dtype.str}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:16]
+
 
 def _require(holds: bool, fault: str) -> None:
     if not holds:

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Annotated, Any, Literal
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from pydantic import Field, Strict
-from torch import Tensor
-from torch.nn import functional as F
-from mwm.config import randomness
-from mwm.config.randomness import make_generator
-from mwm.config.spec import DISCRIMINATED, Count, StrictBool, Seed, NonNegativeInt, NonEmptyStr, spec
 
 
 def augment(images: Tensor, *, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
@@ -36,6 +19,7 @@ def augment(images: Tensor, *, flip: bool, pad: int, generator: torch.Generator)
     mirrored = torch.randint(2, (n,), generator=generator, device=device).bool() if flip else None
     return crop_and_flip(images, top=top, left=left, mirrored=mirrored, pad=pad)
 
+
 def crop_and_flip(images: Tensor, *, top: Tensor, left: Tensor, mirrored: Tensor | None, pad: int) -> Tensor:
     """Crop each image (n c h w), with `pad` black pixels on every side, from `top` and `left` (n); then mirror some."""
     (n, channels, height, width), device = images.shape, images.device
@@ -46,6 +30,7 @@ def crop_and_flip(images: Tensor, *, top: Tensor, left: Tensor, mirrored: Tensor
     # One gather with one index for all channels takes a sixth of the time of indexing by rows and columns.
     planes = F.pad(images, (pad, pad, pad, pad)).flatten(2)
     return planes.gather(2, pixels.view(n, 1, -1).expand(-1, channels, -1)).view(n, channels, height, width)
+
 
 def convert_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Foreign images (uint8 n c h w) in `shape` (c, h, w): antialiased, grey repeated, colour to luma (ITU-R 601)."""
@@ -58,6 +43,7 @@ def convert_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
         x = F.interpolate(x, size=shape[1:], mode="bilinear", antialias=True, align_corners=False)
         fitted[start : start + 4096] = x.round().clamp(0, 255)
     return fitted
+
 
 def to_float(images: Tensor) -> Tensor:
     """Images as the networks see them: uint8 to float32 in [0, 1], same shape."""

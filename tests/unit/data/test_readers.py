@@ -17,11 +17,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets as public
 
-from mwm.data import datasets, readers, images
-from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
-from mwm.data.splits import SplitSizes, split
-from mwm.data.readers import load_dataset
 from mwm.config.spec import decode, encode
+from mwm.data import datasets, images, readers
+from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
+from mwm.data.readers import load_dataset
+from mwm.data.splits import SplitSizes, split
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "cifar10-10k.npz"
 NOWHERE = "http://127.0.0.1:9/nothing-listens-here"

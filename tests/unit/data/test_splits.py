@@ -15,13 +15,12 @@ from PIL import Image
 from scipy.stats import chisquare
 from torch import Tensor
 
-from mwm.data import images as room
 from mwm.config import randomness
-from mwm.data.images import augment
-from mwm.data.datasets import Dataset
-from mwm.data.splits import LabeledImages, SplitSizes, split
-from mwm.data.images import convert_images
 from mwm.config.randomness import make_generator
+from mwm.data import images as room
+from mwm.data.datasets import Dataset
+from mwm.data.images import augment, convert_images
+from mwm.data.splits import LabeledImages, SplitSizes, split
 
 
 def pixels(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -72,7 +71,9 @@ def test_every_training_image_has_exactly_one_role(
 
 def test_split_depends_on_its_seed_and_copies() -> None:
     dataset = numbered(300)
-    first, again, other = (split(dataset, SplitSizes(validation=50, queries=50, seed=seed), "cpu") for seed in (1, 1, 2))
+    first, again, other = (
+        split(dataset, SplitSizes(validation=50, queries=50, seed=seed), "cpu") for seed in (1, 1, 2)
+    )
     assert numbers(first.owner) == numbers(again.owner) != numbers(other.owner)
     assert first.owner.images.dtype == torch.uint8
     assert first.owner.labels.dtype == torch.int64
@@ -123,7 +124,9 @@ def test_resizing_agrees_with_pillow(shape: tuple[int, int, int]) -> None:
     assert ours.dtype == np.uint8
     assert np.abs(ours.astype(int) - theirs).max() <= 1, "Pillow rounds twice, we round once"
     many = torch.from_numpy(pixels(4099, 3, 2, 2))
-    assert torch.equal(convert_images(many, shape)[[0, 4095, 4096]], convert_images(many[[0, 4095, 4096]], shape)), "in pieces"
+    assert torch.equal(convert_images(many, shape)[[0, 4095, 4096]], convert_images(many[[0, 4095, 4096]], shape)), (
+        "in pieces"
+    )
 
 
 def variants(image: Tensor, flip: bool, pad: int) -> list[Tensor]:
