@@ -1,23 +1,29 @@
 # make run   install into .venv and run the quickstart
-# make test  every test;  make fast  those without Ray, servers or long trainings
-# make faults  kill the driver of a sweep at 20 seeded moments
+# make test  what a change needs: unit tests, a real Ray, real servers, one of each kind of fault; 10 minutes
+# make fast  without Ray, servers and long computing; 100 seconds
+# make test-all  every test, long repetitions among them; make faults  kill a driver at 20 seeded moments
 # make lint  ruff and mypy;  make check  every shipped sweep, without running it
 
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 FAULTS ?= --moments 20 --seed 0
 CONFIG ?= tune_configs/quickstart.yaml
 
-.PHONY: run test fast lint check faults clean
+.PHONY: run test fast test-all lint check faults clean
 
 run: .venv/installed
 	$(BIN)/python launch.py run $(CONFIG)
 
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST) -m "not long"
 
 fast: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow and not long" tests/unit tests/repository
+
+test-all: .venv/installed
+	$(PYTEST)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Start the command line of mwm."""
 
 import sys

@@ -1,1 +1,110 @@
-"""mwm: train margin-watermarked classifiers, steal them, and measure which watermarks survive."""
+"""mwm: train margin-watermarked classifiers, attack them, and measure which watermarks survive.
+
+The public names, imported when they are first used: `import mwm` itself needs neither PyTorch nor Ray.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mwm.attacks import BatchNormReestimation, Distillation, Extraction, FineTuning
+    from mwm.attacks.sources import Disjoint, VictimData
+    from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
+    from mwm.data.splits import SplitSizes
+    from mwm.models.networks import Cnn, ResNet, ResNet20
+    from mwm.runner.reporting.export import read_results
+    from mwm.runner.sweeps.sweep import load_sweep
+    from mwm.stats.binomial import p_value
+    from mwm.stats.power import required_queries
+    from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe
+    from mwm.trials.api import AttackResult, TrainedVictim, run_attack, train_victim
+    from mwm.trials.outcome import EpochMetrics, Outcome
+    from mwm.trials.trial import Trial, Victim
+    from mwm.verification.suspects import open_suspect
+    from mwm.verification.verdict import Verdict
+    from mwm.verification.verify import verify
+    from mwm.watermarks.key import Key, load_key
+    from mwm.watermarks.schemes import Margin, TriggerSet, Unwatermarked
+
+__version__ = "0.2.0"
+
+_HOMES = {
+    "attacks": ("BatchNormReestimation", "Distillation", "Extraction", "FineTuning"),
+    "attacks.sources": ("Disjoint", "VictimData"),
+    "data.datasets": ("Cifar10", "Cifar100", "Digits", "ImageFolder", "Npz", "Svhn"),
+    "data.splits": ("SplitSizes",),
+    "models.networks": ("Cnn", "ResNet", "ResNet20"),
+    "runner.reporting.export": ("read_results",),
+    "runner.sweeps.sweep": ("load_sweep",),
+    "stats.binomial": ("p_value",),
+    "stats.power": ("required_queries",),
+    "training.recipe": ("Cosine", "MultiStep", "PaperSchedule", "Recipe"),
+    "trials.api": ("AttackResult", "TrainedVictim", "run_attack", "train_victim"),
+    "trials.outcome": ("EpochMetrics", "Outcome"),
+    "trials.trial": ("Trial", "Victim"),
+    "verification.suspects": ("open_suspect",),
+    "verification.verdict": ("Verdict",),
+    "verification.verify": ("verify",),
+    "watermarks.key": ("Key", "load_key"),
+    "watermarks.schemes": ("Margin", "TriggerSet", "Unwatermarked"),
+}
+"""The module of every public name."""
+
+__all__ = [
+    "AttackResult",
+    "BatchNormReestimation",
+    "Cifar10",
+    "Cifar100",
+    "Cnn",
+    "Cosine",
+    "Digits",
+    "Disjoint",
+    "Distillation",
+    "EpochMetrics",
+    "Extraction",
+    "FineTuning",
+    "ImageFolder",
+    "Key",
+    "Margin",
+    "MultiStep",
+    "Npz",
+    "Outcome",
+    "PaperSchedule",
+    "Recipe",
+    "ResNet",
+    "ResNet20",
+    "SplitSizes",
+    "Svhn",
+    "TrainedVictim",
+    "Trial",
+    "TriggerSet",
+    "Unwatermarked",
+    "Verdict",
+    "Victim",
+    "VictimData",
+    "__version__",
+    "load_key",
+    "load_sweep",
+    "open_suspect",
+    "p_value",
+    "read_results",
+    "required_queries",
+    "run_attack",
+    "train_victim",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            found = getattr(import_module(f"mwm.{home}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module 'mwm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Fixtures of more than one room."""
+"""Fixtures of more than one package, and the order in which tests run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 import launch
 from tests.helpers.asking import Ask, Say
 from tests.helpers.records import Loaded, loaded
 
 if TYPE_CHECKING:
-    from tests.helpers.court import Court
-    from tests.helpers.unharmed import Undisturbed
+    from tests.helpers.verifying import VerificationCase
+
+
+SHARING = {"test_nodes.py": "test_faults.py", "test_removal.py": "test_launch.py"}
+"""Files of tests/system that use what the fixtures of another file take long to make."""
+
+
+class ByFile(LoadFileScheduling):
+    """Side by side, the tests of a file stay in one process, and those of files that share a fixture."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        place, _, name = super()._split_scope(nodeid).rpartition("/")
+        return f"{place}/{SHARING.get(name, name)}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no process is alone with one in the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent.name != "system", item.path not in slow))
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +47,19 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 
 @pytest.fixture(scope="session")
-def hall(tmp_path_factory: pytest.TempPathFactory) -> Court:
-    """A key with the network that holds it, and innocents."""
-    from tests.helpers.court import court
+def case(tmp_path_factory: pytest.TempPathFactory) -> VerificationCase:
+    """A key with the network that holds it, and independent networks."""
+    from tests.helpers.verifying import verification_case
 
-    return court(tmp_path_factory.mktemp("court"))
+    return verification_case(tmp_path_factory.mktemp("verification"))
 
 
 @pytest.fixture
-def ask(say: Say, hall: Court) -> Ask:
-    """`verify` with the key of `hall`: its exit status, and the verdict as it prints it for programs."""
+def ask(say: Say, case: VerificationCase) -> Ask:
+    """`verify` with the key of `case`: its exit status, and the verdict as it prints it for programs."""
 
     def run(*words: str | Path) -> tuple[int, dict[str, Any]]:
-        status, out, err = say("verify", "--key", str(hall.key), "--json", *map(str, words))
+        status, out, err = say("verify", "--key", str(case.key), "--json", *map(str, words))
         assert err == ""
         return status, json.loads(out)
 
@@ -45,7 +67,7 @@ def ask(say: Say, hall: Court) -> Ask:
 
 
 @pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow database: to make one takes seconds, to copy it does not."""
     from mlflow import MlflowClient
 
@@ -55,17 +77,10 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def uri(migrated: Path, tmp_path: Path) -> str:
-    shutil.copy(migrated, tmp_path / "mlflow.db")
+def uri(mlflow_db: Path, tmp_path: Path) -> str:
+    """The address of an empty MLflow database of a test's own."""
+    shutil.copy(mlflow_db, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Undisturbed:
-    """What the sweep that is hit by faults leaves when it is not."""
-    from tests.helpers.unharmed import undisturbed
-
-    return undisturbed(tmp_path_factory.mktemp("undisturbed"), migrated)
 
 
 @pytest.fixture

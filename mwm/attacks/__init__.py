@@ -6,8 +6,10 @@ from typing import Annotated
 
 from mwm.attacks.extraction.distillation import Distillation
 from mwm.attacks.extraction.extraction import Extraction
+from mwm.attacks.removal.batchnorm_reestimation import BatchNormReestimation
+from mwm.attacks.removal.fine_tuning import FineTuning
 from mwm.config.spec import DISCRIMINATED
 
-Attack = Annotated[Extraction | Distillation, *DISCRIMINATED]
+Attack = Annotated[Extraction | Distillation | FineTuning | BatchNormReestimation, *DISCRIMINATED]
 
-__all__ = ["Attack", "Distillation", "Extraction"]
+__all__ = ["Attack", "BatchNormReestimation", "Distillation", "Extraction", "FineTuning"]

@@ -2,26 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from mwm.data.splits import LabeledImages
+from torch import nn
+
+from mwm.data.datasets import Dataset
+from mwm.data.images import Augmentation
+from mwm.data.splits import LabeledImages, SplitSizes
+from mwm.models.build import Model
 from mwm.oracle.oracle import Oracle
+from mwm.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Access:
-    """All that a thief gets: answers from the oracle and labelled images of its own, and how those may be augmented.
+    """What every attacker has: labelled images of its own, how they may be augmented, and the number of classes.
 
     `validation` is the owner's: it is reported on and never used. `seed` drives all chances. `start` is the state of an
-    interrupted training to go on from.
+    interrupted attack to resume from.
     """
 
-    oracle: Oracle
     images: LabeledImages
     validation: LabeledImages
     classes: int
-    flip: bool
-    pad: int
+    augmentation: Augmentation
     seed: int
     start: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlackBoxAccess(Access):
+    """The victim answers; its weights stay unseen, and every image asked for is counted."""
+
+    oracle: Oracle
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhiteBoxAccess(Access):
+    """The attacker holds a copy of the victim's network, and may change it."""
+
+    model: nn.Module
+
+
+class Target(Protocol):
+    """The record of a victim, as far as an attack may follow it."""
+
+    @property
+    def data(self) -> Any:
+        """The record of its data set."""
+
+    @property
+    def split(self) -> SplitSizes:
+        """Who gets how many of its images."""
+
+    @property
+    def model(self) -> Model:
+        """Its network."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFacts:
+    """What an attack is validated against, before anything runs.
+
+    `path` is where the attack stands in the user's file. `datasets` are those that are on this machine, by the record
+    that names them; what is not among them goes unchecked.
+    """
+
+    path: str
+    victim: Target
+    datasets: Mapping[Any, Dataset]
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """The victim's data set, if it is here."""
+        return self.datasets.get(self.victim.data)

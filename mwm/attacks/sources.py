@@ -13,24 +13,29 @@ from mwm.data.splits import LabeledImages
 
 @spec
 class VictimData:
-    """The thief has the victim's own training images."""
+    """The attacker has the victim's own training images."""
 
-    kind: Literal["same"] = "same"
+    kind: Literal["victim_data"] = "victim_data"
 
 
 @spec
 class Disjoint:
-    """The thief has the images that `victim.split.disjoint` set aside: the same kind, none of the victim's."""
+    """The attacker has the images that `victim.split.disjoint` set aside: the same kind, none of the victim's."""
 
     kind: Literal["disjoint"] = "disjoint"
 
 
 Source = Annotated[VictimData | Disjoint | Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
-"""The thief's images: the victim's own, a disjoint part, or the training images of another data set."""
+"""The attacker's images: the victim's own, a disjoint part, or the training images of another data set."""
+
+
+def is_foreign(source: Source) -> bool:
+    """Whether the images are those of another data set, whose labels mean nothing to the victim."""
+    return not isinstance(source, (VictimData, Disjoint))
 
 
 def transfer_set(images: LabeledImages, size: int, generator: torch.Generator) -> LabeledImages:
-    """`size` of the thief's images, at random; a smaller set is the beginning of a larger one of the same generator."""
+    """`size` of the attacker's images, at random; a smaller set begins a larger one of the same generator."""
     assert size <= len(images), f"{size} of {len(images)} images"
     pick = torch.randperm(len(images), generator=generator)[:size].to(images.labels.device)
     return LabeledImages(images.images[pick], images.labels[pick])

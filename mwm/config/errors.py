@@ -18,26 +18,42 @@ PLAIN_WORDS = {
 }
 """What a user would call the types that pydantic asks for."""
 
+RENAMED = {
+    "budget": ("query_budget", "limits"),
+    "repeats": ("cache_answers",),
+    "samples": ("num_samples",),
+    "grace": ("grace_period",),
+    "reduction": ("reduction_factor",),
+    "base": ("trigger_set",),
+    "same": ("victim_data",),
+    "step": ("multistep",),
+    "published": ("paper",),
+}
+"""Keys and kinds of the release before, and what they are called now."""
 
-def _unknown(key: str, allowed: Collection[str]) -> str:
-    close = difflib.get_close_matches(key, sorted(allowed), 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"unknown key{hint}; allowed: {', '.join(sorted(allowed))}"
 
-
-def _lines(faults: Sequence[Any], tree: Any, path: str) -> Iterator[str]:
+def fault_lines(faults: Sequence[Any], tree: Any, path: str) -> Iterator[str]:
     """One line per place: the branches of a union each refuse the same value in their own words."""
     said: dict[tuple[str, str], dict[str, None]] = {}
     for fault in faults:
         place = [path, *_keys(fault["loc"], tree, missing=fault["type"] == "missing")]
-        for key, verdict, reason in _said(fault):
+        for key, verdict, reason in _describe(fault):
             where = ".".join(str(part) for part in (*place, key) if part != "") or "(top level)"
             said.setdefault((where, verdict), {})[reason] = None
     for (where, verdict), reasons in said.items():
         yield f"{where}: {verdict}{' or '.join(reasons)}"
 
 
-def _said(fault: Any) -> Iterator[tuple[str, str, str]]:
+def unknown_key(key: str, allowed: Collection[str]) -> str:
+    """What is wrong with a key that a record does not have: how it is called now, what was meant, what is allowed."""
+    if now := [name for name in RENAMED.get(key, ()) if name in allowed]:
+        return f"is now called {now[0]!r}"
+    close = difflib.get_close_matches(key, sorted(allowed), 1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown key{hint}; allowed: {', '.join(sorted(allowed))}"
+
+
+def _describe(fault: Any) -> Iterator[tuple[str, str, str]]:
     """What a fault says: a key below its place, or nothing; what is wrong; what would be right."""
     kind, given, context = fault["type"], fault["input"], fault.get("ctx", {})
     match kind:
@@ -48,8 +64,10 @@ def _said(fault: Any) -> Iterator[tuple[str, str, str]]:
         case "value_error":
             yield _of_a_key(str(context["error"]), given)
         case "union_tag_invalid":
-            verdict = f"kind {given['kind']!r} is unknown" if given["kind"] != "" else "needs a kind"
-            yield "", verdict, f"; allowed: {context['expected_tags']}"
+            kind, tags = given["kind"], context["expected_tags"]
+            now = [name for name in RENAMED.get(str(kind), ()) if repr(name) in tags]
+            verdict = f"kind {kind!r} is unknown" if kind != "" else "needs a kind"
+            yield "", verdict, f"; it is now called {now[0]!r}" if now else f"; allowed: {tags}"
         case "too_short" if len(given) >= context["min_length"]:
             return  # only its wrong items are missing, and they have a line of their own
         case _ if fault["msg"].startswith("Input should be "):

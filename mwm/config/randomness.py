@@ -1,4 +1,4 @@
-"""The rule mwm-key-1: how a key follows from a secret, the same in every language and on every machine.
+"""The key derivation mwm-key-1: how a key follows from a secret, the same in every language and on every machine.
 
 A secret is 32 bytes. Everything is drawn by HMAC-SHA-256 (RFC 2104) with the secret as its key; messages are ASCII,
 integers in them are decimal without leading zeros, and a use is a word without a slash.
@@ -9,16 +9,19 @@ integers in them are decimal without leading zeros, and a use is a word without 
   HMAC of "USE/INDEX/COUNTER" as a big-endian integer; the first w below 2^64 - (2^64 mod bound) gives w mod bound.
 - The name of a secret, which does not tell it: the HMAC of "name" in 64 hexadecimal digits.
 
-`data.split` and `queries.choose` say what is drawn for which use. What a data set deals into training and test images
-is not the rule's: its files say it, and for scikit-learn's digits, which have no such files, PyTorch's generator, once.
+`data.splits.split` and `watermarks.queries.draw_queries` say what is drawn for which use. What a data set deals into
+training and test images is not derived: its files say it, and for scikit-learn's digits, which have no such files,
+PyTorch's generator, once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 DERIVATION = "mwm-key-1"
 
@@ -55,11 +58,13 @@ def keyed_randbelow(secret: bytes, use: str, *, index: int, bound: int) -> int:
 
 
 def derive_seed(seed: int, *use: str | int) -> int:
-    """The 63-bit seed of one use, such as `derive(0, "order", epoch)`; different uses are independent."""
+    """The 63-bit seed of one use, such as `derive_seed(0, "order", epoch)`; different uses are independent."""
     content = "/".join(map(str, (seed, *use)))
     return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big") >> 1
 
 
 def make_generator(seed: int, *use: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A fresh generator on `device` for one use of `seed`."""
+    import torch  # so that whoever looks at a sweep does not wait for it
+
     return torch.Generator(device).manual_seed(derive_seed(seed, *use))

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter
+from pydantic import Field as Field  # what records bound their fields with, here for all
+from pydantic import Strict as Strict
 from pydantic_core import PydanticCustomError
 
-from mwm.config.errors import _lines, _unknown
+from mwm.config.errors import fault_lines, unknown_key
 
 T = TypeVar("T")
 
@@ -34,6 +36,25 @@ StrictBool = Annotated[bool, Strict()]
 NonEmptyStr = Annotated[str, Strict(), Field(min_length=1)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """How people are told a field: its value in `form`, under `heading`; an empty form leaves it out of names.
+
+    It is told where it differs from its default, or `always`. `fraction`: as k/255 where that is exact, for one.
+    """
+
+    form: str = "{}"
+    heading: str = ""
+    always: bool = False
+    fraction: int = 0
+
+
+def shown_fields(record: type) -> dict[str, Shown]:
+    """How the fields of a record are told, of those that say so."""
+    fields = record.__pydantic_fields__  # type: ignore[attr-defined]
+    return {name: one for name, field in fields.items() for one in field.metadata if isinstance(one, Shown)}
+
+
 def _as_kind(value: Any) -> Any:
     if isinstance(value, str):
         return {"kind": value}
@@ -48,12 +69,14 @@ DISCRIMINATED = (Field(discriminator="kind"), BeforeValidator(_as_kind))
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def spec(cls: type[T]) -> type[T]:
     """Make a class a frozen, keyword-only record which refuses unknown keys and wrong values."""
-    own = {name for name in inspect.get_annotations(cls) if not name.startswith("_")}
-    allowed = own.union(*(getattr(base, "__dataclass_fields__", ()) for base in cls.__mro__[1:]))
+    told = inspect.get_annotations(cls).items()
+    own = {name for name, kind in told if not name.startswith("_") and "ClassVar" not in str(kind)}
+    bases = [base for base in cls.__mro__[1:] if dataclasses.is_dataclass(base)]
+    allowed = own.union(field.name for base in bases for field in dataclasses.fields(base))
 
     def refuse_unknown(given: Any) -> Any:
         keys = given if isinstance(given, Mapping) else getattr(given, "kwargs", None) or ()
-        unknown = {str(key): _unknown(str(key), allowed) for key in keys if key not in allowed}
+        unknown = {str(key): unknown_key(str(key), allowed) for key in keys if key not in allowed}
         if unknown:
             message = "; ".join(f"{key}: {reason}" for key, reason in unknown.items())
             raise PydanticCustomError("unknown_key", message, {"unknown": unknown})
@@ -72,7 +95,7 @@ def decode(kind: Any, tree: Any, path: str = "") -> Any:
     try:
         return TypeAdapter(kind).validate_python(tree)
     except pydantic.ValidationError as error:
-        raise ValueError("\n".join(_lines(error.errors(), tree, path))) from None
+        raise ValueError("\n".join(fault_lines(error.errors(), tree, path))) from None
 
 
 def encode(record: Any) -> dict[str, Any]:

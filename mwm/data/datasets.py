@@ -1,4 +1,4 @@
-"""Data sets as tensors, split by role: what the owner trains on, where queries come from, what the attacker holds."""
+"""Data sets: what a user may name, and what one holds that was read and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Digits:
     """Handwritten digits, 8×8 grey, bundled with scikit-learn (Alpaydin and Kaynak, 1998): 1437 train, 360 test.
 
     They come undivided. PyTorch's generator deals them, once, into training and test images; roles and key are then
-    drawn by the rule.
+    drawn by the key derivation.
     """
 
     kind: Literal["digits"] = "digits"
@@ -105,6 +105,7 @@ def array_digest(*arrays: NDArray[Any]) -> str:
     return content.hexdigest()[:16]
 
 
-def _require(holds: bool, fault: str) -> None:
+def require(holds: bool, fault: str) -> None:
+    """Raise ValueError with what is at fault, unless all is well."""
     if not holds:
         raise ValueError(fault)

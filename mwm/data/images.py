@@ -1,19 +1,31 @@
-"""How an image is shown a little differently each time: what is drawn, and what is then shown."""
+"""Images as networks see them: shown a little differently each time, converted, as floats."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def augment(images: Tensor, *, flip: bool, pad: int, generator: torch.Generator) -> Tensor:
-    """Show each image (uint8 n c h w) a little differently: mirrored with probability ½ and shifted by up to `pad`.
+@dataclass(frozen=True)
+class Augmentation:
+    """How images may be shown in training: mirrored with probability ½ if `flip`, shifted by up to `pad` pixels."""
 
-    `generator` is on the images' device.
-    """
-    if not flip and not pad:
+    flip: bool = False
+    pad: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether an image is ever shown differently."""
+        return self.flip or self.pad > 0
+
+
+def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Show each image (uint8 n c h w) a little differently; `generator` is on the images' device."""
+    if not augmentation:
         return images
+    flip, pad = augmentation.flip, augmentation.pad
     n, device = len(images), images.device
     top, left = torch.randint(2 * pad + 1, (2, n), generator=generator, device=device)
     mirrored = torch.randint(2, (n,), generator=generator, device=device).bool() if flip else None

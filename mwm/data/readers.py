@@ -22,8 +22,8 @@ from mwm.data.datasets import (
     ImageFolder,
     Npz,
     Svhn,
-    _require,
     array_digest,
+    require,
 )
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
@@ -36,10 +36,10 @@ def load_dataset(data: DatasetSpec) -> Dataset:
     name = getattr(data, "path", getattr(data, "root", data.kind))
     (x_train, y_train), (x_test, y_test) = (_validated(name, part, _read(data, part)) for part in ("train", "test"))
     size, other, classes, largest = x_train.shape[1:], x_test.shape[1:], int(y_train.max()) + 1, int(y_test.max())
-    _require(size == other, f"{name}: x_test has images of (c, h, w) {other}; allowed: {size} as in x_train")
+    require(size == other, f"{name}: x_test has images of (c, h, w) {other}; allowed: {size} as in x_train")
     held = len(np.unique(y_train))
-    _require(1 < held == classes, f"{name}: y_train has {held} of classes 0 to {classes - 1}; allowed: all, 2 or more")
-    _require(largest < classes, f"{name}: y_test holds the label {largest}; allowed: 0 to {classes - 1} as in y_train")
+    require(1 < held == classes, f"{name}: y_train has {held} of classes 0 to {classes - 1}; allowed: all, 2 or more")
+    require(largest < classes, f"{name}: y_test holds the label {largest}; allowed: 0 to {classes - 1} as in y_train")
     return Dataset(x_train, y_train, x_test, y_test, classes, array_digest(x_train, y_train, x_test, y_test))
 
 
@@ -96,7 +96,7 @@ def _folder(root: Path, part: str, size: int) -> Arrays:
     with _as_value_error(f"{root}: no readable listing; allowed: images in {root}/train/CLASS and {root}/test/CLASS"):
         listing, other = (datasets.ImageFolder(root / name) for name in (part, "train"))
     odd = ", ".join(sorted({*listing.classes} ^ {*other.classes}))
-    _require(not odd, f"{root}: only one of train and test has the classes {odd}; allowed: the same in both")
+    require(not odd, f"{root}: only one of train and test has the classes {odd}; allowed: the same in both")
     images = np.empty((len(listing), size, size, 3), np.uint8)
     for row, (path, _) in enumerate(listing.samples):
         with (
@@ -134,11 +134,11 @@ def _as_value_error(fault: str) -> Iterator[None]:
 def _validated(name: str, part: str, pair: Arrays) -> Arrays:
     """Images n h w c and labels as read, made uint8 n c h w and int64 if they are sound."""
     (images, labels), shape, x, y = pair, pair[0].shape, f"{name}: x_{part}", f"{name}: y_{part}"
-    _require(images.dtype == np.uint8, f"{x} has type {images.dtype}; allowed: uint8")
+    require(images.dtype == np.uint8, f"{x} has type {images.dtype}; allowed: uint8")
     sound = len(shape) == 4 and 0 not in shape and shape[3] in (1, 3)
-    _require(sound, f"{x} has shape {shape}; allowed: (n, height, width, channels), not empty, 1 or 3 channels")
-    _require(labels.dtype.kind in "iu", f"{y} has type {labels.dtype}; allowed: integers")
-    _require(labels.shape == shape[:1], f"{y} has shape {labels.shape}; allowed: {shape[:1]}, a label for each image")
+    require(sound, f"{x} has shape {shape}; allowed: (n, height, width, channels), not empty, 1 or 3 channels")
+    require(labels.dtype.kind in "iu", f"{y} has type {labels.dtype}; allowed: integers")
+    require(labels.shape == shape[:1], f"{y} has shape {labels.shape}; allowed: {shape[:1]}, a label for each image")
     for label in (int(labels.min()), int(labels.max())):
-        _require(0 <= label < 2**31, f"{y} holds the label {label}; allowed: 0 to the number of classes - 1")
+        require(0 <= label < 2**31, f"{y} holds the label {label}; allowed: 0 to the number of classes - 1")
     return np.ascontiguousarray(np.transpose(images, (0, 3, 1, 2))), labels.astype(np.int64)

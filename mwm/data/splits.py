@@ -7,12 +7,11 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field, Strict
 from torch import Tensor
 
 from mwm.config import randomness
-from mwm.config.spec import Count, Seed, spec
-from mwm.data.datasets import Dataset, _require
+from mwm.config.spec import Count, Field, Seed, Strict, spec
+from mwm.data.datasets import Dataset, require
 
 
 @spec
@@ -50,11 +49,11 @@ class RoleSplits:
 def split(dataset: Dataset, how: SplitSizes, device: torch.device | str) -> RoleSplits:
     """Deal the training images out as copies on `device`; ValueError if nothing is left for the owner.
 
-    In the order for the use "split" of the split's seed (room `rule`): queries, validation, disjoint, the owner's.
+    In the keyed order for the use "split" of the split's seed: queries, validation, disjoint, the owner's.
     """
     count, aside = len(dataset.y_train), how.queries + how.validation
     taken = f"{how.queries} queries and {how.validation} for validation leave the owner none of {count} training images"
-    _require(aside < count, f"{taken}; allowed: at most {count - 1} together")
+    require(aside < count, f"{taken}; allowed: at most {count - 1} together")
     # Queries first: the query source stays the same when any other size changes.
     order = randomness.keyed_permutation(randomness.secret_from_seed(how.seed), "split", count)
     picks = np.split(np.array(order), (how.queries, aside, aside + int(how.disjoint * (count - aside))))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from mwm.config.spec import DISCRIMINATED, Count, spec
-from mwm.models.networks import Cnn, ResNet, ResNet20, _cnn, _resnet20, _torchvision
+from mwm.models.networks import Cnn, ResNet, ResNet20, build_cnn, build_resnet20, build_torchvision
 
 Model = Annotated[ResNet | ResNet20 | Cnn, *DISCRIMINATED]
 
@@ -69,6 +69,26 @@ def build_model(
     return nn.Sequential(OrderedDict(normalise=Normalize(mean, std), network=network))
 
 
+def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]) -> nn.Module:
+    """A trained network from its weights, in evaluation mode; RuntimeError if they are another network's.
+
+    It never has initial weights: a record that names a huge network takes no memory before it is refused.
+    """
+    shape, blank = architecture.shape, [1.0] * architecture.shape[0]
+    with torch.device("meta"):
+        network = build_model(
+            architecture.model,
+            shape=shape,
+            classes=architecture.classes,
+            mean=blank,
+            std=blank,
+            generator=torch.Generator(),
+        ).requires_grad_(False)
+    kinds = {name: value.dtype for name, value in network.state_dict().items()}
+    network.load_state_dict({name: value.to(kinds.get(name)) for name, value in weights.items()}, assign=True)
+    return network.eval()
+
+
 def min_image_side(model: Model) -> int:
     """The smallest image side in pixels which leaves at least 2x2 values per channel in front of the global pool."""
     match model:
@@ -103,8 +123,8 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
 def _network(model: Model, channels: int, classes: int) -> nn.Module:
     match model:
         case Cnn(width=width, depth=depth):
-            return _cnn(channels, classes, [width * 2**level for level in range(depth)])
+            return build_cnn(channels, classes, [width * 2**level for level in range(depth)])
         case ResNet20():
-            return _resnet20(channels, classes)
+            return build_resnet20(channels, classes)
         case ResNet(kind=kind):
-            return _torchvision(kind, channels, classes)
+            return build_torchvision(kind, channels, classes)

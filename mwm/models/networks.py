@@ -8,10 +8,9 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from pydantic import Field, Strict
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, spec
+from mwm.config.spec import Count, Field, Strict, spec
 
 
 @spec
@@ -37,7 +36,8 @@ class Cnn:
     depth: Annotated[int, Strict(), Field(ge=1, le=16)] = 3
 
 
-def _torchvision(kind: str, channels: int, classes: int) -> nn.Module:
+def build_torchvision(kind: str, channels: int, classes: int) -> nn.Module:
+    """A `ResNet` with fresh weights."""
     import torchvision
 
     network: nn.Module = torchvision.models.get_model(kind, weights=None, num_classes=classes)
@@ -46,7 +46,8 @@ def _torchvision(kind: str, channels: int, classes: int) -> nn.Module:
     return network
 
 
-def _cnn(channels: int, classes: int, widths: Sequence[int]) -> nn.Module:
+def build_cnn(channels: int, classes: int, widths: Sequence[int]) -> nn.Module:
+    """A `Cnn` with fresh weights, one convolution for each of `widths`."""
     layers: list[tuple[str, nn.Module]] = []
     for level, (before, width) in enumerate(pairwise([channels, *widths])):
         layers += [(f"conv{level}", _conv(before, width))]
@@ -56,7 +57,8 @@ def _cnn(channels: int, classes: int, widths: Sequence[int]) -> nn.Module:
     return nn.Sequential(OrderedDict([*layers, *_head(widths[-1], classes)]))
 
 
-def _resnet20(channels: int, classes: int) -> nn.Module:
+def build_resnet20(channels: int, classes: int) -> nn.Module:
+    """A `ResNet20` with fresh weights."""
     widths = [16] * 4 + [32] * 3 + [64] * 3
     stem = [("conv", _conv(channels, 16)), ("norm", nn.BatchNorm2d(16)), ("relu", nn.ReLU())]
     blocks = [(f"block{i}", _Block(before, after)) for i, (before, after) in enumerate(pairwise(widths))]

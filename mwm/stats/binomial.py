@@ -46,7 +46,7 @@ def critical_matches(queries: int, classes: int, level: float) -> int | None:
     than 1 query or 3 classes.
     """
     require_fraction("level", level)
-    _count(0, queries)
+    require_counts(0, queries)
     fewest = bisect_left(range(queries + 1), True, key=lambda matches: p_value(matches, queries, classes) <= level)
     return fewest if fewest <= queries else None
 
@@ -55,7 +55,7 @@ def critical_matches(queries: int, classes: int, level: float) -> int | None:
 def _tail_counts(matches: int, queries: int, classes: int) -> tuple[int, int]:
     """In how many of all the equally likely draws of labels a fixed model has at least `matches` matches."""
     matches, queries, classes = index(matches), index(queries), index(classes)  # NumPy's whole numbers would overflow
-    _count(matches, queries)
+    require_counts(matches, queries)
     require_classes(classes)
     draws = hits = 1  # exactly k matches: C(n, k) (classes - 2)^(n - k) draws, here for k = n
     for k in range(queries, matches, -1):
@@ -64,7 +64,8 @@ def _tail_counts(matches: int, queries: int, classes: int) -> tuple[int, int]:
     return hits, (classes - 1) ** queries
 
 
-def _count(matches: int, queries: int) -> None:
+def require_counts(matches: int, queries: int) -> None:
+    """Refuse, by a ValueError, matches that so many queries cannot have."""
     if queries < 1:
         raise ValueError(f"{queries} queries prove nothing; at least 1 is needed")
     if not 0 <= matches <= queries:

@@ -1,4 +1,4 @@
-"""Means and their 95 % intervals."""
+"""Means and rates with their intervals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 from statistics import fmean, stdev
 from typing import Any
 
-from mwm.stats.binomial import _count, require_fraction
+from mwm.stats.binomial import require_counts, require_fraction
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class MeanInterval:
     high: float | None = None
 
 
-def _mean(numbers: Sequence[float], most: float = math.inf) -> MeanInterval:
+def mean_interval(numbers: Sequence[float], most: float = math.inf) -> MeanInterval:
     """The mean of numbers between 0 and `most`, and its interval as far as it lies there."""
     if len(numbers) < 2:
         return MeanInterval(fmean(numbers))
@@ -45,12 +45,10 @@ def clopper_pearson(matches: int, queries: int, confidence: float = 0.95) -> tup
     Covers the true rate with at least the chance `confidence`, for every rate and every number of queries.
     Raises ValueError for counts that cannot be and for a confidence outside (0, 1).
     """
-    from scipy.special import (
-        betainccinv,
-        betaincinv,
-    )  # scipy.stats has them too, and takes five times as long to import
+    # scipy.stats has them too, and takes five times as long to import.
+    from scipy.special import betainccinv, betaincinv
 
-    _count(matches, queries)
+    require_counts(matches, queries)
     require_fraction("confidence", confidence)
     tail = (1 - confidence) / 2
     low = float(betaincinv(matches, queries - matches + 1, tail)) if matches else 0.0

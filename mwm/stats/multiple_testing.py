@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def holm_adjust(p_values: Sequence[float]) -> list[float]:
-    """P-values for several suspects at once: whoever convicts at a level accuses any innocent with that chance at most.
+    """P-values for several suspects at once: at a level, any independent model is proven with that chance at most.
 
     Holds for p-values that each hold alone, however they depend on each other (Holm, 1979). Order is kept. Raises
     ValueError for what is no p-value.

@@ -84,8 +84,8 @@ def empirical_p_value(statistic: float, null: ArrayLike) -> float:
     """How seldom models trained independently of the key show a statistic as large as the suspect's.
 
     (1 + #) / (1 + len(null)); holds if an independent suspect is one more of the same kind, exchangeable with those of
-    the null (Besag and Clifford, 1989). One of another kind may be accused, however innocent, so that this shows what
-    is usual and proves nothing by itself. Raises ValueError for NaN.
+    the null (Besag and Clifford, 1989). One of another kind may match more, however independent, so that this shows
+    what is usual and proves nothing by itself. Raises ValueError for NaN.
     """
     values = np.asarray(null, np.float64)
     if math.isnan(statistic) or np.isnan(values).any():

@@ -21,9 +21,10 @@ MAX_QUERIES = 10_000
 def power(queries: int, *, classes: int, level: float, survival: float) -> float:
     """The chance that `queries` prove a copy at `level` if it keeps each of them with the chance `survival`.
 
-    The exact tail of Binomial(queries, survival) from `verdict.needed` on. Raises ValueError for shares outside (0, 1].
+    The exact tail of Binomial(queries, survival) from `critical_matches` on. Raises ValueError for shares outside
+    (0, 1].
     """
-    _rate(survival)
+    _require_survival(survival)
     fewest = critical_matches(queries, classes, level)
     return 0.0 if fewest is None else float(_tail(fewest, queries, survival))
 
@@ -33,8 +34,8 @@ def required_queries(survival: float, *, classes: int, level: float, power: floa
 
     Not the first that reaches it: power is saw-toothed, it falls a little wherever one more match becomes needed. All
     numbers are looked at up to where Chernoff's bound (1952) proves the rest, or up to 10,000. None if those do not
-    suffice, as for a `survival` that innocents have, 1 / (classes - 1) and below. Raises ValueError for shares outside
-    their ranges.
+    suffice, as for the `survival` of an independent model, 1 / (classes - 1) and below. Raises ValueError for shares
+    outside their ranges.
     """
     end = _sufficient_bound(survival, classes=classes, level=level, power=power)
     counts = np.arange(1, min(end, MAX_QUERIES) + 1)
@@ -48,7 +49,7 @@ def average_sample_number(survival: float, classes: int, level: float) -> float 
     """The mean number of queries after which the sequential test has proved a copy that keeps `survival` of them.
 
     Exact up to 1e-9 of the copies, by following all ways through the test; none is lost, as there is no end to the key.
-    None if 10,000 queries do not suffice. Raises ValueError as `queries_for`.
+    None if 10,000 queries do not suffice. Raises ValueError as `required_queries`.
     """
     if _sufficient_bound(survival, classes=classes, level=level, power=0.5) > MAX_QUERIES:
         return None
@@ -69,7 +70,7 @@ def _tail(fewest: Any, queries: Any, survival: float) -> Any:
 
 
 def _thresholds(classes: int, level: float) -> Iterator[int]:
-    """`verdict.needed` for 1, 2, 3, ... queries, each from the one before; one too many where all prove nothing."""
+    """`critical_matches` for 1, 2, 3, ... queries, each from the one before; one too many where all prove nothing."""
     wrong, total, fewest = index(classes) - 1, 1, 1
     hits, edge = 0, 1  # draws of the labels with at least `fewest` matches, and with one match less
     for n in range(1, MAX_QUERIES + 1):
@@ -100,23 +101,23 @@ def _boundary(classes: int, level: float) -> Iterator[int]:
 def _sufficient_bound(survival: float, *, classes: int, level: float, power: float) -> float:
     """So many queries, or more, surely have the power: two bounds of Chernoff (1952) on the best share of matches.
 
-    At a share x between the rates of innocents and of the copy, exp(-n KL(x, rate)) bounds the chance of each to be on
-    the wrong side. Infinite where the copy is no better than innocents.
+    At a share x between the rates of an independent model and of the copy, exp(-n KL(x, rate)) bounds the chance of
+    each to be on the wrong side. Infinite where the copy matches no more than that.
     """
     from scipy.special import rel_entr
 
-    _rate(survival)
+    _require_survival(survival)
     require_fraction("level", level)
     require_fraction("power", power)
     require_classes(classes)
-    innocent = 1 / (classes - 1)
-    if survival <= innocent:
+    independent = 1 / (classes - 1)
+    if survival <= independent:
         return math.inf
-    x = innocent + (survival - innocent) * np.linspace(0, 1, 1002)[1:-1]
-    accused, missed = (rel_entr(x, rate) + rel_entr(1 - x, 1 - rate) for rate in (innocent, survival))
-    return math.ceil(float(np.maximum(-math.log(level) / accused, -math.log(1 - power) / missed).min()))
+    x = independent + (survival - independent) * np.linspace(0, 1, 1002)[1:-1]
+    wrong, missed = (rel_entr(x, rate) + rel_entr(1 - x, 1 - rate) for rate in (independent, survival))
+    return math.ceil(float(np.maximum(-math.log(level) / wrong, -math.log(1 - power) / missed).min()))
 
 
-def _rate(survival: float) -> None:
+def _require_survival(survival: float) -> None:
     if not 0 < survival <= 1:
         raise ValueError(f"survival {survival} is not allowed; it must be above 0 and at most 1")

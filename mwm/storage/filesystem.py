@@ -7,37 +7,14 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mwm.storage.local import FileInfo, LocalFiles, sha256
+from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import ObjectStore, as_storage_error
-from mwm.storage.redaction import redact_uri
-
-__all__ = [
-    "FileInfo",
-    "Files",
-    "LocalFiles",
-    "ObjectStore",
-    "as_storage_error",
-    "is_transient",
-    "open_filesystem",
-    "redact_uri",
-    "require_writable",
-    "sha256",
-    "write_atomic",
-]
 
 Files = LocalFiles | ObjectStore
 """Both have the same methods, and names below the root such as `a/b.json`."""
 
-
 TRANSIENT_ERRNOS = (None, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE)
 """Numbers of errors that pass; an object store's have none."""
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether the same may succeed later: a disk was full, or a server away."""
-    return isinstance(error, ConnectionError | TimeoutError) or (
-        isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS
-    )
 
 
 def open_filesystem(root: str | Path) -> Files:
@@ -76,3 +53,9 @@ def _probe(files: Files) -> None:
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file on this machine whole: whoever reads it meanwhile sees the old one."""
     LocalFiles(path.parent).write(path.name, content.encode() if isinstance(content, str) else content)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same may succeed later: a disk was full, or a server away."""
+    away = isinstance(error, ConnectionError | TimeoutError)
+    return away or (isinstance(error, OSError) and error.errno in TRANSIENT_ERRNOS)

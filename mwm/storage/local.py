@@ -26,7 +26,7 @@ class FileInfo:
 class LocalFiles:
     """Files in a folder. Each is written beside its place and moved there: a reader sees the old one or the new one.
 
-    `root` names the same files in every process; `shown` is fit for the screen. All methods raise OSError.
+    `root` names the same files in every process; `display_name` is fit for the screen. All methods raise OSError.
     """
 
     def __init__(self, root: str | Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 from mwm.storage.local import FileInfo
-from mwm.storage.redaction import _secrets, redact_uri
+from mwm.storage.redaction import MAX_REASON_CHARS, redact_uri, uri_secrets
 from mwm.storage.temporary import is_stale, temporary_name
 
 ATOMIC = {"s3", "s3a", "gcs", "gs", "abfs", "abfss", "az"}
@@ -21,7 +21,7 @@ _Answer = TypeVar("_Answer")
 
 
 class ObjectStore:
-    """Files under a URI such as s3://BUCKET/PATH, with the methods of `Folder`."""
+    """Files under a URI such as s3://BUCKET/PATH, with the methods of `LocalFiles`."""
 
     def __init__(self, uri: str) -> None:
         self.root, self.display_name = uri, redact_uri(uri)
@@ -121,8 +121,8 @@ def as_storage_error(uri: str, ask: Callable[[], _Answer]) -> _Answer:
     except Exception as error:
         lines = str(error).replace(uri, redact_uri(uri)).splitlines()
         said = " ".join(lines[0].split()) if lines else type(error).__name__
-        reason = said[said.rfind("AWS Error ") if "AWS Error " in said else 0 :][:300]  # before it stands the long path
-        if any(secret in reason for secret in _secrets(uri)):
+        reason = said[max(said.rfind("AWS Error "), 0) :][:MAX_REASON_CHARS]  # before it stands the long path
+        if any(secret in reason for secret in uri_secrets(uri)):
             reason = type(error).__name__
         allowed = "name a folder, or a place you can write such as s3://BUCKET/PATH"
         raise ValueError(f"--storage: {redact_uri(uri)} cannot be used ({reason}); {allowed}") from None

@@ -1,14 +1,24 @@
-"""What may be shown of an address or an error: no password, no token, one line."""
+"""What may be shown of an address, an error or a text from elsewhere: no password, no token, one line.
+
+SQLAlchemy and urllib can hide the password of a URL, but show what follows an @ in one that was not quoted, a token in
+place of a user, and every password among the options.
+"""
 
 from __future__ import annotations
 
 import re
 import socket
 import ssl
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-MAX_CHARS = 200
-"""Letters that are shown of a text from elsewhere."""
+MAX_CHARS, MAX_REASON_CHARS = 200, 300
+"""Letters that are shown of a text from elsewhere, and of the reason for a failure."""
+
+PLAIN = {"region", "scheme", "endpoint_override", "allow_delayed_open", "tls_ca_file_path", "tls_verify_certificates"}
+"""Options of an object store that may be shown."""
+
+CONNECTION_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
+"""What the system itself says of a connection that fails."""
 
 
 def redact(text: str) -> str:
@@ -16,6 +26,36 @@ def redact(text: str) -> str:
     text = re.sub(r"(://[^:/\s@]*):\S*@", r"\1:***@", text)
     text = re.sub(r"(https?://)[^:/\s@]+@", r"\1***@", text)
     return re.sub(r"(?i)\b([\w-]*(?:password|passwd|pwd|token|secret|key|sig|signature))=[^&\s]+", r"\1=***", text)
+
+
+def redact_uri(uri: str) -> str:
+    """The root of a store as where it is alone, without user, password and options; a folder as it is."""
+    scheme, mark, rest = uri.partition("://")
+    if not mark:
+        return uri
+    place, *options = re.split(r"[?#]", rest, maxsplit=1)
+    if options and "@" in options[0]:  # a password that was not quoted may hold any sign
+        return f"{scheme}://***"
+    return f"{scheme}://{place.rpartition('@')[2]}"
+
+
+def uri_secrets(uri: str) -> set[str]:
+    """Every part of the root of a store that `redact_uri` hides and that tells something, quoted and not."""
+    user = uri.partition("://")[2].rpartition("@")[0]
+    options = [value for name, value in parse_qsl(uri.partition("?")[2]) if name not in PLAIN]
+    found = [user, *re.split(r"[:/?#@]", user), *options]
+    return {text for piece in found for text in (piece, unquote(piece)) if len(text) > 2}
+
+
+def redact_url(url: str) -> str:
+    """The address of an endpoint with stars for user and password, and for all that is asked for behind the path."""
+    place, *rest = re.split("[?#]", url, maxsplit=1)
+    try:
+        urlsplit(place).port  # noqa: B018
+    except ValueError:  # the rest of a password, perhaps, which ends at the last @
+        place, *rest = re.split("[?#]", re.sub("(?s)://.*@", "://***@", url), maxsplit=1)
+    place = redact(re.sub("://[^/]*@", "://***@", place))
+    return f"{place}?***" if rest else place
 
 
 def redacted_excerpt(text: str, longest: int = MAX_CHARS) -> str:
@@ -29,52 +69,26 @@ def redacted_excerpt(text: str, longest: int = MAX_CHARS) -> str:
     return shown if len(shown) <= longest else f"{shown[: longest - 5 - half]} ... {shown[-half:]}"
 
 
+def one_line(text: str) -> str:
+    """A text of our own without line breaks and control characters, which would spoil a log or a terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def failure_reason(error: Exception) -> str:
+    """Why a request to a service failed, in one line and without the passwords of URIs.
+
+    Of a connection that fails only what the system says, of a database not its statement, of a page its text.
+    """
+    cause = root_cause(error)
+    system = isinstance(cause, CONNECTION_ERRORS) or type(cause).__module__.startswith("urllib3")
+    said = re.split(r"\n\[SQL: |\n\(Background on this error", str(cause if system else error))[0]
+    if re.search(r"(?i)<(!doctype|html)\b", said):
+        said = re.sub(r"(?is)<(style|script)\b.*?</\1>|<[^<>]*>", " ", said)
+    return redacted_excerpt(said, MAX_REASON_CHARS) or type(error).__name__
+
+
 def root_cause(error: BaseException) -> BaseException:
     """What lies at the bottom of an error: of a connection that fails, those above it repeat the whole address."""
     while deeper := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = deeper
     return error
-
-
-PLAIN = {"region", "scheme", "endpoint_override", "allow_delayed_open", "tls_ca_file_path", "tls_verify_certificates"}
-"""What may be shown of a URI's query."""
-
-
-def redact_uri(uri: str) -> str:
-    """A URI without user, password and query; a folder as it is."""
-    scheme, mark, rest = uri.partition("://")
-    if not mark:
-        return uri
-    place, *query = re.split(r"[?#]", rest, maxsplit=1)
-    if query and "@" in query[0]:  # a password that was not quoted may hold any sign
-        return f"{scheme}://***"
-    return f"{scheme}://{place.rpartition('@')[2]}"
-
-
-def _secrets(uri: str) -> set[str]:
-    user = uri.partition("://")[2].rpartition("@")[0]
-    query = [value for name, value in parse_qsl(uri.partition("?")[2]) if name not in PLAIN]
-    found = [user, *re.split(r"[:/?#@]", user), *query]
-    return {text for piece in found for text in (piece, unquote(piece)) if len(text) > 2}
-
-
-LOST = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
-"""What the system itself says of a connection that fails."""
-
-LONGEST_REASON = 300
-"""Letters of a reason that are shown."""
-
-
-def error_line(error: Exception) -> str:
-    """What an error says, in one line and without the passwords of URIs; of a connection that fails, only why."""
-    deepest = root_cause(error)
-    said = str(deepest if isinstance(deepest, LOST) or type(deepest).__module__.startswith("urllib3") else error)
-    said = re.split(r"\n\[SQL: |\n\(Background on this error", said)[0]
-    if re.search(r"(?i)<(!doctype|html)\b", said):
-        said = re.sub(r"(?is)<(style|script)\b.*?</\1>|<[^<>]*>", " ", said)
-    return redacted_excerpt(said, LONGEST_REASON) or type(error).__name__
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks and control characters, which would spoil a log or a terminal."""
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

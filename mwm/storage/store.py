@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,27 +17,12 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mwm.storage import filesystem, local
-from mwm.storage.filesystem import require_writable, write_atomic
+from mwm.storage.filesystem import open_filesystem
+from mwm.storage.local import FileInfo, LocalFiles
 from mwm.storage.sealed import seal, unseal
-from mwm.watermarks.key import KEY, QUERIES, Key, to_files
-from mwm.watermarks.queries import QuerySet
-
-__all__ = [
-    "CHECKPOINT",
-    "KEY",
-    "NETWORK",
-    "OUTCOME",
-    "PERTURBED",
-    "QUERIES",
-    "WEIGHTS",
-    "Entry",
-    "Store",
-    "require_writable",
-    "write_atomic",
-]
 
 WEIGHTS, PERTURBED = "model.safetensors", "perturbed.safetensors"
+KEY, QUERIES = "key.json", "queries.safetensors"
 CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
 SEALED_FILES = (WEIGHTS, KEY, QUERIES, PERTURBED)
 HASH_SIZE = hashlib.sha256().digest_size
@@ -56,7 +41,7 @@ class Entry:
 
 
 class Store:
-    """One folder per digest: weights, a victim's key and, last, the outcome with its own hash and those of the files.
+    """One folder per digest: weights, other named files and, last, the outcome with its hash and those of the files.
 
     `root` is a folder or a URI such as s3://BUCKET/PATH. What has an outcome is finished and never changes. A reader
     never sees half a file, and what is damaged is never used. Only safe formats are read: safetensors, JSON, tensors
@@ -64,18 +49,24 @@ class Store:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self._files = filesystem.open_filesystem(root)
-        self.root = self._files.root
+        self.files = open_filesystem(root)
+        self.root = self.files.root
         self._hashes: dict[tuple[str, str], str] = {}
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Store | None:
+        """The store on this machine in which a folder is an entry, by where it lies; None if it lies otherwise."""
+        store = cls(folder.parent.parent)
+        return store if store.folder(folder.name) == folder else None
 
     def folder(self, digest: str) -> Path:
         """Where the files of one digest lie, in a store on this machine."""
-        assert isinstance(self._files, local.LocalFiles), "a remote store has no folders here"
-        return self._files.path / _place(digest)
+        assert isinstance(self.files, LocalFiles), "a remote store has no folders here"
+        return self.files.path / _place(digest)
 
     def outcome(self, digest: str) -> dict[str, Any] | None:
         """What a finished trial measured; None when it is not finished, or anything of it is damaged."""
-        for _ in range(2):  # a twin may just be replacing one file after the other
+        for _ in range(2):  # a process with the same trial may just be replacing one file after the other
             content = self._entry(digest)
             if content is None:
                 return None
@@ -92,7 +83,7 @@ class Store:
         """Seal an entry with what was measured, at the end and in each epoch: from now on `outcome` answers."""
         hashes = {name: self._hashes.get((digest, name)) or self._sha256(digest, name) for name in SEALED_FILES}
         found = {name: value for name, value in hashes.items() if value}
-        self._write(digest, OUTCOME, seal({"outcome": outcome, "files": found, "rows": list(rows)}))
+        self.write(digest, OUTCOME, seal({"outcome": outcome, "files": found, "rows": list(rows)}))
         for name in SEALED_FILES:
             self._hashes.pop((digest, name), None)
         self._drop_checkpoint(digest)
@@ -100,34 +91,34 @@ class Store:
     def save_weights(self, digest: str, weights: dict[str, Tensor], architecture: dict[str, Any] | None = None) -> None:
         """Keep the weights of a network, and what is to be said of it to whoever rebuilds it."""
         plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        self._keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(architecture)} if architecture else None))
+        self.keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(architecture)} if architecture else None))
 
     def weights(self, digest: str) -> dict[str, Tensor]:
         """The weights of a finished trial, on the CPU; ValueError if they are damaged."""
-        return load(self._kept(digest, WEIGHTS))
+        return load(self.kept(digest, WEIGHTS))
 
-    def save_key(self, digest: str, key: Key, perturbed: Tensor) -> None:
-        """Keep a key, and its images (n c h w in [0, 1]) as the scheme's last step would show them.
+    def keep(self, digest: str, name: str, data: bytes) -> None:
+        """Write one file of an entry; `commit` seals it with the hash of what was written here."""
+        self.write(digest, name, data)
+        self._hashes[digest, name] = hashlib.sha256(data).hexdigest()
 
-        A key that is kept again, because something else of its entry was damaged, stays as old as it is.
-        """
-        created = unseal(self._read(digest, KEY) or b"").get("created", key.created)
-        content = to_files(replace(key, created=created))
-        self._keep(digest, QUERIES, content[QUERIES])
-        self._write(digest, KEY, content[KEY])  # not `_keep`: what `finish` finds may be a twin's, a second older
-        self._keep(digest, PERTURBED, save({"images": (perturbed * 255).round().byte().cpu().contiguous()}))
+    def write(self, digest: str, name: str, data: bytes) -> None:
+        """Write one file of an entry; `commit` seals it with the hash of what it then finds."""
+        self.files.write(_place(digest, name), data, sync=True)
 
-    def key(self, digest: str) -> dict[str, bytes]:
-        """The files of the key of a finished victim; ValueError if they are damaged, or there are none."""
-        return {name: self._kept(digest, name) for name in (KEY, QUERIES)}
+    def read(self, digest: str, name: str) -> bytes | None:
+        """One file of an entry as it is, not verified; None if it is not there."""
+        with _if_there():
+            return self.files.read(_place(digest, name))
+        return None
 
-    def queries(self, digest: str) -> QuerySet:
-        """The query set of a finished victim, on the CPU; ValueError if it is damaged."""
-        return QuerySet(**load(self._kept(digest, QUERIES)))
-
-    def perturbed(self, digest: str) -> Tensor:
-        """The query images after the ascent (uint8, n c h w); ValueError if they are damaged."""
-        return load(self._kept(digest, PERTURBED))["images"]
+    def kept(self, digest: str, name: str) -> bytes:
+        """One file of a finished entry; ValueError if it is damaged, or was not there when the entry was sealed."""
+        expected = self._sealed(digest)["files"].get(name)
+        data = self.read(digest, name)
+        if data is None or hashlib.sha256(data).hexdigest() != expected:
+            raise ValueError(f"{self.files.display_name}/{_place(digest)}: {name} is missing or damaged")
+        return data
 
     def save_checkpoint(self, digest: str, state: dict[str, Any]) -> None:
         """Keep the state of a training that is under way, behind its hash."""
@@ -137,13 +128,13 @@ class Store:
         data = content.getbuffer()
         data[:HASH_SIZE] = hashlib.sha256(data[HASH_SIZE:]).digest()
         # No sync: it would cost more than many an epoch, and a power failure is noticed by the hash.
-        self._files.write(f"{_place(digest)}/{CHECKPOINT}", data)
+        self.files.write(_place(digest, CHECKPOINT), data)
         self.remove_stale(digest)
 
     def checkpoint(self, digest: str) -> dict[str, Any] | None:
         """The state from which a training goes on; None when there is none, or it is damaged and now removed."""
         self.remove_stale(digest)
-        data = self._read(digest, CHECKPOINT)
+        data = self.read(digest, CHECKPOINT)
         if data is None:
             return None
         try:
@@ -152,7 +143,7 @@ class Store:
                 raise UnpicklingError("the hash is another one")
             state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except (UnpicklingError, RuntimeError, EOFError):
-            self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
+            self.files.remove(_place(digest, CHECKPOINT))
             return None
         return state
 
@@ -160,75 +151,71 @@ class Store:
         """Remove all that is unfinished or damaged under a digest; a finished entry stays."""
         if self.outcome(digest) is None:
             for name in (OUTCOME, CHECKPOINT, *SEALED_FILES):
-                self._files.remove(f"{_place(digest)}/{name}")
+                self.files.remove(_place(digest, name))
             self.remove_stale(digest)
-            self._files.remove_if_empty(_place(digest))
+            self.files.remove_if_empty(_place(digest))
 
     def remove_stale(self, digest: str) -> None:
         """Remove what dead processes have left half written under a digest."""
-        self._files.remove_stale(_place(digest))
+        self.files.remove_stale(_place(digest))
 
     def entries(self) -> Iterator[Entry]:
         """Everything in the store, finished or not, from one listing."""
-        found: dict[str, list[local.FileInfo]] = {}
-        for file in self._files.walk():
-            shard, digest, name = (*file.name.split("/", 2), "", "")[:3]
-            if len(shard) == 2 and digest.startswith(shard) and (name or file.folder):
+        found: dict[str, list[FileInfo]] = {}
+        for file in self.files.walk():
+            if digest := _digest_of(file):
                 found.setdefault(digest, []).append(file)
         for digest, held in found.items():
             inside = [file for file in held if not file.folder]
             modified = max(file.modified for file in inside or held)
-            finished = any(file.name == f"{_place(digest)}/{OUTCOME}" for file in inside)
+            finished = any(file.name == _place(digest, OUTCOME) for file in inside)
             yield Entry(digest, finished, sum(file.bytes for file in inside), modified)
+
+    def leftovers(self) -> Iterator[tuple[str, FileInfo]]:
+        """Files that are half written, and the checkpoints of finished entries, each with the digest it lies under."""
+        found = {file.name: file for file in self.files.walk() if not file.folder}
+        for place, file in found.items():
+            digest = _digest_of(file)
+            done = place == _place(digest, CHECKPOINT) and _place(digest, OUTCOME) in found
+            if done or place.rpartition("/")[2].startswith("."):
+                yield digest, file
 
     def remove(self, digest: str) -> None:
         """Take an entry away, its outcome first: half removed, it is as if it had never been finished."""
-        self._files.remove(f"{_place(digest)}/{OUTCOME}")
-        self._files.remove_tree(_place(digest))
+        self.files.remove(_place(digest, OUTCOME))
+        self.files.remove_tree(_place(digest))
 
     def _drop_checkpoint(self, digest: str) -> None:
         """A finished entry has no checkpoint and no drafts; whoever may only read leaves them."""
         with suppress(OSError):
-            self._files.remove(f"{_place(digest)}/{CHECKPOINT}")
+            self.files.remove(_place(digest, CHECKPOINT))
             self.remove_stale(digest)
-
-    def _keep(self, digest: str, name: str, data: bytes) -> None:
-        self._write(digest, name, data)
-        self._hashes[digest, name] = hashlib.sha256(data).hexdigest()
-
-    def _write(self, digest: str, name: str, data: bytes) -> None:
-        self._files.write(f"{_place(digest)}/{name}", data, sync=True)
-
-    def _read(self, digest: str, name: str) -> bytes | None:
-        with _if_there():
-            return self._files.read(f"{_place(digest)}/{name}")
-        return None
 
     def _sha256(self, digest: str, name: str) -> str | None:
         with _if_there():
-            return self._files.sha256(f"{_place(digest)}/{name}")
+            return self.files.sha256(_place(digest, name))
         return None
 
     def _entry(self, digest: str) -> dict[str, Any] | None:
         """The content of a finished entry; empty if it is damaged, None if there is none."""
-        data = self._read(digest, OUTCOME)
+        data = self.read(digest, OUTCOME)
         return None if data is None else unseal(data)
 
     def _sealed(self, digest: str) -> dict[str, Any]:
         if content := self._entry(digest):
             return content
-        raise ValueError(f"{self._files.display_name}/{_place(digest)}: {OUTCOME} is missing or damaged")
-
-    def _kept(self, digest: str, name: str) -> bytes:
-        expected = self._sealed(digest)["files"].get(name)
-        data = self._read(digest, name)
-        if data is None or hashlib.sha256(data).hexdigest() != expected:
-            raise ValueError(f"{self._files.display_name}/{_place(digest)}: {name} is missing or damaged")
-        return data
+        raise ValueError(f"{self.files.display_name}/{_place(digest)}: {OUTCOME} is missing or damaged")
 
 
-def _place(digest: str) -> str:
-    return f"{digest[:2]}/{digest}"
+def _place(digest: str, *name: str) -> str:
+    """Where an entry lies below the root of a store, or one of its files: no folder holds too many."""
+    return "/".join((digest[:2], digest, *name))
+
+
+def _digest_of(file: FileInfo) -> str:
+    """The digest of the entry that a file or folder of a store is, or lies in; empty for what belongs to none."""
+    shard, digest, inside = (*file.name.split("/", 2), "", "")[:3]
+    return digest if len(shard) == 2 and digest.startswith(shard) and (inside or file.folder) else ""
 
 
 @contextmanager

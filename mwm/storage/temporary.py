@@ -23,7 +23,7 @@ def temporary_name(name: str) -> str:
 
 
 def is_stale(name: str, modified: float) -> bool:
-    """Whether a name is one of `beside` and its writer is dead, or silent for long; `modified` is a Unix time."""
+    """Whether a name is a temporary one and its writer is dead, or silent for long; `modified` is a Unix time."""
     found = _NAME.fullmatch(name)
     if found is None:
         return False

@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs: addresses, and whether something answers there."""
+"""Where MLflow keeps runs: addresses, whether something answers there, and the experiment of verdicts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from pathlib import Path
 
 from mwm.storage.redaction import redact
 
+DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
+"""What MLflow's own commands take for granted in the current folder."""
+
+VERDICTS = "verdicts"
+"""The experiment of verdicts, and their folder in results/: no sweep may have this name."""
+
+SQLITE = "sqlite:///"
 SERVERS = ("http", "https", "databricks")
-
 DATABASES = ("postgresql", "mysql", "mssql")
-
 ALLOWED = "http://HOST:PORT, https://HOST, sqlite:///PATH, postgresql://..., mysql://..., mssql://... or databricks"
 
 MLFLOW_DEFAULTS = {
@@ -24,7 +29,6 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PGCONNECT_TIMEOUT": "5",
 }
-
 SHORT_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 
 
@@ -34,27 +38,25 @@ def resolve_tracking_uri(uri: str | None) -> str:
     A path of SQLite is made absolute, so that it means the same in every process; a PostgreSQL address that names no
     driver gets the installed one. Raises ValueError for anything that is neither a server nor a database on disk.
     """
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
-    path, mark, options = uri.removeprefix("sqlite:///").partition("?")
-    if uri.startswith("sqlite:///") and path not in ("", ":memory:"):
-        return f"sqlite:///{Path(path).expanduser().absolute()}{mark}{options}"
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
+    if file := sqlite_file(uri):
+        _, mark, options = uri.partition("?")
+        return f"{SQLITE}{file.expanduser().absolute()}{mark}{options}"
     if uri == "databricks" or ("://" in uri and _service(uri) in (*SERVERS, *DATABASES)):
         return re.sub("^postgresql://", "postgresql+psycopg2://", uri)  # SQLAlchemy 2.1 would ask for psycopg 3
     raise ValueError(f"--tracking-uri: {redact(uri)!r} is not allowed; write one of {ALLOWED}")
 
 
-def _service(uri: str) -> str:
-    return uri.partition("://")[0].partition("+")[0]
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database on disk; None for any other address."""
+    path = uri.removeprefix(SQLITE).partition("?")[0]
+    return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
 
 
 def artifact_location(uri: str, experiment: str) -> str | None:
     """Where the files of an experiment go: beside a SQLite database, wherever that is; else as the store likes."""
-    database = _sqlite_file(uri)
+    database = sqlite_file(uri)
     return (database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if database else None
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def check_database(uri: str) -> None:
@@ -63,7 +65,7 @@ def check_database(uri: str) -> None:
         return
     from sqlalchemy import create_engine
 
-    if path := _sqlite_file(uri):
+    if path := sqlite_file(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(uri)
     try:
@@ -87,3 +89,7 @@ def short_timeouts() -> Iterator[None]:
         yield
     finally:
         os.environ |= before
+
+
+def _service(uri: str) -> str:
+    return uri.partition("://")[0].partition("+")[0]

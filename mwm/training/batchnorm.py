@@ -1,11 +1,12 @@
-"""What queries may do to batch normalisation in a step of training."""
+"""Batch normalisation: whose statistics are used, and which are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -31,3 +32,25 @@ def eval_statistics(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+class CumulativeStatistics:
+    """Running statistics that start afresh and become the plain average over all batches that are added."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+        for layer in self._layers:
+            layer.reset_running_stats()
+
+    @torch.no_grad()
+    def add(self, images: Tensor) -> None:
+        """Take in the statistics of a batch (float n c h w in [0, 1]); the network is in evaluation mode afterwards."""
+        before = [layer.momentum for layer in self._layers]
+        for layer in self._layers:
+            layer.momentum = None
+        self._model.train()
+        self._model(images)
+        self._model.eval()
+        for layer, momentum in zip(self._layers, before, strict=True):
+            layer.momentum = momentum

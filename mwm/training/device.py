@@ -1,4 +1,4 @@
-"""The memory of the process that a trial runs in: how much it takes at most, and when it is given back."""
+"""What a trial does to its process and its device: the same bits each time, memory kept, given back and measured."""
 
 from __future__ import annotations
 
@@ -12,6 +12,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+MIB = 2**20
+
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+"""Names of what glibc's mallopt sets (malloc.h)."""
+
+LARGEST_MAPPED = (2**31 - 1, 2**25)
+"""Bytes of the largest allocation that is to come from the heap: all there are, or what an older glibc allows."""
+
+SPARE_HEAP = 2**26
+"""Bytes of a heap of a thread other than the first: one that is empty is given up unless so much is to be spare."""
+
+OWN = Path("/proc/self")
+
+RESET_PEAK = "5"
+"""What Linux's /proc/self/clear_refs takes for "the peak is what is resident now" (proc(5), since 4.0)."""
 
 
 @contextmanager
@@ -36,23 +52,6 @@ def deterministic(wanted: bool) -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
 
 
-MIB = 2**20
-
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
-"""Names of what glibc's mallopt sets (malloc.h)."""
-
-LARGEST = (2**31 - 1, 2**25)
-"""Bytes of the largest allocation that is to come from the heap: all there are, or what an older glibc allows."""
-
-HEAP = 2**26
-"""Bytes of a heap of a thread other than the first: one that is empty is given up unless so much is to be spare."""
-
-OWN = Path("/proc/self")
-
-RESET_PEAK = "5"
-"""What Linux's /proc/self/clear_refs takes for "the peak is what is resident now" (proc(5), since 4.0)."""
-
-
 def retain_freed_memory() -> bool:
     """Have this process keep the memory that it frees for its next allocations; whether the C library can.
 
@@ -62,8 +61,8 @@ def retain_freed_memory() -> bool:
     libc = _glibc()
     if libc is None:
         return False
-    larger = any(libc.mallopt(MMAP_THRESHOLD, size) for size in LARGEST)
-    return bool(libc.mallopt(TRIM_THRESHOLD, -1)) and bool(libc.mallopt(TOP_PAD, HEAP)) and larger
+    larger = any(libc.mallopt(MMAP_THRESHOLD, size) for size in LARGEST_MAPPED)
+    return bool(libc.mallopt(TRIM_THRESHOLD, -1)) and bool(libc.mallopt(TOP_PAD, SPARE_HEAP)) and larger
 
 
 def release(device: torch.device) -> None:
@@ -110,8 +109,8 @@ class PeakMemory:
 def _resident() -> float | None:
     """MiB resident at most since the peak was forgotten; None where Linux does not tell."""
     with suppress(OSError):
-        told = re.search(r"^VmHWM:\s*(\d+) kB$", (OWN / "status").read_text(), re.MULTILINE)
-        return int(told[1]) / 1024 if told else None
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", (OWN / "status").read_text(), re.MULTILINE)
+        return int(found[1]) / 1024 if found else None
     return None
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mwm.data.images import to_float
 
 EVAL_BATCH_SIZE = 1000
-"""Images judged at a time."""
+"""Images evaluated at a time."""
 
 
 @contextmanager

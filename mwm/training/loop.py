@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from mwm.config.randomness import make_generator
+from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.training.device import deterministic
 from mwm.training.evaluation import accuracy, predict_logits
-from mwm.training.state import TrainState
+from mwm.training.state import Trained, TrainState
 from mwm.training.step import Objective, TrainStep
 
 
@@ -25,7 +26,7 @@ class DivergedError(ArithmeticError):
 class Epoch:
     """One epoch done: mean loss, learning rate at its end, validation accuracy, seconds; and the training so far."""
 
-    training: TrainState
+    training: Trained
     epoch: int
     loss: float
     lr: float
@@ -38,8 +39,7 @@ def fit(
     part: LabeledImages,
     objective: Objective,
     *,
-    flip: bool,
-    pad: int,
+    augmentation: Augmentation,
     seed: int,
     validation: LabeledImages,
 ) -> Iterator[Epoch]:
@@ -51,7 +51,7 @@ def fit(
     recipe = training.recipe
     if len(part) < recipe.batch_size:
         raise ValueError(f"recipe.batch_size: {recipe.batch_size} is not allowed: there are {len(part)} images")
-    engine = TrainStep(training, part, objective, flip=flip, pad=pad)
+    engine = TrainStep(training, part, objective, augmentation=augmentation)
     while training.epoch < recipe.epochs:
         began = time.perf_counter()
         with deterministic(recipe.deterministic):

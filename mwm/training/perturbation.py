@@ -1,4 +1,4 @@
-"""Projected gradient ascent (PGA): how a margin is opened."""
+"""Projected gradient ascent (PGA): gradients with respect to images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def projected_gradient_ascent(
     """Push images towards the boundary of their labels: raise the loss on `labels` (Kim et al., 2023).
 
     `images` (n c h w) and the result are in [0, 1], `labels` (n) are class indices, `predict` gives logits (n C).
-    Each of `steps` moves changes every pixel by `step_size` (image units) along the sign of its slope; so the drift is
-    at most `steps * step_size`. Slopes are taken for pixels only: no gradient reaches the weights.
+    Each of `steps` moves changes every pixel by `step_size` (image units) along the sign of its gradient, so that it
+    drifts by `steps * step_size` at most. Gradients are taken for pixels only: none reaches the weights.
     """
     x = images
     for _ in range(steps):
         x = x.detach().requires_grad_()
         loss = F.cross_entropy(predict(x), labels, reduction="sum")
-        (slope,) = torch.autograd.grad(loss, x)
-        x = (x.detach() + step_size * slope.sign()).clamp(0, 1)
+        (grad,) = torch.autograd.grad(loss, x)
+        x = (x.detach() + step_size * grad.sign()).clamp(0, 1)
     return x.detach()

@@ -12,7 +12,7 @@ from mwm.config.spec import DISCRIMINATED, Count, NonNegativeFloat, PositiveFloa
 class MultiStep:
     """Learning rate times `factor` at each milestone (epochs)."""
 
-    kind: Literal["step"] = "step"
+    kind: Literal["multistep"] = "multistep"
     milestones: tuple[Count, ...] = (100, 150)
     factor: PositiveFloat = 0.1
 
@@ -26,7 +26,7 @@ class MultiStep:
 class PaperSchedule:
     """The published schedule for any length: times 0.1 at half and at three quarters (epochs 100 and 150 of 200)."""
 
-    kind: Literal["published"] = "published"
+    kind: Literal["paper"] = "paper"
 
     def lr_factor(self, epoch: float, epochs: int) -> float:
         """Share of the full learning rate after `epoch` (fractional) of `epochs`."""

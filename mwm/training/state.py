@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from mwm.training.recipe import Recipe
+
+
+class Trained(Protocol):
+    """A network that is being made, as far as whoever keeps and measures it must know."""
+
+    model: nn.Module
+    epoch: int
+
+    @property
+    def epochs(self) -> int:
+        """After how many epochs it is finished."""
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights are kept."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether a GPU is to compute the same bits each time."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint holds: tensors and numbers only."""
 
 
 class TrainState:
@@ -64,3 +86,13 @@ class TrainState:
     def best_epoch(self) -> int:
         """The epoch whose weights are kept."""
         return self.epoch if self.recipe.keep == "last" else self.best[1]
+
+    @property
+    def epochs(self) -> int:
+        """After how many epochs the training is finished."""
+        return self.recipe.epochs
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether a GPU is to compute the same bits each time."""
+        return self.recipe.deterministic

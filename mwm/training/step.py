@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mwm.config.randomness import derive_seed
-from mwm.data.images import augment, to_float
+from mwm.data.images import Augmentation, augment, to_float
 from mwm.data.splits import LabeledImages
 from mwm.training.state import TrainState
 
-Objective = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
-"""(model, images n c h w in [0, 1], labels n, generator of this epoch) -> scalar loss."""
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """What a step learns from: images float n c h w in [0, 1], labels int64 n, and their rows in the training set."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+Objective = Callable[[nn.Module, Batch, torch.Generator], Tensor]
+"""(model, batch, generator of this epoch) -> scalar loss."""
 
 WARMUP_STEPS = 3
 """Steps before one is recorded: libraries choose their kernels and take their memory in the first ones."""
 
 
 class TrainStep:
-    """Every step of a training on `part`: pick, augment, loss, slopes, update. None waits for the device.
+    """Every step of a training on `part`: pick, augment, loss, gradients, update. None waits for the device.
 
     Chances of a step are drawn from two generators, for the views of the images and for the objective.
     """
 
     def __init__(
-        self, training: TrainState, part: LabeledImages, objective: Objective, *, flip: bool, pad: int
+        self, training: TrainState, part: LabeledImages, objective: Objective, *, augmentation: Augmentation
     ) -> None:
-        self.training, self.part, self.objective = training, part, objective
-        self.flip, self.pad = flip, pad
+        self.training, self.part, self.objective, self.augmentation = training, part, objective, augmentation
         recipe, device = training.recipe, part.images.device
         self.views, self.draw = torch.Generator(device), torch.Generator(device)
         self.total = torch.zeros((), device=device)
@@ -62,9 +72,9 @@ class TrainStep:
 
     def _step(self, pick: Tensor) -> None:
         part, optimizer, bf16 = self.part, self.training.optimizer, self.training.recipe.bf16
-        images = to_float(augment(part.images[pick], flip=self.flip, pad=self.pad, generator=self.views))
+        images = to_float(augment(part.images[pick], self.augmentation, self.views))
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            loss = self.objective(self.model, images, part.labels[pick], self.draw)
+            loss = self.objective(self.model, Batch(images, part.labels[pick], pick), self.draw)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         optimizer.step()
@@ -74,7 +84,7 @@ class TrainStep:
 class _CompiledModel(nn.Module):
     """A network compiled for each shape of its input. The weights are the network's own.
 
-    An input that asks for its slope is on its way up, and the slopes of the weights are then nobody's: such an input
+    An input that asks for its gradient is being perturbed, and nobody needs the gradients of the weights: such an input
     takes a second programme in which the weights are constants. In one for both, each ascent would pay for them.
     """
 
@@ -82,12 +92,12 @@ class _CompiledModel(nn.Module):
         super().__init__()
         self.network = model
         torch.compiler.reset()  # programmes of trainings before would count against the number that may be kept
-        self._learning = torch.compile(model.forward, dynamic=False)
-        self._climbing = torch.compile(lambda images: _with_constant_weights(model, images), dynamic=False)
+        self._training_program = torch.compile(model.forward, dynamic=False)
+        self._ascent_program = torch.compile(lambda images: _with_constant_weights(model, images), dynamic=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n C) of images (n c h w in [0, 1])."""
-        answers: Tensor = (self._climbing if images.requires_grad else self._learning)(images)
+        answers: Tensor = (self._ascent_program if images.requires_grad else self._training_program)(images)
         return answers
 
 

@@ -4,44 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, get_args
+
+from mwm.config.spec import Shown, shown_fields
 
 if TYPE_CHECKING:
     from mwm.trials.outcome import Outcome
     from mwm.trials.trial import Trial
 
-
-NAMING = ("num_queries", "step_size", "labels")
-
 INHERITED = "as victim"
-
-SHORT = {"num_queries": "n", "step_size": "step size", "queries_per_step": "per step"}
-
-FORMS = {
-    "num_queries": "n={}",
-    "step_size": "{}",
-    "queries_per_step": "{} per step",
-    "temperature": "T={}",
-    "budget": "{} calls",
-    "repeats": "repeats {}",
-}
-
-UNSAID = ("same", INHERITED)
+UNSAID = ("victim_data", INHERITED)
+"""Values that go without saying."""
 
 
-def trial_name(trial: Trial, *, victim: bool = True) -> str:
+def trial_name(trial: Trial) -> str:
     """A short name of a trial for people: "extraction soft seed 0 on margin n=20 10/255 seed 0".
 
-    Besides the fields that always name a scheme or an attack, only what differs from its default is said. Without
-    `victim`, the name of an attack leaves out what it is on.
+    Besides the fields that always name a scheme or an attack, only what differs from its default is said.
     """
     target, attack = trial.victim, trial.attack
     name = f"{_words(target.scheme)} seed {target.seed}"
-    if attack is None:
-        return name
-    student = "" if attack.student is None or attack.student == target.model else f" {attack.student.kind}"
-    thief = f"{_words(attack)}{student} seed {attack.seed}"
-    return f"{thief} on {name}" if victim else thief
+    return name if attack is None else f"{attack_name(trial)} on {name}"
+
+
+def attack_name(trial: Trial) -> str:
+    """The name of an attack without that of its victim: "extraction soft resnet20 seed 0"."""
+    target, attack = trial.victim, trial.attack
+    assert attack is not None, "a victim's trial has no attack"
+    network = attack.architecture(target)
+    return f"{_words(attack)}{'' if network == target.model else f' {network.kind}'} seed {attack.seed}"
 
 
 def outcome_line(trial: Trial, outcome: Outcome) -> str:
@@ -63,13 +55,13 @@ def outcome_line(trial: Trial, outcome: Outcome) -> str:
 
 
 def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
-    """A setting in words: its kind, then each field as "n=20", "10/255" or "soft", unless that goes without saying."""
+    """A configuration in words: its kind, then each field as "n=20", "10/255" or "soft", unless it goes unsaid."""
     words = [kind]
     for path, value in leaves:
-        if value is None or value is False or value in UNSAID:
-            continue
         name = path.rpartition(".")[2]
-        form = FORMS.get(name, "{}" if isinstance(value, str) else f"{name}={{}}")
+        form = _shown(name, value, kind).form
+        if value is None or value is False or value in UNSAID or not form:
+            continue
         words.append(name if value is True else form.format(format_value(path, value)))
     return " ".join(words)
 
@@ -77,13 +69,14 @@ def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
 def column_heading(path: str) -> str:
     """The heading of a field's column: "scheme.num_queries" is headed "n", "victim.model.kind" is headed "model"."""
     parent, _, name = path.rpartition(".")
-    return parent.rpartition(".")[2] if name == "kind" else SHORT.get(name, name)
+    return parent.rpartition(".")[2] if name == "kind" else _shown(name, "").heading or name
 
 
 def format_value(path: str, value: Any) -> str:
-    """The value of a field as people write it; step sizes as k/255 where k is whole."""
-    if path.endswith("step_size") and abs(value * 255 - round(value * 255)) < 1e-9:
-        return f"{round(value * 255)}/255"
+    """The value of a field as people write it; a step size as k/255 where k is whole."""
+    whole = _shown(path.rpartition(".")[2], value).fraction
+    if whole and abs(value * whole - round(value * whole)) < 1e-9:
+        return f"{round(value * whole)}/{whole}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -95,10 +88,27 @@ def format_fraction(value: float, digits: int = 3) -> str:
 
 def _words(record: Any) -> str:
     """The kind of a scheme or an attack, then the fields that name it, then those that are not at their default."""
-    said = []
-    for item in sorted(fields(record), key=lambda item: item.name not in NAMING):
-        value = getattr(record, item.name)
-        told = item.name in NAMING or value != item.default
-        if told and item.name not in ("kind", "seed", "student", "recipe"):
-            said.append((item.name, getattr(value, "kind", value)))
-    return describe(record.kind, said)
+    told = shown_fields(type(record))
+    always = [field for field in fields(record) if field.name in told and told[field.name].always]
+    others = [field for field in fields(record) if field not in always and field.name not in ("kind", "seed")]
+    said = always + [field for field in others if getattr(record, field.name) != field.default]
+    values = [(field.name, getattr(record, field.name)) for field in said]
+    return describe(record.kind, [(name, getattr(value, "kind", value)) for name, value in values])
+
+
+def _shown(name: str, value: Any, kind: str = "") -> Shown:
+    """How a field is told, of a scheme or attack of a kind, or of any."""
+    catalogue = _catalogue()
+    found = [catalogue[kind]] if kind in catalogue else [*catalogue.values()]
+    usual = Shown("{}" if isinstance(value, str) else f"{name}={{}}")
+    return next((told[name] for told in found if name in told), usual)
+
+
+@cache
+def _catalogue() -> dict[str, dict[str, Shown]]:
+    """How the fields of schemes and attacks are told, by their kinds and names."""
+    from mwm.attacks import Attack
+    from mwm.watermarks.schemes import Scheme
+
+    kinds = [kind for union in (Scheme, Attack) for kind in get_args(get_args(union)[0])]
+    return {kind.kind: shown_fields(kind) for kind in kinds}

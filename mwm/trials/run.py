@@ -1,4 +1,4 @@
-"""The two stages of a trial, training a victim and stealing one: a plain function that yields rows."""
+"""A trial from beginning to end, training a victim or attacking one: a plain function that yields rows."""
 
 from __future__ import annotations
 
@@ -9,19 +9,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from mwm.data.splits import LabeledImages
 from mwm.models.build import count_parameters
-from mwm.stats import binomial
 from mwm.storage.store import Store
 from mwm.training.device import deterministic
 from mwm.training.evaluation import accuracy, logit_margins, predict_logits
 from mwm.training.loop import DivergedError, Epoch
-from mwm.trials.outcome import EpochMetrics, Outcome, decisions
+from mwm.trials.outcome import LEVELS, EpochMetrics, Outcome, scored
 from mwm.trials.stages import AttackStage, TrialStage, VictimStage
 from mwm.trials.trial import Trial, TrialInputs, data_key, trial_digest, victim_digest
-from mwm.watermarks.queries import QuerySet
 
 
 def run(trial: Trial, sets: TrialInputs, store: Store, device: torch.device) -> Iterator[EpochMetrics | Outcome]:
@@ -52,21 +49,20 @@ def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMet
     start = store.checkpoint(blank.digest) or {"seconds": 0.0, "rows": []}
     seconds, rows, last = start["seconds"], start["rows"], None
     stage.peak.earlier = start.get("peak_mib", 0.0)  # checkpoints of older versions have none
-    yield from [
-        EpochMetrics(**row) for row in rows
-    ]  # again: whoever listened before may not have heard of the last ones
+    # Again: whoever listened before may not have heard of the last ones.
+    yield from [EpochMetrics(**row) for row in rows]
     began = time.perf_counter()
     epochs = stage.epochs(start if rows else None)
-    seconds += time.perf_counter() - began  # a thief may ask before the first epoch
+    seconds += time.perf_counter() - began  # an attacker may ask before the first epoch
     for last in epochs:
         began = time.perf_counter()
-        query_acc = accuracy(predict_logits(last.training.model, stage.queries.images), stage.queries.labels)
+        answers = stage.queries.by_cell(predict_logits(last.training.model, stage.queries.images))
+        query_acc = accuracy(answers, stage.queries.cell_labels)
         seconds += last.seconds + time.perf_counter() - began
         row = _row(last, query_acc)
         rows.append(asdict(row))
-        if last.epoch < last.training.recipe.epochs:
-            calls = stage.oracle.calls if stage.oracle else 0
-            more = {"seconds": seconds, "oracle_calls": calls, "rows": rows, "peak_mib": stage.peak.mib()}
+        if last.epoch < last.training.epochs:
+            more = {"seconds": seconds, "oracle_calls": stage.calls(), "rows": rows, "peak_mib": stage.peak.mib()}
             store.save_checkpoint(blank.digest, last.training.state() | more)
         yield row
     assert last is not None, "a training has at least one epoch"
@@ -75,8 +71,8 @@ def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMet
         yield Outcome(**duplicate)
         return
     model = last.training.model
-    with deterministic(last.training.recipe.deterministic):
-        measured = _measure(model, stage.queries, stage.views.test, stage.dataset.classes)
+    with deterministic(last.training.deterministic):
+        measured = _measure(stage, model)
         measured |= stage.save_and_measure(model, blank.digest)
     outcome = replace(
         blank,
@@ -84,7 +80,7 @@ def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMet
         query_digest=stage.queries.digest(),
         seconds=seconds,
         peak_mib=stage.peak.mib(),
-        kept_epoch=last.training.best_epoch,
+        best_epoch=last.training.best_epoch,
         parameters=count_parameters(model),
     )
     store.commit(blank.digest, asdict(outcome), rows)
@@ -103,20 +99,20 @@ def _row(epoch: Epoch, query_acc: float) -> EpochMetrics:
     )
 
 
-def _measure(model: nn.Module, asked: QuerySet, test: LabeledImages, classes: int) -> dict[str, Any]:
+def _measure(stage: TrialStage, model: nn.Module) -> dict[str, Any]:
     """Clean accuracy, and everything that is said of the queries, always against their recorded labels."""
-    answers: Tensor = predict_logits(model, asked.images)
-    matches = int((answers.argmax(1) == asked.labels).sum())
-    held, chance = logit_margins(answers, asked.labels), binomial.p_value(matches, len(asked), classes)
-    return {
+    queries, test, classes = stage.queries, stage.views.test, stage.dataset.classes
+    answers = queries.by_cell(predict_logits(model, queries.images))
+    hits = answers.argmax(1) == queries.cell_labels
+    margins = logit_margins(answers, queries.cell_labels)
+    told = scored("".join("01"[hit] for hit in hits.tolist()), classes)
+    if stage.victim.scheme.null != "uniform_wrong_labels":  # the exact test does not hold for such labels
+        told |= dict.fromkeys(("p_value", "log10_p", *LEVELS))
+    return told | {
         "clean_acc": accuracy(predict_logits(model, test.images), test.labels),
-        "query_acc": matches / len(asked),
-        "query_matches": matches,
-        "margin_mean": held.mean().item(),
-        "margin_min": held.min().item(),
-        "p_value": chance,
-        "log10_p": binomial.log10_p(matches, len(asked), classes),
-        **decisions(chance, matches, len(asked)),
+        "margin_mean": margins.mean().item(),
+        "margin_min": margins.min().item(),
+        "classes": classes,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mwm.attacks import Attack
@@ -16,7 +16,7 @@ from mwm.training.recipe import Recipe
 from mwm.watermarks import secret
 from mwm.watermarks.schemes import Scheme
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
 
 
@@ -43,7 +43,7 @@ class TrialInputs(Mapping[str, Dataset]):
 
 @spec
 class Victim:
-    """A network to be stolen: data, architecture, watermark, recipe, seed.
+    """A network to be attacked: data, architecture, watermark, recipe, seed.
 
     `secret` is the path of a file of 64 hexadecimal digits from which the key is drawn, in place of the seed.
     """
@@ -57,8 +57,8 @@ class Victim:
     secret: NonEmptyStr | None = None
 
     def __post_init__(self) -> None:
-        num, source = self.scheme.num_queries, self.split.queries
-        if num > source:
+        num, source = self.scheme.cells, self.split.queries
+        if num is not None and num > source:
             raise ValueError(f"scheme.num_queries: {num} is not allowed: must be at most split.queries, {source}")
 
 
@@ -93,17 +93,10 @@ def trial_digest(trial: Trial, sets: TrialInputs) -> str:
     name = victim_digest(trial.victim, sets)
     if trial.attack is None:
         return name
-    attack = encode(trial.attack)
-    if data_key(trial.attack.source) in sets:
-        attack["source"] = _content(trial.attack.source, sets)
+    attack, foreign = encode(trial.attack), trial.attack.datasets()
+    attack |= {field: _content(value, sets) for field, value in vars(trial.attack).items() if value in foreign}
     return digest(METHOD_VERSION, name, attack)
 
 
 def _content(data: Any, sets: TrialInputs) -> dict[str, Any]:
     return {"digest": sets[data_key(data)].digest, "flip": data.flip, "pad": data.pad}
-
-
-def fill_attack_defaults(attack: Attack, victim: Victim) -> Attack:
-    """Fill in what an attack leaves to its victim: the student's network, and the recipe up to its last epoch."""
-    recipe = attack.recipe or replace(victim.recipe, keep="last")
-    return replace(attack, student=attack.student or victim.model, recipe=recipe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +13,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mwm.storage.lock import lock_file
 from mwm.verification.suspects.outputs import NO_ANSWER
-from mwm.watermarks.key import utc_now as moment
+from mwm.watermarks.key import utc_now
 
 ANSWERS = "answers.jsonl"
-
 LINE = {"suspect", "at", "seconds", "queries", "labels"}
 """What the line of a request holds at least; also `scores`, or the `error` for which a query stays unanswered."""
 
@@ -29,10 +28,10 @@ class SuspectAnswers:
 
     It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
     `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the queries
-    that were asked by this process. All is written to `file`, under the `suspect`'s number.
+    that were asked by this process. All is written to `file`, if there is one, under the `suspect`'s number.
     """
 
-    file: BinaryIO
+    file: BinaryIO | None
     suspect: int
     labels: dict[int, int] = field(default_factory=dict)
     scores: dict[int, list[float]] = field(default_factory=dict)
@@ -47,7 +46,7 @@ class SuspectAnswers:
         """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
         line: dict[str, Any] = {
             "suspect": self.suspect,
-            "at": moment(),
+            "at": utc_now(),
             "seconds": round(seconds, 4),
             "queries": list(queries),
         }
@@ -58,7 +57,8 @@ class SuspectAnswers:
         else:
             finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
             line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
-        _append(self.file, line)
+        if self.file is not None:
+            _append(self.file, line)
         self.replay(line)
         self.fresh += len(queries)
 
@@ -80,45 +80,50 @@ class SuspectAnswers:
 
 
 @contextmanager
-def open_answer_log(folder: Path, plan: Mapping[str, Any]) -> Iterator[list[SuspectAnswers]]:
-    """A page for each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it is answered.
+def open_answer_log(folder: Path | None, plan: Mapping[str, Any]) -> Iterator[list[SuspectAnswers]]:
+    """The answers of each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it comes.
 
-    Whatever ends the process, a page knows what was answered before and nobody is asked it again, but what was refused
-    is asked once more. A line that was cut off is taken away. Raises ValueError for a folder that was begun with
-    another plan, is used by another process, is damaged or cannot be written.
+    Whatever ends the process, what was answered before is known and nobody is asked it again, but what was refused is
+    asked once more. A line that was cut off is taken away. Without a folder nothing is written. Raises ValueError for
+    a folder that was begun with another plan, is used by another process, is damaged or cannot be written.
     """
-    with _alone(folder) as file:
-        begun, *lines = _lines(file, folder) or [{}]
+    if folder is None:
+        yield [SuspectAnswers(None, number) for number in range(len(plan["suspects"]))]
+        return
+    with _locked_file(folder) as file:
+        begun, *lines = _read_lines(file, folder) or [{}]
         if not begun:
             _append(file, {"plan": plan})
-        elif fault := _other(begun["plan"], plan):
-            raise ValueError(f"--report: {folder} was begun otherwise: {fault}; name another folder")
-        pages = [SuspectAnswers(file, number) for number in range(len(plan["suspects"]))]
+        elif difference := _difference(begun["plan"], plan):
+            raise ValueError(f"output: {folder} was begun otherwise: {difference}; name another folder")
+        answers = [SuspectAnswers(file, number) for number in range(len(plan["suspects"]))]
         for line in lines:
             if "error" not in line:
-                pages[line["suspect"]].replay(line)
-        yield pages
+                answers[line["suspect"]].replay(line)
+        yield answers
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[BinaryIO]:
+def _locked_file(folder: Path) -> Iterator[BinaryIO]:
     """The file of answers, which no other process has meanwhile, in a folder that only its owner can enter."""
     if folder.is_dir() and any(folder.iterdir()) and not (folder / ANSWERS).exists():
-        raise ValueError(f"--report: {folder} holds files of something else; name a new folder")
+        raise ValueError(f"output: {folder} holds files of something else; name a new folder")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         opened: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
     except OSError as error:
-        raise ValueError(f"--report: {folder} cannot be written ({error.strerror}); name another folder") from None
+        raise ValueError(f"output: {folder} cannot be written ({error.strerror}); name another folder") from None
     with opened as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(f"--report: {folder} is being written by another process") from None
+            alone = lock_file(file)
+        except OSError as error:
+            raise ValueError(f"output: {folder} cannot be locked ({error.strerror}); name another folder") from None
+        if not alone:
+            raise ValueError(f"output: {folder} is being written by another process")
         yield file
 
 
-def _lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
+def _read_lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
     """The whole lines of the file; what follows them is taken away."""
     file.seek(0)
     data = file.read()
@@ -131,12 +136,12 @@ def _lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             line = None
         if not isinstance(line, dict) or not line.keys() >= (LINE if number > 1 else {"plan"}):
-            raise ValueError(f"--report: {folder}: line {number} of {ANSWERS} is damaged; name another folder")
+            raise ValueError(f"output: {folder}: line {number} of {ANSWERS} is damaged; name another folder")
         found.append(line)
     return found
 
 
-def _other(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """In what two plans differ; empty if they do not."""
     for name, value in now.items():
         if then.get(name) != value:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,33 @@ from mwm.stats.binomial import log10_p, p_value
 from mwm.stats.multiple_testing import holm_adjust
 from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_test
 from mwm.stats.sequential import SequentialTest
+from mwm.verification.options import BINOMIAL, SEQUENTIAL
 from mwm.verification.questions import OrderedQueries
 
-BINOMIAL, SEQUENTIAL = "binomial", "sequential"
-PROVEN, NOT_PROVEN = "owned", "not shown"
+PERMUTATION, RANK, EMPIRICAL = "permutation", "rank", "empirical"
+PROVEN, NOT_PROVEN = "proven", "not proven"
 
 Labels = NDArray[np.int64]
-Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What one test says of the answers of a suspect.
+
+    `log10_p` tells a p-value that is too small for a number. The comparison with null models says how many of them
+    (`null_models`) matched on as many queries as the suspect (`as_many`).
+    """
+
+    __test__: ClassVar[bool] = False  # pytest takes every class of this name for a test
+
+    p_value: float
+    log10_p: float | None = None
+    as_many: int | None = None
+    null_models: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it says, as a tree."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def matches_to_decide(test: SequentialTest, left: int, level: float) -> int:
@@ -41,27 +62,28 @@ def run_tests(
     *,
     scores: NDArray[np.float64] | None = None,
     null: Sequence[int] | None = None,
-) -> Tree:
+) -> dict[str, TestResult | None]:
     """Every test of the `answers` (n) to the first queries that were asked; None for one that is not possible.
 
-    `scores` (n C) are what the answers came from, equal ones where none came; `null` the matches of innocents.
+    `scores` (n C) are what the answers came from, equal ones where none came; `null` the matches of null models.
     """
     labels, truth, classes = asked.labels[: len(answers)], asked.truth[: len(answers)], asked.classes
     matched = answers == labels
     matches, count = int(matched.sum()), len(matched)
     sequential, highest = _sequence(matched, classes)
-    found: Tree = {
-        BINOMIAL: {"p_value": p_value(matches, count, classes), "log10_p": log10_p(matches, count, classes)},
-        SEQUENTIAL: {"p_value": sequential.p_value, "log10_p": 0.0 - highest},
-        "permutation": {"p_value": permutation_test(answers, labels, truth)},
-        "rank": None,
-        "empirical": None,
+    found: dict[str, TestResult | None] = {
+        BINOMIAL: TestResult(p_value=p_value(matches, count, classes), log10_p=log10_p(matches, count, classes)),
+        SEQUENTIAL: TestResult(p_value=sequential.p_value, log10_p=0.0 - highest),
+        PERMUTATION: TestResult(p_value=permutation_test(answers, labels, truth)),
+        RANK: None if scores is None else TestResult(p_value=rank_test(scores, labels, truth)),
+        EMPIRICAL: None,
     }
-    if scores is not None:
-        found["rank"] = {"p_value": rank_test(scores, labels, truth)}
     if null is not None:
-        as_many = sum(innocent >= matches for innocent in null)
-        found["empirical"] = {"p_value": empirical_p_value(matches, null), "as_many": as_many, "innocents": len(null)}
+        found[EMPIRICAL] = TestResult(
+            p_value=empirical_p_value(matches, null),
+            as_many=sum(independent >= matches for independent in null),
+            null_models=len(null),
+        )
     return found
 
 
@@ -74,9 +96,6 @@ def _sequence(matched: Iterable[bool], classes: int) -> tuple[SequentialTest, fl
     return test, highest
 
 
-def decide(findings: Sequence[Tree], test: str, level: float) -> None:
-    """Give each finding its p value by `test`, the one adjusted for their number (Holm, 1979), and its decision."""
-    adjusted = holm_adjust([finding["tests"][test]["p_value"] for finding in findings])
-    for finding, p in zip(findings, adjusted, strict=True):
-        finding.update(finding["tests"][test])
-        finding.update(adjusted_p_value=p, decision=PROVEN if p <= level else NOT_PROVEN)
+def decide(p_values: Sequence[float], level: float) -> list[tuple[float, str]]:
+    """For each suspect its p-value adjusted for their number (Holm, 1979), and the decision on it."""
+    return [(p, PROVEN if p <= level else NOT_PROVEN) for p in holm_adjust(p_values)]

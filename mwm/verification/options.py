@@ -1,14 +1,13 @@
-"""A case: what is to be shown of whom, and how."""
+"""What is to be decided of suspects, and how they are asked: the options of the command and of the Python API."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mwm.stats.binomial import DEFAULT_LEVEL
-from mwm.storage.redaction import redact
-from mwm.verification.decision import BINOMIAL, SEQUENTIAL
+
+BINOMIAL, SEQUENTIAL = "binomial", "sequential"
 
 BATCH_SIZE, SEQUENTIAL_BATCH_SIZE = 100, 10
 """Queries in a request, and at most where each answer may be the last that is needed."""
@@ -16,32 +15,40 @@ BATCH_SIZE, SEQUENTIAL_BATCH_SIZE = 100, 10
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """The options of `launch.py verify`. None leaves a choice open."""
+    """The options of `launch.py verify` and of `mwm.verify`; None leaves a choice open."""
 
-    key: Path
-    suspects: Sequence[str]
-    trust: bool = False
-    queries: int | None = None
-    order_seed: int = 0
-    level: float = DEFAULT_LEVEL
-    sequential: bool = False
-    null: Path | None = None
     commitment: str | None = None
-    batch: int | None = None
-    timeout: float = 30.0
-    retries: int = 5
-    rate: float | None = None
+    """What was published of the key, 64 hexadecimal digits; it must open it."""
+    level: float = DEFAULT_LEVEL
+    """Chance at which any independent model among the suspects may be called proven."""
+    sequential: bool = False
+    """Decide by the sequential test, and stop as soon as it decides."""
+    queries: int | None = None
+    """Ask only the first so many queries; without it, all."""
+    order_seed: int = 0
+    """Seed of the order in which queries are asked."""
     skip_unanswered: bool = False
-    again: bool = False
-    report: Path | None = None
+    """Count queries that stay unanswered as not matched."""
+    trust: bool = False
+    """Open what may run code: all but safetensors, ONNX and endpoints."""
+    batch: int | None = None
+    """Images in a request; without it 100, and at most 10 with the sequential test."""
+    rate: float | None = None
+    """Requests in a second at most, repetitions included."""
+    timeout: float = 30.0
+    """Seconds to wait for an answer of an endpoint."""
+    retries: int = 5
+    """Repetitions of a request that failed."""
     tracking_uri: str | None = None
-    storage: str = "."
+    """MLflow with the models:/... among the suspects; without it MLFLOW_TRACKING_URI."""
+    output: Path | None = None
+    """Folder of answers and report, on this machine."""
 
     def __post_init__(self) -> None:
         positive = "must be above 0"
         for name, value, fine, allowed in (
             ("level", self.level, 0 < self.level < 1, "must lie strictly between 0 and 1"),
-            ("order-seed", self.order_seed, self.order_seed >= 0, "must be 0 or more"),
+            ("order_seed", self.order_seed, self.order_seed >= 0, "must be 0 or more"),
             ("queries", self.queries, self.queries is None or self.queries > 0, positive),
             ("batch", self.batch, self.batch is None or self.batch > 0, positive),
             ("rate", self.rate, self.rate is None or self.rate > 0, positive),
@@ -49,23 +56,12 @@ class VerifyOptions:
             ("retries", self.retries, self.retries >= 0, "must be 0 or more"),
         ):
             if not fine:
-                raise ValueError(f"--{name}: {value:g} is not allowed: {allowed}")
-        for address in self.suspects:
-            if self.suspects.count(address) > 1:
-                raise ValueError(f"--suspect: {redact(address)} is given twice; once is enough")
-        if self.report is None and "://" in self.storage:
-            place = redact(self.storage)
-            raise ValueError(f"--storage: {place} holds no verdicts; name a folder on this machine by --report")
+                raise ValueError(f"{name}: {value:g} is not allowed: {allowed}")
 
     @property
     def test(self) -> str:
         """The test that decides."""
         return SEQUENTIAL if self.sequential else BINOMIAL
-
-    @property
-    def level_per_suspect(self) -> float:
-        """The level at which one suspect is convicted whatever becomes of the others."""
-        return self.level / len(self.suspects)
 
     @property
     def batch_size(self) -> int:

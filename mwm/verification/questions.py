@@ -33,7 +33,7 @@ def order_queries(key: Key, count: int | None, seed: int) -> OrderedQueries:
     """The first `count` queries of a key, or all, in an order that whoever knows `seed` finds, whatever the answers."""
     total = len(key.queries)
     if not 1 <= (count or total) <= total:
-        raise ValueError(f"--queries: {count} is not allowed: the key has {total}")
+        raise ValueError(f"queries: {count} is not allowed: the key has {total}")
     numbers = keyed_permutation(secret_from_seed(seed), "inquiry", total)[:count]
     images, labels, truth = (getattr(key.queries, name).numpy()[numbers] for name in TENSORS)
     return OrderedQueries(numbers, images, labels, truth, key.classes)

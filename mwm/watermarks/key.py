@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, Strict
 
 from mwm.config.randomness import DERIVATION
-from mwm.config.spec import Count, NonEmptyStr, StrictBool, decode, encode, spec
+from mwm.config.spec import Count, Field, NonEmptyStr, Strict, StrictBool, decode, encode, spec
 from mwm.data.datasets import Dataset, DatasetSpec
+from mwm.data.images import Augmentation
 from mwm.data.splits import SplitSizes, split
 from mwm.storage.sealed import seal, unseal
+from mwm.storage.store import KEY, QUERIES
 from mwm.watermarks import queries
-from mwm.watermarks.queries import QuerySet, draw_queries, draw_wrong_labels
+from mwm.watermarks.queries import Null, QuerySet, draw_cell_labels, draw_queries
 from mwm.watermarks.secret import is_guessable, parse_secret
-
-KEY, QUERIES = "key.json", "queries.safetensors"
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -44,6 +43,7 @@ class Key:
     created: str
     method: int
     rule: str = DERIVATION
+    null: Null = "uniform_wrong_labels"
 
 
 @spec
@@ -61,6 +61,7 @@ class _KeyFile:
     created: Annotated[str, Strict(), Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     method: Count
     queries: NonEmptyStr
+    null: Null = "uniform_wrong_labels"
 
 
 def utc_now() -> str:
@@ -73,6 +74,8 @@ def to_files(key: Key) -> dict[str, bytes]:
     tensors = queries.pack(key.queries)
     told = {name: getattr(key, name) for name in _KeyFile.__annotations__ if name not in ("secret", "queries")}
     told |= {"secret": key.secret.hex(), "queries": hashlib.sha256(tensors).hexdigest()}
+    if key.null == "uniform_wrong_labels":
+        del told["null"]  # what goes without saying: such a file is the one that was always written
     return {KEY: seal(told), QUERIES: tensors}
 
 
@@ -126,7 +129,9 @@ def _defect(key: Key) -> str:
         return f"no method {key.method} with a pad of {key.data['pad']} is known"
     if highest >= key.classes:
         return f"truth holds {highest}; allowed: 0 to {key.classes - 1}"
-    expected = draw_wrong_labels(key.secret, key.queries.truth, key.classes)
+    if key.null != "uniform_wrong_labels":
+        return ""
+    expected = draw_cell_labels(key.secret, key.queries, key.classes)
     for place in (expected != key.queries.labels).nonzero().flatten().tolist():
         return f"label {place} is {int(key.queries.labels[place])}; its secret gives {int(expected[place])}"
     return ""
@@ -139,7 +144,9 @@ def commitment(key: Key) -> str:
     (8 each) the method, the number of classes, the split's validation, queries and seed, the data's flip (0 or 1) and
     pad, then n, c, h and w, and the number of letters of the scheme; the split's disjoint share as an IEEE 754 double
     (8); the ASCII of the data digest (16) and of the scheme; the images in the order n c h w (1 a pixel); the n labels
-    and the n true labels as unsigned integers (8 each). All numbers are big-endian.
+    and the n true labels as unsigned integers (8 each). Where a cell holds several images, the n numbers of their cells
+    (8 each); where the labels are not drawn uniformly from the wrong classes, the ASCII of `null`. All numbers are
+    big-endian.
 
     Not in it: `created`, the owner's own word; `guessable`, which follows from the secret; where the data lie.
     """
@@ -148,8 +155,10 @@ def commitment(key: Key) -> str:
     content = hashlib.sha256(key.rule.encode() + key.secret)
     content.update(struct.pack(">12Qd", *numbers, len(key.scheme), how["disjoint"]))
     content.update(key.data_digest.encode() + key.scheme.encode())
-    for values, kind in ((asked.images, "u1"), (asked.labels, ">u8"), (asked.truth, ">u8")):
-        content.update(values.cpu().numpy().astype(kind).tobytes())
+    for name, values in asked.tensors().items():
+        content.update(values.cpu().numpy().astype("u1" if name == "images" else ">u8").tobytes())
+    if key.null != "uniform_wrong_labels":
+        content.update(key.null.encode())
     return content.hexdigest()
 
 
@@ -163,10 +172,12 @@ def verify_derivation(key: Key, dataset: Dataset) -> None:
     if dataset.digest != key.data_digest or dataset.classes != key.classes:
         found = f"{dataset.digest} of {dataset.classes} classes"
         raise ValueError(f"data: has the digest {found}; the key was drawn from {key.data_digest} of {key.classes}")
+    if key.queries.cells is not None or key.null != "uniform_wrong_labels":
+        reason = f"a key of scheme {key.scheme} does not follow from its secret and its data alone"
+        raise ValueError(f"{reason}: what was committed to can be checked, but not drawn again")
     source = split(dataset, decode(SplitSizes, key.split), "cpu").queries
-    flip, pad = key.data["flip"], key.data["pad"]
-    num = len(key.queries)
-    again = draw_queries(source, num=num, classes=key.classes, flip=flip, pad=pad, secret=key.secret)
+    shown = Augmentation(key.data["flip"], key.data["pad"])
+    again = draw_queries(source, num=len(key.queries), classes=key.classes, augmentation=shown, secret=key.secret)
     for name in ("images", "truth", "labels"):
         if not torch.equal(getattr(again, name), getattr(key.queries, name).cpu()):
             raise ValueError(f"the {name} of the key are not what its secret gives from the data")

@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.attacks.access import Access
+from mwm.attacks.access import BlackBoxAccess
 from mwm.attacks.extraction.extraction import Extraction
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.data.datasets import Dataset, Digits
+from mwm.data.images import Augmentation
 from mwm.data.readers import load_dataset
 from mwm.data.splits import LabeledImages, RoleSplits, SplitSizes, split
 from mwm.models.build import build_model, channel_statistics
@@ -58,16 +59,15 @@ def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
     if number % 4:
         return model
     labels: LabelKind = "soft" if number % 8 else "hard"
-    loot = Access(
+    access = BlackBoxAccess(
         oracle=Oracle(model, labels),
         images=views.owner if number % 3 else views.disjoint,
         validation=views.validation,
         classes=grounds()[0].classes,
-        flip=DATA.flip,
-        pad=DATA.pad,
+        augmentation=Augmentation(DATA.flip, DATA.pad),
         seed=seed,
     )
-    return _last(Extraction(labels=labels, student=NETWORKS[(number + 2) % 5], recipe=_recipe(epochs)).run(loot))
+    return _last(Extraction(labels=labels, student=NETWORKS[(number + 2) % 5], recipe=_recipe(epochs)).run(access))
 
 
 def _pair(part: LabeledImages) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,7 +84,14 @@ def _trained(network: Cnn, part: LabeledImages, seed: int, epochs: int) -> Itera
     chance = make_generator(seed, "weights")
     fresh = build_model(network, shape=dataset.shape, classes=dataset.classes, mean=mean, std=std, generator=chance)
     training, validation = TrainState(fresh, _recipe(epochs)), views.validation
-    return fit(training, part, clean_loss, flip=DATA.flip, pad=DATA.pad, seed=seed, validation=validation)
+    return fit(
+        training,
+        part,
+        clean_loss,
+        augmentation=Augmentation(flip=DATA.flip, pad=DATA.pad),
+        seed=seed,
+        validation=validation,
+    )
 
 
 def _last(epochs: Iterable[Epoch]) -> nn.Module:

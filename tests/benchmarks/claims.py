@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from mwm.config.randomness import make_generator, secret_from_seed
 from mwm.config.spec import encode
 from mwm.data.datasets import Dataset, Npz, array_digest
-from mwm.data.images import to_float
+from mwm.data.images import Augmentation, to_float
 from mwm.data.splits import LabeledImages, split
 from mwm.stats.binomial import p_value
 from mwm.stats.intervals import clopper_pearson
@@ -162,7 +162,11 @@ def made_up(wanted: QuerySet, secret: bytes) -> Dataset:
     images[:] = 0
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.divmod(np.arange(len(images)), 256)
     probe = split(replace(dataset, x_train=images), bystanders.SPLIT, "cpu").queries
-    drawn = draw_queries(probe, num=len(wanted), classes=10, flip=False, pad=0, secret=secret).images[:, 0, 0].long()
+    drawn = (
+        draw_queries(probe, num=len(wanted), classes=10, augmentation=Augmentation(flip=False, pad=0), secret=secret)
+        .images[:, 0, 0]
+        .long()
+    )
     rows = (256 * drawn[:, 0] + drawn[:, 1]).numpy()
     images = dataset.x_train.copy()
     images[rows], labels[rows] = wanted.images.numpy(), wanted.truth.numpy()

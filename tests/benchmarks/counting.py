@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mwm.training.step import Batch
 from mwm.watermarks.queries import QuerySet
 from tests.benchmarks.ground import Ground
 from tests.benchmarks.reference import Loop
@@ -49,7 +50,7 @@ def engine_operations(ground: Ground) -> dict[str, int]:
     with FlopCounterMode(display=False) as counter:
         network = Noted(ground.network().to("meta").train(), counter)
         objective = ground.margin.objective(queries)
-        loss = objective(network, images, labels, torch.Generator())
+        loss = objective(network, Batch(images, labels, labels), torch.Generator())
         torch.autograd.backward(loss)
     (_, clean), *_, (climbed, held) = network.marks
     total = counter.get_total_flops()

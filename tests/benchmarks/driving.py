@@ -7,6 +7,7 @@ import io
 import pstats
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from mwm.config.spec import decode
 from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.search import victim_source
-from mwm.runner.sweeps.sweep import Sweep, attack_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.tracking.tracker import Tracker
+from mwm.runner.workspace.heartbeat import Heartbeat
+from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import OUTCOME, Store
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.provenance import provenance
@@ -43,7 +46,7 @@ class Sample:
 
 @dataclass
 class Watched(SweepRecorder):
-    """A ledger that notes when each trial began and ended, and every `every` trials how the driver is."""
+    """A recorder that notes when each trial began and ended, and every `every` trials how the driver is."""
 
     every: int = 50
     starts: dict[str, float] = field(default_factory=dict)
@@ -87,15 +90,28 @@ def sample(trials: int) -> Sample:
 
 
 def opened(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool = True) -> tuple[TrialQueue, Watched]:
-    """A plan and a ledger as the product makes them, in `folder`; without `attacks` the victims alone."""
+    """A queue and a recorder as the product makes them, in `folder`; without `attacks` the victims alone."""
     results = folder / "results" / sweep.name
     results.mkdir(parents=True, exist_ok=True)
     plan = TrialQueue(
-        victim_source(sweep, results), [attack for _, attack in attack_specs(sweep)] if attacks else [], sets
+        victim_source(sweep, results), [attack for _, attack in sweep.attack_specs] if attacks else [], sets
     )
     progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=plan.attacks)
     tracker = Tracker(f"sqlite:///{(folder / 'mlflow.db').resolve()}", sweep.name, tags=provenance())
-    return plan, Watched(sweep.name, results, tracker, progress, Store(folder / "store"), sets)
+    journal, store = Journal(results, progress.warn), Store(folder / "store")
+    journal.begin(totals=progress.totals, provenance=provenance())
+    return plan, Watched(sweep.name, results, tracker, progress=progress, store=store, sets=sets, journal=journal)
+
+
+def run_opened(queue: TrialQueue, recorder: SweepRecorder, sweep: Sweep) -> None:
+    """Run what was opened on the Ray that was joined, as the product does."""
+    from mwm.runner.execution.cluster import run_trials
+    from mwm.runner.execution.searcher import TrialSearcher
+
+    store, sets, display = recorder.store, recorder.sets, recorder.progress
+    with closing(Heartbeat(recorder.folder, display.snapshot)):
+        searcher = TrialSearcher(queue, recorder, display=display, store=store, sets=sets)
+        run_trials(searcher, sweep, folder=recorder.folder, sets=sets, store=store.root)
 
 
 def npz(path: Path, *, images: int = 90, side: int = 6, classes: int = 3) -> Path:

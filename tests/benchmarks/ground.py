@@ -14,6 +14,7 @@ from torch import nn
 from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
 from mwm.data.datasets import Cifar10, Digits
+from mwm.data.images import Augmentation
 from mwm.data.readers import load_dataset
 from mwm.data.splits import LabeledImages, SplitSizes, split
 from mwm.models.build import Model, build_model, channel_statistics
@@ -70,10 +71,10 @@ class Ground:
         return 0.9 if self.data == "digits" else 0.0
 
     @property
-    def view(self) -> dict[str, Any]:
-        """How images are augmented: `flip` and `pad`."""
+    def augmentation(self) -> Augmentation:
+        """How images are shown in training."""
         how = Digits() if self.data == "digits" else Cifar10()
-        return {"flip": how.flip, "pad": how.pad}
+        return Augmentation(how.flip, how.pad)
 
     @cached_property
     def parts(self) -> tuple[LabeledImages, LabeledImages, QuerySet]:
@@ -85,7 +86,11 @@ class Ground:
         else:
             owner, validation, source = (_noise(n, drawn) for n in (self.images, dealt.validation, dealt.queries))
         num, secret = self.margin.num_queries, bytes(32)
-        return owner, validation, draw_queries(source, num=num, classes=CLASSES, **self.view, secret=secret)
+        return (
+            owner,
+            validation,
+            draw_queries(source, num=num, classes=CLASSES, augmentation=self.augmentation, secret=secret),
+        )
 
     def network(self) -> nn.Module:
         """The fresh network, on the device; every call gives the same weights."""

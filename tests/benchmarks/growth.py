@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.benchmarks.driving import functions, npz, opened, sample, size, sweep_of
+from tests.benchmarks.driving import functions, npz, opened, run_opened, sample, size, sweep_of
 from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tree
 
 GREW, SHARE = 1.5, 0.01
@@ -39,7 +39,7 @@ FACTOR, SECONDS = 1.3, 0.5
 
 def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
     """Run a sweep on Ray in this process."""
-    from mwm.runner.execution.cluster import concurrent_trials, ray_cluster, run_trials
+    from mwm.runner.execution.cluster import concurrent_trials, ray_cluster
     from mwm.runner.sweeps.validation import validate
 
     torch.set_num_threads(1)
@@ -55,7 +55,7 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         profiler = cProfile.Profile(time.thread_time)
         if profile:
             profiler.enable()
-        run_trials(plan, ledger, sweep.resources)
+        run_opened(plan, ledger, sweep)
         profiler.disable()
         ledger.samples.append(sample(len(ledger.outcomes)))
         began = time.perf_counter()

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mwm.data.images import Augmentation
 from mwm.stats.binomial import p_value
 from mwm.stats.intervals import clopper_pearson
 from mwm.stats.multiple_testing import holm_adjust
@@ -53,8 +54,7 @@ def keys(number: int, *, count: int, queries: int) -> tuple[NDArray[np.uint8], N
             views.queries,
             num=queries,
             classes=dataset.classes,
-            flip=bystanders.DATA.flip,
-            pad=bystanders.DATA.pad,
+            augmentation=Augmentation(bystanders.DATA.flip, bystanders.DATA.pad),
             secret=hashlib.sha256(f"innocents/{number}/{key}".encode()).digest(),
         )
         for key in range(count)

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.execution.cluster import ray_cluster
 from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.search import victim_source
@@ -34,12 +34,13 @@ from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import validate
 from mwm.runner.tracking.client import Status
 from mwm.runner.tracking.tracker import Tracker
+from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import Store
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import Trial
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.benchmarks.driving import sweep_of
+from tests.benchmarks.driving import run_opened, sweep_of
 from tests.helpers.servers import mlflow_server, postgres
 
 TARGET = 0.02
@@ -106,7 +107,7 @@ class Timed(Tracker):
 
 
 class Clocked(SweepRecorder):
-    """A ledger that notes when the first trial began and the last one ended."""
+    """A recorder that notes when the first trial began and the last one ended."""
 
     first, last = math.inf, 0.0
 
@@ -145,9 +146,10 @@ def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
     tracker = Silent() if uri is None else Timed(uri, asked.name, tags=provenance())
     plan = TrialQueue(victim_source(asked, results), [], sets)
     progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=0)
-    ledger = Clocked(asked.name, results, tracker, progress, Store(folder / "store"), sets)
+    store, journal = Store(folder / "store"), Journal(results, progress.warn)
+    ledger = Clocked(asked.name, results, tracker, progress=progress, store=store, sets=sets, journal=journal)
     with ray_cluster(None):
-        run_trials(plan, ledger, asked.resources)
+        run_opened(plan, ledger, asked)
     driver = sum(psutil.Process().cpu_times()[:2])
     assert ledger.count("done") == plan.victims, "a trial was not done"
     began = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from itertools import chain, count
 from typing import Any
@@ -59,7 +60,9 @@ def engine_of(ground: Ground, recipe: Recipe) -> TrainStep:
     retain_freed_memory()
     owner, _, queries = ground.parts
     objective = ground.margin.objective(queries.to(ground.device))
-    return TrainStep(TrainState(ground.network(), recipe), _on(ground.device, owner), objective, **ground.view)
+    return TrainStep(
+        TrainState(ground.network(), recipe), _on(ground.device, owner), objective, augmentation=ground.augmentation
+    )
 
 
 def _on(device: str, part: LabeledImages) -> LabeledImages:
@@ -95,7 +98,7 @@ def reference_steps(ground: Ground, block: int) -> Turn:
     """Steps of the published loop, which asks its two workers for each batch."""
     torch.manual_seed(ground.seed)
     loop, owner = loop_of(ground), ground.parts[0]
-    loader = training_batches(owner.images, owner.labels, **ground.view, batch=ground.batch)
+    loader = training_batches(owner.images, owner.labels, **asdict(ground.augmentation), batch=ground.batch)
     batches: Iterator[Any] = chain.from_iterable(iter(loader) for _ in count())
 
     def turn() -> dict[str, float]:
@@ -114,7 +117,7 @@ def engine_epochs(ground: Ground, name: str, epochs: int) -> Turn:
     engine = engine_of(ground, ground.recipe(name, epochs))
     training, seed = engine.training, ground.seed
     judges = _on(ground.device, validation)
-    done = fit(training, engine.part, engine.objective, **ground.view, seed=seed, validation=judges)
+    done = fit(training, engine.part, engine.objective, augmentation=ground.augmentation, seed=seed, validation=judges)
 
     def turn() -> dict[str, float]:
         epoch = next(done)
@@ -127,7 +130,7 @@ def reference_epochs(ground: Ground, epochs: int) -> Turn:
     """Whole epochs of the published loop."""
     torch.manual_seed(ground.seed)
     loop, (owner, validation, _), numbers = loop_of(ground), ground.parts, count()
-    batches = training_batches(owner.images, owner.labels, **ground.view, batch=ground.batch)
+    batches = training_batches(owner.images, owner.labels, **asdict(ground.augmentation), batch=ground.batch)
     judges = validation_batches(validation.images, validation.labels, batch=ground.batch)
 
     def turn() -> dict[str, float]:

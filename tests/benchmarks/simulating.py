@@ -20,14 +20,13 @@ from typing import Any
 import torch
 
 from mwm.runner.reporting.tables import tables
-from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import validate
-from mwm.storage.store import PERTURBED, WEIGHTS, Store
+from mwm.storage.store import PERTURBED, QUERIES, WEIGHTS, Store
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Trial, TrialInputs, fill_attack_defaults, victim_digest
-from mwm.watermarks.key import QUERIES
+from mwm.trials.trial import Trial, TrialInputs, victim_digest
 from tests.benchmarks.driving import Watched, functions, npz, opened, sample, size, sweep_of
 
 ATTACKS = 4
@@ -49,7 +48,7 @@ def tree(path: Path, victims: int) -> dict[str, Any]:
             "split": {"validation": 12, "queries": 12},
             "model": {"kind": "cnn", "width": 1, "depth": 1},
             "recipe": {"epochs": 1, "batch_size": 16, "lr": 0.1},
-            "scheme": {"kind": "base", "num_queries": 6, "weight": {"grid": weights}},
+            "scheme": {"kind": "trigger_set", "num_queries": 6, "weight": {"grid": weights}},
             "seed": {"grid": list(range(victims // len(weights)))},
         },
         "attacks": [{"kind": "extraction", "seed": {"grid": list(range(ATTACKS))}}],
@@ -98,9 +97,9 @@ class Model:
 
 def trained(sweep: Sweep, sets: TrialInputs, folder: Path) -> Model:
     """Train the first victim of a sweep and steal it, for others to be made from."""
-    store, victim, (_, attack) = Store(folder), victim_specs(sweep)[0], attack_specs(sweep)[0]
+    store, victim, (_, attack) = Store(folder), sweep.victim_specs[0], sweep.attack_specs[0]
     ends, row = [], None
-    for trial in (Trial(victim=victim), Trial(victim=victim, attack=fill_attack_defaults(attack, victim))):
+    for trial in (Trial(victim=victim), Trial(victim=victim, attack=attack.resolve(victim))):
         *_, row, outcome = run(trial, sets, store, torch.device("cpu"))
         assert isinstance(outcome, Outcome)
         ends.append(outcome)

@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from mwm.runner.execution.cluster import ray_cluster, run_trials
-from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.execution.cluster import ray_cluster
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
 from mwm.trials.outcome import EpochMetrics
 from mwm.trials.run import run
-from mwm.trials.trial import Trial, TrialInputs, fill_attack_defaults
+from mwm.trials.trial import Trial, TrialInputs
 from tests.benchmarks.bench import machine, parser, publish, show
-from tests.benchmarks.driving import Watched, opened, sweep_of
+from tests.benchmarks.driving import Watched, opened, run_opened, sweep_of
 
 SLOTS, LONGER = 4, 4
 PROBE = 4
@@ -42,7 +42,7 @@ def tree(victims: int, attacks: int, epochs: tuple[int, int], cores: int) -> dic
             "split": {"validation": 40, "queries": 50},
             "model": {"kind": "cnn", "width": 8},
             "recipe": recipe | {"epochs": epochs[0]},
-            "scheme": {"kind": "base", "num_queries": 10},
+            "scheme": {"kind": "trigger_set", "num_queries": 10},
             "seed": {"grid": list(range(victims))},
         },
         "attacks": [theft],
@@ -52,10 +52,10 @@ def tree(victims: int, attacks: int, epochs: tuple[int, int], cores: int) -> dic
 
 def calibrated(sweep: Sweep, sets: TrialInputs, folder: Path, *, seconds: float, cores: int) -> tuple[int, int]:
     """Epochs of a victim and of a student so that, four at a time, a student takes `seconds` and a victim 4 x that."""
-    victim, (_, attack) = victim_specs(sweep)[0], attack_specs(sweep)[0]
+    victim, (_, attack) = sweep.victim_specs[0], sweep.attack_specs[0]
     crowd = max(1.0, SLOTS / cores)
     took = []
-    for trial in (Trial(victim=victim), Trial(victim=victim, attack=fill_attack_defaults(attack, victim))):
+    for trial in (Trial(victim=victim), Trial(victim=victim, attack=attack.resolve(victim))):
         rows = [row for row in run(trial, sets, Store(folder), torch.device("cpu")) if isinstance(row, EpochMetrics)]
         took.append(fmean(row.epoch_seconds for row in rows[1:]) * crowd)
     return max(1, round(LONGER * seconds / took[0])), max(1, round(seconds / took[1]))
@@ -75,7 +75,7 @@ def _conducted(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool) 
     folder.mkdir(parents=True, exist_ok=True)
     plan, ledger = opened(sweep, folder, sets, attacks=attacks)
     ledger.store = Store(folder.parent / "store")
-    run_trials(plan, ledger, sweep.resources)
+    run_opened(plan, ledger, sweep)
     return ledger
 
 

@@ -18,12 +18,12 @@ import numpy as np
 
 from mwm.config.loader import load_yaml
 from mwm.config.spec import encode
-from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.execution.cluster import ray_cluster
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import OUTCOME
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.benchmarks.driving import opened, sweep_of
+from tests.benchmarks.driving import opened, run_opened, sweep_of
 from tests.helpers.processes import telling, told
 
 SCHEME = {"kind": "margin", "num_queries": 20, "step_size": 6 / 255, "weight": 0.3, "queries_per_step": 25}
@@ -41,7 +41,7 @@ from mwm.training.device import retain_freed_memory
 from mwm.config.spec import decode
 from mwm.trials.run import run
 from mwm.storage.store import Store
-from mwm.runner.sweeps.sweep import Sweep, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.trials.trial import Trial
 marks["mwm"] = time.time()
 sweep = decode(Sweep, json.loads(sys.argv[1]))
@@ -51,7 +51,7 @@ stamp = lambda *_: marks.setdefault("first step", time.time())
 register_optimizer_step_post_hook(stamp)
 torch.set_num_threads(1)
 retain_freed_memory()
-list(run(Trial(victim=victim_specs(sweep)[0]), sets, Store(sys.argv[2]), torch.device("cpu")))
+list(run(Trial(victim=sweep.victim_specs[0]), sets, Store(sys.argv[2]), torch.device("cpu")))
 print(json.dumps(marks))
 """
 
@@ -95,7 +95,7 @@ def reused(trials: int, folder: Path, cores: int) -> list[dict[str, float]]:
     sets, _ = validate(sweep, download=False)
     plan, ledger = opened(sweep, folder, telling(sets, folder / "told", threads=1), attacks=False)
     with ray_cluster(None):
-        run_trials(plan, ledger, sweep.resources)
+        run_opened(plan, ledger, sweep)
     ledger.close("FINISHED", complete=True)
     ends = sorted((ledger.store.folder(digest) / OUTCOME).stat().st_mtime for digest in ledger.outcomes)
     begins, steps = ([line["at"] for line in told(folder / "told", what)] for what in ("trial", "step"))

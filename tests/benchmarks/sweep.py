@@ -13,13 +13,13 @@ from statistics import median
 from typing import Any
 
 from mwm.config.loader import load_yaml
-from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.execution.cluster import ray_cluster
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import OUTCOME
 from mwm.trials.trial import TrialInputs
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.benchmarks.driving import opened, sweep_of
+from tests.benchmarks.driving import opened, run_opened, sweep_of
 from tests.helpers.processes import telling, told
 
 SCHEME = {"kind": "margin", "num_queries": 20, "step_size": 6 / 255, "weight": 0.3, "queries_per_step": 25}
@@ -60,7 +60,7 @@ def conducted(design: Design, trials: int, epochs: int, sets: TrialInputs, folde
     seen = telling(sets, folder / "told", meet=design.slots, threads=design.threads)
     plan, ledger = opened(sweep, folder, seen, attacks=False)
     with ray_cluster(None):
-        run_trials(plan, ledger, sweep.resources)
+        run_opened(plan, ledger, sweep)
     ledger.close("FINISHED", complete=True)
     outcomes = [outcome for _, outcome in ledger.outcomes.values()]
     assert [outcome.status for outcome in outcomes] == ["done"] * trials, "a trial was not done"

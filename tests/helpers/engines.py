@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.models.build import Model, build_model
 from mwm.models.networks import Cnn
@@ -72,7 +73,7 @@ def engine(
     recipe = Recipe(batch_size=BATCH, lr=0.02, momentum=0.9, **speed)
     training = TrainState(network(model).to(device, dtype), recipe)
     part = LabeledImages(part.images.to(device), part.labels.to(device))
-    made = TrainStep(training, part, scheme.objective(queries), flip=True, pad=1)
+    made = TrainStep(training, part, scheme.objective(queries), augmentation=Augmentation(flip=True, pad=1))
     made.start_epoch(3, 0)
     return made
 

@@ -14,10 +14,12 @@ import torch
 from mwm.config import randomness
 from mwm.config.spec import encode
 from mwm.data.datasets import Dataset, Npz, array_digest
+from mwm.data.images import Augmentation
 from mwm.data.splits import SplitSizes, split
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.sealed import seal
-from mwm.watermarks.key import KEY, Key, to_files
+from mwm.storage.store import KEY
+from mwm.watermarks.key import Key, to_files
 from mwm.watermarks.queries import TENSORS, draw_queries
 
 CREATED = "2026-01-02T03:04:05Z"
@@ -51,7 +53,9 @@ def drawn(
     """The key that a secret gives; without one, that of seed 0."""
     held, source = secret or randomness.secret_from_seed(0), split(dataset, how, "cpu").queries
     return Key(
-        queries=draw_queries(source, num=num, classes=dataset.classes, flip=flip, pad=pad, secret=held),
+        queries=draw_queries(
+            source, num=num, classes=dataset.classes, augmentation=Augmentation(flip=flip, pad=pad), secret=held
+        ),
         secret=held,
         classes=dataset.classes,
         scheme="margin",

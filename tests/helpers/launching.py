@@ -22,7 +22,7 @@ SWEEP: dict[str, Any] = {
         "recipe": {"epochs": 2, "batch_size": 128, "lr": 0.05, "momentum": 0.9, "schedule": "cosine"},
         "scheme": {
             "grid": [
-                {"kind": "none", "num_queries": 10},
+                {"kind": "none"},
                 {"kind": "margin", "num_queries": 10, "step_size": 0.01, "steps": 2, "queries_per_step": 4},
             ]
         },

@@ -23,7 +23,7 @@ from mwm.storage.store import Store
 from mwm.training.recipe import Cosine, Recipe
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, fill_attack_defaults
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
 from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
 
 Loaded = TrialInputs
@@ -41,8 +41,8 @@ VICTIM = Victim(
 )
 
 
-CONTROL = replace(VICTIM, scheme=Unwatermarked(num_queries=9))
-SCHEMES: list[Scheme] = [MARGIN, TriggerSet(num_queries=9), Unwatermarked(num_queries=9)]
+CONTROL = replace(VICTIM, scheme=Unwatermarked())
+SCHEMES: list[Scheme] = [MARGIN, TriggerSet(num_queries=9), Unwatermarked()]
 
 
 def arrays(n: int, shape: tuple[int, int, int], classes: int, seed: int) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def done(trial: Trial, sets: Loaded, store: Store) -> Outcome:
 
 
 def theft(attack: Attack, victim: Victim = VICTIM) -> Trial:
-    return Trial(victim=victim, attack=fill_attack_defaults(attack, victim))
+    return Trial(victim=victim, attack=attack.resolve(victim))
 
 
 def timeless(outcome: Any) -> dict[str, Any]:

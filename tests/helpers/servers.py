@@ -63,6 +63,11 @@ class MlflowServer:
         wait_until(self._healthy, started)
 
     @property
+    def alive(self) -> bool:
+        """Whether it was started, and not killed since."""
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         """The process that started all others of it."""
         assert self._process is not None, "it does not run"

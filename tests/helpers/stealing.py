@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks import Attack, Distillation, Extraction
-from mwm.attacks.access import Access
 from mwm.config.randomness import make_generator
-from mwm.data.images import augment
+from mwm.data.images import Augmentation, augment
 from mwm.data.splits import LabeledImages
 from mwm.models.build import build_model, channel_statistics
 from mwm.models.networks import Cnn
-from mwm.oracle.oracle import Oracle
 from mwm.training.recipe import Recipe
 
 SHAPE = (1, 6, 6)
@@ -25,9 +23,9 @@ RECIPE = Recipe(epochs=3, batch_size=10, lr=0.1, momentum=0.9)
 STUDENT = Cnn(width=2, depth=1)
 FILLED: dict[str, Any] = {"student": STUDENT, "recipe": RECIPE}
 BUDGETED: list[Attack] = [
-    Extraction(budget=COUNT, **FILLED),
-    Extraction(labels="hard", budget=10, **FILLED),
-    Distillation(budget=25, **FILLED),
+    Extraction(query_budget=COUNT, **FILLED),
+    Extraction(labels="hard", query_budget=10, **FILLED),
+    Distillation(query_budget=25, **FILLED),
 ]
 Weights = dict[str, Tensor]
 
@@ -47,23 +45,15 @@ def some(n: int = COUNT, seed: int = 0) -> LabeledImages:
     return LabeledImages(images, torch.randint(CLASSES, (n,), generator=drawn))
 
 
-def loot_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Access:
-    """What a thief gets; its views are augmented where its attack allows that, unless `views` says otherwise."""
-    oracle = Oracle(model or victim(), attack.labels, attack.budget)
-    varied = attack.repeats == "counted" if views is None else views
-    return Access(
-        oracle=oracle,
-        images=some(),
-        validation=some(20, 1),
-        classes=CLASSES,
-        flip=varied,
-        pad=int(varied),
-        seed=attack.seed,
-    )
+def access_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Any:
+    """What an attacker gets; its views are augmented where its attack allows that, unless `views` says otherwise."""
+    varied = not getattr(attack, "cache_answers", False) if views is None else views
+    common: dict[str, Any] = {"images": some(), "validation": some(20, 1), "classes": CLASSES, "seed": attack.seed}
+    return attack.grant(model or victim(), calls=0, augmentation=Augmentation(varied, int(varied)), **common)
 
 
-def steal(attack: Any, loot: Access | None = None) -> Weights:
-    *_, last = attack.run(loot or loot_for(attack))
+def steal(attack: Any, access: Any = None) -> Weights:
+    *_, last = attack.run(access or access_for(attack))
     weights: Weights = last.training.model.state_dict()
     return weights
 
@@ -73,7 +63,9 @@ def same(one: Weights, other: Weights) -> bool:
 
 
 def name(attack: Any) -> str:
-    last = attack.budget or (attack.repeats if attack.caches_answers else "")
+    last = getattr(attack, "query_budget", None) or ("cached" if getattr(attack, "cache_answers", False) else "")
+    if not hasattr(attack, "temperature"):
+        return f"{attack.kind}-{getattr(attack, 'layers', '')}"
     return f"{attack.kind}-{attack.labels}-T{attack.temperature:g}" + (f"-{last}" if last else "")
 
 
@@ -82,8 +74,8 @@ def plain_student(
 ) -> nn.Module:
     """The plain loop, which asks at each step: loss(student logits, victim logits, true labels), weight decay, SGD."""
     part, teacher = some(), victim().eval()
-    if attack.budget:
-        pick = torch.randperm(COUNT, generator=make_generator(attack.seed, "budget"))[: attack.budget]
+    if attack.query_budget:
+        pick = torch.randperm(COUNT, generator=make_generator(attack.seed, "budget"))[: attack.query_budget]
         part = LabeledImages(part.images[pick], part.labels[pick])
     mean, std = channel_statistics(part.images)
     drawn = make_generator(attack.seed, "student")
@@ -95,9 +87,9 @@ def plain_student(
         for step in range(len(part) // 10):
             rows = shuffled[10 * step : 10 * step + 10]
             images = part.images[rows]
-            images = (augment(images, flip=True, pad=1, generator=shift) if views else images).float() / 255
+            images = (augment(images, Augmentation(flip=True, pad=1), shift) if views else images).float() / 255
             with torch.no_grad():
-                known = teacher(part.images[rows].float() / 255 if attack.budget else images)
+                known = teacher(part.images[rows].float() / 255 if attack.query_budget else images)
             slopes = torch.autograd.grad(loss(model(images), known, part.labels[rows]), weights)
             for weight, slope in zip(weights, slopes, strict=True):
                 weight.data = weight.data - 0.1 * (slope + 1e-4 * weight.data)

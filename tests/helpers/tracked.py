@@ -13,26 +13,26 @@ from mwm.data.datasets import Digits
 from mwm.models.networks import Cnn
 from mwm.runner.tracking.tracker import Tracker
 from mwm.trials.outcome import EpochMetrics, Outcome
-from mwm.trials.trial import Trial, Victim, fill_attack_defaults
+from mwm.trials.trial import Trial, Victim
 from mwm.watermarks.schemes.margin import Margin
 
 VICTIM = Victim(data=Digits(), model=Cnn(), scheme=Margin(num_queries=20, step_size=4 / 255))
 MARKED = Trial(victim=VICTIM)
-THEFT = Trial(victim=VICTIM, attack=fill_attack_defaults(Extraction(labels="hard"), VICTIM))
+ATTACK = Trial(victim=VICTIM, attack=Extraction(labels="hard").resolve(VICTIM))
 NAMES: dict[str, Any] = {"digest": "v0", "victim_digest": "v0", "data_digest": "d0", "device": "cpu"}
 NUMBERS: dict[str, Any] = {"clean_acc": 0.75, "query_acc": 0.5, "p_value": 0.0, "log10_p": -9.5, "peak_mib": 412.5}
 DONE = Outcome(status="done", **NAMES, **NUMBERS)
-STOLEN = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
+ATTACK_DONE = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
 
 
 def track(uri: str, sweep: str = "trial") -> Tracker:
     return Tracker(uri, sweep, tags={"git.revision": "abc"}, params={"search": "grid", "long": "x" * 9000})
 
 
-def begin(tracker: Tracker, *, theft: bool = True, outcome: Outcome | None = None) -> None:
+def begin(tracker: Tracker, *, attack: bool = True, outcome: Outcome | None = None) -> None:
     tracker.start(MARKED, digest="v0", victim_digest="v0", data_digest="d0", outcome=outcome)
-    if theft:
-        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
+    if attack:
+        tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
 
 
 def sent(tracker: Tracker) -> None:

@@ -18,7 +18,7 @@ from mwm.storage.tracking_uri import set_mlflow_defaults
 from tests.helpers.launching import launched, sweep
 
 NAME = "faults"
-EPOCHS = 20
+EPOCHS = 12
 MOVING = ("seconds", "peak_mib", "mlflow_run_id", "sweep")
 """Columns that differ between two runs of one sweep."""
 

@@ -19,12 +19,12 @@ import torch
 
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, digest, encode
-from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
 from mwm.trials.outcome import Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Trial, TrialInputs, data_key, fill_attack_defaults, trial_digest
+from mwm.trials.trial import Trial, TrialInputs, data_key, trial_digest
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -35,8 +35,8 @@ MEASURED_BY_A_CLOCK = ("seconds", "peak_mib", "device")
 def trials(sweep: Sweep) -> list[Trial]:
     """Every victim of a sweep (or corner of its space), followed by the attacks on it."""
     found = []
-    for victim in victim_specs(sweep):
-        attacks = [fill_attack_defaults(attack, victim) for _, attack in attack_specs(sweep)]
+    for victim in sweep.victim_specs:
+        attacks = [attack.resolve(victim) for _, attack in sweep.attack_specs]
         found += [Trial(victim=victim), *(Trial(victim=victim, attack=attack) for attack in attacks)]
     return found
 

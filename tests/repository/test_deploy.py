@@ -17,7 +17,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.runtime_env import RuntimeEnv
 
-from mwm.runner.cli.app import parser
+from mwm.runner.cli import sweeps
+from mwm.runner.cli.app import parse
 from tests.helpers.launching import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -154,19 +155,21 @@ def test_every_sweep_that_is_named_can_be_run() -> None:
     submitted = [(name, ["run", *words]) for name, words in calls("slurm.sh")]
     assert {name for name, _ in asked + submitted} == {path.name for path in FILES} - {"Dockerfile"}
     for name, words in asked + submitted:
-        arguments = parser().parse_args(words)
-        assert arguments.command == "run"
-        assert (ROOT / str(arguments.config).removeprefix("/mwm/")).is_file(), f"{name}: {arguments.config}"
-        assert Path(arguments.storage).is_absolute() or name == "mlflow.compose.yaml", f"{name}: {arguments.storage}"
+        command, given = parse(words)
+        assert command is sweeps.run
+        given.apply_defaults()
+        config, storage = given.arguments["config"], given.arguments["storage"]
+        assert (ROOT / str(config).removeprefix("/mwm/")).is_file(), f"{name}: {config}"
+        assert Path(storage).is_absolute() or name == "mlflow.compose.yaml", f"{name}: {storage}"
 
 
 def test_slurm_hands_its_words_on() -> None:
     ((_, inner),) = [(name, words) for name, words in calls("launch.py") if "$@" in words]
     ((_, outer),) = calls("slurm.sh")
     at = inner.index("$@")
-    arguments = parser().parse_args([*inner[:at], *outer, *inner[at + 1 :]])
-    assert arguments.address == "$head:$port"
-    assert str(arguments.config) == outer[0]
+    _, given = parse([*inner[:at], *outer, *inner[at + 1 :]])
+    assert given.arguments["address"] == "$head:$port"
+    assert str(given.arguments["config"]) == outer[0]
 
 
 def test_ray_knows_every_option() -> None:

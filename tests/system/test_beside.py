@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import JOURNAL
 from tests.helpers.asking import Say, heard, one_line, tree
 from tests.helpers.launching import command, environment, launched, sweep
+from tests.system.test_launch import mlflow_runs, results
 
 DAY = 86400.0
 EPOCHS = 300
@@ -39,7 +40,7 @@ class Watched:
 
 def _hopeless(tree: dict[str, Any]) -> None:
     tree["victim"]["recipe"] |= {"lr": {"grid": [0.05, 1e30]}, "epochs": EPOCHS}
-    tree["victim"]["scheme"] = {"kind": "none", "num_queries": 10}
+    tree["victim"]["scheme"] = {"kind": "none"}
     tree["attacks"][0]["recipe"] = {"epochs": 2, "batch_size": 128, "lr": 0.05, "momentum": 0.9}
 
 
@@ -105,7 +106,19 @@ def test_a_sweep_is_seen_after_it_ended(watched: Watched) -> None:
         rows = list(csv.DictReader(file))
     best = max((row for row in rows if row["kind"] == "attack"), key=lambda row: float(row["query_acc"] or -1))
     assert now["best"]["query_acc"] == float(best["query_acc"])
-    assert not (watched.folder / "results" / "small" / PULSE).exists()
+    assert not (watched.folder / "results" / "small" / HEARTBEAT).exists()
+
+
+@pytest.mark.slow
+def test_a_failed_victim_skips_its_attacks(watched: Watched) -> None:
+    rows = results(watched.folder)
+    counts = Counter((row["kind"], row["status"]) for row in rows)
+    expected = {("victim", "done"): 1, ("victim", "failed"): 1, ("attack", "done"): 2, ("attack", "skipped"): 2}
+    assert counts == expected
+    failed = next(row for row in rows if row["status"] == "failed")
+    assert "recipe.lr 1e+30" in failed["error"]
+    statuses = Counter(run.info.status for run in mlflow_runs(watched.folder))
+    assert statuses == {"FINISHED": 3, "FAILED": 2, "KILLED": 2}
 
 
 def records(path: Path) -> dict[str, dict[str, Any]]:
@@ -143,11 +156,11 @@ def copied(watched: Watched, folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_sync_brings_all_that_a_running_sweep_would_have(
-    watched: Watched, say: Say, tmp_path: Path, migrated: Path
+    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
 ) -> None:
     expected = records(watched.folder / "mlflow.db")
     folder = copied(watched, tmp_path)
-    shutil.copy(migrated, folder / "mlflow.db")
+    shutil.copy(mlflow_db, folder / "mlflow.db")
     before = (folder / "results" / "small" / JOURNAL).read_bytes()
     first = heard(say, "sync", "small")
     assert first.splitlines()[-1].startswith("3 done, 1 failed, 2 skipped; brought to sqlite:///")
@@ -175,10 +188,10 @@ def test_sync_brings_all_that_a_running_sweep_would_have(
 
 @pytest.mark.slow
 def test_sync_of_a_killed_sweep_leaves_nothing_running(
-    watched: Watched, say: Say, tmp_path: Path, migrated: Path
+    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
 ) -> None:
     folder = copied(watched, tmp_path)
-    shutil.copy(migrated, folder / "mlflow.db")
+    shutil.copy(mlflow_db, folder / "mlflow.db")
     path = folder / "results" / "small" / JOURNAL
     events = [json.loads(line) for line in path.read_text().splitlines()]
     victim = next(event for event in events if event["event"] == "finish" and event["outcome"]["status"] == "done")

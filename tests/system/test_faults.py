@@ -88,25 +88,29 @@ def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path) -> None
     assert_unharmed(folder, whole)
 
 
-SHORT = (
-    Moment("victim", 4, 0.05),
-    Moment("mlflow", 15),
-    Moment("between", 1),
-    Moment("checkpoint", 6, power=True),
-)
+FIRST = Moment("victim", 4, 0.05)
+OTHERS = [Moment("mlflow", 15), Moment("between", 1), Moment("checkpoint", 6, power=True)]
 
 
-def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path) -> None:
-    queue = deque(SHORT)
+@pytest.mark.parametrize("moments", [[FIRST], pytest.param(OTHERS, marks=pytest.mark.long)], ids=["one", "others"])
+def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path, moments: list[Moment]) -> None:
+    queue = deque(moments)
     told: list[Blow] = []
     blows = endure(prepared(tmp_path, whole), whole, queue, told.append)
-    assert [blow.moment for blow in blows] == list(SHORT), "a moment did not come"
+    assert [blow.moment for blow in blows] == moments, "a moment did not come"
     assert told == blows
 
 
-def test_signals_end_a_sweep_in_good_order(whole: Undisturbed, tmp_path: Path) -> None:
+ONE = [(signal.SIGTERM, "victim")]
+TWO = [(signal.SIGINT, "victim"), (signal.SIGTERM, "attack")]
+
+
+@pytest.mark.parametrize("signals", [ONE, pytest.param(TWO, marks=pytest.mark.long)], ids=["one", "two"])
+def test_signals_end_a_sweep_in_good_order(
+    whole: Undisturbed, tmp_path: Path, signals: list[tuple[signal.Signals, str]]
+) -> None:
     folder, more = prepared(tmp_path, whole), list[str]()
-    for number, kind in ((signal.SIGTERM, "victim"), (signal.SIGINT, "attack")):
+    for number, kind in signals:
         with watching(folder) as watch, driving(folder, *more) as driver:
             appeared(watch, driver, partial(Moment(kind).meets, victims=whole.victims), 3)
             driver.process.send_signal(number)
@@ -149,6 +153,7 @@ def test_damage_is_detected_and_trained_again(whole: Undisturbed, tmp_path: Path
     assert_unharmed(folder, whole)
 
 
+@pytest.mark.long
 def test_second_driver_is_refused(whole: Undisturbed, tmp_path: Path) -> None:
     folder = prepared(tmp_path, whole)
     with driving(folder) as one, driving(folder) as other:
@@ -203,6 +208,7 @@ def test_full_disk_is_told_and_waited_for(whole: Undisturbed, small_disk: Path) 
     assert_unharmed(folder, whole)
 
 
+@pytest.mark.long
 def test_hopeless_trials_are_given_up_and_the_rest_goes_on(whole: Undisturbed, tmp_path: Path) -> None:
     def hopeless(tree: dict[str, Any]) -> None:
         hittable(tree)

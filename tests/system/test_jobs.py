@@ -130,6 +130,7 @@ def longer(tree: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_stopped_job_goes_on_to_its_end(head: Head, tmp_path: Path) -> None:
     path = sweep(tmp_path, longer)
     begun = head.submit(path, tmp_path, "--no-wait", "--submission-id", "first")

@@ -88,6 +88,7 @@ def busy(driver: Driver, cluster: Any) -> Counter[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_data_goes_once_to_each_node(nodes: Any, whole: Undisturbed, tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     arrays: Mapping[str, Any] = {

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ import torch
 from pyarrow.fs import FileSelector, FileSystem
 
 from mwm.storage.filesystem import open_filesystem, require_writable
-from mwm.storage.store import CHECKPOINT, OUTCOME, PERTURBED, WEIGHTS, Entry, Store
-from mwm.watermarks.key import KEY, QUERIES
+from mwm.storage.store import CHECKPOINT, KEY, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store
+from mwm.trials.artifacts import key_files, perturbed_images, save_key
+from mwm.trials.artifacts import query_set as query_set_of
 from tests.helpers.launching import launched, sweep
 from tests.unit.storage.test_store import NAME, OUTCOME_TREE, ROWS, key, query_set, same, weights
 
@@ -67,7 +69,7 @@ def filled(root: str) -> Store:
     """A store with one finished entry."""
     store, asked = Store(root), query_set()
     store.save_weights(NAME, weights())
-    store.save_key(NAME, key(), asked.float_images)
+    save_key(store, NAME, key(), perturbed=asked.float_images)
     store.commit(NAME, OUTCOME_TREE, ROWS)
     return store
 
@@ -97,8 +99,8 @@ def test_everything_comes_back_as_it_was(address: str) -> None:
     assert again.outcome(NAME) == OUTCOME_TREE
     assert again.rows(NAME) == ROWS
     assert same(again.weights(NAME), weights())
-    assert again.queries(NAME).digest() == query_set().digest()
-    assert torch.equal(again.perturbed(NAME), query_set().images)
+    assert query_set_of(again, NAME).digest() == query_set().digest()
+    assert torch.equal(perturbed_images(again, NAME), query_set().images)
     assert set(objects(root)) == {f"01/{NAME}/{name}" for name in (OUTCOME, WEIGHTS, KEY, QUERIES, PERTURBED)}
 
 
@@ -119,8 +121,12 @@ def test_what_is_damaged_is_not_finished(name: str, address: str) -> None:
     for data in (b"", whole[:-1], whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :], None):
         files.remove(path) if data is None else files.write(path, data)
         assert store.outcome(NAME) is None
-        uses: dict[str, Callable[[str], object]] = {WEIGHTS: store.weights, QUERIES: store.queries, KEY: store.key}
-        uses |= {PERTURBED: store.perturbed, OUTCOME: store.rows}
+        uses: dict[str, Callable[[str], object]] = {
+            WEIGHTS: store.weights,
+            QUERIES: partial(query_set_of, store),
+            KEY: partial(key_files, store),
+        }
+        uses |= {PERTURBED: partial(perturbed_images, store), OUTCOME: store.rows}
         with pytest.raises(ValueError, match=rf"^s3://bucket/damage/{name}/01/{NAME}: {name} is missing or damaged$"):
             uses[name](NAME)
     store.discard(NAME)
@@ -206,12 +212,11 @@ def test_a_server_that_is_away_undoes_nothing() -> None:
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A storage on S3, the credentials where a user has them."""
-    with s3() as (address, _):
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
-        yield f"s3://bucket/mwm?endpoint_override={address}&scheme=http&region=us-east-1"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "something")
+    return f"s3://bucket/mwm?endpoint_override={address}&scheme=http&region=us-east-1"
 
 
 def test_a_sweep_goes_on_elsewhere(bucket: str, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +16,61 @@ import pytest
 
 from tests.helpers.launching import command, environment, sweep
 from tests.helpers.servers import MlflowServer, mlflow_server, wait_until
-from tests.helpers.tracked import DONE, THEFT, begin, epochs, history, row, runs, sent, track
+from tests.helpers.tracked import ATTACK, DONE, begin, epochs, history, row, runs, sent, track
+
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def started(mlflow_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(mlflow_db, folder / "mlflow.db")
+    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as running:
+        yield running
+
+
+@pytest.fixture
+def server(started: MlflowServer) -> MlflowServer:
+    """A running MLflow server over a database on disk; every test has a sweep of its own there."""
+    if not started.alive:
+        started.start()
+    return started
+
+
 def test_a_server_that_dies_and_returns_has_everything_in_the_end(
-    uri: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    server: MlflowServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "note.txt"
     file.write_text("a note")
-    server = MlflowServer(uri, tmp_path)
-    try:
-        server.start()
-        tracker = track(server.uri)
-        begin(tracker, theft=False)
-        tracker.artifact(file)
-        tracker.log("v0", row(1))
-        server.kill()
-        began = time.monotonic()
-        for epoch in range(2, 200):
-            tracker.log("v0", row(epoch))
-        tracker.finish("v0", DONE, artifacts=[file])
-        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
-        assert time.monotonic() - began < 1, "the caller waits for a server that is away"
-        assert not tracker.run_id("a0")
-        server.start()
-        assert tracker.close("FINISHED") == 0
-    finally:
-        server.kill()
-    found = runs(uri)
-    assert epochs(uri) == list(range(1, 200))
+    tracker = track(server.uri, "returning")
+    begin(tracker, attack=False)
+    tracker.artifact(file)
+    tracker.log("v0", row(1))
+    server.kill()
+    began = time.monotonic()
+    for epoch in range(2, 200):
+        tracker.log("v0", row(epoch))
+    tracker.finish("v0", DONE, artifacts=[file])
+    tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
+    assert time.monotonic() - began < 1, "the caller waits for a server that is away"
+    assert not tracker.run_id("a0")
+    server.start()
+    assert tracker.close("FINISHED") == 0
+    found = runs(server.backend, "returning")
+    assert epochs(server.backend, "returning") == list(range(1, 200))
     assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
     assert found["a0"].data.params["attack.labels"] == "hard"
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.slow
 def test_a_server_that_is_away_at_the_end_is_not_waited_for_and_gets_the_rest_later(
-    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: MlflowServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with mlflow_server(uri, tmp_path) as server:
-        tracker = track(server.uri)
-        begin(tracker)
-        sent(tracker)
+    monkeypatch.setattr("mwm.runner.tracking.outbox.GRACE_SECONDS", 2.0)
+    tracker = track(server.uri, "away")
+    begin(tracker)
+    sent(tracker)
+    server.kill()
     for epoch in range(1, 4):
         tracker.log("v0", row(epoch))
     tracker.finish("v0", DONE)
@@ -65,38 +79,37 @@ def test_a_server_that_is_away_at_the_end_is_not_waited_for_and_gets_the_rest_la
     assert left == tracker.close("FINISHED") > 0
     assert time.monotonic() - began < 20
     said = capsys.readouterr().err.splitlines()
-    assert said[-1] == f"warning: MLflow: {left} writes were not sent; send them later by launch.py sync trial"
-    assert [run.info.status for run in runs(uri).values()] == ["RUNNING"] * 3
-    with track(uri) as tracker:
+    assert said[-1] == f"warning: MLflow: {left} writes were not sent; send them later by launch.py sync away"
+    assert [run.info.status for run in runs(server.backend, "away").values()] == ["RUNNING"] * 3
+    with track(server.backend, "away") as tracker:
         begin(tracker, outcome=DONE)
         for epoch in range(1, 4):
             tracker.log("v0", row(epoch))
         tracker.finish("v0", DONE)
-    found = runs(uri)
-    assert epochs(uri) == [1, 2, 3]
+    found = runs(server.backend, "away")
+    assert epochs(server.backend, "away") == [1, 2, 3]
     assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
 
 
-@pytest.mark.slow
-def test_a_server_that_hangs_holds_nobody_up_and_makes_no_twins(uri: str, tmp_path: Path) -> None:
-    with mlflow_server(uri, tmp_path) as server:
-        tracker = track(server.uri)
-        begin(tracker, theft=False)
-        sent(tracker)
-        server.hang()
-        began = time.monotonic()
-        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
-        for epoch in range(1, 200):
-            tracker.log("v0", row(epoch))
-        tracker.finish("v0", DONE)
-        assert time.monotonic() - began < 1, "the caller waits for a server that hangs"
-        time.sleep(
-            12
-        )  # longer than a request may take: the one that creates a run is given up, and answered all the same
-        server.hang(signal.SIGCONT)
-        assert tracker.close("FINISHED") == 0
-    found = runs(uri)
-    assert epochs(uri) == list(range(1, 200))
+def test_a_server_that_hangs_holds_nobody_up_and_makes_no_twins(
+    server: MlflowServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    tracker = track(server.uri, "hanging")
+    begin(tracker, attack=False)
+    sent(tracker)
+    server.hang()
+    began = time.monotonic()
+    tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
+    for epoch in range(1, 200):
+        tracker.log("v0", row(epoch))
+    tracker.finish("v0", DONE)
+    assert time.monotonic() - began < 1, "the caller waits for a server that hangs"
+    time.sleep(4)  # longer than a request may take: the one that creates a run is given up, and answered all the same
+    server.hang(signal.SIGCONT)
+    assert tracker.close("FINISHED") == 0
+    found = runs(server.backend, "hanging")
+    assert epochs(server.backend, "hanging") == list(range(1, 200))
     assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
 
 
@@ -106,7 +119,7 @@ def _longer(tree: dict[str, Any]) -> None:
     tree["attacks"] = [{"kind": "extraction", "labels": "hard"}]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_goes_on_while_its_server_is_dead(uri: str, tmp_path: Path) -> None:
     def done() -> int:
         return len(list(tmp_path.glob("store/*/*/outcome.json")))

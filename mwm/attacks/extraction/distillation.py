@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from mwm.attacks.extraction.student import StudentAttack, distillation_kl
-from mwm.config.spec import PositiveFloat, Share, StrictBool, spec
+from mwm.attacks.sources import is_foreign
+from mwm.config.spec import PositiveFloat, Share, Shown, StrictBool, spec
 
 
 @spec
@@ -19,15 +20,15 @@ class Distillation(StudentAttack):
     """
 
     kind: Literal["distillation"] = "distillation"
-    labels: Literal["soft"] = "soft"
-    temperature: PositiveFloat = 1.0
+    labels: Annotated[Literal["soft"], Shown(always=True)] = "soft"
+    temperature: Annotated[PositiveFloat, Shown("T={}")] = 1.0
     alpha: Share = 0.7
     t_squared: StrictBool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.source.kind not in ("same", "disjoint"):
-            raise ValueError(f"source {self.source.kind!r} is not allowed: true labels need same or disjoint")
+        if is_foreign(self.source):
+            raise ValueError(f"source {self.source.kind!r} is not allowed: true labels need victim_data or disjoint")
 
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the true labels and from the answers."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from mwm.attacks.extraction.student import StudentAttack, distillation_kl
-from mwm.config.spec import PositiveFloat, spec
-from mwm.oracle.oracle import LabelKind
+from mwm.config.spec import PositiveFloat, Shown, spec
 
 
 @spec
@@ -21,8 +20,7 @@ class Extraction(StudentAttack):
     """
 
     kind: Literal["extraction"] = "extraction"
-    labels: LabelKind = "soft"
-    temperature: PositiveFloat = 1.0
+    temperature: Annotated[PositiveFloat, Shown("T={}")] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

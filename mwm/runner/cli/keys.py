@@ -1,21 +1,26 @@
-"""What an owner does with a key: publish its commitment, show that it opens one, take it out of a store."""
+"""commit, open and export: what an owner does with a key before and after its network is released."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from rich.console import Console
+from cyclopts import Parameter
 
 from mwm.config.loader import apply_override
 from mwm.config.spec import decode
 from mwm.data.datasets import Dataset, DatasetSpec
 from mwm.data.readers import load_dataset as load_data
+from mwm.runner.cli.options import Storage, make_console
+from mwm.runner.workspace.location import StorageLocation
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.object_store import as_storage_error
 from mwm.storage.store import Store
-from mwm.watermarks.key import Key, commitment, load_key, verify_derivation
+from mwm.trials.artifacts import key_files
+from mwm.watermarks.key import Key, load_key, verify_derivation
+from mwm.watermarks.key import commitment as own_commitment
 
 GUESSABLE_NOTE = (
     "note: this secret follows from the seed of a sweep: whoever guesses the seed has the key, and can remove it.",
@@ -26,61 +31,90 @@ IMPRINT, CERTIFICATE = "3039 020101 3031 300d 0609 608648016503040201 0500 0420"
 """A TimeStampReq (RFC 3161) in DER, around the 32 bytes of a SHA-256: version 1, its OID; certReq is true."""
 
 
-def show_commitment(console: Console, folder: Path, request: Path | None) -> int:
-    """Show the commitment to a key, on a line of its own, and on demand write the request that has it time-stamped."""
-    key = load_key(folder)
-    digits = commitment(key)
-    lines = [f"{folder}: {_described(key)}; its commitment, to publish before the network is:", digits]
-    lines += GUESSABLE_NOTE if key.guessable else ()
+KeyFolder = Annotated[Path, Parameter(name="KEY", help="Folder of key.json and queries.safetensors.")]
+
+
+def commit(
+    key: KeyFolder,
+    /,
+    *,
+    request: Annotated[
+        Path | None, Parameter(help="Write a request by which a time stamping authority stamps it (RFC 3161).")
+    ] = None,
+) -> int:
+    """Show the commitment to a key, to publish before the network.
+
+    It stands on a line of its own.
+    """
+    held = load_key(key)
+    digits = own_commitment(held)
+    lines = [f"{key}: {_described(held)}; its commitment, to publish before the network is:", digits]
+    lines += GUESSABLE_NOTE if held.guessable else ()
     if request is not None:
         _write(request, bytes.fromhex(IMPRINT + digits + CERTIFICATE))
         stamp = f"curl -H 'Content-Type: application/timestamp-query' --data-binary @{request} URL-OF-AN-AUTHORITY"
         lines.append(f"{request}: have it stamped (RFC 3161): {stamp} > {request.with_suffix('.tsr')}")
     for line in lines:
-        console.out(line, highlight=False)
+        make_console().out(line, highlight=False)
     return 0
 
 
-def show_opened(
-    console: Console, folder: Path, digits: str, *, again: bool = False, changes: Sequence[str] = ()
+def open_(
+    key: KeyFolder,
+    /,
+    *,
+    commitment: Annotated[str, Parameter(help="64 hexadecimal digits, as `commit` showed them.")],
+    recompute: Annotated[bool, Parameter(help="Draw the key again from its secret and its data.")] = False,
+    changes: Annotated[
+        list[str] | None,
+        Parameter(name="--set", help="With --recompute: where the data lie, as in data.path=X; repeatable."),
+    ] = None,
 ) -> int:
-    """Show whether a key opens a commitment: 0 if it does, 1 if it is another key's.
+    """Check a key against a commitment; exit status 1 if it is another key's.
 
-    With `again`, the key is drawn again from its data set, with `changes` of where that lies. Raises ValueError for
-    a key that was tampered with, or that does not come out of its data.
+    A key that was tampered with, or that does not come out of its data, is a mistake: exit status 2.
     """
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
-        raise ValueError(f"--commitment: {digits!r} is not allowed: must be 64 hexadecimal digits, as `commit` shows")
-    if changes and not again:
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", commitment):
+        raise ValueError(
+            f"--commitment: {commitment!r} is not allowed: must be 64 hexadecimal digits, as `commit` shows"
+        )
+    if changes and not recompute:
         raise ValueError(f"--set {changes[0]}: is of no use without --recompute")
-    key = load_key(folder)
-    if again:
-        verify_derivation(key, _data(key, changes))
-    found = commitment(key)
-    opens = found == digits.lower()
+    held = load_key(key)
+    if recompute:
+        verify_derivation(held, _data(held, changes or ()))
+    found = own_commitment(held)
+    opens = found == commitment.lower()
     verdict = "opens the commitment" if opens else f"does not open the commitment: its own is {found}"
-    source = "; all of it comes out of its data again" * again
-    console.out(f"{folder}: {_described(key)}; {verdict}{source}", highlight=False)
+    source = "; all of it comes out of its data again" * recompute
+    make_console().out(f"{key}: {_described(held)}; {verdict}{source}", highlight=False)
     return 0 if opens else 1
 
 
-def export(console: Console, store: Store, *, digest: str, folder: Path) -> int:
-    """Copy the key of a finished victim out of a store into a folder of its own, which only its owner can enter."""
+def export(
+    digest: Annotated[str, Parameter(name="DIGEST", help="The victim's, as in results.csv.")],
+    folder: Annotated[Path, Parameter(name="FOLDER", help="A new folder, which only its owner can enter.")],
+    /,
+    *,
+    storage: Storage = ".",
+) -> int:
+    """Copy the key of a victim out of a store."""
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         raise ValueError(f"DIGEST: {digest!r} is not allowed: must be 16 hexadecimal digits, as in results.csv")
+    store = Store(StorageLocation(storage).store)
     outcome = as_storage_error(store.root, lambda: store.outcome(digest))
     if outcome is None:
         raise ValueError(f"DIGEST: {digest} is no finished victim of this store")
     if outcome["victim_digest"] != digest:
         raise ValueError(f"DIGEST: {digest} is an attack on {outcome['victim_digest']}: only a victim has a key")
-    content = store.key(digest)
+    content = key_files(store, digest)
     try:
         folder.mkdir(mode=0o700, parents=True)
         for name, data in content.items():
             write_atomic(folder / name, data)
     except OSError as error:
         raise ValueError(f"FOLDER: {folder} cannot be made ({error.strerror}); name a new one") from None
-    console.out(f"{folder}: {_described(load_key(folder))}; keep it secret", highlight=False)
+    make_console().out(f"{folder}: {_described(load_key(folder))}; keep it secret", highlight=False)
     return 0
 
 

@@ -1,79 +1,141 @@
-"""What a user can ask for: run a sweep, or check it."""
+"""run, check and schema: what a user asks of a YAML file."""
 
 from __future__ import annotations
 
 import itertools
+import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mwm.config.loader import load_yaml
-from mwm.config.spec import decode
+from mwm.runner.cli.options import Storage, TrackingUri, make_console
 from mwm.runner.sweeps.search import FixedSource
-from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, attack_specs, victim_specs
-from mwm.runner.sweeps.validation import validate as check_sweep
+from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
+from mwm.runner.sweeps.validation import validate
 from mwm.stats.binomial import DEFAULT_LEVEL, critical_matches, p_value
-from mwm.trials.names import trial_name
-from mwm.trials.trial import Trial, Victim, data_key, fill_attack_defaults
+from mwm.storage.redaction import redact
+from mwm.storage.tracking_uri import DEFAULT_TRACKING_URI, resolve_tracking_uri
+from mwm.trials.names import attack_name, trial_name
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
+
+if TYPE_CHECKING:
+    from mwm.runner.execution.driver import SweepRun
 
 SHOWN = 40
 
 
-def load_sweep(path: Path, overrides: Sequence[str], *, name: str | None, tags: Sequence[str]) -> Sweep:
-    """Read a sweep from YAML, with the overrides of the command line. Raises ValueError, one line per fault."""
-    tree = load_yaml(path, overrides)
-    if name is not None:
-        tree["name"] = name
-    sweep: Sweep = decode(Sweep, tree)
-    own: dict[str, str] = {}
-    for tag in tags:
-        key, equals, value = tag.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--tag {tag}: must read key=value")
-        own[key] = value
-    return replace(sweep, tags={**sweep.tags, **own})
+Config = Annotated[Path, Parameter(name="CONFIG", help="YAML file, such as tune_configs/quickstart.yaml.")]
+Changes = Annotated[
+    list[str] | None, Parameter(name="--set", help="Change one value of the file, as in victim.seed=3; repeatable.")
+]
+Name = Annotated[str | None, Parameter(help="Name of the sweep, in place of the file's.")]
+Tags = Annotated[
+    list[str] | None, Parameter(name="--tag", help="Free tag key=value on every run of MLflow; repeatable.")
+]
 
 
-def show_check(sweep: Sweep, console: Console) -> int:
-    """Decode every corner of a sweep and show its trials, counts and resources; starts nothing."""
-    sets, notes = check_sweep(sweep, download=False)
-    victims, attacks = victim_specs(sweep), [attack for _, attack in attack_specs(sweep)]
+def run(
+    config: Config,
+    /,
+    *,
+    changes: Changes = None,
+    name: Name = None,
+    tags: Tags = None,
+    resume: Annotated[bool, Parameter(help="Resume a sweep that exists; refuse to begin one.")] = False,
+    address: Annotated[
+        str | None, Parameter(help="Ray cluster to join; without it RAY_ADDRESS, else one on this machine.")
+    ] = None,
+    storage: Storage = ".",
+    tracking_uri: TrackingUri = None,
+) -> int:
+    """Run a sweep, or resume it.
+
+    Exit status: 0 if every trial is done, 1 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
+    """
+    sweep, console = load_sweep(config, changes or (), name=name, tags=tags or ()), make_console()
+    from mwm.runner.execution import driver
+    from mwm.runner.reporting.tables import tables
+
+    done = driver.run_sweep(sweep, console, storage=storage, address=address, tracking_uri=tracking_uri, resume=resume)
+    if done.hours_spent:
+        limit = f"the limit of {sweep.limits.hours:g} hours is reached"
+        console.out(f"{limit}: no more victims were begun", highlight=False)
+    for table in tables(done.results):
+        console.print(table)
+        console.print()
+    _print_summary(console, done)
+    return done.status
+
+
+def _print_summary(console: Console, done: SweepRun) -> None:
+    """How many trials ended how, where the results are, and how to compare the runs."""
+    ended = ", ".join(f"{count} {status}" for status, count in done.counts.items() if count)
+    everything = done.cached == sum(done.counts.values())
+    which = "all cached, nothing was run" if everything else f"{done.cached} cached"
+    ended += f" ({which})" if done.cached else ""
+    console.out(f"{ended or 'nothing was run'}; results in {done.folder / 'results.csv'}", highlight=False)
+    here = done.uri == resolve_tracking_uri(DEFAULT_TRACKING_URI)
+    mlflow = Path(sys.executable).with_name("mlflow")
+    words = [str(mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow), "ui"]
+    shown = redact(done.uri)
+    command = shlex.join(words if here else [*words, "--backend-store-uri", shown])
+    console.out(f"compare the runs: {shown if done.uri.startswith('http') else command}", highlight=False)
+
+
+def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags: Tags = None) -> int:
+    """Read a sweep and count its trials; start nothing.
+
+    Every corner of its space is decoded and checked against the data, the networks and the resources.
+    """
+    sweep, console = load_sweep(config, changes or (), name=name, tags=tags or ()), make_console()
+    sets, notes = validate(sweep, download=False)
+    victims, attacks = sweep.victim_specs, [attack for _, attack in sweep.attack_specs]
     _show_victims(sweep, victims, console)
     for attack in attacks:
-        filled = fill_attack_defaults(attack, victims[0])
-        assert filled.student is not None, "a student without a network"
-        name = trial_name(Trial(victim=victims[0], attack=filled), victim=False)
-        console.print(f"attack: {name}, student {filled.student.kind}")
-    count = sweep.search.samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
-    count = min(count, sweep.budget.victims or count)
+        filled = attack.resolve(victims[0])
+        named = attack_name(Trial(victim=victims[0], attack=filled))
+        console.print(f"attack: {named}, student {filled.architecture(victims[0]).kind}")
+    count = sweep.search.num_samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
+    count = min(count, sweep.limits.victims or count)
     for stage, number in (("victims", count), ("attacks", count * len(attacks))):
         lease = getattr(sweep.resources, stage[:-1])
         console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
-    keys = {(sets[key].classes, one.scheme.num_queries) for one in victims if (key := data_key(one.data)) in sets}
-    for classes, queries in sorted(keys):
-        if matches := critical_matches(queries, classes, DEFAULT_LEVEL):
-            console.print(f"of {queries} queries {matches} must match for p ≤ {DEFAULT_LEVEL}")
-        else:
-            console.print(Text(_underpowered_warning(queries, classes), style="yellow"), soft_wrap=True)
+    _show_power(victims, sets, console)
     if sweep.early_stopping is not None:
         how = sweep.early_stopping
-        console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction:g}")
-    if sweep.budget.hours is not None:
-        console.print(f"no victim is begun after {sweep.budget.hours:g} hours")
+        console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction_factor:g}")
+    if sweep.limits.hours is not None:
+        console.print(f"no victim is begun after {sweep.limits.hours:g} hours")
     for note in notes:
         console.print(f"note: {note}; its sizes were not checked", soft_wrap=True)
     return 0
 
 
+def _show_power(victims: Sequence[Victim], sets: TrialInputs, console: Console) -> None:
+    """How many matches prove a copy, for each number of queries and classes."""
+    keys = {
+        (sets[key].classes, one.scheme.cells or one.split.queries)
+        for one in victims
+        if (key := data_key(one.data)) in sets
+    }
+    for classes, queries in sorted(keys):
+        if matches := critical_matches(queries, classes, DEFAULT_LEVEL):
+            console.print(f"of {queries} queries {matches} must match for p ≤ {DEFAULT_LEVEL}")
+        else:
+            console.print(Text(_underpowered_warning(queries, classes), style="yellow"), soft_wrap=True)
+
+
 def _underpowered_warning(queries: int, classes: int) -> str:
-    """A warning that no theft can be proven by so few queries."""
+    """A warning that no copy can be proven by so few queries."""
     best = p_value(queries, queries, classes)
     least = next(number for number in itertools.count(queries) if critical_matches(number, classes, DEFAULT_LEVEL))
-    few = f"warning: victim.scheme.num_queries: {queries} can prove no theft at p ≤ {DEFAULT_LEVEL}"
+    few = f"warning: victim.scheme.num_queries: {queries} can prove no copy at p ≤ {DEFAULT_LEVEL}"
     return f"{few}: if all match, p is {best:.2g}; with {classes} classes it takes {least} or more"
 
 
@@ -87,3 +149,14 @@ def _show_victims(sweep: Sweep, victims: Sequence[Victim], console: Console) -> 
     console.print(table)
     if len(victims) > SHOWN:
         console.print(f"and {len(victims) - SHOWN} more")
+
+
+def schema() -> int:
+    """Print the JSON Schema of a sweep file.
+
+    It is kept in tune_configs/schema.json, by which editors complete and check the shipped files.
+    """
+    from mwm.runner.sweeps.schema import schema_text
+
+    print(schema_text(), end="")
+    return 0

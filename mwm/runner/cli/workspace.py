@@ -1,26 +1,24 @@
-"""What a user can ask from any shell: which sweeps there are, how one is getting on, what the store can spare."""
+"""list, status, sync and clean: which sweeps there are, how one is getting on, what the store can spare."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from json import dumps
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 
+from mwm.runner.cli.options import Json, Storage, SweepName, TrackingUri, make_console
 from mwm.runner.reporting.progress import duration
 from mwm.runner.workspace.garbage import Garbage, garbage
+from mwm.runner.workspace.location import RESULTS, StorageLocation
 from mwm.runner.workspace.lock import cleanup_lock
-from mwm.runner.workspace.status import RESULTS, SweepStatus, find_sweep, list_sweeps, sweep_status
+from mwm.runner.workspace.status import SweepStatus, find_sweep, list_sweeps, sweep_status
 from mwm.storage.redaction import one_line
-from mwm.trials.names import format_fraction
 from mwm.trials.outcome import STATUSES
-
-if TYPE_CHECKING:
-    from mwm.storage.store import Store
 
 SHOWN = 20
 """Trials of a kind that are listed; all are in the JSON."""
@@ -28,13 +26,18 @@ SHOWN = 20
 HEADINGS = ("sweep", "state", "victims", "attacks", "failed", "skipped", "last written")
 
 
-def show_list(console: Console, storage: Path) -> int:
-    """Show one line for each sweep: its state, done of total, failed, skipped, when something was last written."""
-    rows = [_row(sweep_status(folder)) for folder in list_sweeps(storage)]
+def list_(*, storage: Storage = ".") -> int:
+    """Show all sweeps in results/, one line each.
+
+    A line is the state of a sweep, its trials done of all, failed and skipped, and when it was last written.
+    """
+    place = StorageLocation(storage)
+    place.download()
+    rows = [_row(sweep_status(folder)) for folder in list_sweeps(place.local_root)]
     if not rows:
-        console.out(f"no sweeps in {storage / RESULTS}", highlight=False)
+        make_console().out(f"no sweeps in {place.results}", highlight=False)
         return 0
-    _print(console, _aligned([HEADINGS, *rows]))
+    _print(make_console(), _aligned([HEADINGS, *rows]))
     return 0
 
 
@@ -45,14 +48,25 @@ def _row(sweep: SweepStatus) -> tuple[str, ...]:
     return (sweep.name, sweep.state, *done, *bad, _timestamp(sweep.written))
 
 
-def show_status(console: Console, storage: Path, name: str, *, as_json: bool) -> int:
-    """Show how one sweep is getting on, for people or as JSON. Raises ValueError for a name that there is not."""
-    sweep = sweep_status(find_sweep(storage, name))
-    if as_json:
-        console.out(json.dumps(asdict(sweep), indent=1), highlight=False)
+def status(name: SweepName, /, *, json: Json = False, storage: Storage = ".") -> int:
+    """Show how a sweep is getting on, while it runs and after."""
+    place = StorageLocation(storage)
+    place.download(name)
+    sweep = sweep_status(find_sweep(place.local_root, name))
+    if json:
+        make_console().out(dumps(asdict(sweep), indent=1), highlight=False)
     else:
-        _print(console, _lines(sweep))
+        _print(make_console(), _lines(sweep))
     return 0
+
+
+def sync(name: SweepName, /, *, storage: Storage = ".", tracking_uri: TrackingUri = None) -> int:
+    """Bring to MLflow what it has missed of a sweep; may be repeated."""
+    place = StorageLocation(storage)
+    place.download(name)
+    from mwm.runner.execution.sync import sync_mlflow
+
+    return sync_mlflow(make_console(), place, name=name, tracking_uri=tracking_uri)
 
 
 def _lines(sweep: SweepStatus) -> Iterator[str]:
@@ -68,6 +82,8 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
         waiting, total = _count_or_unknown(counts["waiting"]), _count_or_unknown(counts["total"])
         yield f"{kind}  {', '.join(told)}, {waiting} waiting; {total} in all"
     if sweep.best is not None:
+        from mwm.trials.names import format_fraction  # pydantic, which it needs, takes a third of the whole command
+
         yield f"best     {one_line(sweep.best['label'])}: query {format_fraction(sweep.best['query_acc'], 2)}"
     if sweep.running:
         yield "running"
@@ -90,22 +106,36 @@ def _some(lines: Iterable[str]) -> Iterator[str]:
         yield f"  and {len(every) - SHOWN} more"
 
 
-def show_garbage(console: Console, storage: Path, store: Store, *, hours: float, delete: bool) -> int:
-    """List what no sweep needs, with its bytes, and with `delete` remove it.
+def clean(
+    *,
+    delete: Annotated[bool, Parameter(help="Remove it, too.")] = False,
+    older_than: Annotated[float, Parameter(help="Spare what was written to in the last so many hours.")] = 24.0,
+    storage: Storage = ".",
+) -> int:
+    """List what no sweep needs, or remove it.
 
-    Raises ValueError, and removes nothing, while a sweep is running, or when a journal cannot be read.
+    What is kept: every trial that the journal or the table of a sweep in results/ names, finished or not, and the
+    victims of its attacks. To let go of a sweep, remove its folder (rm -r results/NAME): its trials, unless another
+    sweep shares them, are then no longer needed, and `clean` lists them. Nothing is done while a sweep is running.
     """
-    if not hours >= 0:
-        raise ValueError(f"--older-than: {hours:g} is not allowed: must be 0 hours or more")
-    if not (storage / RESULTS).is_dir():
-        raise ValueError(f"--storage: {storage} has no {RESULTS}/: nothing there tells what is needed of its store")
-    with cleanup_lock(storage / RESULTS) as alone:
-        at_work = [folder.name for folder in list_sweeps(storage) if sweep_status(folder).state == "running"]
+    from mwm.storage.store import Store
+
+    place, console = StorageLocation(storage), make_console()
+    if place.remote:
+        raise ValueError(f"--storage: {place.display_name} cannot be cleaned: sweeps elsewhere may be using it")
+    if not older_than >= 0:
+        raise ValueError(f"--older-than: {older_than:g} is not allowed: must be 0 hours or more")
+    results = place.results
+    if not results.is_dir():
+        raise ValueError(
+            f"--storage: {place.local_root} has no {RESULTS}/: nothing there tells what is needed of its store"
+        )
+    with cleanup_lock(results) as alone:
+        at_work = [folder.name for folder in list_sweeps(place.local_root) if sweep_status(folder).state == "running"]
         if at_work or not alone:
-            raise ValueError(
-                f"--storage: {storage}: {', '.join(at_work) or 'a sweep'} is running; clean when it has ended"
-            )
-        found = list(garbage(storage, store, hours))
+            which = ", ".join(at_work) or "a sweep"
+            raise ValueError(f"--storage: {place.local_root}: {which} is running; clean when it has ended")
+        found = list(garbage(place.local_root, Store(place.store), older_than))
         for item in found:
             console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
             if delete:

@@ -1,4 +1,4 @@
-"""Ray: where trials run. The only room that starts it."""
+"""Ray: where trials run. The only module that starts it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
 import mwm
-from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.execution.searcher import TrialSearcher
 from mwm.runner.execution.worker import trainable, trial_resources
-from mwm.runner.sweeps.sweep import EarlyStopping, Resources, TrialResources
-from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.runner.sweeps.sweep import EarlyStopping, Resources, Sweep, TrialResources
+from mwm.runner.workspace.location import TUNE
+from mwm.trials.trial import TrialInputs
 
-CONNECT_SECONDS = 5.0
+CONNECT_TIMEOUT_S = 5.0
 """How long a named cluster may take to answer at all."""
 
-NODE_SECONDS = 300.0
+NODE_TIMEOUT_S = 300.0
 """How long a joined cluster may take to start a node that can hold a trial."""
 
 
@@ -60,7 +60,7 @@ def _require_listener(address: str) -> None:
     """Raise OSError when nothing listens at HOST:PORT; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
 
 
 def _silence_ray() -> None:
@@ -76,39 +76,39 @@ def check_resources(resources: Resources, *, patience: float = 0.0, tell: Callab
 
     A node may join within `patience` seconds; `tell` is given the reason for the wait.
     """
-    end, told = time.monotonic() + patience, ""
+    end, waiting = time.monotonic() + patience, False
     while lack := _missing_resources(resources):
         if time.monotonic() >= end:
             raise ValueError(lack)
-        if not told:
-            told = f"{lack}; waiting for such a node for {patience / 60:g} minutes"
-            tell(told)
+        if not waiting:
+            tell(f"{lack}; waiting for such a node for {patience / 60:g} minutes")
+        waiting = True
         time.sleep(1)
 
 
 def _missing_resources(resources: Resources) -> str:
     """What no node of the cluster has, although a trial takes it; empty if there is nothing."""
     nodes = _nodes()
-    for stage in ("victim", "attack"):
-        lease: TrialResources = getattr(resources, stage)
-        for name, key, asked in (("gpus", "GPU", lease.gpus), ("cpus", "CPU", lease.cpus)):
+    for kind, wanted in (("victim", resources.victim), ("attack", resources.attack)):
+        for name, key, asked in (("gpus", "GPU", wanted.gpus), ("cpus", "CPU", wanted.cpus)):
             most = max((node.get(key, 0) for node in nodes), default=0)
             if asked > most:
-                return f"resources.{stage}.{name}: {asked:g} is not allowed: the largest node has {most:g}"
-        if not any(_fit(node, lease) for node in nodes):
-            return f"resources.{stage}: no node has {lease.cpus:g} CPUs and {lease.gpus:g} GPUs together"
+                return f"resources.{kind}.{name}: {asked:g} is not allowed: the largest node has {most:g}"
+        if not any(_fit(node, wanted) for node in nodes):
+            return f"resources.{kind}: no node has {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs together"
     return ""
 
 
 def concurrent_trials(resources: Resources) -> int:
-    """How many trials of the more frugal stage the cluster can run at a time."""
+    """How many trials of the more frugal kind the cluster can run at a time."""
     nodes = _nodes()
-    return max(1, *(sum(_fit(node, lease) for node in nodes) for lease in (resources.victim, resources.attack)))
+    return max(1, *(sum(_fit(node, wanted) for node in nodes) for wanted in (resources.victim, resources.attack)))
 
 
-def _fit(node: dict[str, float], lease: TrialResources) -> int:
-    by_gpu = node.get("GPU", 0) / lease.gpus if lease.gpus else math.inf
-    return int(min(by_gpu, node.get("CPU", 0) / lease.cpus))
+def _fit(node: dict[str, float], wanted: TrialResources) -> int:
+    """How many trials that take so much a node can run at a time."""
+    by_gpu = node.get("GPU", 0) / wanted.gpus if wanted.gpus else math.inf
+    return int(min(by_gpu, node.get("CPU", 0) / wanted.cpus))
 
 
 def _nodes() -> list[dict[str, float]]:
@@ -116,12 +116,13 @@ def _nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def run_trials(
-    plan: TrialQueue, ledger: SweepRecorder, resources: Resources, *, early_stopping: EarlyStopping | None = None
-) -> None:
-    """Run a plan to its end on the cluster that was joined; an interrupt (SIGINT, SIGUSR1) ends it early."""
-    folder = ledger.folder.resolve() / "tune"
-    shutil.rmtree(folder, ignore_errors=True)
+def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: TrialInputs, store: str) -> None:
+    """Run what a searcher suggests to its end on the cluster that was joined; SIGINT or SIGUSR1 ends it early.
+
+    `folder` is the sweep's; trials are made of `sets`, and leave what they make in the store of the root `store`.
+    """
+    resources, tune_folder = sweep.resources, folder.resolve() / TUNE
+    shutil.rmtree(tune_folder, ignore_errors=True)
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -132,22 +133,17 @@ def run_trials(
         "TUNE_MAX_PENDING_TRIALS_PG": str(concurrent_trials(resources) + 1),
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
-    prepared = tune.with_parameters(trainable, sets=ledger.sets, store=ledger.store.root, resources=resources)
-    staged = TrialSearcher(plan, ledger)
+    prepared = tune.with_parameters(trainable, sets=sets, store=store, resources=resources)
     tuner = tune.Tuner(
         tune.with_resources(prepared, lambda config: _placement_group(trial_resources(resources, config))),
         tune_config=tune.TuneConfig(
-            search_alg=staged, scheduler=_scheduler(early_stopping), num_samples=-1, reuse_actors=True
+            search_alg=searcher, scheduler=_scheduler(sweep.early_stopping), num_samples=-1, reuse_actors=True
         ),
-        run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            verbose=0,
-        ),
+        run_config=tune.RunConfig(name=tune_folder.name, storage_path=str(tune_folder.parent), verbose=0),
     )
     tuner.fit()
-    staged.collect_finished()
-    shutil.rmtree(folder, ignore_errors=True)
+    searcher.collect_finished()
+    shutil.rmtree(tune_folder, ignore_errors=True)
 
 
 class _FifoScheduler(FIFOScheduler):
@@ -169,10 +165,10 @@ def _scheduler(early_stopping: EarlyStopping | None) -> FIFOScheduler:
         metric=early_stopping.metric,
         mode="max",
         max_t=10**9,  # a victim that goes on to its last epoch has to report its outcome, too
-        grace_period=early_stopping.grace,
-        reduction_factor=early_stopping.reduction,
+        grace_period=early_stopping.grace_period,
+        reduction_factor=early_stopping.reduction_factor,
     )
 
 
-def _placement_group(lease: TrialResources) -> tune.PlacementGroupFactory:
-    return tune.PlacementGroupFactory([{"CPU": lease.cpus, "GPU": lease.gpus}])
+def _placement_group(wanted: TrialResources) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory([{"CPU": wanted.cpus, "GPU": wanted.gpus}])

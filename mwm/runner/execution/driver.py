@@ -1,14 +1,13 @@
-"""The driver: runs a sweep to its end, or goes on with it."""
+"""The driver: runs a sweep to its end, or resumes it."""
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,19 +17,20 @@ from rich.console import Console
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.runner.reporting.progress import Progress
-from mwm.runner.reporting.tables import tables
+from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import victim_source
-from mwm.runner.sweeps.sweep import Sweep, attack_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
-from mwm.runner.workspace.journal import SWEEP_FILE
+from mwm.runner.workspace.heartbeat import Heartbeat
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.storage.filesystem import write_atomic
-from mwm.storage.redaction import redact
 from mwm.storage.store import Store
-from mwm.storage.tracking_uri import resolve_tracking_uri
+from mwm.storage.tracking_uri import resolve_tracking_uri, sqlite_file
 from mwm.trials.outcome import STATUSES
+from mwm.trials.provenance import provenance
 from mwm.trials.trial import TrialInputs
 
 if TYPE_CHECKING:
@@ -38,10 +38,28 @@ if TYPE_CHECKING:
     from mwm.runner.tracking.client import Status
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepRun:
+    """How a sweep ended.
+
+    `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
+    trial is done, 1 if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims, as its
+    limit says. The results lie in `folder`, the runs of MLflow at `uri`.
+    """
+
+    results: Sequence[TrialResult]
+    counts: Mapping[str, int]
+    cached: int
+    status: int
+    hours_spent: bool
+    folder: Path
+    uri: str
+
+
 def run_sweep(
     sweep: Sweep, console: Console, *, storage: str, address: str | None, tracking_uri: str | None, resume: bool
-) -> int:
-    """Run a sweep to its end, or go on with it; 0 if every trial is done, 1 if one failed, 130 or 143 if stopped."""
+) -> SweepRun:
+    """Run a sweep to its end, or resume it; on the console it shows its progress alone."""
     uri, place = resolve_tracking_uri(tracking_uri), StorageLocation(storage)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
@@ -51,17 +69,21 @@ def run_sweep(
             require_compiler(sweep)
         sets, _ = validate(sweep, download=True)
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
-        from mwm.runner.execution.cluster import NODE_SECONDS, check_resources, ray_cluster
+        from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
         with sweep_lock(folder), ray_cluster(address), _graceful_stop() as stopped:
-            patience = NODE_SECONDS if elsewhere else 0.0
+            patience = NODE_TIMEOUT_S if elsewhere else 0.0
             check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-            ledger, left = _run(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
-    for table in tables(ledger.results()):
-        console.print(table)
-        console.print()
-    _print_summary(console, ledger, folder=folder, uri=uri)
-    return 128 + stopped[0] if stopped else int(left > 0)
+            recorder, left, spent = _run(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
+    return SweepRun(
+        results=recorder.results(),
+        counts={status: recorder.count(status) for status in STATUSES},
+        cached=len(recorder.cached),
+        status=128 + stopped[0] if stopped else int(left > 0),
+        hours_spent=spent,
+        folder=folder,
+        uri=uri,
+    )
 
 
 def _require_durable_paths(place: StorageLocation, uri: str) -> None:
@@ -73,7 +95,7 @@ def _require_durable_paths(place: StorageLocation, uri: str) -> None:
         raise ValueError(
             f"--storage: {place.display_name} is deleted with this Ray job; name a folder that every node sees"
         )
-    if uri.startswith(f"sqlite:///{here}/"):
+    if (file := sqlite_file(uri)) is not None and file.is_relative_to(here):
         raise ValueError(f"--tracking-uri: {uri} is deleted with this Ray job; name a server, or a file elsewhere")
 
 
@@ -98,32 +120,37 @@ def _run(
     sets: TrialInputs,
     uri: str,
     stopped: list[int],
-) -> tuple[SweepRecorder, int]:
-    """Run what is left of a sweep; the second result counts the trials that are not done in the end."""
+) -> tuple[SweepRecorder, int, bool]:
+    """Run what is left of a sweep: its record, how many trials are not done in the end, and whether time ran out."""
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.recorder import SweepRecorder
+    from mwm.runner.execution.searcher import TrialSearcher
     from mwm.runner.tracking.tracker import Tracker
-    from mwm.trials.provenance import provenance
 
-    tags = {**provenance(), "mwm.config_digest": sweep.config_digest, **sweep.tags}
+    made = provenance()
+    tags = {**made, "mwm.config_digest": sweep.config_digest, **sweep.tags}
     with Tracker(uri, sweep.name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
-        source = victim_source(sweep, folder)
-        plan = TrialQueue(source, [attack for _, attack in attack_specs(sweep)], sets)
-        progress = Progress(console, victims=plan.victims, attacks=plan.attacks)
-        ledger = SweepRecorder(sweep.name, folder, tracker, progress, Store(place.store), sets, copy=place.upload)
+        source, store = victim_source(sweep, folder), Store(place.store)
+        queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
+        progress = Progress(console, victims=queue.victims, attacks=queue.attacks)
+        journal = Journal(folder, progress.warn)
+        recorder = SweepRecorder(
+            sweep.name, folder, tracker, progress=progress, store=store, sets=sets, journal=journal, copy=place.upload
+        )
+        searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
+        journal.begin(totals=progress.totals, provenance=made)
         left = 1
-        try:
-            with progress:
-                run_trials(plan, ledger, sweep.resources, early_stopping=sweep.early_stopping)
-            left = plan.victims + plan.attacks - ledger.count("done") - ledger.count("stopped")
-        finally:
-            with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
-                status: Status = "KILLED" if stopped else "FAILED" if left else "FINISHED"
-                ledger.close(status, complete=left == 0 and not source.spent)
-    if source.spent:
-        console.out(f"the budget of {sweep.budget.hours:g} hours is spent: no more victims were begun", highlight=False)
-    return ledger, left
+        with closing(Heartbeat(folder, progress.snapshot)):
+            try:
+                with progress:
+                    run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
+                left = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
+            finally:
+                with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
+                    status: Status = "KILLED" if stopped else "FAILED" if left else "FINISHED"
+                    recorder.close(status, complete=left == 0 and not source.spent)
+    return recorder, left, source.spent
 
 
 @contextmanager
@@ -156,18 +183,3 @@ def _graceful_stop() -> Iterator[list[int]]:
 
     with _signal_handlers(stop):
         yield came
-
-
-def _print_summary(console: Console, ledger: SweepRecorder, *, folder: Path, uri: str) -> None:
-    counts = {status: ledger.count(status) for status in STATUSES}
-    ended = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
-    known = len(ledger.reused)
-    which = "all known already, nothing was run" if known == sum(counts.values()) else f"{known} known already"
-    ended += f" ({which})" if known else ""
-    console.out(f"{ended or 'nothing was run'}; results in {folder / 'results.csv'}", highlight=False)
-    here = uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    mlflow = Path(sys.executable).with_name("mlflow")
-    words = [str(mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow), "ui"]
-    shown = redact(uri)
-    command = shlex.join(words if here else [*words, "--backend-store-uri", shown])
-    console.out(f"compare the runs: {shown if uri.startswith('http') else command}", highlight=False)

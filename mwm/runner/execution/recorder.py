@@ -1,26 +1,26 @@
-"""What a sweep has shown so far, told to MLflow, to the results folder and to whoever watches."""
+"""What a sweep has shown so far: to its journal, to MLflow, to the results folder and to whoever watches."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 
 from mwm.config.spec import decode, encode
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.progress import Progress
-from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.reporting.results import TrialResult, late_metrics, result_rows
 from mwm.runner.tracking.client import Status
 from mwm.runner.tracking.tracker import Tracker
-from mwm.runner.workspace.heartbeat import PULSE, Heartbeat
+from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal
+from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
+from mwm.trials.artifacts import perturbed_images, query_set
 from mwm.trials.names import outcome_line, trial_name
 from mwm.trials.outcome import EpochMetrics, Outcome
-from mwm.trials.provenance import provenance
 from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
 
 SAVE_SECONDS = 5.0
@@ -29,41 +29,37 @@ SAVE_SECONDS = 5.0
 
 @dataclass
 class SweepRecorder:
-    """The one place in the driver where rows and outcomes arrive.
+    """The one place where rows and outcomes arrive.
 
-    It keeps the sweep's journal, unless it only `brings` to MLflow what stands there already. `copy` is told whenever
-    the results folder was written.
+    `journal` is written to, if there is one, and tells what ended in earlier sessions. The results folder is not
+    written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was. `began` is when the
+    sweep did; `cached` are the trials that were not run by this command.
     """
 
     sweep: str
     folder: Path
     tracker: Tracker
+    _: KW_ONLY
     progress: Progress
     store: Store
     sets: TrialInputs
-    began: float = field(default_factory=time.monotonic)
-    outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
-    brings: bool = False
+    journal: Journal | None = None
     copy: Callable[[Path], object] = Path.exists
-    reused: set[str] = field(default_factory=set)
+    began: float = field(default_factory=time.monotonic)
+    save_at: float = 0.0
+    outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
+    cached: set[str] = field(default_factory=set)
     _earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     _best: float = -1.0
-    _save_at: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.brings:
-            self._save_at = math.inf  # the results folder holds more than has been brought so far
-            return
-        self._journal = Journal(self.folder, self.progress.warn)
-        for trial, outcome in self._journal.earlier:
+        for trial, outcome in self.journal.earlier if self.journal else ():
             self._earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
-        self._journal.begin(totals=self.progress.totals, provenance=provenance())
-        self._pulse = Heartbeat(self.folder, self.progress.snapshot)
 
     def start(self, name: str, trial: Trial) -> None:
-        """A trial has begun, or begins again."""
-        if not self.brings:
-            self._journal.start(name, _kind(trial), trial_name(trial))
+        """A trial has begun, or is retried."""
+        if self.journal is not None:
+            self.journal.start(name, _kind(trial), trial_name(trial))
         victim, data = victim_digest(trial.victim, self.sets), self.sets[data_key(trial.victim.data)].digest
         self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data)
         self.progress.started(_kind(trial), name, trial_name(trial))
@@ -76,13 +72,13 @@ class SweepRecorder:
         _, earlier = self._earlier.get(name, (None, None))
         return earlier if earlier is not None and earlier.status == "stopped" else None
 
-    def replay(self, name: str, trial: Trial, outcome: Outcome, *, known: bool = False) -> None:
+    def replay(self, name: str, trial: Trial, outcome: Outcome, *, cached: bool = False) -> None:
         """Tell of a trial that ended earlier; needs no data sets, but a victim before its attacks.
 
-        `known`: it was not run by this command; all such are `reused`.
+        `cached`: it was not run by this command.
         """
-        if known:
-            self.reused.add(name)
+        if cached:
+            self.cached.add(name)
         victim, data = outcome.victim_digest, outcome.data_digest
         self.tracker.start(trial, digest=name, victim_digest=victim, data_digest=data, outcome=outcome)
         if outcome.status == "done":
@@ -93,30 +89,33 @@ class SweepRecorder:
 
     def rows(self, name: str, trial: Trial, rows: Sequence[EpochMetrics]) -> None:
         """Epochs of a trial are done."""
-        recipe = trial.victim.recipe if trial.attack is None else trial.attack.recipe
-        assert recipe is not None, "an attack without a recipe has no epochs"
+        epochs = trial.victim.recipe.epochs if trial.attack is None else trial.attack.epochs()
         for row in rows:
             self.tracker.log(name, row)
         if rows:
-            self.progress.row(name, rows[-1].epoch, recipe.epochs, query=rows[-1].query_acc, clean=rows[-1].val_acc)
+            self.progress.row(name, rows[-1].epoch, epochs, query=rows[-1].query_acc, clean=rows[-1].val_acc)
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial is done, has failed, is skipped, or was stopped early."""
         self.outcomes[name] = (trial, outcome)
-        if not self.brings:
-            self._journal.finish(encode(trial), asdict(outcome), trial_name(trial))
+        if self.journal is not None:
+            self.journal.finish(encode(trial), asdict(outcome), trial_name(trial))
         pictures: list[Path] = []
         with self._warn_on_error():
             pictures = self._draw_queries(name, trial, outcome)
         self.tracker.finish(name, outcome, artifacts=pictures)
         self._update_best(trial, outcome)
-        if name in self.reused:
+        if name in self.cached:
             self.progress.known(_kind(trial), outcome.status)
         else:
             self.progress.finished(_kind(trial), name, status=outcome.status, line=outcome_line(trial, outcome))
-        if time.monotonic() >= self._save_at:
+        if time.monotonic() >= self.save_at:
             with self._warn_on_error():
                 self.save(complete=False)
+
+    def log_late_metrics(self, name: str, metrics: Mapping[str, float]) -> None:
+        """Something became known of a trial later, such as a victim's robustness."""
+        self.tracker.log_late_metrics(name, metrics)
 
     @contextmanager
     def _warn_on_error(self) -> Iterator[None]:
@@ -134,16 +133,16 @@ class SweepRecorder:
     def _draw_queries(self, name: str, trial: Trial, outcome: Outcome) -> list[Path]:
         if trial.attack is not None or outcome.status != "done":
             return []
-        path = self.folder / "queries" / f"{name}.png"
+        path = self.folder / PICTURES / f"{name}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            figures.draw_query_grid(self.store.queries(name), self.store.perturbed(name), path)
+            figures.draw_query_grid(query_set(self.store, name), perturbed_images(self.store, name), path)
         return [path]
 
     def results(self) -> list[TrialResult]:
         """Every trial so far, those of earlier sessions among them."""
-        known = self._earlier | self.outcomes
-        return [TrialResult(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in known.items()]
+        ended = self._earlier | self.outcomes
+        return [TrialResult(trial, outcome, self.tracker.run_id(name)) for name, (trial, outcome) in ended.items()]
 
     def save(self, *, complete: bool) -> None:
         """Write the results folder."""
@@ -153,27 +152,25 @@ class SweepRecorder:
             self.copy(self.folder)
         finally:
             took = time.monotonic() - began
-            self._save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
+            self.save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 
     def close(self, status: Status, *, complete: bool) -> int:
         """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take."""
         try:
-            if not self.brings:
-                self._journal.end(status, totals=self.progress.totals)
+            if self.journal is not None:
+                self.journal.end(status, totals=self.progress.totals)
             with self._warn_on_error():
                 figures.draw_retention(self.folder, self.results())
             with self._warn_on_error():
                 self.save(complete=complete)
-            for row in result_rows(self.sweep, self.results()):
-                if row["clean_drop"] is not None and row["digest"] in self.outcomes:
-                    self.tracker.log_late_metrics(row["digest"], {"clean_drop": row["clean_drop"]})
+            for row in result_rows(self.results()):
+                if row["digest"] in self.outcomes and (late := late_metrics(row)):
+                    self.log_late_metrics(row["digest"], late)
             for path in sorted(self.folder.glob("*.*")):
-                if path.suffix in (".csv", ".json", ".png") and path.name != PULSE:
+                if path.suffix in (".csv", ".json", ".png") and path.name != HEARTBEAT:
                     self.tracker.artifact(path)
         finally:
             left = self.tracker.close(status)
-            if not self.brings:
-                self._pulse.close()
         with self._warn_on_error():
             self.save(complete=complete)  # once more: MLflow may have been away, and its run ids be new
         return left

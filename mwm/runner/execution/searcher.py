@@ -1,38 +1,86 @@
-"""Tune's view of a plan: what to run next, what came of it, and what is begun again."""
+"""Tune's view of a trial queue: what to run next, what came of it, and what is retried."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ray.tune.search import Searcher
 
 from mwm.config.spec import encode
-from mwm.runner.execution.recorder import SweepRecorder
-from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.storage.store import Store
 from mwm.trials.names import trial_name
-from mwm.trials.outcome import Outcome, TrialReport
-from mwm.trials.trial import Trial, data_key, victim_digest
+from mwm.trials.outcome import EpochMetrics, Outcome, TrialReport
+from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
 
 MAX_RETRIES = 2
-"""How often in a row a trial is begun again that got no further than before: its process died, or it raised."""
+"""How often in a row a trial is retried that got no further than before: its process died, or it raised."""
 
 MAX_TRANSIENT_RETRIES = 6
 """How often in a row where it is not to blame: a disk was full, or its process died before it began.
 
 The pauses are 1, 2, 4, ... seconds."""
 
-WAIT_SECONDS = 5.0
-"""How long a store that does not answer is left alone at first; twice as long each time, five minutes at most."""
+WAIT_SECONDS, MAX_WAIT_SECONDS = 5.0, 300.0
+"""How long a store that does not answer is left alone: at first, and at most; twice as long each time."""
+
+
+class Queue(Protocol):
+    """Which trial is next, by its digest; how many there will be, and how many are `open`: given and not finished."""
+
+    open: int
+    victims: int
+    attacks: int
+
+    def next(self) -> tuple[str, Trial] | None:
+        """The next trial; None when there is none, for now or, if nothing is `open`, for good."""
+
+    def finish(self, name: str, trial: Trial, outcome: Outcome) -> list[tuple[str, Trial]]:
+        """Take in what came of a trial; the result are attacks that can no longer be run."""
+
+    def measures(self, victim: str) -> dict[str, float] | None:
+        """What a victim and all its attacks showed; None as long as some are under way."""
+
+
+class Recorder(Protocol):
+    """Where it is written down what a trial does."""
+
+    def find_finished(self, name: str) -> Outcome | None:
+        """What a trial measured that needs no run; OSError while the store is away."""
+
+    def replay(self, name: str, trial: Trial, outcome: Outcome, *, cached: bool = False) -> None:
+        """A trial had ended before; `cached`: before this command."""
+
+    def start(self, name: str, trial: Trial) -> None:
+        """A trial has begun, or is retried."""
+
+    def rows(self, name: str, trial: Trial, rows: Sequence[EpochMetrics]) -> None:
+        """Epochs of a trial are done."""
+
+    def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """A trial has ended."""
+
+    def log_late_metrics(self, name: str, metrics: Mapping[str, float]) -> None:
+        """Something became known of a trial later."""
+
+
+class Display(Protocol):
+    """What a person sees."""
+
+    def total(self, *, victims: int | None = None, attacks: int | None = None) -> None:
+        """How many trials there will be."""
+
+    def warn(self, text: str) -> None:
+        """One line of warning."""
 
 
 @dataclass
 class _Attempt:
-    """One Tune trial: an attempt at a trial of the plan."""
+    """One Tune trial: an attempt at a trial of the queue."""
 
     name: str
     trial: Trial
@@ -43,11 +91,15 @@ class _Attempt:
 
 
 class TrialSearcher(Searcher):
-    """A plan as a Tune searcher. It owns the retries: Tune's own lose a trial whose process dies between two trials."""
+    """A queue as a Tune searcher. It owns the retries: Tune's own lose a trial whose process dies between two trials.
 
-    def __init__(self, plan: TrialQueue, ledger: SweepRecorder) -> None:
+    Trials leave in `store` what they have made, and are made of `sets`.
+    """
+
+    def __init__(self, queue: Queue, recorder: Recorder, *, display: Display, store: Store, sets: TrialInputs) -> None:
         super().__init__()
-        self.plan, self.ledger = plan, ledger
+        self._queue, self._recorder, self._display = queue, recorder, display
+        self._store, self._sets = store, sets
         self.attempts: dict[str, _Attempt] = {}
         self.retries: list[tuple[float, str, Trial]] = []
         self.epochs: dict[str, int] = {}
@@ -59,33 +111,33 @@ class TrialSearcher(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial that is not known already; None for now, FINISHED for good."""
+        """The next trial that has to be run; None for now, FINISHED for good."""
         if time.monotonic() < self.wait_until:
             return None
         while item := self._next():
             name, trial = item
             try:
-                known = self.ledger.find_finished(name)
+                finished = self._recorder.find_finished(name)
             except OSError as error:  # the store is away, and may hold it
                 self.retries.append((0.0, *item))
                 self._back_off(error)
                 return None
             self.wait_seconds = WAIT_SECONDS
-            if known is None:
+            if finished is None:
                 self.attempts[trial_id] = _Attempt(name, trial)
                 return encode(trial)
-            self.ledger.replay(name, trial, known, known=name not in self.failures)
-            self._ended(name, trial, known)
-        return None if self.plan.open else str(Searcher.FINISHED)
+            self._recorder.replay(name, trial, finished, cached=name not in self.failures)
+            self._ended(name, trial, finished)
+        return None if self._queue.open else str(Searcher.FINISHED)
 
     def _next(self) -> tuple[str, Trial] | None:
-        """What is to be begun again, as soon as its pause is over; else what the plan says."""
+        """What is to be retried, as soon as its pause is over; else what the queue says."""
         now = time.monotonic()
         for item in self.retries:
             if item[0] <= now:
                 self.retries.remove(item)
                 return item[1:]
-        return self.plan.next()
+        return self._queue.next()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Rows have arrived, or the outcome, or word of an error."""
@@ -93,9 +145,9 @@ class TrialSearcher(Searcher):
         name, trial = attempt.name, attempt.trial
         if not attempt.began:
             attempt.began = True
-            self.ledger.start(name, trial)
+            self._recorder.start(name, trial)
         report = TrialReport.unpack(result)
-        self.ledger.rows(name, trial, report.rows)
+        self._recorder.rows(name, trial, report.rows)
         if report.rows and report.rows[-1].epoch > self.epochs.get(name, 0):
             self.epochs[name] = report.rows[-1].epoch
             self.failures.pop(name, None)
@@ -109,19 +161,19 @@ class TrialSearcher(Searcher):
         if attempt.outcome is not None:
             self._finish(name, trial, attempt.outcome)
         elif not error:
-            with self._warned():
-                self.ledger.store.discard(name)
+            with self._warn_on_error():
+                self._store.discard(name)
             reason = f"ended early after epoch {self.epochs.get(name, 0)}: others were better"
             self._finish(name, trial, self._outcome_without_measures(name, trial, status="stopped", error=reason))
         elif (pause := self._pause(attempt)) is not None:
             self.retries.append((time.monotonic() + pause, name, trial))
         else:
-            self.ledger.start(name, trial)
+            self._recorder.start(name, trial)
             reason = attempt.error or f"its process died {self.failures[name].total()} times"
             self._finish(name, trial, self._outcome_without_measures(name, trial, status="failed", error=reason))
 
     def _pause(self, attempt: _Attempt) -> float | None:
-        """Seconds after which a trial that failed is begun again; None if it is given up."""
+        """Seconds after which a trial that failed is retried; None if it is given up."""
         blameless = attempt.transient or not attempt.began
         failures = self.failures.setdefault(attempt.name, Counter())
         failures[blameless] += 1
@@ -131,56 +183,56 @@ class TrialSearcher(Searcher):
             return None
         pause = 2.0 ** (failures[True] - 1)
         if attempt.error:
-            self.ledger.progress.warn(f"warning: {trial_name(attempt.trial)}: {attempt.error}; again in {pause:g} s")
+            self._display.warn(f"warning: {trial_name(attempt.trial)}: {attempt.error}; again in {pause:g} s")
         return pause
 
     def collect_finished(self) -> None:
         """After an early end: take in what was finished although nobody was listening any more."""
         for attempt in list(self.attempts.values()):
-            with self._warned():
-                outcome = self.ledger.find_finished(attempt.name)
+            with self._warn_on_error():
+                outcome = self._recorder.find_finished(attempt.name)
                 if outcome is not None:
-                    self.ledger.replay(attempt.name, attempt.trial, outcome)
+                    self._recorder.replay(attempt.name, attempt.trial, outcome)
 
     def _back_off(self, error: OSError) -> None:
-        self.ledger.progress.warn(f"warning: the store does not answer, again in {self.wait_seconds:g} s: {error}")
+        self._display.warn(f"warning: the store does not answer, again in {self.wait_seconds:g} s: {error}")
         self.wait_until = time.monotonic() + self.wait_seconds
-        self.wait_seconds = min(2 * self.wait_seconds, 300.0)
+        self.wait_seconds = min(2 * self.wait_seconds, MAX_WAIT_SECONDS)
 
     @contextmanager
-    def _warned(self) -> Iterator[None]:
+    def _warn_on_error(self) -> Iterator[None]:
         """A store that is away now can be tidied later."""
         try:
             yield
         except OSError as error:
-            self.ledger.progress.warn(f"warning: the store does not answer: {error}")
+            self._display.warn(f"warning: the store does not answer: {error}")
 
     def _finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        self.ledger.finish(name, trial, outcome)
+        self._recorder.finish(name, trial, outcome)
         self._ended(name, trial, outcome)
 
     def _ended(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """Tell the queue of an end; attacks that can no longer be run are skipped."""
         self.epochs.pop(name, None)
         self.failures.pop(name, None)
-        lost = self.plan.finish(name, trial, outcome)
-        if measures := self.plan.measures(outcome.victim_digest):
-            self.ledger.tracker.log_late_metrics(outcome.victim_digest, measures)
-        self.ledger.progress.total(victims=self.plan.victims, attacks=self.plan.attacks)
-        for skipped, theft in lost:
-            self.ledger.start(skipped, theft)
-            outcome = self._outcome_without_measures(skipped, theft, status="skipped", error="its victim failed")
-            self.ledger.finish(skipped, theft, outcome)
+        lost = self._queue.finish(name, trial, outcome)
+        if measures := self._queue.measures(outcome.victim_digest):
+            self._recorder.log_late_metrics(outcome.victim_digest, measures)
+        self._display.total(victims=self._queue.victims, attacks=self._queue.attacks)
+        for skipped, attack in lost:
+            self._recorder.start(skipped, attack)
+            outcome = self._outcome_without_measures(skipped, attack, status="skipped", error="its victim failed")
+            self._recorder.finish(skipped, attack, outcome)
 
     def _outcome_without_measures(
         self, name: str, trial: Trial, *, status: Literal["failed", "skipped", "stopped"], error: str
     ) -> Outcome:
-        sets = self.ledger.sets
-        data = sets[data_key(trial.victim.data)].digest
-        victim = victim_digest(trial.victim, sets)
+        data = self._sets[data_key(trial.victim.data)].digest
+        victim = victim_digest(trial.victim, self._sets)
         return Outcome(status=status, error=error, digest=name, victim_digest=victim, data_digest=data)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing to save: what is finished lies in the store, and the plan is made from it anew."""
+        """Nothing to save: what is finished lies in the store, and the queue is made from it anew."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""

@@ -54,6 +54,7 @@ def _scheduler_metrics(row: EpochMetrics) -> dict[str, Any]:
 
 
 def trial_resources(resources: Resources, config: dict[str, Any]) -> TrialResources:
+    """What a trial takes of the node that it runs on, by its tree."""
     return resources.victim if config["attack"] is None else resources.attack
 
 
@@ -69,14 +70,14 @@ def _exit_with_parent() -> None:
     threading.Thread(target=watch, args=(os.getppid(),), name="parent", daemon=True).start()
 
 
-def _prepare_process(lease: TrialResources) -> torch.device:
+def _prepare_process(taken: TrialResources) -> torch.device:
     """Leave nothing of the trial that ran in this process before, and choose the device Ray has given."""
-    # As many as were leased: one pool of all cores in every process would have them push each other aside.
-    torch.set_num_threads(max(1, int(lease.cpus)))
+    # As many as its cores: one pool of all cores in every process would have them push each other aside.
+    torch.set_num_threads(max(1, int(taken.cpus)))
     retain_freed_memory()
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = False
     if not ray.get_gpu_ids() or not torch.cuda.is_available():
         return torch.device("cpu")
-    torch.cuda.set_per_process_memory_fraction(min(lease.gpus, 1.0))
+    torch.cuda.set_per_process_memory_fraction(min(taken.gpus, 1.0))
     return torch.device("cuda", 0)

@@ -25,8 +25,8 @@ TILE, GAP, LABEL = 96, 8, 26
 
 
 def draw_retention(folder: Path, results: Sequence[TrialResult]) -> None:
-    """Draw the retention of a sweep's watermarks into retention.png, where something was stolen."""
-    if found := points(group_by_configuration(results, result_rows("", results))):
+    """Draw the retention of a sweep's watermarks into retention.png, where something was attacked."""
+    if found := points(group_by_configuration(result_rows(results))):
         draw(found, folder / "retention.png")
 
 
@@ -88,7 +88,7 @@ def draw(found: Sequence[RetentionPoint], path: Path) -> None:
         attack: {"marker": MARKS[place % len(MARKS)]} for place, attack in enumerate(attacks)
     }
     curves: dict[tuple[str, Configuration], list[RetentionPoint]] = {}
-    for point in sorted(found, key=lambda point: point.calls):
+    for point in sorted(found, key=lambda point: point.calls or 0.0):
         curves.setdefault((schemes[point.victim], point.attack), []).append(point)
     for (scheme, attack), curve in curves.items():
         _plot(panels, curve, {**looks[scheme], **marks[attack]}, crowded=crowded)
@@ -114,7 +114,10 @@ def _plot(panels: Any, curve: Sequence[RetentionPoint], look: Mapping[str, Any],
         heights = [mean.value for mean in means]
         below = [0.0 if mean.low is None else mean.value - mean.low for mean in means]
         above = [0.0 if mean.high is None else mean.high - mean.value for mean in means]
-        for across, places in enumerate(([one.calls for one in curve], [one.clean_acc.value for one in curve])):
+        by_calls = [one.calls for one in curve if one.calls is not None]
+        for across, places in enumerate((by_calls, [one.clean_acc.value for one in curve])):
+            if len(places) < len(curve):  # an attack without an oracle has no place by calls
+                continue
             if crowded:
                 panels[down, across].plot(places, heights, alpha=0.5, **{**look, "linestyle": ""})
                 continue

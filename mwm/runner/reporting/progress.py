@@ -108,7 +108,7 @@ class Progress:
     def finished(self, kind: str, digest: str, *, status: str, line: str) -> None:
         """A trial ended; `line` tells the whole of it, as `mwm.progress.line` does."""
         if self._live is None and self._untold:
-            self._console.out(f"{self._count()} {self._untold} known already", highlight=False)
+            self._console.out(f"{self._count()} {self._untold} cached", highlight=False)
         self._untold = 0
         self._ended[kind, status] += 1
         trial = self._running.pop(digest, None)

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from mwm.config.spec import digest, encode
-from mwm.trials.outcome import LEVELS, Outcome, decisions, robustness
+from mwm.config.spec import digest, encode, flatten
+from mwm.trials.outcome import Outcome, on_smaller_key, robustness
 from mwm.trials.trial import Trial
+from mwm.watermarks.schemes.base import SchemeRecord
 
-SCHEME = ("num_queries", "step_size", "steps", "weight", "queries_per_step", "batchnorm")
-MEASURED = (
-    "query_acc",
-    "query_low",
-    "query_high",
-    "query_matches",
-    "margin_mean",
-    "margin_min",
-    "agreement",
-    "p_value",
-    "log10_p",
-    *LEVELS,
-)
-ROBUSTNESS = ("worst_query_acc", "mean_query_acc", "worst_log10_p")
-COLUMNS = (
-    *("sweep", "kind", "scheme", "model", *SCHEME, "victim_seed"),
-    *("attack", "labels", "source", "student", "budget", "attack_seed"),
-    *("clean_acc", "clean_drop", *MEASURED, *ROBUSTNESS),
-    *("oracle_calls", "seconds", "peak_mib", "checkpoint", "kept_epoch", "device", "status", "error"),
-    *("digest", "victim_digest", "data_digest", "query_digest", "mlflow_run_id", "trial"),
-)
-"""The columns of results.csv, in order. `query_low` and `query_high`: 95 % interval of the query accuracy (Clopper
-and Pearson, 1934), `checkpoint` says which weights of the victim were attacked, `trial` is all of the trial as JSON."""
+Row = Mapping[str, Any]
+"""What is known of one trial, by column: the fields of the trial under their dotted paths ("victim.scheme.steps"), then
+what it measured. Fields that a trial does not have are missing."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +26,77 @@ class TrialResult:
     run_id: str = ""
 
 
-def result_rows(sweep: str, results: Sequence[TrialResult]) -> list[dict[str, Any]]:
-    """One row per result under `COLUMNS`: each victim followed by its attacks, attacks without their victim last.
+def result_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
+    """One row per result: each victim followed by its attacks, attacks without their victim last.
 
-    `clean_drop` is the clean accuracy lost against the same trial without a watermark; None where there is no such
-    trial. Fields that a trial does not have are None.
+    Beside the fields of the trial and of its outcome: `kind`, `clean_drop`, the clean accuracy that is missing against
+    the same trial without a watermark, what all attacks on a victim left (`worst_query_acc`, ...), `mlflow_run_id`, and
+    `trial`, all of the trial as JSON. A control, and an attack on one, has a row for each size of key with which it is
+    compared, under `victim.scheme.num_queries`: it is one network, scored on each.
     """
+    keys = _keys_of_controls(results)
     controls = {
         unwatermarked_twin(result.trial): result.outcome.clean_acc
         for result in reversed(results)
-        if result.trial.victim.scheme.kind == "none" and result.outcome.clean_acc is not None
+        if _is_control(result.trial) and result.outcome.clean_acc is not None
     }
     table = []
     for result, attacks in by_victim(results):
-        row = _described(result) | {"sweep": sweep}
         control, clean = controls.get(unwatermarked_twin(result.trial)), result.outcome.clean_acc
-        if control is not None and clean is not None:
-            row["clean_drop"] = control - clean
-        row |= robustness([attack.outcome for attack in attacks])
-        table.append({name: row.get(name) for name in COLUMNS})
+        drop = {} if control is None or clean is None else {"clean_drop": control - clean}
+        for cells in keys.get(_without_scheme(result.trial), [None]) if _is_control(result.trial) else [None]:
+            left = robustness([_scored(attack, cells) for attack in attacks])
+            more = {"mlflow_run_id": result.run_id, "trial": json.dumps(encode(result.trial), sort_keys=True)}
+            table.append(_described(result, cells) | drop | left | more)
     return table
+
+
+def _is_control(trial: Trial) -> bool:
+    return trial.victim.scheme.kind == "none"
+
+
+def _keys_of_controls(results: Iterable[TrialResult]) -> dict[str, list[int | None]]:
+    """How many cells the keys have with which a control is compared, smallest first, by what it shares with them.
+
+    Only keys that are drawn as the control's own are: of those, a smaller one is the beginning of a larger one.
+    """
+    found: dict[str, set[int]] = {}
+    for result in results:
+        scheme = result.trial.victim.scheme
+        if scheme.cells is not None and type(scheme).draw is SchemeRecord.draw:
+            found.setdefault(_without_scheme(result.trial), set()).add(scheme.cells)
+    return {name: [*sorted(cells)] for name, cells in found.items()}
+
+
+def _without_scheme(trial: Trial) -> str:
+    return unwatermarked_twin(Trial(victim=trial.victim))
+
+
+def _scored(result: TrialResult, cells: int | None) -> Outcome:
+    return result.outcome if cells is None else on_smaller_key(result.outcome, cells)
+
+
+def late_metrics(row: Row) -> dict[str, float]:
+    """What only the whole sweep tells of a trial: its clean drop, and a control's scores on each key."""
+    found = {"clean_drop": row["clean_drop"]} if "clean_drop" in row else {}
+    if row["victim.scheme.kind"] == "none" and "victim.scheme.num_queries" in row and row["query_acc"] is not None:
+        key = f"key_{row['victim.scheme.num_queries']}"
+        found |= {f"{key}.query_acc": row["query_acc"], f"{key}.log10_p": row["log10_p"]}
+    return found
+
+
+def columns(table: Iterable[Row]) -> list[str]:
+    """The columns that occur in rows, each once: what a row brings anew stands behind what it follows there."""
+    found: list[str] = []
+    for row in table:
+        place = 0
+        for name in row:
+            if name in found:
+                place = found.index(name) + 1
+            else:
+                found.insert(place, name)
+                place += 1
+    return found
 
 
 def unwatermarked_twin(trial: Trial) -> str:
@@ -88,18 +120,10 @@ def by_victim(results: Sequence[TrialResult]) -> list[tuple[TrialResult, list[Tr
     return found + [(orphan, []) for orphans in attacks.values() for orphan in orphans]
 
 
-def _described(result: TrialResult) -> dict[str, Any]:
-    victim, attack, outcome = result.trial.victim, result.trial.attack, result.outcome
-    row = {name: getattr(victim.scheme, name, None) for name in SCHEME}
-    row |= {name: getattr(outcome, name, None) for name in COLUMNS if name not in row}
-    row |= {"kind": "victim", "scheme": victim.scheme.kind, "model": victim.model.kind, "victim_seed": victim.seed}
-    row |= {"checkpoint": victim.recipe.keep, "mlflow_run_id": result.run_id}
-    # Journals of older versions do not say what follows; `sync` writes their tables anew.
-    if outcome.p_value is not None and outcome.query_matches is not None:
-        row |= decisions(outcome.p_value, outcome.query_matches, victim.scheme.num_queries)
-    row["trial"] = json.dumps(encode(result.trial), sort_keys=True)
-    if attack is not None:
-        student = attack.student or victim.model
-        row |= {"kind": "attack", "attack": attack.kind, "labels": attack.labels, "source": attack.source.kind}
-        row |= {"student": student.kind, "budget": attack.budget, "attack_seed": attack.seed}
-    return row
+def _described(result: TrialResult, cells: int | None) -> dict[str, Any]:
+    trial, key = result.trial, {} if cells is None else {"num_queries": cells}
+    tree = encode(trial)
+    tree["victim"]["scheme"] |= key
+    row = {"kind": "victim" if trial.attack is None else "attack"} | flatten(tree)
+    row.pop("attack", None)
+    return row | asdict(_scored(result, cells))

@@ -1,4 +1,4 @@
-"""Retention: what is left of a watermark, by what the thief spent and by how good its student became."""
+"""Retention: what is left of a watermark, by what the attacker spent and by how good its student became."""
 
 from __future__ import annotations
 
@@ -12,34 +12,45 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mwm.runner.reporting.groups import Configuration, Groups, attacked, attacks_of, configuration_names, without_budget
-from mwm.runner.reporting.results import SCHEME
-from mwm.stats.intervals import MeanInterval, _mean
+from mwm.runner.reporting.groups import (
+    BUDGET,
+    Configuration,
+    Groups,
+    attacked,
+    attacks_of,
+    configuration_names,
+    present,
+    without_budget,
+)
+from mwm.runner.reporting.results import columns
+from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.storage.filesystem import write_atomic
 
-NEEDED = ("query_acc", "log10_p", "clean_acc", "oracle_calls")
+NEEDED = ("query_acc", "log10_p", "clean_acc")
 """What a row must tell of a student to be counted."""
 
 ACCURACY_DROPS = (1, 3, 5)
-"""Points of clean accuracy that a thief may give up in the headline."""
+"""Points of clean accuracy that an attacker may give up in the table of worst cases."""
 
 COLUMNS = (
-    *("setting", "scheme", *SCHEME, "attack", "budget", "seeds", "students", "oracle_calls"),
+    *("setting", "scheme", "attack", "query_budget", "seeds", "students", "oracle_calls"),
     *("query_acc", "query_acc_low", "query_acc_high", "neg_log10_p", "neg_log10_p_low", "neg_log10_p_high"),
     *("clean_acc", "clean_acc_low", "clean_acc_high", "accuracy_drop", "victim_setting", "attack_setting"),
 )
-"""The columns of retention.csv. Of `seeds` trials `students` were measured; the means are theirs. `neg_log10_p` is
--log10 p, `accuracy_drop` how many points of clean accuracy students have less than their victims; the last two are the
-whole settings as JSON."""
+"""The columns of retention.csv; then follow the fields of schemes that occur. Of `seeds` trials `students` were
+measured; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop` how many points of clean accuracy students
+have less than their victims; the last two are the whole configurations as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionPoint:
-    """The students of one setting by one attack with one budget: what they cost, and what they kept of the watermark.
+    """One attack with one query budget on one configuration: what it cost, and what it left of the watermark.
 
-    `attack` is the setting without its budget; `budget` None is the attacker who may ask in every epoch. `neg_log10_p`
-    is -log10 p. `accuracy_drop` is the clean accuracy of the victims minus that of their students; None where a victim
-    is unknown. Of `seeds` trials, those that failed or were never attacked among them, `students` were measured.
+    "Students" are the networks that attackers end with, trained afresh or not. `attack` is the configuration without
+    its budget; `budget` None is the attacker who may ask in every epoch, or asks nobody. `calls` is None for an attack
+    without an oracle. `neg_log10_p` is -log10 p. `accuracy_drop` is the clean accuracy of the victims minus that of
+    their students; None where a victim is unknown. Of `seeds` trials, those that failed or were never attacked among
+    them, `students` were measured.
     """
 
     victim: Configuration
@@ -47,7 +58,7 @@ class RetentionPoint:
     budget: int | None
     seeds: int
     students: int
-    calls: float
+    calls: float | None
     query_acc: MeanInterval
     neg_log10_p: MeanInterval
     clean_acc: MeanInterval
@@ -60,7 +71,7 @@ class RetentionPoint:
 
 
 def points(groups: Groups) -> list[RetentionPoint]:
-    """What each attack with each budget left of each setting's watermark; failed students are not in the means.
+    """What each attack with each budget left of each configuration's watermark; failed students are not in the means.
 
     Ordered by setting, attack and budget, the published way last.
     """
@@ -69,7 +80,7 @@ def points(groups: Groups) -> list[RetentionPoint]:
     found = []
     for victim, attack in product(attacked(groups), attacks_of(groups)):
         members = groups.get((victim, attack), [])
-        students = [row for row in members if all(row[name] is not None for name in NEEDED)]
+        students = [row for row in members if all(row.get(name) is not None for name in NEEDED)]
         if not students:
             continue
         above = [owned.get(row["victim_digest"]) for row in students]
@@ -77,13 +88,13 @@ def points(groups: Groups) -> list[RetentionPoint]:
         point = RetentionPoint(
             victim=victim,
             attack=without_budget(attack),
-            budget=dict(attack)["budget"],
+            budget=dict(attack).get(BUDGET),
             seeds=len(members) + len(seen[victim] - {row["victim_digest"] for row in members}),
             students=len(students),
-            calls=fmean(row["oracle_calls"] for row in students),
-            query_acc=_mean([row["query_acc"] for row in students], 1.0),
-            neg_log10_p=_mean([0.0 - row["log10_p"] for row in students]),
-            clean_acc=_mean([row["clean_acc"] for row in students], 1.0),
+            calls=fmean(calls) if len(calls := present(students, "oracle_calls")) == len(students) else None,
+            query_acc=mean_interval([row["query_acc"] for row in students], 1.0),
+            neg_log10_p=mean_interval([0.0 - row["log10_p"] for row in students]),
+            clean_acc=mean_interval([row["clean_acc"] for row in students], 1.0),
             accuracy_drop=fmean(lost) if len(lost) == len(students) else None,
         )
         found.append(point)
@@ -91,9 +102,9 @@ def points(groups: Groups) -> list[RetentionPoint]:
 
 
 def worst_case(
-    found: Sequence[RetentionPoint], stolen: Sequence[Configuration]
+    found: Sequence[RetentionPoint], victims: Sequence[Configuration]
 ) -> dict[Configuration, dict[int, RetentionPoint | None]]:
-    """What the watermark of each `stolen` setting keeps against the best thief that gives up 1, 3 or 5 points at most.
+    """What the watermark of each attacked configuration keeps against the best attacker that gives up 1, 3 or 5 points.
 
     Of all attacks and budgets whose students are, on average over seeds, at most so many points (hundredths) of clean
     accuracy below their victims: the one with the lowest mean query accuracy, of equals the one that lost least. Only
@@ -101,7 +112,7 @@ def worst_case(
     counts. None where no attack makes so good a student.
     """
     kept: dict[Configuration, dict[int, RetentionPoint | None]] = {
-        victim: dict.fromkeys(ACCURACY_DROPS) for victim in stolen
+        victim: dict.fromkeys(ACCURACY_DROPS) for victim in victims
     }
     complete = [point for point in found if point.complete]
     for point in sorted(complete, key=lambda point: (point.query_acc.value, point.accuracy_drop or 0.0)):
@@ -115,26 +126,25 @@ def worst_case(
 def write(found: Sequence[RetentionPoint], path: Path) -> None:
     """Write the curves as CSV, one line per point."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
     schemes, attacks = _words(found)
-    writer.writerows(_row(point, schemes[point.victim], attacks[point.attack]) for point in found)
+    rows = [_row(point, schemes[point.victim], attacks[point.attack]) for point in found]
+    writer = csv.DictWriter(text, dict.fromkeys([*COLUMNS, *columns(rows)]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     write_atomic(path, text.getvalue())
 
 
 def _row(point: RetentionPoint, setting: str, attack: str) -> dict[str, Any]:
-    victim, means = (
-        dict(point.victim),
-        {name: getattr(point, name) for name in ("query_acc", "neg_log10_p", "clean_acc")},
-    )
+    victim = dict(point.victim)
+    means = {name: getattr(point, name) for name in ("query_acc", "neg_log10_p", "clean_acc")}
     return {
-        **{name: victim.get(f"scheme.{name}") for name in SCHEME},
-        **{"setting": setting, "scheme": victim["scheme.kind"], "attack": attack, "budget": point.budget},
+        **{"setting": setting, "scheme": victim["scheme.kind"], "attack": attack, "query_budget": point.budget},
         **{"seeds": point.seeds, "students": point.students, "oracle_calls": point.calls},
         **{name: mean.value for name, mean in means.items()},
         **{f"{name}_{end}": getattr(mean, end) for name, mean in means.items() for end in ("low", "high")},
         "accuracy_drop": None if point.accuracy_drop is None else 100 * point.accuracy_drop,
         **{"victim_setting": json.dumps(victim), "attack_setting": json.dumps(dict(point.attack))},
+        **{path: value for path, value in victim.items() if path.startswith("scheme.") and path != "scheme.kind"},
     }
 
 

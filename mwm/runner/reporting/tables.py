@@ -38,18 +38,16 @@ MOST_ATTACKS = 6
 """So many attacks fit side by side into 120 columns."""
 
 PROOF = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
-CONVICTED = (
-    f"students convicted ({PROOF}) of a scheme, all its settings and seeds, and the 95 % interval of their share"
-)
-KEPT = "the least query accuracy that a thief leaves who loses so many points of clean accuracy at most"
+DETECTED = f"students detected ({PROOF}) of a scheme, all its settings and seeds, and the 95 % interval of their share"
+WORST_CASE = "the least query accuracy that an attacker leaves who loses so many points of clean accuracy at most"
 
 
 def tables(results: Sequence[TrialResult]) -> Iterator[Group]:
-    """What a person reads at the end: what survives, whom it convicts, and what the best thief leaves.
+    """What a person reads at the end: what survives, whom it detects, and what the best attacker leaves.
 
-    The last two only where something was stolen.
+    The last two only where something was attacked.
     """
-    groups = group_by_configuration(results, result_rows("", results))
+    groups = group_by_configuration(result_rows(results))
     yield from retention_table(groups)
     if attacks_of(groups):
         yield detection_table(groups)
@@ -60,16 +58,16 @@ def retention_table(groups: Groups) -> Iterator[Group]:
     """What each setting of the victim costs and what of it survives each attack, as mean ± sd over seeds.
 
     One line per setting; of its fields only those are shown in which the results differ. Student figures are query
-    accuracies, bold where every student proves the theft at the usual level. Many attacks are several tables.
+    accuracies, bold where the watermark is proven in every student at the usual level. Many attacks are several tables.
     """
     counts = sorted({sum(row["status"] == "done" for row in members) for members in groups.values()} - {0})
     named, victims = configuration_names(attacks_of(groups), "kind"), victims_of(groups)
     portions = _side_by_side([*named])
     for place, attacks in enumerate(portions):
-        cells = {one: [_stolen(groups.get((one, attack), [])) for attack in attacks] for one in victims}
+        cells = {one: [_attacked(groups.get((one, attack), [])) for attack in attacks] for one in victims}
         headings = [named[attack] for attack in attacks]
         if place == 0:
-            cells = {one: _own(groups.get((one, None), [])) + stolen for one, stolen in cells.items()}
+            cells = {one: _own(groups.get((one, None), [])) + left for one, left in cells.items()}
             headings = ["victim clean", "clean drop", "victim query", *headings]
         yield _by_setting(headings, cells, "" if attacks is not portions[-1] else _caption(counts))
 
@@ -113,7 +111,7 @@ def _own(members: Members) -> list[Text]:
     return [Text(clean), Text(_figure(members, "clean_drop", 3)), Text(_figure(members, "query_acc", 2))]
 
 
-def _stolen(members: Members) -> Text:
+def _attacked(members: Members) -> Text:
     proofs = present(members, PROVEN_AT_DEFAULT)
     return Text(_figure(members, "query_acc", 2) + _ends(members), "bold" if proofs and all(proofs) else "")
 
@@ -146,7 +144,7 @@ def _mean_of(counts: Sequence[int], mean: str) -> str:
 
 
 def detection_table(groups: Groups) -> Group:
-    """How many students of each attack the watermark convicts, by kind of scheme, all settings and seeds together."""
+    """How many students of each attack are detected, by kind of scheme, all configurations and seeds together."""
     found, named = by_scheme(groups), configuration_names(attacks_of(groups), "kind")
     schemes = list(dict.fromkeys(scheme for scheme, _ in found))
     made = _blank()
@@ -154,7 +152,7 @@ def detection_table(groups: Groups) -> Group:
         made.add_column(name, justify="left" if name == "attack" else "right")
     for attack, name in named.items():
         made.add_row(Text(name), *(_share(found.get((scheme, attack), [])) for scheme in schemes))
-    return _under(made, CONVICTED)
+    return _under(made, DETECTED)
 
 
 def _share(members: Members) -> Text:
@@ -162,19 +160,21 @@ def _share(members: Members) -> Text:
     if not told["students"]:
         return Text("-")
     interval = f"[{format_fraction(told['low'], 2)}, {format_fraction(told['high'], 2)}]"
-    return Text(f"  {told['convicted']}/{told['students']} {interval}")
+    return Text(f"  {told['detected']}/{told['students']} {interval}")
 
 
 def worst_case_table(groups: Groups) -> Group:
-    """The headline: what is left against the best thief that gives up 1, 3 or 5 points of accuracy at most."""
+    """Worst-case retention: what the best attacker leaves that gives up 1, 3 or 5 points of accuracy at most."""
     found = points(groups)
     best = worst_case(found, attacked(groups))
-    cells = {victim: [_left(point) for point in thieves.values()] for victim, thieves in best.items()}
-    counts = sorted({point.students for thieves in best.values() for point in thieves.values() if point is not None})
-    notes = [KEPT, *([_mean_of(counts, "mean")] if counts else [])]
+    cells = {victim: [_left(point) for point in attackers.values()] for victim, attackers in best.items()}
+    counts = sorted(
+        {point.students for attackers in best.values() for point in attackers.values() if point is not None}
+    )
+    notes = [WORST_CASE, *([_mean_of(counts, "mean")] if counts else [])]
     tried = sum(attack is not None for _, attack in groups)
     if missing := tried - sum(point.complete for point in found):
-        notes.append(f"left out: {missing} of {tried} thieves, whose seeds are not all done")
+        notes.append(f"left out: {missing} of {tried} attacks, whose seeds are not all done")
     return _by_setting([f"≤{most} lost" for most in ACCURACY_DROPS], cells, "; ".join(notes))
 
 

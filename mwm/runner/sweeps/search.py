@@ -36,16 +36,16 @@ class FixedSource:
 
 
 class LimitedSource:
-    """Proposals up to a budget; after that there are no more, and `total` is what was asked for."""
+    """Victims up to the limits of a sweep; after that there are no more, and `total` is what was asked for."""
 
-    def __init__(self, source: VictimSource, budget: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, source: VictimSource, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._source, self._clock, self._asked = source, clock, 0
-        self._until = clock() + 3600 * budget.hours if budget.hours else math.inf
-        self.total = min(source.total, budget.victims or source.total)
+        self._until = clock() + 3600 * limits.hours if limits.hours else math.inf
+        self.total = min(source.total, limits.victims or source.total)
         self.spent = False
 
     def ask(self) -> tuple[int, Victim] | None:
-        """The next victim, unless the budget is spent."""
+        """The next victim, unless a limit is reached."""
         if self._asked < self.total and self._clock() >= self._until:
             self.total, self.spent = self._asked, True
         if self._asked >= self.total:
@@ -63,7 +63,7 @@ def _listed(sweep: Sweep) -> Iterator[Victim]:
     if not isinstance(search, RandomSearch):
         yield from map(decode_victim, expand(sweep.victim, grid_options, "victim"))
         return
-    for number in range(search.samples):
+    for number in range(search.num_samples):
         chance = random.Random(derive_seed(search.seed, "sample", number))
         point = sample(sweep.victim, lambda here, chance=chance: _draw(here, chance), "victim")  # type: ignore[misc]
         yield from map(decode_victim, expand(point, grid_options, "victim"))
@@ -90,7 +90,7 @@ class OptunaSource:
         search = sweep.search
         assert isinstance(search, OptunaSearch), "only an Optuna search is suggested"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._tree, self._objectives, self.total = sweep.victim, search.objectives, search.samples
+        self._tree, self._objectives, self.total = sweep.victim, search.objectives, search.num_samples
         self._study = optuna.create_study(
             storage=optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}"),
             study_name=sweep.name,
@@ -153,4 +153,4 @@ def _suggest(trial: Any, here: Domain) -> Any:
 def victim_source(sweep: Sweep, folder: Path) -> LimitedSource:
     """Where the victims of a sweep come from."""
     source = OptunaSource(sweep, folder) if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep)
-    return LimitedSource(source, sweep.budget)
+    return LimitedSource(source, sweep.limits)

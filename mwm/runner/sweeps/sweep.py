@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from mwm.attacks import Attack
+from mwm.config.loader import load_yaml
 from mwm.config.spec import (
     DISCRIMINATED,
     Count,
+    Field,
     NonEmptyStr,
     NonNegativeFloat,
     PositiveFloat,
@@ -21,6 +24,7 @@ from mwm.config.spec import (
     spec,
 )
 from mwm.runner.sweeps.space import corner_options, expand, grid_options, iter_domains
+from mwm.storage.tracking_uri import VERDICTS
 from mwm.trials.trial import METHOD_VERSION, Victim
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -56,22 +60,22 @@ class GridSearch:
 
 @spec
 class RandomSearch:
-    """`samples` random points, each crossed with every combination of the grids."""
+    """`num_samples` random points, each crossed with every combination of the grids."""
 
     kind: Literal["random"] = "random"
-    samples: Count
+    num_samples: Count
     seed: Seed = 0
 
 
 @spec
 class OptunaSearch:
-    """`samples` points suggested by Optuna (Akiba et al., 2019) from the measures of the victims before.
+    """`num_samples` points suggested by Optuna (Akiba et al., 2019) from the measures of the victims before.
 
     With two objectives or more the search is for the Pareto front. All are to be large but `worst_log10_p`.
     """
 
     kind: Literal["optuna"] = "optuna"
-    samples: Count
+    num_samples: Count
     objectives: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("clean_acc", "worst_query_acc")
     seed: Seed = 0
 
@@ -80,19 +84,19 @@ class OptunaSearch:
 class EarlyStopping:
     """Asynchronous successive halving (ASHA; Li et al., 2020) of victims, by a measure of their epochs.
 
-    At epochs `grace`, `grace` * `reduction`, ... a victim goes on only if it is among the best 1 / `reduction` of those
-    that came so far.
+    At epochs `grace_period`, `grace_period` * `reduction_factor`, ... a victim goes on only if it is among the best
+    1 / `reduction_factor` of those that came so far.
     """
 
     kind: Literal["asha"] = "asha"
     stage: NonEmptyStr = "victim"
     metric: Literal["val_acc", "query_acc"] = "val_acc"
-    grace: Count = 5
-    reduction: Annotated[float, Field(gt=1)] = 3.0
+    grace_period: Count = 5
+    reduction_factor: Annotated[float, Field(gt=1)] = 3.0
 
     def __post_init__(self) -> None:
         if self.stage != "victim":
-            reason = "a theft that is cut short says nothing of one that is not: only victims are ended early"
+            reason = "an attack that is cut short says nothing of one that is not: only victims are ended early"
             raise ValueError(f"stage: {self.stage} is not allowed: {reason}")
 
 
@@ -116,53 +120,70 @@ class Sweep:
     attacks: tuple[NonEmptyStr | dict[str, Any], ...] = ()
     search: Search = GridSearch()
     early_stopping: EarlyStopping | None = None
-    budget: Limits = Limits()
+    limits: Limits = Limits()
     resources: Resources = Resources()
     tags: dict[str, str] = Field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.name == "verdicts":
-            raise ValueError("name: verdicts is not allowed: it is the folder of verdicts")
+        if self.name == VERDICTS:
+            raise ValueError(f"name: {VERDICTS} is not allowed: it is the folder of verdicts")
 
     @property
     def config_digest(self) -> str:
         """The digest of what is asked: two sweeps of one name must agree on it.
 
-        Name, tags, resources and the budget may differ, and more or fewer samples be drawn. What an older method has
+        Name, tags, resources and the limits may differ, and more or fewer samples be drawn. What an older method has
         measured belongs to another question.
         """
         search = encode(self.search)
-        search.pop("samples", None)
+        search.pop("num_samples", None)
         return digest(METHOD_VERSION, self.victim, list(self.attacks), search, self.early_stopping)
 
+    @cached_property
+    def attack_specs(self) -> list[tuple[str, Attack]]:
+        """Every attack that each victim meets, with its path in the file.
 
-def attack_specs(sweep: Sweep) -> list[tuple[str, Attack]]:
-    """Every attack that each victim meets, with its path in the file.
+        Raises ValueError for a wrong one, or one that is left to chance.
+        """
+        found: dict[str, tuple[str, Attack]] = {}
+        for index, tree in enumerate(self.attacks):
+            path = f"attacks.{index}"
+            if isinstance(tree, dict) and "early_stopping" in tree:
+                reason = "an attack that is cut short says nothing of one that is not; only victims may be ended early"
+                raise ValueError(f"{path}.early_stopping: is not allowed: {reason}")
+            for here in iter_domains(tree, path):
+                if here.kind != "grid":
+                    reason = "every victim must meet the same attacks, or they cannot be compared: use grid"
+                    raise ValueError(f"{here.path}.{here.kind}: is not allowed: {reason}")
+            for one in expand(tree, grid_options, path):
+                attack = decode(Attack, one, path)
+                found.setdefault(digest(encode(attack)), (path, attack))
+        return list(found.values())
 
-    Raises ValueError for a wrong one, or one that is left to chance.
-    """
-    found: dict[str, tuple[str, Attack]] = {}
-    for index, tree in enumerate(sweep.attacks):
-        path = f"attacks.{index}"
-        if isinstance(tree, dict) and "early_stopping" in tree:
-            reason = "a theft that is cut short says nothing of one that is not; only victims may be ended early"
-            raise ValueError(f"{path}.early_stopping: is not allowed: {reason}")
-        for here in iter_domains(tree, path):
-            if here.kind != "grid":
-                reason = "every victim must meet the same attacks, or they cannot be compared: use grid"
-                raise ValueError(f"{here.path}.{here.kind}: is not allowed: {reason}")
-        for one in expand(tree, grid_options, path):
-            attack = decode(Attack, one, path)
-            found.setdefault(digest(encode(attack)), (path, attack))
-    return list(found.values())
+    @cached_property
+    def victim_specs(self) -> list[Victim]:
+        """Every victim of a grid, or every corner of a space to draw from; all decoded."""
+        options = grid_options if isinstance(self.search, GridSearch) else corner_options
+        if isinstance(self.search, OptunaSearch):
+            _refuse_grids(self)
+        return unique_victims(decode_victim(tree) for tree in expand(self.victim, options, "victim"))
 
 
-def victim_specs(sweep: Sweep) -> list[Victim]:
-    """Every victim of a grid, or every corner of a space to draw from; all decoded."""
-    options = grid_options if isinstance(sweep.search, GridSearch) else corner_options
-    if isinstance(sweep.search, OptunaSearch):
-        _refuse_grids(sweep)
-    return unique_victims(decode_victim(tree) for tree in expand(sweep.victim, options, "victim"))
+def load_sweep(
+    path: str | Path, overrides: Sequence[str] = (), *, name: str | None = None, tags: Sequence[str] = ()
+) -> Sweep:
+    """Read a sweep from YAML; overrides read a.b=1, tags key=value. Raises ValueError, one line per fault."""
+    tree = load_yaml(Path(path), overrides)
+    if name is not None:
+        tree["name"] = name
+    sweep: Sweep = decode(Sweep, tree)
+    own: dict[str, str] = {}
+    for tag in tags:
+        key, equals, value = tag.partition("=")
+        if not equals or not key:
+            raise ValueError(f"--tag {tag}: must read key=value")
+        own[key] = value
+    return replace(sweep, tags={**sweep.tags, **own})
 
 
 def _refuse_grids(sweep: Sweep) -> None:

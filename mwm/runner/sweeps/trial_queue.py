@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mwm.attacks import Attack
 from mwm.trials.outcome import Outcome, robustness
-from mwm.trials.trial import Trial, TrialInputs, Victim, fill_attack_defaults, trial_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, trial_digest
 
 
 @dataclass
@@ -26,13 +26,13 @@ class _VictimProgress:
 class TrialQueue:
     """What to run next: a victim's attacks as soon as it is done, else the next victim.
 
-    A plan only knows trials by their digest. The caller runs what `next` gives and says by `finish` what came of it.
+    It only knows trials by their digest. The caller runs what `next` gives and says by `finish` what came of it.
     """
 
     def __init__(self, source: VictimSource, attacks: Sequence[Attack], sets: TrialInputs) -> None:
         self._sets, self._source, self._attacks = sets, source, attacks
         self._ready: deque[tuple[str, Trial]] = deque()
-        self._cases: dict[str, _VictimProgress] = {}
+        self._progress: dict[str, _VictimProgress] = {}
         self._exhausted = False
         self.open = 0
         self.victims, self.attacks = source.total, source.total * len(self._attacks)
@@ -51,63 +51,63 @@ class TrialQueue:
             proposal = self._source.ask()
             if proposal is None:
                 self._exhausted = True
-                self.victims = len(self._cases)
-                self.attacks = sum(len(case.attacks) for case in self._cases.values())
+                self.victims = len(self._progress)
+                self.attacks = sum(len(progress.attacks) for progress in self._progress.values())
                 return
             number, victim = proposal
             trial = Trial(victim=victim)
             name = trial_digest(trial, self._sets)
-            case = self._cases.get(name)
-            if case is None:
-                self._cases[name] = _VictimProgress(self._thefts(victim), [number], {name})
+            progress = self._progress.get(name)
+            if progress is None:
+                self._progress[name] = _VictimProgress(self._attacks_on(victim), [number], {name})
                 self._ready.append((name, trial))
-                self.attacks -= len(self._attacks) - len(self._cases[name].attacks)
+                self.attacks -= len(self._attacks) - len(self._progress[name].attacks)
                 continue
             self.victims -= 1
             self.attacks -= len(self._attacks)
-            if case.waiting:
-                case.numbers.append(number)
+            if progress.waiting:
+                progress.numbers.append(number)
             else:
-                self._source.tell(number, case.measures)
+                self._source.tell(number, progress.measures)
 
-    def _thefts(self, victim: Victim) -> dict[str, Trial]:
+    def _attacks_on(self, victim: Victim) -> dict[str, Trial]:
         """The attacks on a victim under their digests; two that only differ by what is left to the victim are one."""
-        trials = [Trial(victim=victim, attack=fill_attack_defaults(attack, victim)) for attack in self._attacks]
+        trials = [Trial(victim=victim, attack=attack.resolve(victim)) for attack in self._attacks]
         return {trial_digest(trial, self._sets): trial for trial in trials}
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> list[tuple[str, Trial]]:
         """Take in what came of a trial; the result are attacks that can no longer be run: their victim failed."""
         self.open -= 1
-        case = self._cases[outcome.victim_digest]
-        case.waiting.discard(name)
+        progress = self._progress[outcome.victim_digest]
+        progress.waiting.discard(name)
         if trial.attack is not None:
-            case.outcomes.append(outcome)
-            self._close(case)
+            progress.outcomes.append(outcome)
+            self._close(progress)
             return []
-        thefts = list(case.attacks.items())
-        if outcome.status == "stopped":  # nobody steals what was not trained to its end
-            self.attacks -= len(thefts)
-            case.attacks = {}
-            thefts = []
+        attacks = list(progress.attacks.items())
+        if outcome.status == "stopped":  # nobody attacks what was not trained to its end
+            self.attacks -= len(attacks)
+            progress.attacks = {}
+            attacks = []
         if outcome.status == "done":
-            case.measures = {key: getattr(outcome, key) for key in ("clean_acc", "query_acc")}
-            case.waiting |= case.attacks.keys()
-            self._ready.extend(thefts)
-        self._close(case)
-        return [] if outcome.status == "done" else thefts
+            progress.measures = {key: getattr(outcome, key) for key in ("clean_acc", "query_acc")}
+            progress.waiting |= progress.attacks.keys()
+            self._ready.extend(attacks)
+        self._close(progress)
+        return [] if outcome.status == "done" else attacks
 
     def measures(self, victim: str) -> dict[str, float] | None:
         """What a victim, under its digest, and all its attacks showed; None if it failed or some are under way."""
-        case = self._cases[victim]
-        return None if case.waiting else case.measures
+        progress = self._progress[victim]
+        return None if progress.waiting else progress.measures
 
-    def _close(self, case: _VictimProgress) -> None:
-        if case.waiting:
+    def _close(self, progress: _VictimProgress) -> None:
+        if progress.waiting:
             return
-        if case.measures is not None:
-            case.measures |= robustness(case.outcomes)
-        for number in case.numbers:
-            self._source.tell(number, case.measures)
+        if progress.measures is not None:
+            progress.measures |= robustness(progress.outcomes)
+        for number in progress.numbers:
+            self._source.tell(number, progress.measures)
 
 
 class VictimSource(Protocol):

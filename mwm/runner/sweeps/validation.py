@@ -7,18 +7,18 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 
-from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.training.recipe import Recipe
-from mwm.trials.trial import TrialInputs, Victim, data_key, fill_attack_defaults
+from mwm.trials.trial import TrialInputs, Victim, data_key
 from mwm.trials.validation import (
     PlacedAttacks,
-    _check_attack,
-    _check_repeats,
-    _check_victim,
-    _load,
-    _required_datasets,
-    _secret,
+    load_datasets,
+    read_secrets,
+    required_datasets,
+    validate_attack,
+    validate_victim,
 )
 
 
@@ -29,16 +29,19 @@ def validate(sweep: Sweep, *, download: bool) -> tuple[TrialInputs, list[str]]:
     Raises ValueError with one line: the path of the offending key, its value and what is allowed.
     """
     _check_objectives(sweep)
-    victims, attacks = victim_specs(sweep), attack_specs(sweep)
+    victims, attacks = sweep.victim_specs, sweep.attack_specs
     _check_graphs(sweep, victims, attacks)
-    _check_repeats(victims, attacks)
-    loaded, notes = _load(_required_datasets(victims, attacks), download)
-    sets = TrialInputs(loaded, {one.secret: _secret(one.secret) for one in victims if one.secret is not None})
+    for victim, (path, attack) in product(victims, attacks):
+        validate_attack(
+            path, attack, victim=victim, sets=TrialInputs({})
+        )  # what needs no data is told before any is read
+    loaded, notes = load_datasets(required_datasets(victims, attacks), download)
+    sets = TrialInputs(loaded, read_secrets(victims))
     for victim in victims:
         if data_key(victim.data) in sets:
-            _check_victim(victim, sets)
+            validate_victim(victim, sets)
         for path, attack in attacks:
-            _check_attack(path, attack, victim=victim, sets=sets)
+            validate_attack(path, attack, victim=victim, sets=sets)
     return sets, notes
 
 
@@ -51,7 +54,7 @@ def require_compiler(sweep: Sweep) -> None:
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(next(iter(shlex.split(compiler)), "")):
         return
-    for stage, path, recipe in _recipes(victim_specs(sweep), attack_specs(sweep)):
+    for stage, path, recipe in _recipes(sweep.victim_specs, sweep.attack_specs):
         if recipe.compile and not getattr(sweep.resources, stage).gpus:
             reason = f"there is no C++ compiler {compiler!r} on this machine: install one, or name yours in CXX"
             raise ValueError(f"{path}.compile: true is not allowed: {reason}")
@@ -62,10 +65,9 @@ def _recipes(victims: Sequence[Victim], attacks: PlacedAttacks) -> Iterator[tupl
     for victim in victims:
         yield "victim", "victim.recipe", victim.recipe
         for path, attack in attacks:
-            named = f"{path}.recipe" if attack.recipe else "victim.recipe"
-            recipe = fill_attack_defaults(attack, victim).recipe
-            assert recipe is not None, "the student's recipe was never filled in"
-            yield "attack", named, recipe
+            named = f"{path}.recipe" if attack.training_recipe() else "victim.recipe"
+            if (recipe := attack.resolve(victim).training_recipe()) is not None:
+                yield "attack", named, recipe
 
 
 def _check_objectives(sweep: Sweep) -> None:

@@ -1,4 +1,4 @@
-"""An experiment of MLflow: the requests that are made to it. The only room that speaks to MLflow."""
+"""An experiment of MLflow: the requests that are made to it. The only module that tracks with MLflow's client."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mwm.config.spec import encode, flatten
-from mwm.storage.redaction import error_line, redact
+from mwm.storage.redaction import failure_reason, redact
 from mwm.storage.tracking_uri import artifact_location, check_database, set_mlflow_defaults, short_timeouts
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+
 MetricPoint = tuple[str, float, int, int]
 """A metric's name, value, time stamp (ms) and step."""
 
@@ -29,7 +30,8 @@ PERMANENT_ERRORS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOU
 REPORTED_METRICS = frozenset(one.name for record in (EpochMetrics, Outcome) for one in fields(record))
 """What rows and outcomes tell themselves."""
 
-PAGE, LONGEST_VALUE, LONGEST_TAG = 1000, 500, 5000
+PAGE_SIZE, MAX_PARAM_CHARS, MAX_TAG_CHARS = 1000, 500, 5000
+"""Runs in an answer of MLflow, and letters of the value of a parameter and of a tag."""
 
 
 @dataclass(slots=True)
@@ -37,7 +39,7 @@ class RunState:
     """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
 
     `waiting` are rows with their time stamps that are to be sent, `fresh` tells that some came since the last outcome,
-    `cut` that some were kept back.
+    `truncated` that some were kept back.
     """
 
     id: str = ""
@@ -51,7 +53,7 @@ class RunState:
     waiting: list[tuple[int, EpochMetrics]] = field(default_factory=list)
     due: float = 0.0
     fresh: bool = False
-    cut: bool = False
+    truncated: bool = False
 
 
 class MlflowExperiment:
@@ -83,14 +85,18 @@ class MlflowExperiment:
         page: str | None = ""
         while page is not None:
             found = self._client.search_runs(
-                [self.id], condition, max_results=PAGE, order_by=["attributes.start_time ASC"], page_token=page or None
+                [self.id],
+                condition,
+                max_results=PAGE_SIZE,
+                order_by=["attributes.start_time ASC"],
+                page_token=page or None,
             )
             yield from found
             page = found.token or None
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Make a run, shown as running; its id."""
-        run = self._client.create_run(self.id, tags=_cut(tags), run_name=name)
+        run = self._client.create_run(self.id, tags=_shortened(tags), run_name=name)
         return str(run.info.run_id)
 
     def reopen_run(self, run_id: str) -> None:
@@ -102,7 +108,7 @@ class MlflowExperiment:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         data = trial.victim.data
-        source = json.dumps({"tags": {"mlflow.source.name": f"mwm.data.load({data!r})"}})
+        source = json.dumps({"tags": {"mlflow.source.name": f"mwm.data.readers.load_dataset({data!r})"}})
         dataset = Dataset(name=data.kind, digest=data_digest, source_type="code", source=source)
         used = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
         self._client.log_inputs(run_id, datasets=[used])
@@ -120,8 +126,8 @@ class MlflowExperiment:
         """Write to a run in one request; what is written twice stands there once."""
         from mlflow.entities import Metric, Param, RunTag
 
-        given = [Param(key, str(value)[:LONGEST_VALUE]) for key, value in params.items()]
-        labels = [RunTag(key, value) for key, value in _cut(tags).items()]
+        given = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
+        labels = [RunTag(key, value) for key, value in _shortened(tags).items()]
         self._client.log_batch(run_id, [Metric(*point) for point in points], given, labels)
 
     def log_artifact(self, run_id: str, path: Path) -> None:
@@ -164,8 +170,8 @@ def trial_tags(trial: Trial) -> dict[str, str]:
     return tags if attack is None else tags | {"kind": "attack", "attack": attack.kind}
 
 
-def _cut(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value[:LONGEST_TAG] for key, value in tags.items()}
+def _shortened(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value[:MAX_TAG_CHARS] for key, value in tags.items()}
 
 
 def _connect(uri: str) -> MlflowClient:
@@ -182,12 +188,12 @@ def check_tags(tags: Mapping[str, str]) -> None:
     """Raise ValueError, in one line, for the name of a tag that MLflow refuses."""
     from mlflow.utils import validation
 
-    known: Any = validation
+    rules: Any = validation
     for name in tags:
         reason = ""
-        if not known.validate_param_and_metric_name(name):
-            reason = known.bad_character_message()
-        elif known.path_not_unique(name):
+        if not rules.validate_param_and_metric_name(name):
+            reason = rules.bad_character_message()
+        elif rules.path_not_unique(name):
             reason = "Names may not be paths that lead elsewhere"
         elif len(name) > validation.MAX_ENTITY_KEY_LENGTH:
             reason = f"Names may have {validation.MAX_ENTITY_KEY_LENGTH} characters at most"
@@ -199,4 +205,4 @@ def tracking_error(uri: str, error: Exception) -> ValueError:
     """What to raise when a store fails at the start."""
     refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in PERMANENT_ERRORS
     what = "cannot be used" if refused else "cannot be reached"
-    return ValueError(f"--tracking-uri: {redact(uri)} {what} ({error_line(error)})")
+    return ValueError(f"--tracking-uri: {redact(uri)} {what} ({failure_reason(error)})")

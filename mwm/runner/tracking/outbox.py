@@ -9,13 +9,13 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from threading import Condition, Thread
 
-from mwm.storage.redaction import error_line
+from mwm.storage.redaction import failure_reason
 
-MAX_ATTEMPTS = 3
-
-BACKLOG = 1_000
+MAX_ATTEMPTS, BACKLOG = 3, 1_000
+"""How often a write is tried while the service answers, and how many wait before droppable ones are left out."""
 
 PAUSE_SECONDS, HURRIED_PAUSE_SECONDS = 5.0, 1.0
+"""How long a service that failed is left alone, and while `flush` waits for it."""
 
 GRACE_SECONDS = 10.0
 """So long does `flush` wait for a service that is away: it may just be starting again."""
@@ -26,21 +26,21 @@ Send = Callable[[], object]
 @dataclass
 class _Write:
     send: Send
-    tries: int = 0
+    attempts: int = 0
 
 
 class Outbox:
     """A queue of writes to `service`, which raise an Exception when they fail; nothing of that reaches the caller.
 
-    One daemon thread sends. A failed write stays at the head and is tried again after a pause; `present` tells whether
-    the service answers at all, and only while it does, a write is given up after `TRIES`. No repetition mends a failure
-    whose `error_code` is among `hopeless`. A kind of failure is told once, in one line on stderr. `lost` counts what
-    was given up though another attempt might have mended it.
+    One daemon thread sends. A failed write stays at the head and is tried again after a pause; `is_reachable` tells
+    whether the service answers at all, and only while it does, a write is given up after MAX_ATTEMPTS. No repetition
+    mends a failure whose `error_code` is among `permanent`. A kind of failure is told once, in one line on stderr.
+    `dropped` counts what was given up though another attempt might have mended it.
     """
 
     def __init__(self, service: str, *, permanent: Collection[str], is_reachable: Callable[[], bool]) -> None:
         self.dropped = 0
-        self._service, self._hopeless, self._present = service, permanent, is_reachable
+        self._service, self._permanent, self._is_reachable = service, permanent, is_reachable
         self._writes: deque[_Write] = deque()
         self._warned: set[str] = set()
         self._changed = Condition()
@@ -55,7 +55,7 @@ class Outbox:
             return len(self._writes)
 
     def put(self, send: Send, *, droppable: bool = False) -> None:
-        """Add a write; `send` may be called more than once. A `spare` one is left out when many wait already."""
+        """Add a write; `send` may be called more than once. A `droppable` one is left out when many wait already."""
         with self._changed:
             if not droppable or len(self._writes) < BACKLOG:
                 self._writes.append(_Write(send))
@@ -110,15 +110,15 @@ class Outbox:
             write.send()
         except Exception as error:
             code = getattr(error, "error_code", "")
-            self.warn(type(error).__name__ + code, error_line(error))
-            return code in self._hopeless or self._failed(write)
+            self.warn(type(error).__name__ + code, failure_reason(error))
+            return code in self._permanent or self._failed(write)
         self._away_since = None
         return True
 
     def _failed(self, write: _Write) -> bool:
-        here = self._present()
-        write.tries += here
-        if write.tries >= MAX_ATTEMPTS:
+        here = self._is_reachable()
+        write.attempts += here
+        if write.attempts >= MAX_ATTEMPTS:
             self.dropped += 1
             return True
         with self._changed:

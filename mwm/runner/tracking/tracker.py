@@ -1,4 +1,4 @@
-"""Rows to MLflow: a run per trial, nested sweep -> victim -> attack, written by the driver and never in its way."""
+"""Epochs and outcomes to MLflow: a run per trial, nested sweep -> victim -> attack, written in nobody's way."""
 
 from __future__ import annotations
 
@@ -26,17 +26,19 @@ from mwm.runner.tracking.client import (
     trial_tags,
 )
 from mwm.runner.tracking.outbox import Outbox
-from mwm.storage.tracking_uri import resolve_tracking_uri
 from mwm.trials.names import trial_name
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial
 
-__all__ = ["Status", "Tracker", "resolve_tracking_uri"]
-
 ENDED: dict[str, Status] = {"done": "FINISHED", "failed": "FAILED", "skipped": "KILLED", "stopped": "KILLED"}
+"""How MLflow calls the ends of a trial."""
+
 SEND_SECONDS = 5.0
+"""Rows of a run are sent at most this often."""
+
 KILLED_SECONDS, CLOSE_SECONDS = 60.0, 3600.0
 """How long a tracker sends at its end, while MLflow answers: who is killed has not much time."""
+
 BATCH, BACKLOG = 100, 100_000
 """Rows that are sent in one request, and that may wait at all."""
 
@@ -87,12 +89,12 @@ class Tracker:
     def _recall(self) -> None:
         """Learn all runs of the experiment in one search."""
         for run in self._server.runs():
-            tags, known = run.data.tags, run_state(run)
+            tags, state = run.data.tags, run_state(run)
             if tags.get("kind") == "sweep":
                 mine = tags.get("mwm.config_digest") == self._tags.get("mwm.config_digest")
-                self._sweep = known if mine else self._sweep
+                self._sweep = state if mine else self._sweep
             elif "mwm.digest" in tags:
-                self._runs[tags["mwm.digest"]] = known
+                self._runs[tags["mwm.digest"]] = state
 
     def _open(self, params: Mapping[str, Any], opened: Future[None]) -> None:
         """Create the sweep's run, in the thread that no signal interrupts."""
@@ -112,7 +114,7 @@ class Tracker:
         """Show a trial as running: its run is found by its digest, or created under its victim's or the sweep's.
 
         The tag `seed` is the victim's. A run that finished in an earlier session is left as it is; so is one that ended
-        with the very `outcome`, if that is known already.
+        with the very `outcome`, if one is given.
         """
         parent = self._sweep
         if trial.attack is not None:
@@ -120,8 +122,8 @@ class Tracker:
             parent = self._runs[victim_digest]
         run = self._runs.setdefault(digest, RunState())
         ended = run.status in ENDED.values() and run.outcome
-        known = run.status == "FINISHED" or (outcome is not None and run.outcome == fingerprint(asdict(outcome)))
-        if self._closed or (ended and known) or (run.status == "RUNNING" and run.described):
+        final = run.status == "FINISHED" or (outcome is not None and run.outcome == fingerprint(asdict(outcome)))
+        if self._closed or (ended and final) or (run.status == "RUNNING" and run.described):
             return
         names = {"mwm.digest": digest, "mwm.victim_digest": victim_digest, "mwm.data_digest": data_digest}
         if run.id:
@@ -140,9 +142,8 @@ class Tracker:
             self._unconfirmed[names["mwm.digest"]] = run
         run.asked = True
         above = {"mlflow.parentRunId": parent.id or self._sweep.id}
-        run.id = self._server.create(
-            trial_name(trial, victim=False), {**self._tags, **trial_tags(trial), **names, **above}
-        )
+        name = trial_name(trial)
+        run.id = self._server.create(name, {**self._tags, **trial_tags(trial), **names, **above})
 
     def _delete_duplicate_runs(self) -> None:
         """Take back what requests made that were answered too late."""
@@ -157,14 +158,14 @@ class Tracker:
         if self._closed or row.epoch <= run.epoch:
             return
         run.epoch, run.fresh = row.epoch, True
-        if run.cut or self._logged - self._sent >= BACKLOG:
-            run.cut = True  # from here on: what is missing is a run's end, which another session can add
+        if run.truncated or self._logged - self._sent >= BACKLOG:
+            run.truncated = True  # from here on: what is missing is a run's end, which another session can add
             self._outbox.warn("backlog", f"{BACKLOG} epochs wait; later ones are kept back for {self._sync_command()}")
             return
         run.waiting.append((self._now(), row))
         self._logged += 1
         if time.monotonic() >= run.due:
-            self._put_rows(run, spare=True)
+            self._put_rows(run, droppable=True)
 
     def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None:
         """Log what a trial measured, as metrics at its last epoch, upload `artifacts` and end its run.
@@ -234,7 +235,7 @@ class Tracker:
                 self._end(run, "KILLED")
         self._end(self._sweep, status)
         self._outbox.put(self._delete_duplicate_runs)
-        kept_back = sum(run.cut for run in self._runs.values())
+        kept_back = sum(run.truncated for run in self._runs.values())
         self._left = self._outbox.close(KILLED_SECONDS if status == "KILLED" else CLOSE_SECONDS) + kept_back
         if self._left:
             self._outbox.warn("unsent", f"{self._left} writes were not sent; send them later by {self._sync_command()}")
@@ -248,10 +249,10 @@ class Tracker:
         self._stamp = max(time.time_ns() // 10**6, self._stamp + 1)
         return self._stamp
 
-    def _put_rows(self, run: RunState, *, spare: bool = False) -> None:
+    def _put_rows(self, run: RunState, *, droppable: bool = False) -> None:
         if run.waiting:
             run.due = time.monotonic() + SEND_SECONDS
-            self._put(run, partial(self._send_rows, run), spare=spare)
+            self._put(run, partial(self._send_rows, run), droppable=droppable)
 
     def _send_rows(self, run: RunState) -> None:
         """Send all rows that wait by now; what fails goes on waiting."""
@@ -280,9 +281,9 @@ class Tracker:
         if run.id:
             self._server.terminate_run(run.id, status)
 
-    def _put(self, run: RunState, send: Callable[[], object], *, spare: bool = False) -> None:
+    def _put(self, run: RunState, send: Callable[[], object], *, droppable: bool = False) -> None:
         """Queue a write to a run; nothing is sent to one that could not be created."""
-        self._outbox.put(lambda: send() if run.id else None, droppable=spare)
+        self._outbox.put(lambda: send() if run.id else None, droppable=droppable)
 
 
 def _named(digest: str) -> str:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mwm.config.spec import digest
 from mwm.runner.tracking.client import PERMANENT_ERRORS, MlflowExperiment, to_metrics, tracking_error
-from mwm.storage.redaction import error_line
-from mwm.storage.tracking_uri import resolve_tracking_uri
+from mwm.storage.redaction import failure_reason
+from mwm.storage.tracking_uri import VERDICTS, resolve_tracking_uri
 from mwm.trials.provenance import provenance
 from mwm.verification import report
-
-VERDICTS = "verdicts"
-
-Tree = Mapping[str, Any]
+from mwm.verification.verdict import SuspectResult, Verdict
 
 
 def open_experiment(uri: str | None) -> MlflowExperiment | None:
@@ -32,33 +28,35 @@ def open_experiment(uri: str | None) -> MlflowExperiment | None:
         raise tracking_error(address, error) from None
 
 
-def log_verdict(experiment: MlflowExperiment, verdict: Tree, folder: Path) -> None:
+def log_verdict(experiment: MlflowExperiment, verdict: Verdict, folder: Path) -> None:
     """Make a run of MLflow for each suspect; the same verdict again makes none. A failure is a warning.
 
     The answers stay where they are: what a copy answers is mostly the key's labels, and whoever reads a run would know
     them.
     """
     try:
-        for suspect in verdict["suspects"]:
-            name = digest(verdict["key"], verdict["plan"], suspect)
+        for suspect in verdict.suspects:
+            name = digest(verdict.key, verdict.plan, suspect.to_dict())
             run = next(experiment.runs(f"tags.`mwm.digest` = '{name}'"), None)
             if run is None or run.info.status != "FINISHED":
-                run_id = run.info.run_id if run else experiment.create(suspect["name"], {"mwm.digest": name})
+                run_id = run.info.run_id if run else experiment.create(suspect.name, {"mwm.digest": name})
                 _write(experiment, run_id, verdict=verdict, suspect=suspect, folder=folder)
     except Exception as error:
         first = "when that is mended, " if getattr(error, "error_code", "") in PERMANENT_ERRORS else ""
         hint = f"{first}the same command again records the rest"
-        print(f"warning: MLflow: {error_line(error)}; {hint}", file=sys.stderr)
+        print(f"warning: MLflow: {failure_reason(error)}; {hint}", file=sys.stderr)
 
 
-def _write(experiment: MlflowExperiment, run_id: str, *, verdict: Tree, suspect: Tree, folder: Path) -> None:
-    low, high = suspect["interval"]
-    measured = {name: suspect[name] for name in ("matches", "match_rate", "p_value", "log10_p", "adjusted_p_value")}
-    measured |= {"interval_low": low, "interval_high": high, "queries_asked": suspect["asked"]}
-    measured |= {"seconds": suspect["seconds"]}
-    tags = {"kind": "verdict", "decision": suspect["decision"], "suspect": suspect["name"]}
-    tags |= {"key_commitment": verdict["key"]["commitment"], **provenance()}
-    params = verdict["plan"] | {"access": suspect["access"], "classes": verdict["key"]["classes"]}
+def _write(
+    experiment: MlflowExperiment, run_id: str, *, verdict: Verdict, suspect: SuspectResult, folder: Path
+) -> None:
+    low, high = suspect.interval
+    named = ("matches", "match_rate", "p_value", "log10_p", "adjusted_p_value", "seconds")
+    measured = {name: getattr(suspect, name) for name in named}
+    measured |= {"interval_low": low, "interval_high": high, "queries_asked": suspect.asked}
+    tags = {"kind": "verdict", "decision": suspect.decision, "suspect": suspect.name}
+    tags |= {"key_commitment": verdict.key.commitment, **provenance()}
+    params = asdict(verdict.plan) | {"access": suspect.access, "classes": verdict.key.classes}
     experiment.log_batch(run_id, points=to_metrics(measured, time.time_ns() // 10**6, 0), params=params, tags=tags)
     for name in (report.VERDICT, report.REPORT, report.CHECKSUMS):
         experiment.log_artifact(run_id, folder / name)

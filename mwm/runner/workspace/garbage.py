@@ -8,39 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import JOURNAL
+from mwm.runner.workspace.location import RESULTS, STORE, TUNE
 from mwm.runner.workspace.lock import LOCK
-from mwm.runner.workspace.status import RESULTS, TABLE, list_sweeps
-from mwm.storage.filesystem import open_filesystem
+from mwm.runner.workspace.status import TABLE, list_sweeps
 
 if TYPE_CHECKING:
     from mwm.storage.store import Store
 
-
 DIGEST = re.compile(rb"(?<![0-9a-f])[0-9a-f]{16}(?![0-9a-f])")
-
-
-def referenced_digests(storage: Path) -> set[str]:
-    """The digests that any journal or table in results/ names; what else looks like a digest is taken for one.
-
-    Raises ValueError when one of them cannot be read: what it names would look like garbage.
-    """
-    if not (storage / RESULTS).is_dir():
-        raise ValueError(f"--storage: {storage} has no {RESULTS}/: nothing there tells what is needed of its store")
-    named: set[str] = set()
-    for name in (JOURNAL, TABLE):
-        for path in (storage / RESULTS).glob(f"*/{name}"):
-            try:
-                with path.open("rb") as lines:
-                    for line in lines:
-                        named.update(found.decode() for found in DIGEST.findall(line))
-            except OSError as error:
-                raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    return named
 
 
 @dataclass(frozen=True)
@@ -64,28 +44,39 @@ def garbage(storage: Path, store: Store, hours: float) -> Iterator[Garbage]:
     yield from _left_in_results(storage, before)
 
 
-def _left_in_store(store: Store, named: set[str], before: float) -> Iterator[Garbage]:
-    """Temporary files anywhere, and the checkpoints of trials that are finished."""
-    from mwm.storage.store import CHECKPOINT, OUTCOME
+def referenced_digests(storage: Path) -> set[str]:
+    """The digests that any journal or table in results/ names; what else looks like a digest is taken for one.
 
-    files = open_filesystem(store.root)
-    found = {PurePosixPath(file.name): file for file in files.walk() if not file.folder}
-    for path, file in found.items():
-        entry = path.parent
-        if path.name.startswith("."):
-            left = entry.name in named or not DIGEST.fullmatch(entry.name.encode())
-        else:
-            left = entry.name in named and path.name == CHECKPOINT and entry / OUTCOME in found
-        if left and file.modified < before:
-            yield Garbage(f"store/{file.name}", file.bytes, "left behind", partial(files.remove, file.name))
+    Raises ValueError when one of them cannot be read: what it names would look like garbage.
+    """
+    if not (storage / RESULTS).is_dir():
+        raise ValueError(f"--storage: {storage} has no {RESULTS}/: nothing there tells what is needed of its store")
+    named: set[str] = set()
+    for name in (JOURNAL, TABLE):
+        for path in (storage / RESULTS).glob(f"*/{name}"):
+            try:
+                with path.open("rb") as lines:
+                    for line in lines:
+                        named.update(found.decode() for found in DIGEST.findall(line))
+            except OSError as error:
+                raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    return named
+
+
+def _left_in_store(store: Store, named: set[str], before: float) -> Iterator[Garbage]:
+    for digest, file in store.leftovers():
+        entry_stays = not digest or digest in named
+        if entry_stays and file.modified < before:
+            yield Garbage(f"{STORE}/{file.name}", file.bytes, "left behind", partial(store.files.remove, file.name))
 
 
 def _left_in_results(storage: Path, before: float) -> Iterator[Garbage]:
+    """Temporary files and heartbeats of drivers that were killed, and what Tune keeps while it runs."""
     for folder in list_sweeps(storage):
         for path in sorted(folder.iterdir()):
             temporary = path.name.startswith(".") and path.name != LOCK
-            if path.is_file() and (temporary or path.name == PULSE) and path.stat().st_mtime < before:
+            if path.is_file() and (temporary or path.name == HEARTBEAT) and path.stat().st_mtime < before:
                 yield Garbage(str(path), path.stat().st_size, "left behind", path.unlink)
-        if (tune := folder / "tune").is_dir() and tune.stat().st_mtime < before:
+        if (tune := folder / TUNE).is_dir() and tune.stat().st_mtime < before:
             size = sum(path.lstat().st_size for path in tune.rglob("*"))
             yield Garbage(str(tune), size, "left behind", partial(shutil.rmtree, tune, ignore_errors=True))

@@ -12,8 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-PULSE = "status.json"
-
+HEARTBEAT = "status.json"
 BEAT_SECONDS = 2.0
 """How often a driver says that it lives, and how far its trials are."""
 
@@ -22,12 +21,12 @@ class Heartbeat:
     """Shows from a thread of its own, in results/NAME/status.json, that a driver lives and what `look` gives."""
 
     def __init__(self, folder: Path, look: Callable[[], Mapping[str, Any]]) -> None:
-        self._path, self._look, self._over = folder / PULSE, look, threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="pulse", daemon=True)
+        self._path, self._look, self._over = folder / HEARTBEAT, look, threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
-        beside = self._path.with_name(f".{PULSE}")
+        beside = self._path.with_name(f".{HEARTBEAT}")
         while True:
             said = {"at": time.time(), "pid": os.getpid(), "host": socket.gethostname(), **self._look()}
             try:
@@ -50,7 +49,7 @@ class Heartbeat:
 def read_heartbeat(folder: Path) -> dict[str, Any]:
     """What a driver said last; empty if there is none, or it has ended in good order."""
     try:
-        said = json.loads((folder / PULSE).read_text())
+        said = json.loads((folder / HEARTBEAT).read_text())
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) and isinstance(said.get("at"), int | float) else {}

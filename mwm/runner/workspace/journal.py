@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 JOURNAL, SWEEP_FILE = "journal.jsonl", "sweep.json"
+"""What happened in a sweep, and the sweep itself."""
 
 
 @dataclass
@@ -47,14 +48,14 @@ def read_journal(folder: Path, *, trials: bool = False) -> SweepHistory:
 
     Raises ValueError when it cannot be read. A line that was cut off is passed over.
     """
-    book = SweepHistory()
+    history = SweepHistory()
     for event in _events(folder / JOURNAL):
         try:
-            _apply_event(book, event, trials)
+            _apply_event(history, event, trials)
         except (KeyError, TypeError):
             continue
-        book.last = event["at"]
-    return book
+        history.last = event["at"]
+    return history
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:
@@ -73,39 +74,39 @@ def _events(path: Path) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _apply_event(book: SweepHistory, event: dict[str, Any], trials: bool) -> None:
+def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> None:
     match event["event"]:
         case "begin":
-            book.begin, book.end = event, {}
-            book.sessions += 1
+            history.begin, history.end = event, {}
+            history.sessions += 1
         case "end":
-            book.end = event
+            history.end = event
         case "start":
-            book.trials.pop(event["digest"], None)
-            book.trials[event["digest"]] = TrialRecord(event["kind"], event["label"], book.sessions, event["at"])
+            history.trials.pop(event["digest"], None)
+            history.trials[event["digest"]] = TrialRecord(event["kind"], event["label"], history.sessions, event["at"])
         case "finish":
             outcome = event["outcome"]
             name, trial = outcome["digest"], event["trial"]
-            before = book.trials.pop(name, None)
+            before = history.trials.pop(name, None)
             kind = "victim" if trial["attack"] is None else "attack"
-            told = before or TrialRecord(kind, event.get("label", name), book.sessions, None)
-            told.session, told.outcome = book.sessions, outcome
-            told.trial = trial if trials else None
-            book.trials[name] = told
+            record = before or TrialRecord(kind, event.get("label", name), history.sessions, None)
+            record.session, record.outcome = history.sessions, outcome
+            record.trial = trial if trials else None
+            history.trials[name] = record
 
 
 class Journal:
     """The driver's pen: one line per event, written at once, at a cost that does not grow.
 
-    A disk that is full is told once, through `warn`, and ends nothing: the lines wait for the next event. `earlier`
+    A full disk is told once, through `warn`, and ends nothing: the lines wait for the next event. `earlier`
     holds the trees of the trials that ended in earlier sessions, and of their outcomes.
     """
 
     def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
         self._path, self._warn = folder / JOURNAL, warn
-        told = read_journal(folder, trials=True).trials
-        self.earlier = [(one.trial, one.outcome) for one in told.values() if one.trial and one.outcome]
-        self._known = {outcome["digest"]: _fingerprint(outcome) for _, outcome in self.earlier}
+        records = read_journal(folder, trials=True).trials.values()
+        self.earlier = [(one.trial, one.outcome) for one in records if one.trial and one.outcome]
+        self._written = {outcome["digest"]: _fingerprint(outcome) for _, outcome in self.earlier}
         self._waiting: deque[bytes] = deque()
         self._torn = not _ends_with_newline(self._path)
         self._warned = False
@@ -116,14 +117,14 @@ class Journal:
 
     def start(self, digest: str, kind: str, label: str) -> None:
         """A trial has begun, or begins again."""
-        self._known.pop(digest, None)
+        self._written.pop(digest, None)
         self._write("start", digest=digest, kind=kind, label=label)
 
     def finish(self, trial: Mapping[str, Any], outcome: Mapping[str, Any], label: str) -> None:
         """A trial has ended, one way or another; what stands there already is not written again."""
         name, content = outcome["digest"], _fingerprint(outcome)
-        if self._known.get(name) != content:
-            self._known[name] = content
+        if self._written.get(name) != content:
+            self._written[name] = content
             self._write("finish", label=label, outcome=outcome, trial=trial)
 
     def end(self, status: str, **more: Any) -> None:

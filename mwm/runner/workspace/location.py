@@ -7,24 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
-from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import SWEEP_FILE
 from mwm.runner.workspace.lock import holder, remove_lock
-from mwm.storage import filesystem, object_store
-from mwm.storage.filesystem import Files, require_writable
+from mwm.storage.filesystem import Files, open_filesystem, require_writable, write_atomic
+from mwm.storage.object_store import as_storage_error
 
 RESULTS, STORE = "results", "store"
+"""The folders of a storage: one folder per sweep, and what its trials made."""
+PICTURES, TUNE = "queries", "tune"
+"""Folders in that of a sweep: pictures of its query sets, and what Ray Tune keeps while it runs."""
 
 
 class StorageLocation:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
 
-    Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder. `home` is
-    the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI.
+    Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder.
+    `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI.
     """
 
     def __init__(self, place: str | Path) -> None:
-        self._remote: Files | None = filesystem.open_filesystem(place) if "://" in str(place) else None
+        self._remote: Files | None = open_filesystem(place) if "://" in str(place) else None
         self.local_root = Path() if self._remote else Path(place)
         self.results = self.local_root / RESULTS
         self.store = _below(str(place), STORE) if self._remote else str(self.local_root / STORE)
@@ -37,14 +40,14 @@ class StorageLocation:
         folder = self.results / name
         for place in (self.store, folder):
             require_writable(place)
-        for part in ("", "queries"):  # a driver that was killed may have been writing there
-            filesystem.open_filesystem(folder).remove_stale(part)
+        for part in ("", PICTURES):  # a driver that was killed may have been writing there
+            open_filesystem(folder).remove_stale(part)
         self.download(name)
         return folder
 
     @contextmanager
     def sweep_dir(self, name: str) -> Iterator[Path]:
-        """The folder of a sweep, as `prepare` gives it; what was made for one that has not begun in the end goes."""
+        """The folder of a sweep, prepared; what was made for one that has not begun in the end goes again."""
         folder = self.results / name
         places = folder, self.results, Path(self.store), self.local_root, *self.local_root.parents
         made = [place for place in places if not place.exists()]
@@ -64,30 +67,30 @@ class StorageLocation:
         A sweep that is being worked on here is left alone. Raises ValueError when the copy cannot be read.
         """
         if (remote := self._remote) is not None:
-            object_store.as_storage_error(
-                remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/")
-            )
+            as_storage_error(remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/"))
 
     def _fetch(self, remote: Files, below: str) -> None:
         for file in remote.walk(below):
             path = self.local_root / file.name
             newer = not path.exists() or path.stat().st_mtime < file.modified
             if not file.folder and newer and holder(self.results / PurePath(file.name).parts[1]) is None:
-                filesystem.write_atomic(path, remote.read(file.name))
+                write_atomic(path, remote.read(file.name))
                 os.utime(path, (file.modified, file.modified))
 
     def upload(self, folder: Path) -> None:
         """Bring to the copy what has changed in the folder of a sweep; raises OSError."""
-        for path in sorted(folder.rglob("*")) if self._remote else ():
+        if self._remote is None:
+            return
+        for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
-            passing = inside.parts[0] in ("tune", PULSE) or path.name.startswith(".")
-            if path.is_file() and not passing:
-                state = path.stat()
-                stamp = state.st_size, state.st_mtime_ns
-                if self._sent.get(str(inside)) != stamp:
-                    assert self._remote is not None, "only a remote storage has a copy"
-                    self._remote.write(f"{RESULTS}/{folder.name}/{inside.as_posix()}", path.read_bytes())
-                    self._sent[str(inside)] = stamp
+            passing = inside.parts[0] in (TUNE, HEARTBEAT) or path.name.startswith(".")
+            if not path.is_file() or passing:
+                continue
+            state = path.stat()
+            stamp = state.st_size, state.st_mtime_ns
+            if self._sent.get(str(inside)) != stamp:
+                self._remote.write(f"{RESULTS}/{folder.name}/{inside.as_posix()}", path.read_bytes())
+                self._sent[str(inside)] = stamp
 
     def is_outside(self, folder: Path) -> bool:
         """Whether its files stay when `folder` is deleted."""

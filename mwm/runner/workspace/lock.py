@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from mwm.storage.lock import lock_file
 
 LOCK = ".lock"
 PATIENCE_SECONDS = 0.5
@@ -41,9 +40,9 @@ def sweep_lock(folder: Path, verb: str = "run") -> Iterator[None]:
     except OSError as error:
         raise ValueError(f"--storage: {folder} cannot be locked ({error.strerror})") from None
     with files[0] as shared, files[1] as own:
-        if not _locked(shared, fcntl.LOCK_SH):
+        if not _locked(shared, shared=True):
             raise ValueError(f"--storage: {folder.parent.parent} is being cleaned; try again in a moment")
-        if not _locked(own, fcntl.LOCK_EX):
+        if not _locked(own):
             hint = "choose a new one by --name" if verb == "run" else f"{verb} it when that has ended"
             doing = "synced" if (holder := _read_holder(own)).verb == "sync" else "run"
             raise ValueError(f"name: {folder.name!r} is being {doing} by {holder}; {hint}")
@@ -64,14 +63,14 @@ def cleanup_lock(results: Path) -> Iterator[bool]:
     except OSError as error:
         raise ValueError(f"--storage: {results} cannot be written ({error.strerror})") from None
     with shared:
-        yield _locked(shared, fcntl.LOCK_EX)
+        yield _locked(shared)
 
 
 def holder(folder: Path) -> Holder | None:
     """Who holds the lock of a sweep; None if nobody on this machine does. Writes nothing."""
     try:
         with (folder / LOCK).open() as lock:
-            return None if _locked(lock, fcntl.LOCK_SH, patience=0.0) else _read_holder(lock)
+            return None if _locked(lock, shared=True, patience=0.0) else _read_holder(lock)
     except OSError:
         return None
 
@@ -79,24 +78,16 @@ def holder(folder: Path) -> Holder | None:
 def remove_lock(folder: Path) -> None:
     """Take away the lock of a folder in which nothing was begun, unless somebody holds it."""
     with suppress(OSError), (folder / LOCK).open("r+") as lock:
-        if _locked(lock, fcntl.LOCK_EX, patience=0.0):
+        if _locked(lock, patience=0.0):
             (folder / LOCK).unlink()
 
 
-def _locked(lock: IO[str], kind: int, patience: float = PATIENCE_SECONDS) -> bool:
-    """Whether the lock could be had; one whose file was taken away meanwhile keeps nobody off and is none."""
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise ValueError(f"--storage: {lock.name} cannot be locked ({error.strerror})") from None
-            if time.monotonic() >= end:
-                return False
-            time.sleep(0.05)
-        else:
-            return os.fstat(lock.fileno()).st_nlink > 0
+def _locked(lock: IO[str], *, shared: bool = False, patience: float = PATIENCE_SECONDS) -> bool:
+    """Whether a lock could be had; ValueError where files cannot be locked."""
+    try:
+        return lock_file(lock, shared=shared, patience=patience)
+    except OSError as error:
+        raise ValueError(f"--storage: {lock.name} cannot be locked ({error.strerror})") from None
 
 
 def _read_holder(lock: IO[str]) -> Holder:

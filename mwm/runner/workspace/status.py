@@ -1,4 +1,4 @@
-"""What lies in a storage folder: sweeps, how they are getting on, and what of the store none of them needs."""
+"""What lies in results/: sweeps, and how each is getting on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mwm.runner.workspace.heartbeat import read_heartbeat
-from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, SweepHistory, read_journal
+from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, SweepHistory, TrialRecord, read_journal
+from mwm.runner.workspace.location import RESULTS
 from mwm.runner.workspace.lock import holder
 from mwm.trials.outcome import STATUSES, TRIAL_KINDS
 
-RESULTS, TABLE = "results", "results.csv"
+TABLE = "results.csv"
 
 STALE_SECONDS = 60.0
 """A driver on another machine that has been silent for this long is taken for dead; clocks may differ by less."""
@@ -62,62 +63,64 @@ def find_sweep(storage: Path, name: str) -> Path:
 
 
 def sweep_status(folder: Path) -> SweepStatus:
-    """How the sweep in results/NAME is getting on, from its lock, its journal and its driver's last word."""
-    now, held, book, beat = time.time(), holder(folder), read_journal(folder), read_heartbeat(folder)
+    """How the sweep in results/NAME is getting on, from its lock, its journal and its driver's heartbeat."""
+    now, held = time.time(), holder(folder)
+    history, heartbeat = read_journal(folder), read_heartbeat(folder)
     here = held is not None and held.verb == "run"
-    state = _state(book, beat, here=here, now=now)
-    if book.begin and beat.get("at", 0.0) < book.begin["at"]:
-        beat = {}
-    began = book.begin.get("at")
-    latest = max(book.last, beat.get("at", 0.0))
-    until = now if state == "running" else book.end.get("at", latest)
-    left = beat.get("left") if state == "running" else None
+    state = _state(history, heartbeat, here=here, now=now)
+    if history.begin and heartbeat.get("at", 0.0) < history.begin["at"]:
+        heartbeat = {}
+    began = history.begin.get("at")
+    latest = max(history.last, heartbeat.get("at", 0.0))
+    until = now if state == "running" else history.end.get("at", latest)
+    left = heartbeat.get("left") if state == "running" else None
     ours = held if here and held is not None and held.pid else None
     return SweepStatus(
         name=folder.name,
         state=state,
-        pid=ours.pid if ours else book.begin.get("pid"),
-        host=ours.host if ours else book.begin.get("host"),
-        sessions=book.sessions,
+        pid=ours.pid if ours else history.begin.get("pid"),
+        host=ours.host if ours else history.begin.get("host"),
+        sessions=history.sessions,
         began=began,
         elapsed=None if began is None else max(until - began, 0.0),
-        left=None if left is None else max(left - (now - beat["at"]), 0.0),
+        left=None if left is None else max(left - (now - heartbeat["at"]), 0.0),
         written=latest or None,
-        counts=_counts(book, totals(book, beat), live=state == "running"),
-        running=_running_trials(book, beat, now) if state == "running" else [],
-        failures=_failures(book),
-        best=_best(book),
+        counts=_counts(history, totals(history, heartbeat), live=state == "running"),
+        running=_running_trials(history, heartbeat, now) if state == "running" else [],
+        failures=_failures(history),
+        best=_best(history),
         results=str(folder / TABLE),
     )
 
 
-def _state(book: SweepHistory, beat: dict[str, Any], *, here: bool, now: float) -> State:
+def _state(history: SweepHistory, heartbeat: dict[str, Any], *, here: bool, now: float) -> State:
     if here:
         return "running"
-    if book.end:
+    if history.end:
         ended: dict[str, State] = {"FINISHED": "finished", "FAILED": "failed"}
-        return ended.get(book.end["status"], "interrupted")
-    elsewhere = beat.get("host") != socket.gethostname()
-    return "running" if elsewhere and abs(now - beat.get("at", 0.0)) < STALE_SECONDS else "interrupted"
+        return ended.get(history.end["status"], "interrupted")
+    elsewhere = heartbeat.get("host") != socket.gethostname()
+    return "running" if elsewhere and abs(now - heartbeat.get("at", 0.0)) < STALE_SECONDS else "interrupted"
 
 
-def totals(book: SweepHistory, beat: dict[str, Any]) -> dict[str, int | None]:
-    for said in (beat, book.end, book.begin):
+def totals(history: SweepHistory, heartbeat: dict[str, Any]) -> dict[str, int | None]:
+    """How many trials of each kind there are to be, by the latest word; None while that is unknown."""
+    for said in (heartbeat, history.end, history.begin):
         if "totals" in said:
             return dict(said["totals"])
     return dict.fromkeys(TRIAL_KINDS)
 
 
-def _status(told: Any, sessions: int) -> str:
+def _status(record: TrialRecord, sessions: int) -> str:
     """Where a trial stands; what did not end well in an earlier session is to be tried again."""
-    if told.outcome is None:
-        return "running" if told.session == sessions else "waiting"
-    status: str = told.outcome["status"]
-    return status if status in ("done", "stopped") or told.session == sessions else "waiting"
+    if record.outcome is None:
+        return "running" if record.session == sessions else "waiting"
+    status: str = record.outcome["status"]
+    return status if status in ("done", "stopped") or record.session == sessions else "waiting"
 
 
-def _counts(book: SweepHistory, totals: dict[str, int | None], *, live: bool) -> dict[str, dict[str, int | None]]:
-    counted = Counter((told.kind, _status(told, book.sessions)) for told in book.trials.values())
+def _counts(history: SweepHistory, totals: dict[str, int | None], *, live: bool) -> dict[str, dict[str, int | None]]:
+    counted = Counter((record.kind, _status(record, history.sessions)) for record in history.trials.values())
     found: dict[str, dict[str, int | None]] = {}
     for kind in TRIAL_KINDS:
         number = {status: counted[kind, status] for status in STATUSES}
@@ -128,32 +131,32 @@ def _counts(book: SweepHistory, totals: dict[str, int | None], *, live: bool) ->
     return found
 
 
-def _running_trials(book: SweepHistory, beat: dict[str, Any], now: float) -> list[dict[str, Any]]:
-    epochs = beat.get("running", {})
+def _running_trials(history: SweepHistory, heartbeat: dict[str, Any], now: float) -> list[dict[str, Any]]:
+    epochs = heartbeat.get("running", {})
     return [
-        {"digest": name, "kind": told.kind, "label": told.label, "epoch": 0, "epochs": 0}
+        {"digest": name, "kind": record.kind, "label": record.label, "epoch": 0, "epochs": 0}
         | epochs.get(name, {})
-        | {"age": None if told.began is None else max(now - told.began, 0.0)}
-        for name, told in book.trials.items()
-        if _status(told, book.sessions) == "running"
+        | {"age": None if record.began is None else max(now - record.began, 0.0)}
+        for name, record in history.trials.items()
+        if _status(record, history.sessions) == "running"
     ]
 
 
-def _failures(book: SweepHistory) -> list[dict[str, Any]]:
+def _failures(history: SweepHistory) -> list[dict[str, Any]]:
     return [
-        {"digest": name, "kind": told.kind, "label": told.label, "error": told.outcome["error"]}
-        for name, told in book.trials.items()
-        if told.outcome is not None and _status(told, book.sessions) == "failed"
+        {"digest": name, "kind": record.kind, "label": record.label, "error": record.outcome["error"]}
+        for name, record in history.trials.items()
+        if record.outcome is not None and _status(record, history.sessions) == "failed"
     ]
 
 
-def _best(book: SweepHistory) -> dict[str, Any] | None:
+def _best(history: SweepHistory) -> dict[str, Any] | None:
     """The attack after which most of the watermark is left."""
     best: dict[str, Any] | None = None
-    for name, told in book.trials.items():
-        outcome = told.outcome or {}
+    for name, record in history.trials.items():
+        outcome = record.outcome or {}
         query = outcome.get("query_acc")
-        if told.kind == "attack" and query is not None and (best is None or query > best["query_acc"]):
+        if record.kind == "attack" and query is not None and (best is None or query > best["query_acc"]):
             measured = {key: outcome.get(key) for key in ("query_acc", "clean_acc", "log10_p")}
-            best = {"digest": name, "label": told.label, **measured}
+            best = {"digest": name, "label": record.label, **measured}
     return best

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from mwm.storage.redaction import redacted_excerpt
 from mwm.verification.suspects import checkpoint, endpoint, network_files, python_models
 from mwm.verification.suspects.in_process import InProcessSuspect
+from mwm.verification.suspects.live import LiveSuspect, open_live
 from mwm.verification.suspects.outputs import NoAnswerError, Outputs
 
-__all__ = ["NoAnswerError", "Suspect", "open_suspect"]
+__all__ = ["NoAnswerError", "Suspect", "SuspectLike", "open_suspect"]
+
+SuspectLike = str | Path | LiveSuspect
+"""What can be opened: an address, the path of a file or folder, or a network or function in this process."""
 
 ALLOWED = (
     "a store entry's folder, *.safetensors, *.onnx, *.pt2, *.ts, *.pt, *.pth, http(s)://..., models:/..., runs:/..., "
@@ -54,7 +58,7 @@ RUNS_CODE = {
 
 
 class Suspect(Protocol):
-    """Something to ask, which may have been stolen."""
+    """Something to ask, which may be a copy."""
 
     @property
     def name(self) -> str:
@@ -74,12 +78,12 @@ class Suspect(Protocol):
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
 
-        Raises SilentError if it does not answer or its answers cannot be used, ValueError if it has other classes.
+        Raises NoAnswerError if it does not answer or its answers cannot be used, ValueError if it has other classes.
         """
 
 
 def open_suspect(
-    address: str,
+    suspect: SuspectLike,
     *,
     shape: tuple[int, int, int],
     classes: int,
@@ -89,12 +93,15 @@ def open_suspect(
     tracking_uri: str | None = None,
     rate: float | None = None,
 ) -> Suspect:
-    """Open the suspect at `address`, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
+    """Open a suspect, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
 
     What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries` and `rate` (requests a
     second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for models of MLflow.
     Raises ValueError, in one line, for what cannot be opened.
     """
+    if not isinstance(suspect, (str, Path)):
+        return open_live(suspect, classes=classes)
+    address = str(suspect)
     form = _format(address)
     if form in RUNS_CODE:
         if not trust:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from mwm.config.spec import decode
-from mwm.models.build import ArchitectureSpec, build_model
+from mwm.models.build import ArchitectureSpec, rebuild_model
 from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import NETWORK, OUTCOME, WEIGHTS, Store
 from mwm.verification.suspects.identity import files_identity
@@ -23,8 +22,8 @@ def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) 
     A finished entry is used only as it was when it was finished.
     """
     path = Path(address).absolute()
-    if (path / OUTCOME).is_file() and path.parent.name == path.name[:2]:
-        Store(path.parent.parent).weights(path.name)
+    if (path / OUTCOME).is_file() and (store := Store.of_folder(path)):
+        store.weights(path.name)
     file = path / WEIGHTS if path.is_dir() else path
     network = read(file, shape=shape, classes=classes)
     return InProcessSuspect(address, "checkpoint", files_identity(file), classes, as_numpy_function(network))
@@ -44,33 +43,21 @@ def read(path: Path, *, shape: tuple[int, int, int], classes: int) -> nn.Module:
         raise ValueError(f"{path}: cannot be read as safetensors ({redacted_excerpt(str(error))})") from None
     if said is None:
         raise ValueError(f"{path}: does not say which network its weights are of; only later versions of mwm write it")
-    plan = _blueprint(path, said)
-    for what, held, asked in (("images", plan.shape, shape), ("classes", plan.classes, classes)):
+    architecture = _architecture(path, said)
+    for what, held, asked in (("images", architecture.shape, shape), ("classes", architecture.classes, classes)):
         if held != asked:
             raise ValueError(f"{path}: is a network for {what} {held}, the key has {asked}")
     try:
-        return _rebuilt(plan, weights)
+        return rebuild_model(architecture, weights)
     except (RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path}: the weights are not those of the network it names ({redacted_excerpt(str(error))})"
         ) from None
 
 
-def _blueprint(path: Path, said: str) -> ArchitectureSpec:
+def _architecture(path: Path, said: str) -> ArchitectureSpec:
     try:
-        plan: ArchitectureSpec = decode(ArchitectureSpec, json.loads(said))
+        architecture: ArchitectureSpec = decode(ArchitectureSpec, json.loads(said))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: what it says of its network is damaged ({redacted_excerpt(str(error))})") from None
-    return plan
-
-
-def _rebuilt(plan: ArchitectureSpec, weights: dict[str, Tensor]) -> nn.Module:
-    """The network without initial weights: a file that names a huge one takes no memory before it is refused."""
-    unused, blank = torch.Generator(), [1.0] * plan.shape[0]
-    with torch.device("meta"):
-        network = build_model(
-            plan.model, shape=plan.shape, classes=plan.classes, mean=blank, std=blank, generator=unused
-        ).requires_grad_(False)
-    kinds = {name: value.dtype for name, value in network.state_dict().items()}
-    network.load_state_dict({name: value.to(kinds.get(name)) for name, value in weights.items()}, assign=True)
-    return network.eval()
+    return architecture

@@ -1,4 +1,4 @@
-"""Where an endpoint is, as whom it is asked, and what of that may be shown."""
+"""Where an endpoint is, and as whom it is asked."""
 
 from __future__ import annotations
 
@@ -10,21 +10,8 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mwm.storage.redaction import redact
-
 TOKEN = "MWM_SUSPECT_TOKEN"
 HOST = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?")
-
-
-def redact_url(address: str) -> str:
-    """An address with neither user and password nor what is asked for: the path is all that stays behind the host."""
-    place, *rest = re.split("[?#]", address, maxsplit=1)
-    try:
-        urlsplit(place).port  # noqa: B018
-    except ValueError:  # the rest of a password, perhaps, which ends at the last @
-        place, *rest = re.split("[?#]", re.sub("(?s)://.*@", "://***@", address), maxsplit=1)
-    place = redact(re.sub("://[^/]*@", "://***@", place))
-    return f"{place}?***" if rest else place
 
 
 def split_credentials(address: str) -> tuple[str, str]:

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.redaction import redacted_excerpt, root_cause
-from mwm.verification.suspects.credentials import auth_hook, bearer_token, redact_url, split_credentials
+from mwm.storage.redaction import redact_url, redacted_excerpt, root_cause
+from mwm.verification.suspects.credentials import auth_hook, bearer_token, split_credentials
 from mwm.verification.suspects.identity import address_identity
 from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, describe_error, parse_outputs
 
@@ -29,7 +29,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 BASE_BYTES, SCORE_BYTES = 2**20, 100
 """An answer to n images may have BASE_BYTES, and SCORE_BYTES for each of n C scores."""
 
-LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(str).astype(float).astype(object)
+GREY_LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(str).astype(float).astype(object)
 """The 256 grey levels in [0, 1], with as many digits as tell float32 numbers apart."""
 
 
@@ -51,16 +51,16 @@ class Endpoint:
         if not (rate is None or rate * DAY >= 1):
             raise ValueError(f"rate {rate} is not allowed; allowed: {1 / DAY:.2g} requests a second and above")
         self.name = redact_url(address)
-        self._url, authorization = _apart(address, self.name)
+        self._url, authorization = _address_and_authorization(address, self.name)
         self.identity = address_identity("endpoint", self._url, authorization)
-        self._sign = auth_hook(authorization)
+        self._auth = auth_hook(authorization)
         self._gap, self._next = 1 / rate if rate else 0.0, 0.0
         self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
         self._classes, self._timeout, self._retries = classes, timeout, retries
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
-        question = {"inputs" if self._mlflow else "images": LEVELS[images].tolist()}
+        question = {"inputs" if self._mlflow else "images": GREY_LEVELS[images].tolist()}
         longest = BASE_BYTES + SCORE_BYTES * len(images) * self._classes
         return self._read(self._post_with_retries(json.dumps(question).encode(), longest), len(images))
 
@@ -83,7 +83,7 @@ class Endpoint:
         fault = None
         for attempt in range(self._retries + 1):
             if fault is not None:
-                time.sleep(min(max(FIRST_PAUSE * 2 ** (attempt - 1), fault.wish), LONGEST_PAUSE))
+                time.sleep(min(max(FIRST_PAUSE * 2 ** (attempt - 1), fault.retry_after), LONGEST_PAUSE))
             time.sleep(max(self._next - time.monotonic(), 0.0))
             self._next = time.monotonic() + self._gap
             try:
@@ -101,7 +101,7 @@ class Endpoint:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
         options: dict[str, Any] = {"timeout": self._timeout, "allow_redirects": False, "stream": True}
         try:
-            with requests.post(self._url, body, headers=headers, auth=self._sign, **options) as response:
+            with requests.post(self._url, body, headers=headers, auth=self._auth, **options) as response:
                 self._check(response.status_code, response.headers)
                 content = b""
                 for part in response.iter_content(2**16):
@@ -124,14 +124,14 @@ class Endpoint:
 
 
 class _TransientError(Exception):
-    """A fault that may pass; `wish` is how many seconds the server asks to be left alone."""
+    """A fault that may pass; `retry_after`: seconds for which the server asks to be left alone."""
 
-    def __init__(self, what: str, wish: float = 0.0) -> None:
+    def __init__(self, what: str, retry_after: float = 0.0) -> None:
         super().__init__(what)
-        self.wish = wish
+        self.retry_after = retry_after
 
 
-def _apart(address: str, name: str) -> tuple[str, str]:
+def _address_and_authorization(address: str, name: str) -> tuple[str, str]:
     """The address that is asked, and the Authorization for it, if any; ValueError, in one line, if it is no address."""
     from requests import Request
 

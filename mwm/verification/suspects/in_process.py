@@ -23,7 +23,7 @@ class InProcessSuspect:
     """A suspect that is a function here: `ask` gets float32 n c h w in [0, 1], and returns labels or scores.
 
     `batch` is the one number of images that it takes at a time, if there is only one. Whatever `ask` raises, or returns
-    that is no answer, becomes a SilentError, the wish to exit, too: an exit status is a verdict.
+    that is no answer, becomes a NoAnswerError, the wish to exit, too: an exit status is a verdict.
     """
 
     name: str

@@ -38,7 +38,7 @@ def parse_outputs(came: Any, *, count: int, classes: int, who: str) -> Outputs:
     """Answers to `count` images as labels (int64, n) or scores (float64, n C), from whatever a suspect has returned.
 
     A column (n, 1) is a list of labels. A label may lie outside 0..C-1: it matches nothing. Of several outputs with
-    names the most telling of PLAIN counts. Raises SilentError for what is neither labels nor scores, and ValueError
+    names the most telling of PLAIN counts. Raises NoAnswerError for what is neither labels nor scores, and ValueError
     for scores of another number of classes.
     """
     needed = f"needed: {count} class indices, or scores ({count}, {classes})"

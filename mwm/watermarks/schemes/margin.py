@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
-from mwm.config.spec import Count, PositiveFloat, spec
+from mwm.config.spec import Count, PositiveFloat, Shown, spec
 from mwm.training.perturbation import projected_gradient_ascent
-from mwm.watermarks.schemes.trigger_set import PredictFn, TriggerSetScheme
+from mwm.watermarks.schemes.trigger_set import PredictFn, QueriesPerStep, TriggerSetScheme
 
 
 @spec
@@ -20,10 +20,10 @@ class Margin(TriggerSetScheme):
     """
 
     kind: Literal["margin"] = "margin"
-    step_size: PositiveFloat = 1 / 255
+    step_size: Annotated[PositiveFloat, Shown(heading="step size", always=True, fraction=255)] = 1 / 255
     steps: Count = 5
     weight: PositiveFloat = 0.1
-    queries_per_step: Count | Literal["all"] = 25
+    queries_per_step: QueriesPerStep = 25
 
     def __post_init__(self) -> None:
         if self.step_size > 1:

@@ -8,30 +8,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, spec
-from mwm.training.step import Objective
+from mwm.config.spec import spec
+from mwm.training.step import Batch, Objective
 from mwm.watermarks.queries import QuerySet
+from mwm.watermarks.schemes.base import SchemeRecord
 
 
 @spec
-class Unwatermarked:
-    """Plain training. Its query set is never trained on: the control is scored on the same queries as the others."""
+class Unwatermarked(SchemeRecord):
+    """Plain training: the control with which watermarked victims of the same seed are compared.
+
+    One network is compared with keys of every size: it is scored on all query images of its split, in the order in
+    which a key draws them, so that a smaller key is the beginning.
+    """
 
     kind: Literal["none"] = "none"
-    num_queries: Count = 100
+
+    @property
+    def cells(self) -> None:
+        """As many as there are images."""
 
     def objective(self, queries: QuerySet) -> Objective:
         """Mean cross-entropy of the clean batch."""
         del queries
         return clean_loss
 
-    def perturbed_queries(self, model: nn.Module, queries: QuerySet) -> Tensor:
-        """The queries as a step of training would show them (n c h w in [0, 1]): as they are."""
-        del model
-        return queries.float_images
 
-
-def clean_loss(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+def clean_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
     """Mean cross-entropy; draws nothing from the generator."""
     del generator
-    return F.cross_entropy(model(images), labels)
+    return F.cross_entropy(model(batch.images), batch.labels)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, PositiveFloat, spec
+from mwm.config.spec import Count, PositiveFloat, Shown, spec
 from mwm.training.batchnorm import eval_statistics, frozen_running_stats
-from mwm.training.step import Objective
+from mwm.training.step import Batch, Objective
 from mwm.watermarks.queries import QuerySet
+from mwm.watermarks.schemes.base import SchemeRecord
 
 PredictFn = Callable[[Tensor], Tensor]
+NumQueries = Annotated[Count, Shown("n={}", heading="n", always=True)]
+QueriesPerStep = Annotated[Count | Literal["all"], Shown("{} per step", heading="per step")]
 
 
 @spec
-class TriggerSetScheme:
+class TriggerSetScheme(SchemeRecord):
     """A watermark by wrongly labelled queries (Adi et al., 2018; Kim et al., 2023).
 
     Each step draws `queries_per_step` stored queries with replacement (or takes all), lets them `ascend`, and averages
@@ -27,10 +30,15 @@ class TriggerSetScheme:
     one: clean batch, ascent, queries. Stored queries are never overwritten.
     """
 
-    num_queries: Count = 100
+    num_queries: NumQueries = 100
     weight: PositiveFloat = 1.0
-    queries_per_step: Count | Literal["all"] = 1
+    queries_per_step: QueriesPerStep = 1
     batchnorm: BatchNormMode = "reference"
+
+    @property
+    def cells(self) -> int:
+        """One for each query."""
+        return self.num_queries
 
     def perturb_batch(self, predict: PredictFn, images: Tensor, labels: Tensor) -> Tensor:
         """The queries (n c h w in [0, 1]) that a step teaches: unless a scheme moves them, as they are."""
@@ -46,7 +54,8 @@ class TriggerSetScheme:
         """Mean over the clean losses and the weighted losses of the drawn queries."""
         pixels, assigned = queries.float_images, queries.labels
 
-        def objective(model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+        def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+            images, labels = batch.images, batch.labels
             x, t = pixels, assigned
             if self.queries_per_step != "all":
                 pick = torch.randint(len(queries), (self.queries_per_step,), generator=generator, device=x.device)
@@ -78,7 +87,7 @@ class TriggerSet(TriggerSetScheme):
     watermark (Adi et al., 2018).
     """
 
-    kind: Literal["base"] = "base"
+    kind: Literal["trigger_set"] = "trigger_set"
 
 
 BatchNormMode = Literal["reference", "clean", "frozen", "joint"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mwm.data.images import Augmentation
 from mwm.watermarks.queries import draw_queries
 from tests.benchmarks import bystanders, claims
 from tests.benchmarks.claims import FORGERIES, QUERIES, WAYS, Finds, fitted, measured, searched
@@ -37,7 +38,9 @@ def test_what_is_claimed_honestly_is_stopped_by_nothing() -> None:
     finds = Finds(ground.images, (ground.labels + 1) % 10, ground.labels)
     key, shown = claims.forged("mislabelled", finds, secret)["secret's labels"]
     flip, pad = bystanders.DATA.flip, bystanders.DATA.pad
-    honest = draw_queries(views.queries, num=QUERIES, classes=10, flip=flip, pad=pad, secret=secret)
+    honest = draw_queries(
+        views.queries, num=QUERIES, classes=10, augmentation=Augmentation(flip=flip, pad=pad), secret=secret
+    )
     assert claims.stopped(replace(key, queries=honest), dataset) == "nothing"
     assert claims.stopped(key, shown) == "recompute"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from mwm.verification.decision import decide, run_tests
@@ -60,8 +58,8 @@ def test_what_is_measured_is_what_a_verdict_says() -> None:
         counts = (scores.argmax(2) == labels).sum(1).tolist()
         null = counts[:number] + counts[number + 1 :]
         told = [run_tests(one.argmax(1), asked, scores=one.astype(np.float64), null=null) for one in scores]
-        findings: list[dict[str, Any]] = [{"tests": told[place % 8]} for place in range(number, number + TOGETHER)]
-        decide(findings, "binomial", 0.05)
-        said = {name: told[number][name]["p_value"] for name in ("binomial", "rank", "sequential", "empirical")}
-        said["holm"] = min(one["adjusted_p_value"] for one in findings)
+        together = [told[place % 8]["binomial"] for place in range(number, number + TOGETHER)]
+        named = ("binomial", "rank", "sequential", "empirical")
+        said = {name: test.p_value for name in named if (test := told[number][name])}
+        said["holm"] = min(adjusted for adjusted, _ in decide([one.p_value for one in together if one], 0.05))
         assert {name: found[TESTS.index(name), 0] for name in said} == said

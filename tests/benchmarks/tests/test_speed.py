@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mwm.config.randomness import make_generator
-from mwm.data.images import to_float
+from mwm.data.images import Augmentation, to_float
 from mwm.training.recipe import Recipe
 from mwm.training.step import TrainStep
 from tests.benchmarks import epoch, equal, packing, step
@@ -30,7 +30,7 @@ SMALL = Ground(data="digits", model="cnn", width=4, batch=16)
 def trained_by_engine(ground: Ground, engine: str, rates: list[float]) -> dict[str, Tensor]:
     """The network after steps of the engine on images as they are."""
     plain = engine_of(ground, ground.recipe(engine))
-    same = TrainStep(plain.training, plain.part, plain.objective, flip=False, pad=0)
+    same = TrainStep(plain.training, plain.part, plain.objective, augmentation=Augmentation(flip=False, pad=0))
     same.start_epoch(ground.seed, 0)
     for pick, rate in zip(picks(ground), rates, strict=False):
         same.step(pick, rate)
@@ -233,6 +233,7 @@ def test_benchmarks_of_speed_need_little_more_than_torch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_script_for_a_gpu_runs_on_a_cpu(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from mwm.config import randomness
-from mwm.watermarks import secret as secrets
 
 SECRETS = st.binary(min_size=32, max_size=32)
 USES = st.sampled_from(["choice", "label", "top", "x"])
@@ -69,7 +66,6 @@ def test_the_values_of_this_rule_stay_the_same() -> None:
     labels = [randomness.keyed_randbelow(secret, "label", index=index, bound=9) for index in range(12)]
     assert labels == [5, 0, 0, 1, 0, 0, 8, 5, 1, 5, 0, 4]
     assert randomness.keyed_randbelow(bytes(range(32)), "x", index=7, bound=2**64) == 13223575315333666775
-    assert secrets.secret_digest(secret) == "d7efb8fb02e686f66ffffdbed36609e29454cd12e57fc4d7f47682101923cbc8"
 
 
 @pytest.mark.parametrize("bound", [2, 3, 9, 99])
@@ -98,45 +94,3 @@ def test_seeds_uses_and_secrets_have_nothing_in_common() -> None:
         for use in ("split", "choice")
     }
     assert len(orders) == 6
-    assert secrets.secret_digest(randomness.secret_from_seed(0)) != secrets.secret_digest(
-        randomness.secret_from_seed(1)
-    )
-    assert randomness.secret_from_seed(0).hex() not in secrets.secret_digest(randomness.secret_from_seed(0))
-
-
-def test_the_first_seeds_can_be_guessed() -> None:
-    for seed in (0, 1, 4321, secrets.GUESSES - 1):
-        assert secrets.is_guessable(randomness.secret_from_seed(seed))
-    for chosen in (bytes(32), randomness.secret_from_seed(secrets.GUESSES), randomness.secret_from_seed(2**62)):
-        began = time.process_time()
-        assert not secrets.is_guessable(chosen)
-        assert time.process_time() - began < 0.25, "every key that is read waits for this"
-
-
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_a_secret_is_read_from_its_file(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / "owner.secret"
-    path.write_bytes(("0aF1" * 16 + ending).encode())
-    assert secrets.read_secret(str(path)) == bytes.fromhex("0af1" * 16)
-
-
-CONTENTS = [b"", b"\n", b"ab" * 31, b"ab" * 33, b"ab" * 31 + b"xy", b"\xff" * 32, b"ab" * 20 + b"\n" + b"cd" * 12]
-
-
-@pytest.mark.parametrize("content", CONTENTS)
-def test_what_is_no_secret_is_refused_and_not_shown(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "owner.secret"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"64 hexadecimal digits, as `openssl rand -hex 32` writes") as caught:
-        secrets.read_secret(str(path))
-    said = str(caught.value).removeprefix(f"{path}: ")
-    assert "ab" not in said
-    assert "\n" not in said
-    path.write_text("12" * 32)
-    assert secrets.read_secret(str(path)) == b"\x12" * 32
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for path, reason in ((tmp_path / "nowhere", "No such file or directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(ValueError, match=f"^{path}: the secret cannot be read .{reason}"):
-            secrets.read_secret(str(path))

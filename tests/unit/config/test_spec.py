@@ -102,7 +102,7 @@ def margin(**changes: Any) -> tuple[Any, Any, str]:
     return Scheme, {"kind": "margin"} | changes, "scheme"
 
 
-def theft(**changes: Any) -> tuple[Any, Any, str]:
+def attack(**changes: Any) -> tuple[Any, Any, str]:
     return Attack, {"kind": "extraction"} | changes, "attacks.0"
 
 
@@ -120,9 +120,9 @@ FAULTS = [
     (margin(batchnorm="x"), "batchnorm: 'x' is not allowed: must be 'reference', 'clean', 'frozen' or 'joint'"),
     (margin(stepsize=1), f"stepsize: unknown key (did you mean 'step_size'?); allowed: {MARGIN_KEYS}"),
     (margin(**{"{kind}": 1}), f"{{kind}}: unknown key (did you mean 'kind'?); allowed: {MARGIN_KEYS}"),
-    (victim(scheme="x"), "scheme: kind 'x' is unknown; allowed: 'none', 'base', 'margin'"),
-    (victim(scheme={"kind": [1]}), "scheme: kind [1] is unknown; allowed: 'none', 'base', 'margin'"),
-    (victim(scheme={"num_queries": 3}), "scheme: needs a kind; allowed: 'none', 'base', 'margin'"),
+    (victim(scheme="x"), "scheme: kind 'x' is unknown; allowed: 'none', 'trigger_set', 'margin'"),
+    (victim(scheme={"kind": [1]}), "scheme: kind [1] is unknown; allowed: 'none', 'trigger_set', 'margin'"),
+    (victim(scheme={"num_queries": 3}), "scheme: needs a kind; allowed: 'none', 'trigger_set', 'margin'"),
     (victim(scheme=3), "scheme: 3 is not allowed: must be a kind, or keys and values"),
     (victim(scheme=None), "scheme: None is not allowed: must be a kind, or keys and values"),
     (victim(data="npz"), "data.path: is missing"),
@@ -131,23 +131,38 @@ FAULTS = [
     (victim(model={"kind": "resnet18", "width": 3}), "model.width: unknown key; allowed: kind"),
     (victim(recipe={"nesterov": True}), "recipe.nesterov: true needs a momentum above 0"),
     (victim(recipe={"lr": "0.1"}), "recipe.lr: '0.1' is not allowed: must be a number"),
-    (victim(recipe={"schedule": {"kind": "step", "milestones": 3}}), "recipe.schedule.milestones: 3 is not allowed: "),
-    (victim(recipe={"schedule": {"kind": "step", "milestones": [1, 0]}}), "recipe.schedule.milestones.1: 0 is not "),
+    (
+        victim(recipe={"schedule": {"kind": "multistep", "milestones": 3}}),
+        "recipe.schedule.milestones: 3 is not allowed: ",
+    ),
+    (
+        victim(recipe={"schedule": {"kind": "multistep", "milestones": [1, 0]}}),
+        "recipe.schedule.milestones.1: 0 is not ",
+    ),
     (victim(recipe=None), "recipe: None is not allowed: must be keys and values"),
-    (theft(student=3), "student: 3 is not allowed: must be a kind, or keys and values"),
-    (theft(student={"kind": "cnn", "width": 0}), "student.width: 0 is not allowed: must be greater than or equal to 1"),
-    (theft(recipe=5), "recipe: 5 is not allowed: must be keys and values"),
-    (theft(recipe={"epochs": 0}), "recipe.epochs: 0 is not allowed: must be greater than or equal to 1"),
-    (theft(recipe={"nesterov": True}), "recipe.nesterov: true needs a momentum above 0"),
-    (theft(kind="distillation", source="digits"), "source: 'digits' is not allowed: true labels need same or disjoint"),
-    (theft(source="npz"), "source.path: is missing"),
+    (attack(student=3), "student: 3 is not allowed: must be a kind, or keys and values"),
+    (
+        attack(student={"kind": "cnn", "width": 0}),
+        "student.width: 0 is not allowed: must be greater than or equal to 1",
+    ),
+    (attack(recipe=5), "recipe: 5 is not allowed: must be keys and values"),
+    (attack(recipe={"epochs": 0}), "recipe.epochs: 0 is not allowed: must be greater than or equal to 1"),
+    (attack(recipe={"nesterov": True}), "recipe.nesterov: true needs a momentum above 0"),
+    (
+        attack(kind="distillation", source="digits"),
+        "source: 'digits' is not allowed: true labels need victim_data or disjoint",
+    ),
+    (attack(source="npz"), "source.path: is missing"),
     (sweep(name="a/b"), "name: 'a/b' is not allowed: "),
     (sweep(victim=3), "victim: 3 is not allowed: must be keys and values"),
     (sweep(attacks={}), "attacks: {} is not allowed: must be a list"),
     (sweep(attacks=[3]), "attacks.0: 3 is not allowed: must be a word or keys and values"),
-    (sweep(search="optuna"), "search.samples: is missing"),
-    (sweep(search={"kind": "optuna", "samples": 1, "objectives": ["x"]}), "search.objectives.0: 'x' is not allowed: "),
-    (sweep(search={"kind": "optuna", "samples": 1, "objectives": []}), "search.objectives: [] is not allowed: "),
+    (sweep(search="optuna"), "search.num_samples: is missing"),
+    (
+        sweep(search={"kind": "optuna", "num_samples": 1, "objectives": ["x"]}),
+        "search.objectives.0: 'x' is not allowed: ",
+    ),
+    (sweep(search={"kind": "optuna", "num_samples": 1, "objectives": []}), "search.objectives: [] is not allowed: "),
     (sweep(resources={"victim": {"gpus": -1}}), "resources.victim.gpus: -1 is not allowed: must be greater than or "),
     (sweep(tags={"a": 1}), "tags.a: 1 is not allowed: must be a word"),
     ((Sweep, 3, ""), "(top level): 3 is not allowed: must be keys and values"),

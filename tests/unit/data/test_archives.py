@@ -30,7 +30,7 @@ def test_a_faulty_archive_is_refused_where_it_is_named(changes: Any, said: str, 
     line = refusal(swept(data=npz))
     assert line.startswith("victim.data: ")
     assert said in line
-    if "2 classes" not in said:  # two are enough for a thief, who has no watermark to prove
+    if "2 classes" not in said:  # two are enough for an attacker, who has no watermark to prove
         assert refusal(swept([{"kind": "extraction", "source": npz}])).startswith("attacks.0.source: ")
 
 

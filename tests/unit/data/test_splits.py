@@ -19,7 +19,7 @@ from mwm.config import randomness
 from mwm.config.randomness import make_generator
 from mwm.data import images as room
 from mwm.data.datasets import Dataset
-from mwm.data.images import augment, convert_images
+from mwm.data.images import Augmentation, augment, convert_images
 from mwm.data.splits import LabeledImages, SplitSizes, split
 
 
@@ -152,10 +152,10 @@ def variants(image: Tensor, flip: bool, pad: int) -> list[Tensor]:
 def test_augmented_images_are_mirrored_shifts(shape: tuple[int, int, int], flip: bool, pad: int, seed: int) -> None:
     images = torch.from_numpy(pixels(4, *shape, seed=seed))
     before = images.clone()
-    shown = augment(images, flip=flip, pad=pad, generator=make_generator(seed))
+    shown = augment(images, Augmentation(flip=flip, pad=pad), make_generator(seed))
     assert (shown.dtype, shown.shape) == (images.dtype, images.shape)
     assert torch.equal(images, before)
-    assert torch.equal(shown, augment(images, flip=flip, pad=pad, generator=make_generator(seed)))
+    assert torch.equal(shown, augment(images, Augmentation(flip=flip, pad=pad), make_generator(seed)))
     for image, ours in zip(images, shown, strict=True):
         assert any(torch.equal(ours, variant) for variant in variants(image, flip, pad))
     if not flip and not pad:
@@ -167,7 +167,7 @@ def test_mirrors_and_shifts_are_uniform_and_independent(flip: bool, pad: int) ->
     image = torch.arange(1, 33, dtype=torch.uint8).reshape(2, 4, 4)
     names = {variant.numpy().tobytes(): row for row, variant in enumerate(variants(image, flip, pad))}
     many = image.expand(200 * len(names), -1, -1, -1)
-    shown = augment(many, flip=flip, pad=pad, generator=make_generator(0, "uniform"))
+    shown = augment(many, Augmentation(flip=flip, pad=pad), make_generator(0, "uniform"))
     drawn = np.array([names[out.tobytes()] for out in shown.numpy()])
     assert chisquare(np.bincount(drawn, minlength=len(names))).pvalue > 1e-3
     pairs = drawn[::2] * len(names) + drawn[1::2]

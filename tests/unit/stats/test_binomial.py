@@ -157,36 +157,36 @@ def test_false_positives_stay_within_the_level(classes: int, level: float) -> No
         assert wrong <= level
 
 
-def convicted(answers: Sequence[int | None], truth: Sequence[int], level: float) -> Fraction:
-    """The share of all draws of the labels, in 4 classes, with which a fixed model is convicted."""
+def detected(answers: Sequence[int | None], truth: Sequence[int], level: float) -> Fraction:
+    """The share of all draws of the labels, in 4 classes, with which a fixed model is detected."""
     draws = list(itertools.product(*([c for c in range(4) if c != true] for true in truth)))
     matches = [sum(a == t for a, t in zip(answers, labels, strict=True)) for labels in draws]
     return Fraction(sum(p_value(m, len(truth), 4) <= level for m in matches), len(draws))
 
 
 @pytest.mark.parametrize("level", [0.02, 0.05, 0.3, 0.5])
-def test_no_independent_model_is_convicted_too_often(level: float) -> None:
+def test_no_independent_model_is_detected_too_often(level: float) -> None:
     """Every fixed model, right or wrong or without an answer on any query: what was left open counts as no match."""
     for answers in itertools.product((None, 0, 1, 2, 3), repeat=4):
-        assert convicted(answers, (0, 1, 2, 3), level) <= level
+        assert detected(answers, (0, 1, 2, 3), level) <= level
 
 
 @pytest.mark.parametrize("level", [0.02, 0.05, 0.3, 0.5])
-def test_duplicates_convict_nobody_too_often(level: float) -> None:
+def test_duplicates_detect_nobody_too_often(level: float) -> None:
     """One image several times has one answer, but a label drawn anew each time."""
     for one, other in itertools.product((None, 0, 1, 2, 3), repeat=2):
-        assert convicted((one, one, one, one), (0, 0, 0, 0), level) <= level
-        assert convicted((one, one, other, other), (0, 0, 1, 1), level) <= level
+        assert detected((one, one, one, one), (0, 0, 0, 0), level) <= level
+        assert detected((one, one, other, other), (0, 0, 1, 1), level) <= level
 
 
-def test_duplicates_with_one_label_would_convict_too_often() -> None:
+def test_duplicates_with_one_label_would_detect_too_often() -> None:
     """Why the labels of duplicates are drawn anew: one draw for four copies is one query, not four."""
     draws = [(label,) * 4 for label in (1, 2, 3)]
     wrong = sum(p_value(sum(label == 1 for label in labels), 4, 4) <= 0.05 for labels in draws)
     assert Fraction(wrong, len(draws)) > 0.3
 
 
-def test_queries_left_out_by_the_claimant_would_convict_too_often() -> None:
+def test_queries_left_out_by_the_claimant_would_detect_too_often() -> None:
     """Why a query without an answer stays in the count: to drop those that did not match is to choose the result."""
     assert p_value(20, 100, 10) > 1e-3
     assert p_value(20, 20, 10) < 1e-19

@@ -20,7 +20,7 @@ from mwm.stats.binomial import p_value
 from mwm.stats.multiple_testing import holm_adjust
 from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_test
 from mwm.verification.suspects.outputs import NO_ANSWER
-from tests.helpers.drawn import Labels, draws, share
+from tests.unit.stats.conftest import Labels, draws, share
 
 LEVELS = (0.5, 0.2, 0.05, 1e-3)
 
@@ -67,7 +67,7 @@ def test_permutation_keeps_its_level_where_labels_favour_a_class() -> None:
 
 
 @pytest.mark.parametrize("answers", [(1, 1, 0, 0), (2, 1, 3, 0), (0, 0, 1, 1), (1, 2, 1, 2), (3, 3, 3, 3)])
-def test_permutation_convicts_no_fixed_suspect_too_often(answers: Labels) -> None:
+def test_permutation_detects_no_fixed_suspect_too_often(answers: Labels) -> None:
     truth = (0, 0, 1, 1)
     found = [
         permutation_test(answers, labels, truth, rounds=19, seed=i) for i, labels in enumerate(draws(truth, 4) * 5)
@@ -118,7 +118,7 @@ def test_ranks_against_all_throws_of_dice(n: int, classes: int, seed: int, coars
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_ranks_convict_no_fixed_suspect_too_often(seed: int) -> None:
+def test_ranks_detect_no_fixed_suspect_too_often(seed: int) -> None:
     """Any scores, with and without ties, against every draw of the labels."""
     rng, truth = np.random.default_rng(seed), (0, 1, 2, 3)
     scores = rng.integers(0, 2 + seed, (4, 4)).astype(float)
@@ -184,7 +184,7 @@ def test_empirical_counts_itself_and_ties() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
-def test_empirical_accuses_the_share_of_equals_that_it_may(statistics: list[int]) -> None:
+def test_empirical_detects_the_share_of_equals_that_it_may(statistics: list[int]) -> None:
     """Whatever the models show: take each for the suspect in turn, and the others for its null."""
     others = [(one, statistics[:i] + statistics[i + 1 :]) for i, one in enumerate(statistics)]
     found = [empirical_p_value(one, null) for one, null in others]
@@ -202,17 +202,17 @@ def test_holm_by_hand() -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=9), st.sampled_from(LEVELS))
 def test_holm_steps_down(p_values: list[float], level: float) -> None:
-    """Convicted are the smallest, as long as each is below the level over how many are left (Holm, 1979)."""
-    ordered, convicted = sorted(p_values), 0
-    while convicted < len(ordered) and (len(ordered) - convicted) * ordered[convicted] <= level:
-        convicted += 1
+    """Detected are the smallest, as long as each is below the level over how many are left (Holm, 1979)."""
+    ordered, detected = sorted(p_values), 0
+    while detected < len(ordered) and (len(ordered) - detected) * ordered[detected] <= level:
+        detected += 1
     adjusted = holm_adjust(p_values)
-    assert sum(p <= level for p in adjusted) == convicted
+    assert sum(p <= level for p in adjusted) == detected
     assert all(p <= q for p, q in zip(p_values, adjusted, strict=True))
     assert [p for _, p in sorted(zip(p_values, adjusted, strict=True))] == sorted(adjusted)
 
 
-def test_holm_accuses_none_of_several_innocents_too_often() -> None:
+def test_holm_detects_none_of_several_null_models_too_often() -> None:
     """Three suspects, alike and unlike, asked the same queries: every draw of the labels."""
     truth, suspects = (0, 1, 2, 3), ((1, 0, 0, 0), (1, 0, 0, 1), (2, 2, 1, 1))
     least = [min(holm_adjust([p_value(matches(s, labels), 4, 4) for s in suspects])) for labels in draws(truth, 4)]

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[3]
 
 def proved(queries: int, classes: int, level: float, survival: Fraction) -> float:
     """The chance of a match count whose p-value is small enough, term by term."""
-    convicts = [k for k in range(queries + 1) if p_value(k, queries, classes) <= level]
-    return float(sum(math.comb(queries, k) * survival**k * (1 - survival) ** (queries - k) for k in convicts))
+    detects = [k for k in range(queries + 1) if p_value(k, queries, classes) <= level]
+    return float(sum(math.comb(queries, k) * survival**k * (1 - survival) ** (queries - k) for k in detects))
 
 
 @settings(deadline=None, max_examples=50)
@@ -38,7 +38,7 @@ def test_power_is_the_exact_tail(queries: int, classes: int, level: float, twent
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
-def test_power_of_an_innocent_is_the_false_accusation_rate() -> None:
+def test_power_of_a_null_model_is_the_false_positive_rate() -> None:
     for queries in range(1, 200):
         assert power(queries, classes=10, level=0.05, survival=1 / 9) <= 0.05 * (1 + 1e-9)
 
@@ -69,7 +69,7 @@ def test_number_is_the_first_from_which_on_all_suffice(
         assert power(queries, classes=classes, level=level, survival=survival) >= wanted
 
 
-def test_no_number_suffices_for_what_an_innocent_does() -> None:
+def test_no_number_suffices_for_what_a_null_model_does() -> None:
     assert required_queries(1 / 9, classes=10, level=0.05) is None
     assert required_queries(0.05, classes=10, level=0.05) is None
     assert required_queries(0.112, classes=10, level=0.05) is None, "more than 10,000"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mwm.stats.binomial import p_value
 from mwm.stats.sequential import SequentialTest
 from mwm.verification.suspects.outputs import NO_ANSWER
-from tests.helpers.drawn import draws, share
+from tests.unit.stats.conftest import draws, share
 
 
 def mixture(n: int, k: int, classes: int) -> Fraction:
@@ -49,7 +49,7 @@ def smallest(matched: tuple[bool, ...], classes: int) -> float:
     return test.p_value
 
 
-def test_one_by_one_convicts_no_fixed_suspect_too_often() -> None:
+def test_one_by_one_detects_no_fixed_suspect_too_often() -> None:
     """Any answer, or none, to each of 4 queries in 3 classes, against every draw of the labels, stopped at its best."""
     truth = (0, 1, 2, 0)
     for answers in itertools.product((NO_ANSWER, 0, 1, 2), repeat=4):
@@ -76,9 +76,9 @@ def after(test: SequentialTest, matched: bool) -> SequentialTest:
 @pytest.mark.parametrize("classes", [3, 10, 100])
 @pytest.mark.parametrize("level", [0.5, 0.05, 1e-3, 1e-6])
 def test_level_is_kept_under_optional_stopping(classes: int, level: float) -> None:
-    """Exactly, over the whole binomial tree: the chance that the test ever convicts an innocent within 150 queries.
+    """Exactly, over the whole binomial tree: the chance that the test ever detects a null model within 150 queries.
 
-    The innocent is the worst there is: in every node it may be wrong on the next query, or right, as is worse for it.
+    The null model is the worst there is: in every node it may be wrong on the next query, or right, as is worse for it.
     """
     rows, null = lattice(classes, 150), 1 / (classes - 1)
     reached: list[float] = [float(one.current_p_value <= level) for one in rows[-1]]
@@ -86,7 +86,7 @@ def test_level_is_kept_under_optional_stopping(classes: int, level: float) -> No
         wrong = [null * reached[k + 1] + (1 - null) * reached[k] for k in range(len(row))]
         worst = [max(w, reached[k]) for k, w in enumerate(wrong)]
         reached = [1.0 if one.current_p_value <= level else w for one, w in zip(row, worst, strict=True)]
-    assert level / 50 < reached[0] <= level, "kept, and not by convicting nobody"
+    assert level / 50 < reached[0] <= level, "kept, and not by detecting nobody"
 
 
 @pytest.mark.parametrize("classes", [3, 10])
@@ -103,29 +103,29 @@ def test_no_way_to_stop_makes_money(classes: int) -> None:
 
 
 def test_repeated_binomial_tests_would_not_keep_the_level() -> None:
-    """What the sequential test is for: to look at the binomial p-value after each query convicts too many."""
+    """What the sequential test is for: to look at the binomial p-value after each query detects too many."""
     null, level = 1 / 9, 0.05
-    alive, convicted = np.ones(1), 0.0
+    alive, detected = np.ones(1), 0.0
     for n in range(1, 151):
         alive = np.convolve(alive, (1 - null, null))
         ends = np.array([p_value(k, n, 10) <= level for k in range(n + 1)])
-        convicted += alive[ends].sum()
+        detected += alive[ends].sum()
         alive[ends] = 0
-    assert convicted > 2 * level
+    assert detected > 2 * level
 
 
 def test_long_keys_neither_overflow_nor_underflow() -> None:
-    owned, innocent = SequentialTest(1000), SequentialTest(10)
+    copied, independent = SequentialTest(1000), SequentialTest(10)
     for _ in range(2000):
-        owned.add(True)
-        innocent.add(False)
-    assert owned.log10_e == pytest.approx(2000 * math.log10(999) - math.log10(2001 * (1 - 1 / 999)), rel=1e-14)
-    assert (owned.p_value, innocent.p_value) == (0.0, 1.0)
+        copied.add(True)
+        independent.add(False)
+    assert copied.log10_e == pytest.approx(2000 * math.log10(999) - math.log10(2001 * (1 - 1 / 999)), rel=1e-14)
+    assert (copied.p_value, independent.p_value) == (0.0, 1.0)
     numpy = SequentialTest(np.int64(1000))  # type: ignore[arg-type]
     for matched in np.ones(2000, bool):
         numpy.add(matched)
-    assert numpy.log10_e == owned.log10_e, "NumPy's whole numbers overflow"
-    assert innocent.log10_e == pytest.approx(-math.log10(2001), rel=1e-14)
+    assert numpy.log10_e == copied.log10_e, "NumPy's whole numbers overflow"
+    assert independent.log10_e == pytest.approx(-math.log10(2001), rel=1e-14)
 
 
 def test_too_few_classes_are_refused() -> None:

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from mwm.storage.filesystem import write_atomic
-from mwm.storage.store import CHECKPOINT, OUTCOME, PERTURBED, WEIGHTS, Entry, Store
-from mwm.watermarks.key import KEY, QUERIES, Key
+from mwm.storage.store import CHECKPOINT, KEY, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Entry, Store
+from mwm.trials.artifacts import key_files, perturbed_images, save_key
+from mwm.trials.artifacts import query_set as query_set_of
+from mwm.watermarks.key import Key
 from mwm.watermarks.queries import QuerySet
 
 NAME = "0123456789abcdef"
@@ -61,7 +63,7 @@ def filled(root: Path) -> Store:
     store = Store(root)
     asked = query_set()
     store.save_weights(NAME, weights())
-    store.save_key(NAME, key(), asked.float_images + 0.4 / 255)
+    save_key(store, NAME, key(), perturbed=asked.float_images + 0.4 / 255)
     store.commit(NAME, OUTCOME_TREE, ROWS)
     return store
 
@@ -74,9 +76,9 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_everything_comes_back_as_it_was(tmp_path: Path) -> None:
     store = filled(tmp_path)
     assert same(store.weights(NAME), weights())
-    assert store.queries(NAME).digest() == query_set().digest()
-    assert torch.equal(store.perturbed(NAME), query_set().images)
-    assert store.perturbed(NAME).dtype == torch.uint8
+    assert query_set_of(store, NAME).digest() == query_set().digest()
+    assert torch.equal(perturbed_images(store, NAME), query_set().images)
+    assert perturbed_images(store, NAME).dtype == torch.uint8
     assert store.outcome(NAME) == OUTCOME_TREE
     assert Store(tmp_path).outcome(NAME) == OUTCOME_TREE
     assert {path.name for path in store.folder(NAME).iterdir()} == {WEIGHTS, KEY, QUERIES, PERTURBED, OUTCOME}
@@ -88,11 +90,30 @@ def test_a_key_that_is_kept_again_stays_as_old_as_it_is(tmp_path: Path) -> None:
     before = path.read_bytes()
     for damage in (before, before[:-1], b""):
         path.write_bytes(damage)
-        store.save_key(NAME, key("2026-05-06T07:08:09Z"), query_set().float_images)
+        save_key(store, NAME, key("2026-05-06T07:08:09Z"), perturbed=query_set().float_images)
         assert (path.read_bytes() == before) == (damage == before)
     store.commit(NAME, OUTCOME_TREE)
     assert Store(tmp_path).outcome(NAME) == OUTCOME_TREE
-    assert store.key(NAME) == {KEY: path.read_bytes(), QUERIES: (path.parent / QUERIES).read_bytes()}
+    assert key_files(store, NAME) == {KEY: path.read_bytes(), QUERIES: (path.parent / QUERIES).read_bytes()}
+
+
+def test_an_entry_knows_its_store_by_where_it_lies(tmp_path: Path) -> None:
+    store = filled(tmp_path / "store")
+    found = Store.of_folder(store.folder(NAME))
+    assert found is not None
+    assert same(found.weights(NAME), weights())
+    assert Store.of_folder(tmp_path / "copy" / NAME) is None
+
+
+def test_what_is_left_over_is_drafts_and_checkpoints_of_finished_entries(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    store.save_checkpoint("fedcba9876543210", {"epoch": 1})
+    assert not list(store.leftovers())
+    (store.folder(NAME) / CHECKPOINT).write_bytes(b"x")
+    (store.folder(NAME) / ".draft").write_bytes(b"xy")
+    (tmp_path / ".probe").write_bytes(b"")
+    found = {(digest, file.name.rpartition("/")[2], file.bytes) for digest, file in store.leftovers()}
+    assert found == {(NAME, CHECKPOINT, 1), (NAME, ".draft", 2), ("", ".probe", 0)}
 
 
 def test_nothing_is_finished_before_its_outcome(tmp_path: Path) -> None:

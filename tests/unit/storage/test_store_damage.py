@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mwm.storage.store import CHECKPOINT, OUTCOME, PERTURBED, WEIGHTS, Store
-from mwm.watermarks.key import KEY, QUERIES
+from mwm.storage.store import CHECKPOINT, KEY, OUTCOME, PERTURBED, QUERIES, WEIGHTS, Store
+from mwm.trials.artifacts import key_files, perturbed_images
+from mwm.trials.artifacts import query_set as query_set_of
 from tests.unit.storage.test_filesystem import tiny_disk
 from tests.unit.storage.test_store import NAME, OUTCOME_TREE, ROWS, filled, weights
 
@@ -68,8 +70,12 @@ def test_an_entry_that_lacks_a_file_is_not_finished(name: str, tmp_path: Path) -
 def unusable(store: Store, name: str) -> None:
     """Check that nothing is made of an entry one file of which is damaged, and that it is named."""
     assert store.outcome(NAME) is None
-    uses: dict[str, Callable[[str], object]] = {WEIGHTS: store.weights, QUERIES: store.queries, KEY: store.key}
-    uses |= {PERTURBED: store.perturbed, OUTCOME: store.rows}
+    uses: dict[str, Callable[[str], object]] = {
+        WEIGHTS: store.weights,
+        QUERIES: partial(query_set_of, store),
+        KEY: partial(key_files, store),
+    }
+    uses |= {PERTURBED: partial(perturbed_images, store), OUTCOME: store.rows}
     for used in uses if name == OUTCOME else [name]:
         with pytest.raises(ValueError, match=f"^{store.folder(NAME)}: {name} is missing or damaged$"):
             uses[used](NAME)
@@ -130,6 +136,7 @@ DIE = """
 import os, signal, sys
 import torch
 from mwm.storage.store import Store
+from mwm.trials.artifacts import save_key
 from tests.unit.storage.test_store import NAME, OUTCOME_TREE, ROWS, key, query_set, weights
 
 left = None
@@ -146,7 +153,7 @@ def train(store):
     store.save_checkpoint(NAME, {"epoch": 2, "w": torch.ones(9)})
     asked = query_set()
     store.save_weights(NAME, weights())
-    store.save_key(NAME, key(), asked.float_images)
+    save_key(store, NAME, key(), perturbed=asked.float_images)
     store.commit(NAME, OUTCOME_TREE, ROWS)
 
 def throw(store):

@@ -1,4 +1,4 @@
-"""Addresses of MLflow stores: resolved for every process alike, shown without passwords, opened once."""
+"""Addresses of MLflow stores: resolved for every process alike, opened once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mwm.storage.redaction import redact, redacted_excerpt, root_cause
 from mwm.storage.tracking_uri import (
     MLFLOW_DEFAULTS,
     artifact_location,
@@ -18,9 +15,8 @@ from mwm.storage.tracking_uri import (
     resolve_tracking_uri,
     set_mlflow_defaults,
     short_timeouts,
+    sqlite_file,
 )
-
-SECRET = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=12)
 
 
 @pytest.fixture(autouse=True)
@@ -66,43 +62,19 @@ def test_what_is_no_store_is_refused_with_what_is_allowed(uri: str) -> None:
     assert repr(uri) in str(caught.value)
 
 
-@given(SECRET)
-def test_a_password_is_never_shown(secret: str) -> None:
-    shown = redact(f"cannot reach postgresql://ann:{secret}@host/runs today")
-    assert shown == "cannot reach postgresql://ann:***@host/runs today"
-    assert redact("http://host:5000/?password=ab&x=1") == "http://host:5000/?password=***&x=1"
-
-
-def test_tokens_and_keys_are_passwords() -> None:
-    assert redact("https://TOKEN@host/x") == "https://***@host/x"
-    assert redact("https://host/?access_key=ab&sig=cd&x=1") == "https://host/?access_key=***&sig=***&x=1"
-
-
-def test_a_text_without_a_password_stays_as_it_is() -> None:
-    assert redact("http://host:5000 said: mail ann@host") == "http://host:5000 said: mail ann@host"
-
-
-def test_a_text_from_elsewhere_is_made_fit_to_be_shown() -> None:
-    assert (
-        redacted_excerpt("a\n\tb\x1b[31m http://me:secret@host/?api_key=7")
-        == "a b?[31m http://me:***@host/?api_key=***"
-    )
-    assert redacted_excerpt("x" * 200) == "x" * 200
-
-
-@given(st.integers(10, 400), st.integers(0, 1000))
-def test_of_a_long_text_both_ends_are_shown(longest: int, more: int) -> None:
-    text = f"<{'x' * (longest + more)}>"
-    shown = redacted_excerpt(text, longest)
-    assert len(shown) == longest
-    assert (shown[0], shown[-1], " ... " in shown) == ("<", ">", True)
-
-
-def test_the_bottom_of_an_error_is_where_it_began() -> None:
-    first, middle, last = TimeoutError("late"), ValueError("middle"), KeyError("top")
-    last.__context__, middle.__cause__ = middle, first
-    assert root_cause(last) is first
-    assert root_cause(first) is first
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:///a/b.db?timeout=9", Path("a/b.db")),
+        ("sqlite:////a.db", Path("/a.db")),
+        ("sqlite:///:memory:", None),
+        ("sqlite:///?timeout=9", None),
+        ("http://host/sqlite:///a.db", None),
+        ("postgresql://host/a.db", None),
+    ],
+)
+def test_only_a_database_on_disk_has_a_file(uri: str, file: Path | None) -> None:
+    assert sqlite_file(uri) == file
 
 
 def test_files_lie_beside_a_database() -> None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.config.randomness import make_generator
-from mwm.data.images import augment
+from mwm.data.images import Augmentation, augment
 from mwm.data.splits import LabeledImages
 from mwm.models.build import build_model
 from mwm.models.networks import Cnn
@@ -21,7 +21,7 @@ from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import DivergedError, Epoch, fit
 from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe
 from mwm.training.state import TrainState
-from mwm.training.step import Objective
+from mwm.training.step import Batch, Objective
 from mwm.watermarks.queries import QuerySet
 from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
 from tests.helpers.engines import learnable
@@ -43,8 +43,8 @@ def key() -> QuerySet:
     return QuerySet(part.images, (part.labels + 1) % CLASSES, part.labels)
 
 
-def clean(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
-    return F.cross_entropy(model(images), labels)
+def clean(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
+    return F.cross_entropy(model(batch.images), batch.labels)
 
 
 def margin() -> Objective:
@@ -52,7 +52,9 @@ def margin() -> Objective:
 
 
 def train(training: TrainState, objective: Objective = clean, *, seed: int = 0, n: int = 50) -> Iterator[Epoch]:
-    return fit(training, some(n), objective, flip=True, pad=1, seed=seed, validation=some(40, 1))
+    return fit(
+        training, some(n), objective, augmentation=Augmentation(flip=True, pad=1), seed=seed, validation=some(40, 1)
+    )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -70,9 +72,9 @@ def test_the_rate_changes_with_every_batch() -> None:
     training = TrainState(network(), Recipe(epochs=3, batch_size=10, schedule=Cosine(), lr=0.2))
     rates: list[float] = []
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    def spy(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
         rates.append(training.optimizer.param_groups[0]["lr"])
-        return clean(model, images, labels, draw)
+        return clean(model, batch, draw)
 
     rows = list(train(training, spy))
     assert rates == pytest.approx([0.2 * Cosine().lr_factor(i / 5, 3) for i in range(15)], abs=1e-15)
@@ -96,7 +98,7 @@ def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
         for step in range(3):
             lr = 0.05 * PaperSchedule().lr_factor(epoch + step / 3, 2)
             rows = order[16 * step : 16 * step + 16]
-            images = augment(part.images[rows], flip=True, pad=1, generator=shift) / 255
+            images = augment(part.images[rows], augmentation=Augmentation(flip=True, pad=1), generator=shift) / 255
             loss = F.cross_entropy(plain.train()(images), part.labels[rows])
             slopes = torch.autograd.grad(loss, weights)
             for i, (weight, slope) in enumerate(zip(weights, slopes, strict=True)):
@@ -165,11 +167,12 @@ def test_the_last_weights_are_kept_by_default() -> None:
 def test_the_last_partial_batch_is_dropped() -> None:
     sizes: list[int] = []
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    def spy(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
         assert model.training
-        assert images.dtype == torch.float32
-        sizes.append(len(images))
-        return clean(model, images, labels, draw)
+        assert batch.images.dtype == torch.float32
+        assert torch.equal(batch.labels, some(47).labels[batch.index]), "the rows are not those of the batch"
+        sizes.append(len(batch.images))
+        return clean(model, batch, draw)
 
     list(train(TrainState(network(), Recipe(epochs=2, batch_size=16)), spy, n=47))
     assert sizes == [16] * 4
@@ -205,9 +208,9 @@ SCHEMES: list[Scheme] = [
 def test_losses_are_in_float32_under_bf16_and_weights_stay_float32(scheme: Any) -> None:
     inner, dtypes = scheme.objective(key()), set()
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
-        assert model(images[:2]).dtype == torch.bfloat16, "the network did not run in bfloat16"
-        loss: Tensor = inner(model, images, labels, draw)
+    def spy(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
+        assert model(batch.images[:2]).dtype == torch.bfloat16, "the network did not run in bfloat16"
+        loss: Tensor = inner(model, batch, draw)
         dtypes.add(loss.dtype)
         return loss
 
@@ -227,7 +230,7 @@ def test_a_bf16_loss_is_computed_from_the_logits_in_float32() -> None:
     images = part.images / 255
     with torch.autocast("cpu", torch.bfloat16):
         short = model(images)
-        loss = Unwatermarked().objective(key())(model, images, part.labels, torch.Generator())
+        loss = Unwatermarked().objective(key())(model, Batch(images, part.labels, torch.arange(40)), torch.Generator())
     assert short.dtype == torch.bfloat16
     exact = F.cross_entropy(short.detach().double(), part.labels).item()
     assert loss.item() == pytest.approx(exact, rel=1e-6)

@@ -55,7 +55,7 @@ def test_the_defaults_are_the_published_recipe() -> None:
         ({"epochs": 0}, r"recipe\.epochs: 0 is not allowed"),
         ({"keep": "best"}, r"recipe\.keep: 'best' is not allowed"),
         ({"schedule": {"kind": "cosine", "warmup": 1.5}}, r"recipe\.schedule\.warmup: 1.5 is not allowed"),
-        ({"schedule": "linear"}, r"kind 'linear' is unknown; allowed: 'step', 'published', 'cosine'"),
+        ({"schedule": "linear"}, r"kind 'linear' is unknown; allowed: 'multistep', 'paper', 'cosine'"),
         ({"epoch": 3}, r"recipe\.epoch: unknown key \(did you mean 'epochs'\?\)"),
     ],
 )

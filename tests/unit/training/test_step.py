@@ -16,16 +16,17 @@ from torch import Tensor, nn
 
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
+from mwm.data.images import Augmentation
 from mwm.models.networks import Cnn, ResNet20
 from mwm.oracle.oracle import Oracle
-from mwm.runner.sweeps.sweep import Sweep, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
 from mwm.training.device import deterministic
 from mwm.training.loop import fit
 from mwm.training.recipe import Recipe
 from mwm.training.state import TrainState
-from mwm.training.step import TrainStep, _CompiledModel
+from mwm.training.step import Batch, TrainStep, _CompiledModel
 from mwm.trials.outcome import Outcome
 from mwm.trials.run import run
 from mwm.trials.trial import Trial
@@ -75,7 +76,9 @@ def test_a_residual_network_too() -> None:
 @NO_COMPILER
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # asked by Dynamo
-@pytest.mark.parametrize("scheme", MODES, ids=called)
+@pytest.mark.parametrize(
+    "scheme", [MODES[0], *(pytest.param(one, marks=pytest.mark.long) for one in MODES[1:])], ids=called
+)
 def test_compiled_steps_end_where_plain_ones_end(scheme: Any) -> None:
     slow, fast = engine(SMALL, scheme, channels_last=False), engine(SMALL, scheme, compile=True)
     for made in (slow, fast):
@@ -125,12 +128,12 @@ def test_no_step_waits_for_the_device_and_all_have_the_same_shapes(scheme: Any) 
 
 
 @pytest.mark.parametrize("labels", ["soft", "hard"])
-def test_nor_does_a_step_of_a_theft(labels: Any) -> None:
+def test_nor_does_a_step_of_an_attack(labels: Any) -> None:
     made = engine(SMALL)
     oracle, attack = Oracle(network(SMALL), labels), Extraction(labels=labels)
 
-    def objective(model: nn.Module, images: Tensor, truth: Tensor, draw: torch.Generator) -> Tensor:
-        return attack.loss(oracle(images), model(images), truth)
+    def objective(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
+        return attack.loss(oracle(batch.images), model(batch.images), batch.labels)
 
     made.objective = objective
     _, second, third = recorded(made)
@@ -142,7 +145,7 @@ def test_an_epoch_waits_for_its_loss_and_for_its_judgement_alone() -> None:
     part = some(5 * BATCH)
     training = TrainState(network(SMALL), Recipe(epochs=2, batch_size=BATCH))
     objective = MARGIN.objective(QuerySet(part.images[:9], (part.labels[:9] + 1) % CLASSES, part.labels[:9]))
-    epochs = fit(training, part, objective, flip=True, pad=1, seed=0, validation=part)
+    epochs = fit(training, part, objective, augmentation=Augmentation(flip=True, pad=1), seed=0, validation=part)
     next(epochs)
     with Watch() as watch:
         next(epochs)
@@ -152,14 +155,14 @@ def test_an_epoch_waits_for_its_loss_and_for_its_judgement_alone() -> None:
 def test_deterministic_computing_ends_with_the_epoch() -> None:
     inside = []
 
-    def spy(model: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
+    def spy(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
         inside.append(torch.are_deterministic_algorithms_enabled())
-        return F.cross_entropy(model(images), labels)
+        return F.cross_entropy(model(batch.images), batch.labels)
 
     part = some(BATCH)
     for wanted in (True, False):
         training = TrainState(network(SMALL), Recipe(epochs=1, batch_size=BATCH, deterministic=wanted))
-        for _ in fit(training, part, spy, flip=False, pad=0, seed=0, validation=part):
+        for _ in fit(training, part, spy, augmentation=Augmentation(flip=False, pad=0), seed=0, validation=part):
             assert not torch.are_deterministic_algorithms_enabled()
     assert inside == [True, False]
     with pytest.raises(RuntimeError, match="within"), deterministic(True):
@@ -188,12 +191,13 @@ def sweep(**recipe: Any) -> Sweep:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_bf16_ends_within_the_noise_of_float32(tmp_path: Path) -> None:
     def ends(**recipe: Any) -> dict[str, list[float]]:
         asked = sweep(**recipe)
         held, _ = validate(asked, download=False)
         found: dict[str, list[float]] = {"clean_acc": [], "query_acc": []}
-        for victim in victim_specs(asked):
+        for victim in asked.victim_specs:
             *_, last = run(Trial(victim=victim), held, Store(tmp_path), torch.device("cpu"))
             assert isinstance(last, Outcome)
             for name, values in found.items():
@@ -217,7 +221,9 @@ def test_nothing_of_a_training_outlives_it() -> None:
         training = TrainState(network(SMALL), Recipe(epochs=1, batch_size=BATCH))
         seen = weakref.ref(training), weakref.ref(training.model)
         objective = Unwatermarked().objective(QuerySet(part.images[:2], part.labels[:2], part.labels[:2]))
-        for epoch in fit(training, part, objective, flip=True, pad=1, seed=0, validation=part):
+        for epoch in fit(
+            training, part, objective, augmentation=Augmentation(flip=True, pad=1), seed=0, validation=part
+        ):
             assert epoch.loss > 0
         del training, epoch
         assert [one() for one in seen] == [None, None]
@@ -227,6 +233,7 @@ def test_nothing_of_a_training_outlives_it() -> None:
 
 @NO_COMPILER
 @pytest.mark.slow
+@pytest.mark.long
 def test_many_trainings_in_one_process_are_all_compiled() -> None:
     """PyTorch keeps eight programmes of a function, and quietly compiles no ninth."""
     torch.compiler.reset()

@@ -21,13 +21,14 @@ from mwm.models.build import build_model, channel_statistics
 from mwm.models.networks import Cnn
 from mwm.stats.binomial import critical_matches, log10_p, p_value
 from mwm.stats.intervals import clopper_pearson
-from mwm.storage.store import Store
-from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.storage.store import KEY, Store
+from mwm.trials.artifacts import perturbed_images
+from mwm.trials.artifacts import query_set as query_set_of
+from mwm.trials.outcome import EpochMetrics, Outcome, on_smaller_key
 from mwm.trials.run import run
 from mwm.trials.trial import METHOD_VERSION, Trial, data_key, trial_digest, victim_digest
-from mwm.watermarks.key import KEY, commitment, load_key, verify_derivation
+from mwm.watermarks.key import commitment, load_key, verify_derivation
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes import Unwatermarked
 from tests.helpers.records import (
     CPU,
     DATA,
@@ -51,9 +52,9 @@ TRIALS = [
     theft(Extraction()),
     theft(Extraction(labels="hard", seed=3, recipe=replace(RECIPE, lr=0.2))),
     theft(Distillation(student=Cnn(width=3, depth=1))),
-    theft(Extraction(budget=40)),
-    theft(Distillation(budget=20, source=Disjoint())),
-    theft(Extraction(repeats="saved")),
+    theft(Extraction(query_budget=40)),
+    theft(Distillation(query_budget=20, source=Disjoint())),
+    theft(Extraction(cache_answers=True)),
     theft(Extraction(labels="hard", source=FOREIGN)),
 ]
 NAMES = ["last", "best", "soft", "hard", "distillation", "soft-40", "distillation-20", "saved", "augmented"]
@@ -188,8 +189,8 @@ def measured(network: nn.Module, test: LabeledImages, queries: QuerySet) -> tupl
         "margin_min": pytest.approx(min(firm), abs=1e-5),
         "p_value": p_value(matches, len(queries), 4),
         "log10_p": log10_p(matches, len(queries), 4),
-        "owned_1e3": matches >= (critical_matches(len(queries), 4, 1e-3) or 99),
-        "owned_1e6": matches >= (critical_matches(len(queries), 4, 1e-6) or 99),
+        "proven_1e3": matches >= (critical_matches(len(queries), 4, 1e-3) or 99),
+        "proven_1e6": matches >= (critical_matches(len(queries), 4, 1e-6) or 99),
         **dict(zip(("query_low", "query_high"), clopper_pearson(matches, len(queries)), strict=True)),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "query_digest": queries.digest(),
@@ -206,13 +207,13 @@ def test_an_outcome_can_be_measured_again_from_what_is_stored(sets: Loaded, tmp_
     for outcome, model in ((owned, VICTIM.model), (stolen, student)):
         assert isinstance(model, Cnn)
         network = rebuilt(store.weights(outcome.digest), model, views.owner.images)
-        numbers, labels = measured(network, views.test, store.queries(owned.digest))
+        numbers, labels = measured(network, views.test, query_set_of(store, owned.digest))
         named.append(labels)
         numbers |= {"status": "done", "error": "", "victim_digest": owned.digest, "data_digest": dataset.digest}
         assert {k: asdict(outcome)[k] for k in numbers} == numbers
     assert stolen.agreement == pytest.approx(sum(a == b for a, b in zip(*named, strict=True)) / 40, abs=1e-12)
     assert (owned.agreement, owned.oracle_calls) == (None, None)
-    assert (owned.kept_epoch, stolen.kept_epoch) == (3, 2)
+    assert (owned.best_epoch, stolen.best_epoch) == (3, 2)
     assert stolen.oracle_calls == 2 * (len(views.owner) // 16) * 16 == 96
 
 
@@ -220,9 +221,9 @@ def test_the_best_epoch_is_the_one_that_is_measured(sets: Loaded, tmp_path: Path
     *rows, outcome = run(BEST, sets, Store(tmp_path), CPU)
     assert isinstance(outcome, Outcome)
     scores = [row.val_acc for row in rows if isinstance(row, EpochMetrics)]
-    assert outcome.kept_epoch == scores.index(max(scores)) + 1 < 3, "this training cannot tell the best from the last"
+    assert outcome.best_epoch == scores.index(max(scores)) + 1 < 3, "this training cannot tell the best from the last"
     last = done(Trial(victim=replace(VICTIM, recipe=replace(RECIPE, lr=0.4))), sets, Store(tmp_path))
-    assert (last.kept_epoch, last.query_digest) == (3, outcome.query_digest)
+    assert (last.best_epoch, last.query_digest) == (3, outcome.query_digest)
     assert last.margin_mean != outcome.margin_mean
 
 
@@ -275,24 +276,29 @@ def test_divergence_is_a_failed_outcome_with_its_reason(sets: Loaded, tmp_path: 
 def test_every_scheme_is_scored_on_the_same_queries(sets: Loaded, tmp_path: Path) -> None:
     store = Store(tmp_path)
     outcomes = [done(Trial(victim=replace(VICTIM, scheme=scheme)), sets, store) for scheme in SCHEMES]
-    assert len({outcome.query_digest for outcome in outcomes}) == 1
+    assert outcomes[0].query_digest == outcomes[1].query_digest != outcomes[2].query_digest
     assert len({outcome.digest for outcome in outcomes}) == 3
-    keys = [store.queries(outcome.digest) for outcome in outcomes]
-    assert all(torch.equal(key.images, keys[0].images) and torch.equal(key.labels, keys[0].labels) for key in keys)
-    larger = done(Trial(victim=replace(VICTIM, scheme=Unwatermarked(num_queries=10))), sets, store)
-    assert larger.query_digest != outcomes[0].query_digest
-    assert torch.equal(store.queries(larger.digest).images[:9], keys[0].images)
+    first, *others = (query_set_of(store, outcome.digest) for outcome in outcomes)
+    assert [len(key) for key in (first, *others)] == [9, 9, 30], "a control is scored on all query images"
+    for key in others:
+        assert torch.equal(key.images[:9], first.images)
+        assert torch.equal(key.labels[:9], first.labels)
+    control, smaller = outcomes[2], on_smaller_key(outcomes[2], 9)
+    assert (len(control.query_hits), smaller.query_hits) == (30, control.query_hits[:9])
+    assert smaller.query_matches == smaller.query_hits.count("1")
+    assert smaller.p_value == p_value(smaller.query_hits.count("1"), 9, 4)
+    assert on_smaller_key(outcomes[0], 9) == outcomes[0]
 
 
 def test_no_query_is_trained_on_or_chosen_by(sets: Loaded, tmp_path: Path) -> None:
     store, views = Store(tmp_path), split(sets[data_key(DATA)], VICTIM.split, CPU)
     outcome = done(Trial(victim=VICTIM), sets, store)
-    queries = store.queries(outcome.digest)
+    queries = query_set_of(store, outcome.digest)
     rows = {name: {image.numpy().tobytes() for image in getattr(views, name).images} for name in views.__slots__}
     asked = {image.numpy().tobytes() for image in queries.images}
     assert len(asked) == 9
     assert asked <= rows["queries"]
     for role in ("owner", "validation", "disjoint", "test"):
         assert not asked & rows[role], role
-    drift = (store.perturbed(outcome.digest).int() - queries.images.int()).abs()
+    drift = (perturbed_images(store, outcome.digest).int() - queries.images.int()).abs()
     assert 0 < int(drift.max()) <= 2 * 8 + 1

@@ -19,7 +19,7 @@ from mwm.stats.binomial import DEFAULT_LEVEL, p_value
 from mwm.stats.intervals import clopper_pearson
 from mwm.training.recipe import Recipe
 from mwm.trials.outcome import PROVEN_AT_DEFAULT, decisions
-from mwm.trials.trial import Trial, TrialInputs, data_key, fill_attack_defaults, secret_of, trial_digest, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, data_key, secret_of, trial_digest, victim_digest
 from tests.helpers.records import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, owned, theft
 
 
@@ -94,8 +94,8 @@ def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
         Extraction(labels="hard"),
         Extraction(temperature=2.0),
         Extraction(seed=1),
-        Extraction(budget=20),
-        Extraction(budget=30),
+        Extraction(query_budget=20),
+        Extraction(query_budget=30),
         Extraction(source=Disjoint()),
         Extraction(source=FOREIGN),
         Extraction(student=Cnn(width=3, depth=1)),
@@ -114,7 +114,7 @@ def test_everything_that_makes_a_theft_is_in_its_name(sets: Loaded) -> None:
 def test_ownership_is_decided_at_two_levels(matches: int, owned: tuple[bool, bool]) -> None:
     told = decisions(p_value(matches, 100, 10), matches, 100)
     low, high = clopper_pearson(matches, 100)
-    assert told == {"owned_1e3": owned[0], "owned_1e6": owned[1], "query_low": low, "query_high": high}
+    assert told == {"proven_1e3": owned[0], "proven_1e6": owned[1], "query_low": low, "query_high": high}
     assert decisions(DEFAULT_LEVEL, 3, 3)[PROVEN_AT_DEFAULT], "a level is reached when p is just as small"
     assert not decisions(math.nextafter(DEFAULT_LEVEL, 1), 3, 3)[PROVEN_AT_DEFAULT], (
         "the usual level is not the one named"
@@ -122,7 +122,7 @@ def test_ownership_is_decided_at_two_levels(matches: int, owned: tuple[bool, boo
 
 
 def test_what_an_attack_leaves_open_is_the_victims() -> None:
-    filled = fill_attack_defaults(Extraction(), VICTIM)
+    filled = Extraction().resolve(VICTIM)
     assert (filled.student, filled.recipe) == (VICTIM.model, VICTIM.recipe)
     own = Extraction(student=Cnn(width=7), recipe=Recipe(epochs=1))
-    assert fill_attack_defaults(own, VICTIM) == own
+    assert own.resolve(VICTIM) == own

@@ -18,7 +18,7 @@ from mwm.verification.answer_log import ANSWERS, open_answer_log
 from mwm.verification.asking import AskPolicy, ask
 from mwm.verification.questions import OrderedQueries
 from mwm.verification.suspects import NoAnswerError
-from tests.helpers.court import CLASSES, questions
+from tests.helpers.verifying import CLASSES, questions
 
 PLAN: dict[str, Any] = {"key": "k", "suspects": [{"name": "one", "sha256": ""}], "test": "binomial", "queries": 12}
 ASKED = questions()
@@ -50,10 +50,10 @@ class Scripted:
         return int((self.asked.images == image).all((1, 2, 3)).argmax())
 
 
-def asked_all(folder: Path, suspect: Scripted, *, plan: dict[str, Any] = PLAN, batch: int = 5, **manner: Any) -> Any:
+def asked_all(folder: Path, suspect: Scripted, *, plan: dict[str, Any] = PLAN, batch: int = 5, **policy: Any) -> Any:
     """One inquiry to its end: the answers, and the page that they are on."""
     with open_answer_log(folder, plan) as (page,):
-        return ask(suspect, ASKED, page, manner=AskPolicy(**manner), more=lambda _: batch), page
+        return ask(suspect, ASKED, page, policy=AskPolicy(**policy), more=lambda _: batch), page
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ def test_a_folder_of_another_plan_is_refused(change: dict[str, Any], word: str, 
     asked_all(tmp_path, Scripted())
     before = (tmp_path / ANSWERS).read_bytes()
     suspect = Scripted()
-    with pytest.raises(ValueError, match=f"^--report: .* was begun otherwise: {word} was .* name another folder$"):
+    with pytest.raises(ValueError, match=f"^output: .* was begun otherwise: {word} was .* name another folder$"):
         asked_all(tmp_path, suspect, plan=PLAN | change)
     assert suspect.requests == []
     assert (tmp_path / ANSWERS).read_bytes() == before
@@ -145,7 +145,7 @@ def test_a_request_holds_a_hundred_queries(count: int, sizes: list[int], tmp_pat
     many = questions(count)
     suspect = Scripted(many)
     with open_answer_log(tmp_path, PLAN) as (page,):
-        ask(suspect, many, page, manner=AskPolicy(), more=lambda _: 100)
+        ask(suspect, many, page, policy=AskPolicy(), more=lambda _: 100)
     assert [len(numbers) for numbers in suspect.requests] == sizes
 
 
@@ -160,13 +160,13 @@ def test_two_processes_do_not_share_a_sheet(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"--report: .*file.* cannot be written"):
+    with pytest.raises(ValueError, match=r"output: .*file.* cannot be written"):
         asked_all(tmp_path / "file", Scripted())
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "key.json").write_text("mine")
-    with pytest.raises(ValueError, match=r"--report: .* holds files of something else; name a new folder"):
+    with pytest.raises(ValueError, match=r"output: .* holds files of something else; name a new folder"):
         asked_all(tmp_path, Scripted())
     assert [path.name for path in tmp_path.iterdir()] == ["key.json"]
 
@@ -228,7 +228,7 @@ def test_requests_keep_their_rate(tmp_path: Path) -> None:
 def test_more_may_end_it(tmp_path: Path) -> None:
     suspect = Scripted()
     with open_answer_log(tmp_path, PLAN) as (page,):
-        told = ask(suspect, ASKED, page, manner=AskPolicy(), more=lambda told: 3 if len(told) < 6 else 0)
+        told = ask(suspect, ASKED, page, policy=AskPolicy(), more=lambda told: 3 if len(told) < 6 else 0)
     assert suspect.requests == [[0, 1, 2], [3, 4, 5]]
     assert len(told) == 6
 

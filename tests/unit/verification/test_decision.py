@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.stats.binomial import log10_p, p_value
+from mwm.stats.multiple_testing import holm_adjust
 from mwm.stats.sequential import SequentialTest
-from mwm.verification.decision import decide, matches_to_decide, run_tests
-from tests.helpers.court import CLASSES, questions
+from mwm.verification.decision import TestResult, decide, matches_to_decide, run_tests
+from tests.helpers.verifying import CLASSES, questions
 
 ASKED = questions(40)
 
@@ -46,39 +48,39 @@ def test_what_is_still_needed_is_needed_and_enough(matched: list[bool], left: in
 
 def test_matches_are_weighed_by_every_test() -> None:
     answers = np.where(np.arange(40) < 30, ASKED.labels, ASKED.truth)
-    found = run_tests(answers, ASKED, scores=np.eye(CLASSES)[answers], null=[5, 30, 31])
+    found = told(run_tests(answers, ASKED, scores=np.eye(CLASSES)[answers], null=[5, 30, 31]))
     assert found["binomial"] == {"p_value": p_value(30, 40, CLASSES), "log10_p": log10_p(30, 40, CLASSES)}
-    assert found["empirical"] == {"p_value": 3 / 4, "as_many": 2, "innocents": 3}
-    assert found["permutation"]["p_value"] == 1e-4
+    assert found["empirical"] == {"p_value": 3 / 4, "as_many": 2, "null_models": 3}
+    assert found["permutation"] == {"p_value": 1e-4}
     assert found["rank"]["p_value"] < 1e-4
     assert found["sequential"]["p_value"] == pytest.approx(10 ** found["sequential"]["log10_p"])
 
 
+def told(tests: Mapping[str, TestResult | None]) -> dict[str, Any]:
+    """Tests as verdict.json tells them."""
+    return {name: test and test.to_dict() for name, test in tests.items()}
+
+
 def test_the_first_answers_are_weighed_alone() -> None:
-    found = run_tests(ASKED.labels[:10], ASKED)
+    found = told(run_tests(ASKED.labels[:10], ASKED))
     assert found["binomial"]["p_value"] == p_value(10, 10, CLASSES)
     assert (found["rank"], found["empirical"]) == (None, None)
 
 
 def test_no_match_is_no_evidence() -> None:
-    found = run_tests(ASKED.truth, ASKED)
+    found = told(run_tests(ASKED.truth, ASKED))
     assert [found[name]["log10_p"] for name in ("binomial", "sequential")] == [0.0, 0.0]
     assert str(found["sequential"]["log10_p"]) == "0.0", "no minus in front of it"
 
 
-def findings(*p_values: float) -> list[dict[str, Any]]:
-    return [{"tests": {"binomial": {"p_value": p, "log10_p": -1.0}, "sequential": {"p_value": 1.0}}} for p in p_values]
-
-
 def test_holm_decides_for_several_suspects() -> None:
-    """0.02 alone is shown at 0.03; beside another of 0.02 it is not, beside one of 0.001 it is."""
+    """0.02 alone is proven at 0.03; beside another of 0.02 it is not, beside one of 0.001 it is."""
     for p_values, decisions in (
-        ([0.02], ["owned"]),
-        ([0.02, 0.02], ["not shown", "not shown"]),
-        ([0.02, 0.001], ["owned", "owned"]),
-        ([0.5, 0.001], ["not shown", "owned"]),
+        ([0.02], ["proven"]),
+        ([0.02, 0.02], ["not proven", "not proven"]),
+        ([0.02, 0.001], ["proven", "proven"]),
+        ([0.5, 0.001], ["not proven", "proven"]),
     ):
-        found = findings(*p_values)
-        decide(found, "binomial", 0.03)
-        assert [one["decision"] for one in found] == decisions
-        assert [one["p_value"] for one in found] == p_values
+        found = decide(p_values, 0.03)
+        assert [decision for _, decision in found] == decisions
+        assert [adjusted for adjusted, _ in found] == holm_adjust(p_values)

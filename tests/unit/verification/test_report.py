@@ -5,17 +5,21 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mwm.storage.store import WEIGHTS
 from mwm.verification.answer_log import ANSWERS
+from mwm.verification.decision import TestResult
 from mwm.verification.report import HASH, markdown_report, summary_lines
+from mwm.verification.verify import verify
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, heard, one_line
-from tests.helpers.court import FILES, Court, answers, saying
 from tests.helpers.http import answering
+from tests.helpers.verifying import FILES, VerificationCase, answers, saying
 
 
 def secretive(folder: Path, key: Path) -> bool:
@@ -28,37 +32,39 @@ def secretive(folder: Path, key: Path) -> bool:
 # What is written
 
 
-def test_the_folder_can_be_checked_and_signed_and_tells_no_secret(ask: Ask, hall: Court, tmp_path: Path) -> None:
-    _, found = ask("--suspect", hall.key, "--suspect", hall.innocent)
+def test_the_folder_can_be_checked_and_signed_and_tells_no_secret(
+    ask: Ask, case: VerificationCase, tmp_path: Path
+) -> None:
+    _, found = ask("--suspect", case.key, "--suspect", case.independent)
     folder = tmp_path / found["report"]
     assert folder.parent == tmp_path / "results" / "verdicts"
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.count(": OK")) == (0, 3), done.stdout + done.stderr
-    assert secretive(folder, hall.key)
+    assert secretive(folder, case.key)
     report = (folder / "report.md").read_text()
-    for words in ("# Verdict: owned", found["key"]["commitment"], str(hall.innocent), "ssh-keygen -Y sign", "gpg "):
+    for words in ("# Verdict: proven", found["key"]["commitment"], str(case.independent), "ssh-keygen -Y sign", "gpg "):
         assert words in report
 
 
-def test_verdicts_are_no_sweeps(ask: Ask, say: Say, hall: Court) -> None:
-    ask("--suspect", hall.innocent)
+def test_verdicts_are_no_sweeps(ask: Ask, say: Say, case: VerificationCase) -> None:
+    ask("--suspect", case.independent)
     assert heard(say, "list") == "no sweeps in results\n"
     assert heard(say, "clean") == "nothing to remove\n"
 
 
-def test_the_sum_of_a_folder_is_what_the_report_says(ask: Ask, hall: Court, tmp_path: Path) -> None:
+def test_the_sum_of_a_folder_is_what_the_report_says(ask: Ask, case: VerificationCase, tmp_path: Path) -> None:
     folder = tmp_path / "net"
-    shutil.copytree(hall.key, folder / "b" / "c")
-    shutil.copy(hall.key / WEIGHTS, folder)
+    shutil.copytree(case.key, folder / "b" / "c")
+    shutil.copy(case.key / WEIGHTS, folder)
     _, found = ask("--suspect", folder)
     done = subprocess.run(f"{HASH} | sha256sum", cwd=folder, shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == found["suspects"][0]["sha256"]
 
 
-def test_the_same_verdict_is_written_in_the_same_bytes(ask: Ask, hall: Court, tmp_path: Path) -> None:
+def test_the_same_verdict_is_written_in_the_same_bytes(ask: Ask, case: VerificationCase, tmp_path: Path) -> None:
     """So that a signature stays valid."""
-    words = ("--suspect", hall.key, "--suspect", hall.innocent, "--null", hall.null)
+    words = ("--suspect", case.key, "--suspect", case.independent, "--null-models", case.null_sweep)
     folder = tmp_path / ask(*words)[1]["report"]
     before = {path: path.read_bytes() for path in folder.iterdir()}
     time.sleep(1.1)
@@ -66,29 +72,30 @@ def test_the_same_verdict_is_written_in_the_same_bytes(ask: Ask, hall: Court, tm
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_people_read_a_few_calm_lines(say: Say, hall: Court) -> None:
-    key = load_key(hall.key)
+def test_people_read_a_few_calm_lines(say: Say, case: VerificationCase) -> None:
+    key = load_key(case.key)
     status, out, err = say(
-        "verify", "--key", str(hall.key), "--suspect", str(hall.key), "--commitment", commitment(key)
+        "verify", "--key", str(case.key), "--suspect", str(case.key), "--commitment", commitment(key)
     )
     assert (status, err) == (0, "")
     assert len(out.splitlines()) < 16
-    for words in ("30 queries in 1 request, of 30", "OWNED at level 0.001", "results/verdicts/", "opens the commit"):
+    for words in ("30 queries in 1 request, of 30", "PROVEN at level 0.001", "results/verdicts/", "opens the commit"):
         assert words in out
     assert "can be guessed" in out, "the secret is that of a sweep's seed"
-    out = heard_with(1, say, "verify", "--key", str(hall.key), "--suspect", str(hall.innocent))
-    assert "NOT SHOWN" in out
-    assert "does not mean innocent" in out
+    out = heard_with(1, say, "verify", "--key", str(case.key), "--suspect", str(case.independent))
+    assert "NOT PROVEN" in out
+    assert "does not mean independent" in out
     assert "nothing here shows the key to be older" in out
 
 
-def test_no_p_value_is_shown_as_nothing(ask: Ask, hall: Court) -> None:
-    _, found = ask("--suspect", hall.key)
-    (suspect,) = found["suspects"]
-    suspect["p_value"] = suspect["adjusted_p_value"] = suspect["tests"]["rank"]["p_value"] = 0.0
-    suspect["tests"]["binomial"] = {"p_value": 0.0, "log10_p": -954.24}
-    suspect["log10_p"] = -954.24
-    said = "\n".join(summary_lines({**found, "suspects": [suspect] * 2}, [0, 0]))
+def test_no_p_value_is_shown_as_nothing(case: VerificationCase) -> None:
+    found = verify(case.key, case.key)
+    (suspect,) = found.suspects
+    tiny: dict[str, Any] = {"p_value": 0.0, "log10_p": -954.24}
+    tests = suspect.tests | {"binomial": TestResult(**tiny), "rank": TestResult(p_value=0.0)}
+    suspect = replace(suspect, tests=tests, adjusted_p_value=0.0, **tiny)
+    found = replace(found, suspects=(suspect,) * 2, asked_now=(0, 0))
+    said = "\n".join(summary_lines(found))
     for text in (said, markdown_report(found)):
         assert "1e-954" in text
         assert "< 1e-300 (ranks" in text
@@ -119,42 +126,46 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "order": (["--order-seed", "-1"], ["--order-seed: -1"]),
     "unknown suspect": (["--suspect", "what?"], ["--suspect: ", "what?"]),
     "no trust": (["--suspect", "os:getcwd"], ["--suspect: os:getcwd", "--trust"]),
-    "no sweep": (["--null", "nowhere"], ["--null: nowhere", "results/NAME"]),
+    "no sweep": (["--null-models", "nowhere"], ["--null-models: nowhere", "results/NAME"]),
     "no MLflow": (["--tracking-uri", "nothing://"], ["--tracking-uri: 'nothing://'"]),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_line_before_anything_is_asked(mistake: str, say: Say, hall: Court, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_before_anything_is_asked(
+    mistake: str, say: Say, case: VerificationCase, tmp_path: Path
+) -> None:
     words, said = MISTAKES[mistake]
-    with answering(saying(answers(hall.key))) as suspect:
-        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.uri, *words), *said)
+    with answering(saying(answers(case.key))) as suspect:
+        one_line(say("verify", "--key", str(case.key), "--suspect", suspect.uri, *words), *said)
         assert suspect.asked == []
     assert not list(tmp_path.rglob(ANSWERS))
 
 
-def test_a_suspect_given_twice_is_a_mistake(say: Say, hall: Court) -> None:
+def test_a_suspect_given_twice_is_a_mistake(say: Say, case: VerificationCase) -> None:
     twice = ("--suspect", "http://me:hunter2@host/x") * 2
-    one_line(say("verify", "--key", str(hall.key), *twice), "given twice", "http://me:***@host/x")
+    one_line(say("verify", "--key", str(case.key), *twice), "given twice", "http://me:***@host/x")
 
 
-def test_a_folder_that_was_begun_otherwise_is_refused(ask: Ask, say: Say, hall: Court) -> None:
-    ask("--suspect", hall.key, "--report", "mine")
-    words = ("verify", "--key", str(hall.key), "--report", "mine", "--suspect")
-    one_line(say(*words, str(hall.innocent)), "--report: mine was begun otherwise: suspects")
-    one_line(say(*words, str(hall.key), "--level", "0.01"), "--report: mine was begun otherwise: level was 0.001")
+def test_a_folder_that_was_begun_otherwise_is_refused(ask: Ask, say: Say, case: VerificationCase) -> None:
+    ask("--suspect", case.key, "--output", "mine")
+    words = ("verify", "--key", str(case.key), "--output", "mine", "--suspect")
+    one_line(say(*words, str(case.independent)), "--output: mine was begun otherwise: suspects")
+    one_line(say(*words, str(case.key), "--level", "0.01"), "--output: mine was begun otherwise: level was 0.001")
 
 
-def test_a_file_that_was_exchanged_is_another_suspect(ask: Ask, say: Say, hall: Court, tmp_path: Path) -> None:
+def test_a_file_that_was_exchanged_is_another_suspect(
+    ask: Ask, say: Say, case: VerificationCase, tmp_path: Path
+) -> None:
     path = tmp_path / "suspect.safetensors"
-    for source, status in ((hall.innocent, 1), (hall.key, 0)):
+    for source, status in ((case.independent, 1), (case.key, 0)):
         shutil.copy(source / "model.safetensors", path)
         assert ask("--suspect", path)[0] == status
     assert len(list((tmp_path / "results" / "verdicts").iterdir())) == 2
 
 
-def test_a_password_is_neither_shown_nor_kept(ask: Ask, hall: Court, tmp_path: Path) -> None:
-    with answering(saying(answers(hall.key))) as suspect:
+def test_a_password_is_neither_shown_nor_kept(ask: Ask, case: VerificationCase, tmp_path: Path) -> None:
+    with answering(saying(answers(case.key))) as suspect:
         _, found = ask("--suspect", suspect.uri.replace("//", "//me:hunter2@"))
     content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"hunter2" not in content

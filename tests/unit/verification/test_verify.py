@@ -1,4 +1,4 @@
-"""The verdict: copies are shown, innocents are not; how suspects are asked, and what they may do."""
+"""The verdict: copies are proven, independent models are not; how suspects are asked, and what they may do."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from mwm.verification.questions import order_queries
 from mwm.verification.suspects.checkpoint import read
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
-from tests.helpers.court import CLASSES, QUERIES, SHAPE, Court, answers, saying, seen
 from tests.helpers.http import Reply, answering
 from tests.helpers.launching import command, environment
+from tests.helpers.verifying import CLASSES, QUERIES, SHAPE, VerificationCase, answers, saying, seen
 from tests.unit.verification.suspects.test_mlflow_models import log, scoring
 
 SUSPECT = {
@@ -38,7 +38,7 @@ SUSPECT = {
         "sequential": {"p_value": float, "log10_p": float},
         "permutation": {"p_value": float},
         "rank": {"p_value": float},
-        "empirical": {"p_value": float, "as_many": int, "innocents": int},
+        "empirical": {"p_value": float, "as_many": int, "null_models": int},
     },
 }
 FORMAT = {
@@ -70,13 +70,13 @@ def at_random(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 # What is decided
 
 
-def test_a_copy_is_owned_and_says_so_in_full(ask: Ask, hall: Court, tmp_path: Path) -> None:
+def test_a_copy_is_proven_and_the_verdict_says_so_in_full(ask: Ask, case: VerificationCase, tmp_path: Path) -> None:
     began = time.monotonic()
-    status, found = ask("--suspect", hall.key, "--null", hall.null)
+    status, found = ask("--suspect", case.key, "--null-models", case.null_sweep)
     assert time.monotonic() - began < 3, "imports were done before"
     (suspect,) = found["suspects"]
     assert shape(found) == FORMAT
-    assert (status, found["decision"], suspect["decision"]) == (0, "owned", "owned")
+    assert (status, found["decision"], suspect["decision"]) == (0, "proven", "proven")
     assert suspect["access"] == "checkpoint"
     matches = suspect["matches"]
     assert matches >= 25, "the copy was not trained well enough to be a test"
@@ -88,94 +88,96 @@ def test_a_copy_is_owned_and_says_so_in_full(ask: Ask, hall: Court, tmp_path: Pa
     assert sorted(suspect["queries"]) == list(range(QUERIES))
     assert suspect["interval"][0] < suspect["match_rate"] <= suspect["interval"][1]
     assert all(test["p_value"] <= 1e-3 for name, test in suspect["tests"].items() if name != "empirical")
-    # Three victims and a student are innocents; the control was scored on this very key, and is none.
-    assert suspect["tests"]["empirical"] == {"p_value": 1 / 5, "as_many": 0, "innocents": 4}
-    assert any("1 models of --null were left out" in note for note in found["notes"])
-    assert any("4 innocents are too few for this level: their p is never below 0.2" in note for note in found["notes"])
+    # Three victims and a student are null models; the control has the seed of this very key, and is none.
+    assert suspect["tests"]["empirical"] == {"p_value": 1 / 5, "as_many": 0, "null_models": 4}
+    assert any("1 null models were left out" in note for note in found["notes"])
+    assert any(
+        "4 null models are too few for this level: their p is never below 0.2" in note for note in found["notes"]
+    )
     assert any("one report counts" in note for note in found["notes"])
     folder = tmp_path / found["report"]
     kept = {name: value for name, value in found.items() if name not in ("report", "asked_now")}
     assert json.loads((folder / "verdict.json").read_text()) == kept
 
 
-def test_an_innocent_is_not_shown(ask: Ask, hall: Court) -> None:
-    status, found = ask("--suspect", hall.innocent)
-    assert (status, found["decision"]) == (1, "not shown")
+def test_an_independent_model_is_not_proven(ask: Ask, case: VerificationCase) -> None:
+    status, found = ask("--suspect", case.independent)
+    assert (status, found["decision"]) == (1, "not proven")
     assert found["suspects"][0]["p_value"] > 1e-3
     assert found["suspects"][0]["tests"]["empirical"] is None
 
 
-def test_random_labels_are_not_shown(ask: Ask) -> None:
+def test_random_labels_are_not_proven(ask: Ask) -> None:
     with answering(saying(at_random)) as suspect:
         status, found = ask("--suspect", suspect.uri)
-    assert (status, found["decision"]) == (1, "not shown")
+    assert (status, found["decision"]) == (1, "not proven")
     assert found["suspects"][0]["tests"]["rank"] is None, "labels have no ranks"
 
 
-def test_labels_that_count_from_one_are_pointed_out(ask: Ask, hall: Court) -> None:
-    copy = answers(hall.key)
+def test_labels_that_count_from_one_are_pointed_out(ask: Ask, case: VerificationCase) -> None:
+    copy = answers(case.key)
     with answering(saying(lambda images: copy(images).argmax(1) + 1)) as suspect:
         status, found = ask("--suspect", suspect.uri)
     count = found["suspects"][0]["no_class"]
-    assert (status, found["decision"]) == (1, "not shown")
+    assert (status, found["decision"]) == (1, "not proven")
     assert 0 < count < QUERIES
     assert f"{count} of {QUERIES} answers" in found["notes"][0]
     assert "does it count from 1" in found["notes"][0]
 
 
-def test_a_level_that_cannot_be_reached_is_refused_unasked(say: Say, hall: Court) -> None:
-    with answering(saying(answers(hall.key))) as suspect:
-        words = ("verify", "--key", str(hall.key), "--suspect", suspect.uri, "--queries", "6", "--level", "1e-3")
+def test_a_level_that_cannot_be_reached_is_refused_unasked(say: Say, case: VerificationCase) -> None:
+    with answering(saying(answers(case.key))) as suspect:
+        words = ("verify", "--key", str(case.key), "--suspect", suspect.uri, "--queries", "6", "--level", "1e-3")
         one_line(say(*words), "--level: 0.001 is out of reach", "6 matches of 6")
         one_line(say(*words, "--sequential"), "--level: 0.001 is out of reach")
         assert suspect.asked == []
 
 
-def test_several_suspects_share_the_level(ask: Ask, hall: Court) -> None:
-    """Holm: the smallest p counts as many times as there are suspects; innocents beside a copy stay innocent."""
-    _, alone = ask("--suspect", hall.key)
-    status, found = ask("--suspect", hall.innocent, "--suspect", hall.key)
-    innocent, copy = found["suspects"]
-    assert (status, innocent["decision"], copy["decision"]) == (0, "not shown", "owned")
+def test_several_suspects_share_the_level(ask: Ask, case: VerificationCase) -> None:
+    """Holm: the smallest p counts as many times as there are suspects; others beside a copy stay unproven."""
+    _, alone = ask("--suspect", case.key)
+    status, found = ask("--suspect", case.independent, "--suspect", case.key)
+    independent, copy = found["suspects"]
+    assert (status, independent["decision"], copy["decision"]) == (0, "not proven", "proven")
     assert copy["p_value"] == alone["suspects"][0]["p_value"]
     assert copy["adjusted_p_value"] == 2 * copy["p_value"]
-    assert innocent["adjusted_p_value"] == innocent["p_value"]
+    assert independent["adjusted_p_value"] == independent["p_value"]
 
 
-def test_a_request_holds_a_hundred_queries(ask: Ask, hall: Court) -> None:
-    with answering(saying(answers(hall.key))) as suspect:
+def test_a_request_holds_a_hundred_queries(ask: Ask, case: VerificationCase) -> None:
+    with answering(saying(answers(case.key))) as suspect:
         _, found = ask("--suspect", suspect.uri)
         assert [len(one.images) for one in suspect.asked] == [QUERIES]
         assert found["suspects"][0]["requests"] == 1
         assert found["suspects"][0]["tests"]["rank"]["p_value"] < 1e-3
         for _ in range(2):
-            ask("--suspect", suspect.uri, "--batch", "8", "--report", "eights")
+            ask("--suspect", suspect.uri, "--batch", "8", "--output", "eights")
             assert [len(one.images) for one in suspect.asked] == [QUERIES, 8, 8, 8, 6], "asked again"
 
 
-def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, hall: Court) -> None:
+def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, case: VerificationCase) -> None:
     one, two, other = (
-        ask("--suspect", hall.key, "--queries", "20", "--order-seed", seed, "--report", name)[1]
+        ask("--suspect", case.key, "--queries", "20", "--order-seed", seed, "--output", name)[1]
         for seed, name in (("7", "one"), ("7", "two"), ("8", "other"))
     )
     first, second, third = (found["suspects"][0]["queries"] for found in (one, two, other))
-    assert first == second == order_queries(load_key(hall.key), None, 7).numbers[:20]
+    assert first == second == order_queries(load_key(case.key), None, 7).numbers[:20]
     assert sorted(first) != sorted(third)
     assert any("chosen before any answer was seen" in note for note in one["notes"])
 
 
-def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, hall: Court) -> None:
+def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, case: VerificationCase) -> None:
     """One query less, and it would not be decided: with each request no more are asked than must match at least."""
-    with answering(saying(answers(hall.key))) as suspect:
+    with answering(saying(answers(case.key))) as suspect:
         status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-2")
         (finding,) = found["suspects"]
         sizes = [len(one.images) for one in suspect.asked]
-    assert (status, finding["decision"]) == (0, "owned")
+    assert (status, finding["decision"]) == (0, "proven")
     assert finding["p_value"] <= 1e-2
     assert finding["asked"] == sum(sizes) < QUERIES
     assert max(sizes) <= 10
-    asked = order_queries(load_key(hall.key), None, 0)
-    matched = answers(hall.key)(asked.images).argmax(1) == asked.labels
+    asked = order_queries(load_key(case.key), None, 0)
+    matched = answers(case.key)(asked.images).argmax(1) == asked.labels
     test = SequentialTest(CLASSES)
     for match in matched[: finding["asked"] - 1]:
         test.add(bool(match))
@@ -193,8 +195,8 @@ def test_the_sequential_test_gives_up_when_nothing_can_decide_it(ask: Ask) -> No
 # What suspects do
 
 
-def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, hall: Court) -> None:
-    with answering(Reply(status=503), Reply(status=429), saying(answers(hall.key))) as suspect:
+def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, case: VerificationCase) -> None:
+    with answering(Reply(status=503), Reply(status=429), saying(answers(case.key))) as suspect:
         status, _ = ask("--suspect", suspect.uri)
     assert status == 0
 
@@ -212,11 +214,13 @@ def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, hall: Cour
     ],
     ids=repr,
 )
-def test_silence_ends_it_in_one_line_and_nothing_is_lost(fault: Reply, say: Say, hall: Court, tmp_path: Path) -> None:
-    honest = saying(answers(hall.key))
+def test_silence_ends_it_in_one_line_and_nothing_is_lost(
+    fault: Reply, say: Say, case: VerificationCase, tmp_path: Path
+) -> None:
+    honest = saying(answers(case.key))
     with answering(honest, fault, honest) as suspect:
         limits = ("--batch", "10", "--retries", "0", "--timeout", "0.5")
-        words = ("verify", "--key", str(hall.key), *limits, "--suspect", suspect.uri)
+        words = ("verify", "--key", str(case.key), *limits, "--suspect", suspect.uri)
         one_line(say(*words), suspect.uri, "run the same command again", "10 of 30 answers are kept")
         (folder,) = (tmp_path / "results" / "verdicts").iterdir()
         assert [path.name for path in folder.iterdir()] == [ANSWERS]
@@ -224,20 +228,20 @@ def test_silence_ends_it_in_one_line_and_nothing_is_lost(fault: Reply, say: Say,
         assert (status, err) == (0, "")
         first, refused, *rest = suspect.asked
         images = np.concatenate([seen(one) for one in (first, *rest)])
-        assert np.array_equal(images, order_queries(load_key(hall.key), None, 0).images), (
+        assert np.array_equal(images, order_queries(load_key(case.key), None, 0).images), (
             "an answer was lost, or asked twice"
         )
         assert np.array_equal(refused.images, rest[0].images)
         assert "30 queries in 3 requests, of 30" in out
 
 
-def test_other_classes_are_a_mistake(say: Say, hall: Court) -> None:
+def test_other_classes_are_a_mistake(say: Say, case: VerificationCase) -> None:
     with answering(saying(lambda images: np.zeros((len(images), CLASSES + 1)))) as suspect:
-        one_line(say("verify", "--key", str(hall.key), "--suspect", suspect.uri), "5 classes, the key has 4")
+        one_line(say("verify", "--key", str(case.key), "--suspect", suspect.uri), "5 classes, the key has 4")
 
 
-def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
-    asked, honest = order_queries(load_key(hall.key), None, 0), answers(hall.key)
+def test_what_stays_unanswered_does_not_match(ask: Ask, case: VerificationCase) -> None:
+    asked, honest = order_queries(load_key(case.key), None, 0), answers(case.key)
     refused = {image.tobytes() for image in asked.images[:5]}
 
     def say(images: NDArray[np.uint8]) -> Any:
@@ -253,13 +257,13 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, hall: Court) -> None:
 
 
 @pytest.mark.slow
-def test_a_copy_that_mlflow_serves_is_owned(ask: Ask, hall: Court, uri: str, tmp_path: Path) -> None:
+def test_a_copy_that_mlflow_serves_is_proven(ask: Ask, case: VerificationCase, uri: str, tmp_path: Path) -> None:
     """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
-    made = log(uri, of=partial(read, hall.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
+    made = log(uri, of=partial(read, case.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
     with scoring(made, tmp_path) as address:
-        committed = commitment(load_key(hall.key))
+        committed = commitment(load_key(case.key))
         status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
-    _, here = ask("--suspect", hall.key)
+    _, here = ask("--suspect", case.key)
     trusted, local = ask("--suspect", made.model, "--trust", "--tracking-uri", uri)
     assert (status, trusted) == (0, 0)
     for finding, access in ((found["suspects"][0], "endpoint"), (local["suspects"][0], "mlflow")):
@@ -269,17 +273,17 @@ def test_a_copy_that_mlflow_serves_is_owned(ask: Ask, hall: Court, uri: str, tmp
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_a_killed_inquiry_goes_on_where_it_was(
-    number: signal.Signals, status: int, hall: Court, tmp_path: Path
+def test_a_killed_command_resumes_where_it_was(
+    number: signal.Signals, status: int, case: VerificationCase, tmp_path: Path
 ) -> None:
-    honest = answers(hall.key)
+    honest = answers(case.key)
 
     def slow(images: NDArray[np.uint8]) -> Any:
         time.sleep(0.2 if len(suspect.asked) < 10 else 0.0)
         return honest(images)
 
     with answering(saying(slow)) as suspect:
-        words = command("verify", "--key", hall.key, "--suspect", suspect.uri, "--batch", "2", "--json")
+        words = command("verify", "--key", case.key, "--suspect", suspect.uri, "--batch", "2", "--json")
         process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
         end = time.monotonic() + 60
         while len(suspect.asked) < 5:

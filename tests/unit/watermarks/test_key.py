@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from mwm.config import randomness
 from mwm.data.datasets import Dataset
 from mwm.data.splits import SplitSizes
+from mwm.storage.store import KEY, QUERIES
 from mwm.watermarks import secret as secrets
-from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load_key, utc_now, verify_derivation
+from mwm.watermarks.key import Key, commitment, load_key, utc_now, verify_derivation
 from mwm.watermarks.queries import QuerySet, draw_wrong_labels
 from tests.helpers.keyed import CREATED, drawn, pictures, same, save, sealed_again
 
@@ -192,7 +193,7 @@ def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, datas
     assert not load_key(tmp_path).guessable
 
 
-@pytest.mark.parametrize("change", [{"scheme": "base"}, {"method": 1}, {"flip": False}, {"pad": 0}], ids=str)
+@pytest.mark.parametrize("change", [{"scheme": "trigger_set"}, {"method": 1}, {"flip": False}, {"pad": 0}], ids=str)
 def test_what_is_sealed_again_no_longer_opens(change: dict[str, Any], tmp_path: Path, dataset: Dataset) -> None:
     save(drawn(dataset), tmp_path)
     sealed_again(tmp_path, lambda told: (told if {*change} & {*told} else told["data"]).update(change))
@@ -209,7 +210,7 @@ def altered(values: torch.Tensor) -> torch.Tensor:
 def test_what_a_commitment_binds(name: str, dataset: Dataset) -> None:
     key = drawn(dataset)
     others: dict[str, Any] = {"secret": bytes(32), "classes": 6, "data_digest": "0" * 16, "rule": "mwm-key-2"}
-    others |= {"scheme": "base", "method": 3}
+    others |= {"scheme": "trigger_set", "method": 99, "null": "exchangeable"}
     free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": utc_now()}
     changed = replace(key, **{name: (others | free)[name]})
     assert (commitment(changed) == commitment(key)) == (name in free)

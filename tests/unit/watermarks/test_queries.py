@@ -15,10 +15,11 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from mwm.config import randomness
+from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
-from mwm.watermarks.queries import QuerySet, draw_queries, draw_wrong_labels, load, pack
+from mwm.watermarks.queries import QuerySet, draw_cell_labels, draw_queries, draw_wrong_labels, load, pack
 
-KEY: dict[str, Any] = {"classes": 10, "flip": True, "pad": 1, "secret": randomness.secret_from_seed(3)}
+KEY: dict[str, Any] = {"classes": 10, "augmentation": Augmentation(True, 1), "secret": randomness.secret_from_seed(3)}
 
 
 def source(count: int = 40, classes: int = 10) -> LabeledImages:
@@ -49,7 +50,14 @@ def test_a_smaller_key_begins_a_larger_one(
 ) -> None:
     part = source(classes=classes)
     small, large = (
-        draw_queries(part, num=size, classes=classes, flip=flip, pad=pad, secret=secret) for size in (num, num + more)
+        draw_queries(
+            part,
+            num=size,
+            classes=classes,
+            augmentation=Augmentation(flip, pad),
+            secret=secret,
+        )
+        for size in (num, num + more)
     )
     assert len(small) == num
     assert same(small, first(large, num))
@@ -61,7 +69,13 @@ def test_a_smaller_key_begins_a_larger_one(
 
 def test_queries_are_distinct_members_of_the_source_with_their_truth() -> None:
     part = source()
-    queries = draw_queries(part, num=25, classes=10, flip=False, pad=0, secret=randomness.secret_from_seed(5))
+    queries = draw_queries(
+        part,
+        num=25,
+        classes=10,
+        augmentation=Augmentation(False, 0),
+        secret=randomness.secret_from_seed(5),
+    )
     rows = [int((part.images == image).flatten(1).all(1).nonzero()) for image in queries.images]
     assert len({*rows}) == 25
     assert queries.truth.tolist() == part.labels[rows].tolist()
@@ -75,7 +89,7 @@ def shifts(image: Tensor) -> list[Tensor]:
 
 def test_queries_are_training_views_of_the_source() -> None:
     part = source()
-    plain, shown = (draw_queries(part, num=40, **(KEY | how)) for how in ({"flip": False, "pad": 0}, {}))
+    plain, shown = (draw_queries(part, num=40, **(KEY | how)) for how in ({"augmentation": Augmentation()}, {}))
     assert torch.equal(plain.labels, shown.labels), "labels must not depend on the augmentation"
     for image, view in zip(plain.images, shown.images, strict=True):
         assert any(torch.equal(view, crop) for crop in shifts(image))
@@ -100,7 +114,7 @@ def test_the_key_depends_on_its_secret_and_leaves_the_source_alone() -> None:
     assert one.digest() == again.digest() != other.digest()
     assert not torch.equal(one.labels, other.labels)
     one.images.zero_()
-    plain = draw_queries(part, num=20, **(KEY | {"flip": False, "pad": 0}))
+    plain = draw_queries(part, num=20, **(KEY | {"augmentation": Augmentation()}))
     plain.images.zero_()
     assert torch.equal(part.images, before)
 
@@ -122,7 +136,7 @@ def strangers_view(image: list[list[int]], top: int, left: int, mirrored: int) -
 )
 def test_a_stranger_draws_the_same_key(num: int, classes: int, flip: bool, pad: int, secret: bytes) -> None:
     part = source(classes=classes)
-    queries = draw_queries(part, num=num, classes=classes, flip=flip, pad=pad, secret=secret)
+    queries = draw_queries(part, num=num, classes=classes, augmentation=Augmentation(flip, pad), secret=secret)
     for index, row in enumerate(randomness.keyed_permutation(secret, "choice", 40)[:num]):
         truth = int(part.labels[row])
         top, left = (
@@ -216,7 +230,10 @@ def test_files_that_are_no_key_are_refused(tmp_path: Path) -> None:
         ("labels", torch.ones(4, dtype=torch.int64), r"labels are .*\(4,\); allowed: int64 \(3,\)"),
         ("labels", torch.tensor([1, -1, 2]), r"labels hold -1"),
         ("truth", torch.tensor([0, 0, -5]), r"truth hold -5"),
-        ("truth", torch.tensor([4, 4, 3]), r"label 3 is the true one"),
+        ("cells", torch.tensor([0, 1, 1]), r"the labels of a cell differ"),
+        ("cells", torch.tensor([0, 1, 3]), r"cells are not counted from 0 without a gap"),
+        ("cells", torch.tensor([0, -1, 2]), r"cells are not counted from 0 without a gap"),
+        ("cells", torch.tensor([0.0, 1.0, 2.0]), r"cells are torch.float32 \(3,\); allowed: int64 \(3,\)"),
     ],
 )
 def test_a_key_out_of_range_is_refused(name: str, value: Tensor, words: str, tmp_path: Path) -> None:
@@ -228,3 +245,30 @@ def test_a_key_out_of_range_is_refused(name: str, value: Tensor, words: str, tmp
     }
     path.write_bytes(pack(QuerySet(**(tensors | {name: value}))))
     refused(path, words)
+
+
+def test_a_cell_of_several_images_is_one_answer_and_one_label(tmp_path: Path) -> None:
+    part, cells = source(classes=4), torch.tensor([0, 0, 1, 2, 2, 2])
+    truth = torch.tensor([1, 3, 0])
+    labels = draw_wrong_labels(bytes(32), truth, 4)
+    queries = QuerySet(part.images[:6], labels[cells], truth[cells], cells)
+    assert (len(queries), queries.num_cells, queries.cell_labels.tolist()) == (6, 3, labels.tolist())
+    assert torch.equal(draw_cell_labels(bytes(32), queries, 4), queries.labels)
+    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    means = [logits.log_softmax(1)[cells == cell].mean(0) for cell in range(3)]
+    torch.testing.assert_close(queries.by_cell(logits), torch.stack(means))
+    path = tmp_path / "key.safetensors"
+    path.write_bytes(pack(queries))
+    back = load(path)
+    assert back.digest() == queries.digest()
+    assert back.cells is not None
+    assert torch.equal(back.cells, cells)
+
+
+def test_an_image_that_is_a_cell_keeps_its_answer_and_its_digest() -> None:
+    queries = draw_queries(source(), num=5, **KEY)
+    logits = torch.randn(5, 10)
+    assert queries.by_cell(logits) is logits
+    assert queries.cell_labels is queries.labels
+    alone = QuerySet(queries.images, queries.labels, queries.truth, torch.arange(5))
+    assert alone.by_cell(logits).argmax(1).tolist() == logits.argmax(1).tolist()

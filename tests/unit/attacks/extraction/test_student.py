@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mwm.attacks import Distillation, Extraction
 from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import make_generator
+from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.training.recipe import MultiStep, Recipe
 from tests.helpers.stealing import (
@@ -21,8 +22,8 @@ from tests.helpers.stealing import (
     COUNT,
     FILLED,
     STUDENT,
+    access_for,
     formula,
-    loot_for,
     name,
     plain_student,
     same,
@@ -59,34 +60,34 @@ class Listening(nn.Module):
 @pytest.mark.parametrize("attack", BUDGETED, ids=name)
 def test_a_thief_on_a_budget_asks_for_each_image_once_and_as_it_is(attack: Any) -> None:
     listening = Listening()
-    steal(attack, loot_for(attack, listening))
+    steal(attack, access_for(attack, listening))
     held = {image.numpy().tobytes() for image in some().images}
-    assert len(listening.asked) == len({*listening.asked}) == attack.budget
+    assert len(listening.asked) == len({*listening.asked}) == attack.query_budget
     assert held >= {*listening.asked}
 
 
-@pytest.mark.parametrize("repeats", ["counted", "saved"])
+@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize(
     ("attack", "taught", "asked"),
     [(Extraction(seed=4), 0, 1), (Extraction(labels="hard"), 1, 0), (Distillation(temperature=2.0), 0.3, 0.7)],
     ids=lambda value: name(value) if hasattr(value, "kind") else f"{value:g}",
 )
-def test_answers_that_repeat_are_worked_out_once(attack: Any, taught: float, asked: float, repeats: Any) -> None:
+def test_answers_that_repeat_are_worked_out_once(attack: Any, taught: float, asked: float, cached: bool) -> None:
     recipe, listening = Recipe(epochs=3, batch_size=10, schedule=MultiStep()), Listening()
-    attack = replace(attack, student=STUDENT, recipe=recipe, repeats=repeats)
-    loot = loot_for(attack, listening, views=False)
-    stolen = steal(attack, loot)
+    attack = replace(attack, student=STUDENT, recipe=recipe, cache_answers=cached)
+    access = access_for(attack, listening, views=False)
+    stolen = steal(attack, access)
     plain = plain_student(attack, formula(attack, taught, asked), epochs=3, views=False).state_dict()
     for key, value in plain.items():
         torch.testing.assert_close(stolen[key], value, rtol=1e-4, atol=5e-6)
     assert sorted(listening.asked) == sorted(image.numpy().tobytes() for image in some().images)
-    assert loot.oracle.calls == (3 * 30 if repeats == "counted" else COUNT)
+    assert access.oracle.calls == (COUNT if cached else 3 * 30)
 
 
 def test_what_is_paid_for_answers_changes_no_student() -> None:
     attack = Extraction(**FILLED)
-    one = steal(attack, loot_for(attack, views=False))
-    assert same(one, steal(replace(attack, repeats="saved")))
+    one = steal(attack, access_for(attack, views=False))
+    assert same(one, steal(replace(attack, cache_answers=True)))
     assert not same(one, steal(attack)), "augmented views make no difference"
 
 
@@ -94,17 +95,17 @@ def test_an_augmented_view_is_asked_anew() -> None:
     attack, listening = Extraction(**FILLED), Listening()
     for flip, pad in ((True, 0), (False, 1)):
         listening.asked.clear()
-        loot = replace(loot_for(attack, listening), flip=flip, pad=pad)
-        steal(attack, loot)
-        assert len(listening.asked) == loot.oracle.calls == 3 * 30
+        access = replace(access_for(attack, listening), augmentation=Augmentation(flip, pad))
+        steal(attack, access)
+        assert len(listening.asked) == access.oracle.calls == 3 * 30
         assert len({*listening.asked}) > COUNT
 
 
 def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
-    attack, part = Distillation(budget=20, **FILLED), some()
+    attack, part = Distillation(query_budget=20, **FILLED), some()
     pick = torch.randperm(COUNT, generator=make_generator(attack.seed, "budget"))
     for changed, alike in ((pick[20:], True), (pick[:1], False)):
         labels = part.labels.clone()
         labels[changed] = (labels[changed] + 1) % CLASSES
-        found = steal(attack, replace(loot_for(attack), images=LabeledImages(part.images, labels)))
+        found = steal(attack, replace(access_for(attack), images=LabeledImages(part.images, labels)))
         assert same(found, steal(attack)) == alike

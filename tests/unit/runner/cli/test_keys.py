@@ -15,9 +15,9 @@ import torch
 from mwm.attacks import Extraction
 from mwm.config import randomness
 from mwm.data.datasets import Dataset
-from mwm.storage.store import WEIGHTS, Store
+from mwm.storage.store import KEY, QUERIES, WEIGHTS, Store
 from mwm.trials.trial import Trial
-from mwm.watermarks.key import KEY, QUERIES, Key, commitment, load_key
+from mwm.watermarks.key import Key, commitment, load_key
 from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.keyed import CREATED, archive, drawn, pictures, save, sealed_again
 from tests.helpers.launching import ROOT, launched, sweep

@@ -44,7 +44,7 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         "replace victim.scheme",
     ),
     "empty grid": (["--set", "victim.seed={grid: []}"], "victim.seed.grid: []", "one value or more"),
-    "grid inside Optuna": (["--set", "search={kind: optuna, samples: 2}"], "victim.scheme.grid", "choice"),
+    "grid inside Optuna": (["--set", "search={kind: optuna, num_samples: 2}"], "victim.scheme.grid", "choice"),
     "missing archive": (
         ["--set", "victim.data={kind: npz, path: nowhere.npz}"],
         "victim.data: nowhere.npz",
@@ -63,14 +63,14 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
         "resources.attack.gpus is 0",
     ),
     "saved augmented views": (
-        ["--set", "attacks.0.repeats=saved"],
-        "attacks.0.repeats: 'saved' is not allowed",
-        "'counted', or victim.data.flip false and victim.data.pad 0",
+        ["--set", "attacks.0.cache_answers=true"],
+        "attacks.0.cache_answers: true is not allowed",
+        "false, or victim.data.flip false and victim.data.pad 0",
     ),
     "saved within a budget": (
-        ["--set", "attacks.0.repeats=saved", "--set", "attacks.0.budget=200"],
-        "attacks.0.repeats: 'saved' is not allowed",
-        "'counted'",
+        ["--set", "attacks.0.cache_answers=true", "--set", "attacks.0.query_budget=200"],
+        "attacks.0.cache_answers: true is not allowed",
+        "must be false",
     ),
     "no GPU": (["--set", "resources.victim.gpus=64"], "resources.victim.gpus: 64", "largest node has 0"),
     "too many CPUs": (["--set", "resources.attack.cpus=1000"], "resources.attack.cpus: 1000", "largest node has"),
@@ -208,8 +208,8 @@ def test_check_counts_and_starts_nothing(tmp_path: Path, tell: Tell) -> None:
 
 
 def test_check_warns_of_too_few_queries(tmp_path: Path, tell: Tell) -> None:
-    done = tell("check", sweep(tmp_path), "--set", "victim.scheme.grid.0.num_queries=2")
+    done = tell("check", sweep(tmp_path), "--set", "victim.scheme.grid.1.num_queries=2")
     assert done.returncode == 0, done.stderr
-    few = "warning: victim.scheme.num_queries: 2 can prove no theft at p ≤ 0.001"
+    few = "warning: victim.scheme.num_queries: 2 can prove no copy at p ≤ 0.001"
     assert f"{few}: if all match, p is 0.012; with 10 classes it takes 4 or more" in done.stdout.splitlines()
     assert done.stdout.count("warning") == 1

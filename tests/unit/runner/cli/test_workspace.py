@@ -9,9 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-from mwm.runner.workspace.heartbeat import PULSE
+from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.lock import sweep_lock
 from tests.helpers.asking import Say, one_line, tree
 from tests.helpers.launching import ROOT, sweep
@@ -99,7 +97,7 @@ def test_what_is_being_run_is_left_alone(say: Say, tmp_path: Path) -> None:
         for more in ([], ["--delete"]):
             one_line(say("clean", *more), "--storage: .: small is running; clean when it has ended")
         assert tree(tmp_path) == before
-    (folder / PULSE).write_text(json.dumps({"at": time.time(), "host": "elsewhere"}))
+    (folder / HEARTBEAT).write_text(json.dumps({"at": time.time(), "host": "elsewhere"}))
     one_line(say("clean", "--delete"), "small is running")
 
 
@@ -107,8 +105,7 @@ def test_an_age_must_be_an_age(say: Say, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     for hours in ("-1", "nan"):
         one_line(say("clean", "--older-than", hours), f"--older-than: {hours} is not allowed", "0 hours or more")
-    with pytest.raises(SystemExit):
-        say("clean", "--older-than", "soon")
+    one_line(say("clean", "--older-than", "soon"), "--older-than", '"soon"')
 
 
 def test_nothing_to_resume_leaves_nothing(say: Say, tmp_path: Path) -> None:

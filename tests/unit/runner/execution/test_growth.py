@@ -27,6 +27,7 @@ from tests.benchmarks.driving import npz, opened, sweep_of
 from tests.benchmarks.simulating import Clock, gone_through, trained, tree
 from tests.unit.runner.sweeps.test_trial_queue import SETS, outcome
 
+pytestmark = pytest.mark.slow
 TIMES, ALLOWED = 4, 6
 """A quadratic cost would be 16 times as much."""
 
@@ -52,7 +53,7 @@ def took(work: Callable[[], object]) -> float:
 def grid(victims: int) -> Sweep:
     """A sweep whose victims all differ in a setting: the worst that can happen to a table."""
     weights = [(number + 1) / (victims + 1) for number in range(victims)]
-    scheme = {"kind": "base", "num_queries": 10, "weight": {"grid": weights}}
+    scheme = {"kind": "trigger_set", "num_queries": 10, "weight": {"grid": weights}}
     victim = {"data": "digits", "model": "cnn", "scheme": scheme}
     made: Sweep = decode(Sweep, {"name": "growth", "victim": victim, "attacks": [{"kind": "extraction"}]})
     return made
@@ -87,12 +88,12 @@ def test_reports_grow_with_the_number_of_results(tmp_path: Path) -> None:
 
 
 def test_results_are_saved_for_a_tenth_of_the_time_at_most(
-    tmp_path: Path, migrated: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast trials end and however many there are: a save waits ten times as long as the one before took."""
     monkeypatch.setattr(recorder, "SAVE_SECONDS", 0.0)
     clopper_pearson(5, 10)  # it imports scipy, which takes as long as many a save
-    shutil.copy(migrated, tmp_path / "mlflow.db")
+    shutil.copy(mlflow_db, tmp_path / "mlflow.db")
     sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 8))
     sets, _ = validate(sweep, download=False)
     model = trained(sweep, sets, tmp_path / "model")

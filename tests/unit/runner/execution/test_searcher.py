@@ -1,4 +1,4 @@
-"""Tune's view of a plan: retries, early ends, and what is known already; with a real ledger, store and MLflow."""
+"""Tune's view of a queue: retries, early ends, and what is cached; with a real recorder, store and MLflow."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mwm.runner.execution.searcher import MAX_RETRIES, MAX_TRANSIENT_RETRIES, Tr
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.tracking.tracker import Tracker
+from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import Store
 from mwm.trials.outcome import EpochMetrics, Outcome, TrialReport
 from mwm.trials.trial import Trial, Victim, trial_digest, victim_digest
@@ -45,11 +46,15 @@ class Bench:
     """A searcher at work: trials are asked for and answered by hand."""
 
     def __init__(self, folder: Path, uri: str, sets: Loaded) -> None:
-        self.sets, self.plan = sets, TrialQueue(Two(), ATTACKS, sets)
+        self.sets, self.queue, self.store = sets, TrialQueue(Two(), ATTACKS, sets), Store(folder / "store")
         tracker = Tracker(uri, "staged", tags={})
         progress = Progress(Console(quiet=True), victims=2, attacks=4)
-        self.ledger = SweepRecorder("staged", folder, tracker, progress, Store(folder / "store"), sets)
-        self.searcher, self.count = TrialSearcher(self.plan, self.ledger), 0
+        journal = Journal(folder, progress.warn)
+        self.recorder = SweepRecorder(
+            "staged", folder, tracker, progress=progress, store=self.store, sets=sets, journal=journal
+        )
+        self.searcher = TrialSearcher(self.queue, self.recorder, display=progress, store=self.store, sets=sets)
+        self.count = 0
 
     def ask(self) -> tuple[str, Any]:
         """A Tune trial's id and its trial; None or FINISHED where there is none."""
@@ -74,14 +79,14 @@ class Bench:
         self.searcher.on_trial_complete(number)
 
     def statuses(self) -> dict[str, str]:
-        return {name: outcome.status for name, (_, outcome) in self.ledger.outcomes.items()}
+        return {name: outcome.status for name, (_, outcome) in self.recorder.outcomes.items()}
 
 
 @pytest.fixture
 def bench(uri: str, tmp_path: Path, sets: Loaded) -> Iterator[Bench]:
     at_work = Bench(tmp_path, uri, sets)
     yield at_work
-    at_work.ledger.close("FINISHED", complete=True)
+    at_work.recorder.close("FINISHED", complete=True)
 
 
 def test_a_trial_whose_process_died_is_begun_again_first(bench: Bench) -> None:
@@ -102,7 +107,7 @@ def test_a_trial_that_gets_no_further_is_given_up(bench: Bench) -> None:
         bench.fail(number)
     name = trial_digest(trial, bench.sets)
     assert bench.statuses()[name] == "failed"
-    assert bench.ledger.outcomes[name][1].error == "its process died 3 times"
+    assert bench.recorder.outcomes[name][1].error == "its process died 3 times"
     assert sorted(bench.statuses().values()) == ["failed", "skipped", "skipped"]
     assert bench.ask()[1] != trial, "it was begun once more"
 
@@ -124,7 +129,7 @@ def test_an_error_is_told_in_the_words_of_the_last_attempt(bench: Bench) -> None
         bench.tell(number)
         bench.tell(number, error=f"RuntimeError: attempt {attempt}")
         bench.fail(number)
-    assert bench.ledger.outcomes[trial_digest(trial, bench.sets)][1].error == "RuntimeError: attempt 2"
+    assert bench.recorder.outcomes[trial_digest(trial, bench.sets)][1].error == "RuntimeError: attempt 2"
 
 
 @pytest.mark.parametrize("began", [True, False], ids=["disk full", "died before it began"])
@@ -146,7 +151,7 @@ def test_a_trial_that_is_not_to_blame_is_begun_again_after_a_pause(bench: Bench,
         assert same == trial
     assert not bench.statuses(), "it was given up too early"
     fail(number)
-    error = bench.ledger.outcomes[trial_digest(trial, bench.sets)][1].error
+    error = bench.recorder.outcomes[trial_digest(trial, bench.sets)][1].error
     assert error == ("OSError: full" if began else "its process died 7 times")
 
 
@@ -163,7 +168,7 @@ def test_blame_and_bad_luck_are_counted_apart(bench: Bench) -> None:
     number, same = bench.ask()
     bench.tell(number)
     bench.fail(number)
-    assert bench.ledger.outcomes[trial_digest(same, bench.sets)][1].error == "its process died 4 times"
+    assert bench.recorder.outcomes[trial_digest(same, bench.sets)][1].error == "its process died 4 times"
 
 
 def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:
@@ -172,8 +177,8 @@ def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:
     bench.searcher.on_trial_complete(number)
     name = trial_digest(trial, bench.sets)
     assert bench.statuses() == {name: "stopped"}
-    assert "after epoch 2" in bench.ledger.outcomes[name][1].error
-    assert (bench.plan.victims, bench.plan.attacks) == (2, 2)
+    assert "after epoch 2" in bench.recorder.outcomes[name][1].error
+    assert (bench.queue.victims, bench.queue.attacks) == (2, 2)
     for _ in range(3):
         number, other = bench.ask()
         assert other.victim.seed != trial.victim.seed
@@ -185,33 +190,33 @@ def test_who_was_ended_early_stays_so_in_the_next_session(bench: Bench, uri: str
     number, trial = bench.ask()
     bench.tell(number, 1)
     bench.searcher.on_trial_complete(number)
-    bench.ledger.close("KILLED", complete=False)
+    bench.recorder.close("KILLED", complete=False)
     again = Bench(tmp_path, uri, bench.sets)
     _, other = again.ask()
     assert other.victim.seed != trial.victim.seed
     assert again.statuses() == {trial_digest(trial, again.sets): "stopped"}
-    again.ledger.close("KILLED", complete=False)
+    again.recorder.close("KILLED", complete=False)
 
 
 def test_what_is_in_the_store_is_not_run(bench: Bench) -> None:
-    known = done(Trial(victim=VICTIM), bench.sets, bench.ledger.store)
+    known = done(Trial(victim=VICTIM), bench.sets, bench.store)
     _, trial = bench.ask()
     assert trial.attack is not None, "the victim was trained again"
     assert trial.victim == VICTIM
-    assert bench.ledger.outcomes[known.digest][1] == known
+    assert bench.recorder.outcomes[known.digest][1] == known
 
 
 def test_what_was_finished_unheard_is_collected(bench: Bench) -> None:
     _, trial = bench.ask()
     bench.ask()
-    known = done(trial, bench.sets, bench.ledger.store)
+    known = done(trial, bench.sets, bench.store)
     bench.searcher.collect_finished()
     assert bench.statuses() == {known.digest: "done"}
 
 
 def test_a_store_that_is_away_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     folder, away = tmp_path / "store", tmp_path / "away"
-    name = done(Trial(victim=VICTIM), bench.sets, bench.ledger.store).digest
+    name = done(Trial(victim=VICTIM), bench.sets, bench.store).digest
     place = folder / name[:2]
     place.rename(away)
     place.symlink_to(place.name)  # a loop: what lies there cannot be read, nor is it missing
@@ -228,8 +233,8 @@ def test_a_store_that_is_away_is_waited_for(bench: Bench, tmp_path: Path) -> Non
 def test_results_of_an_earlier_session_stay_in_the_table(bench: Bench, uri: str, tmp_path: Path) -> None:
     number, trial = bench.ask()
     bench.answer(number, trial)
-    bench.ledger.close("KILLED", complete=False)
+    bench.recorder.close("KILLED", complete=False)
     again = Bench(tmp_path, uri, bench.sets)
-    again.ledger.close("KILLED", complete=False)
-    assert [result.trial for result in again.ledger.results()] == [trial]
+    again.recorder.close("KILLED", complete=False)
+    assert [result.trial for result in again.recorder.results()] == [trial]
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2

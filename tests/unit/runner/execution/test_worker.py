@@ -11,11 +11,11 @@ import pytest
 import ray
 import torch
 
-from mwm.runner.execution.cluster import ray_cluster, run_trials
+from mwm.runner.execution.cluster import ray_cluster
 from mwm.runner.execution.worker import _prepare_process
 from mwm.runner.sweeps.sweep import TrialResources
 from mwm.runner.sweeps.validation import validate
-from tests.benchmarks.driving import opened, sweep_of
+from tests.benchmarks.driving import opened, run_opened, sweep_of
 from tests.helpers.launching import SWEEP
 from tests.helpers.processes import telling, told
 
@@ -25,32 +25,36 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
     """Ray on this machine, where every process is told from the first to take one thread."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    with ray_cluster(None):
-        yield
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("OMP_NUM_THREADS", "1")
+        with ray_cluster(None):
+            yield
 
 
 def conducted(folder: Path, victims: int, attacks: int, leases: dict[str, float]) -> dict[str, list[dict[str, Any]]]:
     """What the trials of a sweep on a real Ray told of themselves: at their beginning, and at their first step."""
     tree = {**SWEEP, "resources": {stage: {"cpus": cpus} for stage, cpus in leases.items()}}
-    tree["victim"] = SWEEP["victim"] | {"scheme": {"kind": "none", "num_queries": 10}}
+    tree["victim"] = SWEEP["victim"] | {"scheme": {"kind": "none"}}
     tree["victim"]["seed"] = {"grid": list(range(victims))}
     tree["attacks"] = [{"kind": "extraction", "seed": {"grid": list(range(attacks))}}]
     sweep = sweep_of(tree)
     sets, _ = validate(sweep, download=False)
-    plan, ledger = opened(sweep, folder, telling(sets, folder / "told"))
-    run_trials(plan, ledger, sweep.resources)
-    ledger.close("FINISHED", complete=True)
-    assert ledger.count("done") == victims * (1 + attacks)
+    queue, recorder = opened(sweep, folder, telling(sets, folder / "told"))
+    run_opened(queue, recorder, sweep)
+    recorder.close("FINISHED", complete=True)
+    assert recorder.count("done") == victims * (1 + attacks)
     return {what: told(folder / "told", what) for what in ("trial", "step")}
 
 
 @pytest.mark.parametrize(
     ("leases", "threads"),
-    [({"victim": 2, "attack": 0.5}, [1, 1, 1, 1, 2, 2]), ({"victim": 1, "attack": 2}, [1, 1, 2, 2, 2, 2])],
+    [
+        ({"victim": 2, "attack": 0.5}, [1, 1, 1, 1, 2, 2]),
+        pytest.param({"victim": 1, "attack": 2}, [1, 1, 2, 2, 2, 2], marks=pytest.mark.long),
+    ],
 )
 def test_a_trial_takes_the_threads_of_its_lease(
     leases: dict[str, float], threads: list[int], cluster: None, tmp_path: Path

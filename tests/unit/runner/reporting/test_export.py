@@ -17,7 +17,7 @@ from PIL import Image
 
 from mwm.runner.reporting.export import write_results
 from mwm.runner.reporting.figures import draw_query_grid, draw_retention
-from mwm.runner.reporting.results import COLUMNS, result_rows
+from mwm.runner.reporting.results import result_rows
 from mwm.stats.intervals import clopper_pearson
 from mwm.watermarks.queries import QuerySet
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
@@ -34,9 +34,10 @@ def test_the_csv_gives_every_value_back(
     write_results(folder, "s", ended, seconds=1.5, complete=True)
     with (folder / "results.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
-    for row, line in zip(result_rows("s", ended), read, strict=True):
-        for name in COLUMNS:
-            value = row[name]
+    for row, line in zip(result_rows(ended), read, strict=True):
+        assert {*row} <= {*line}
+        for name in line:
+            value = row.get(name)
             assert line[name] == ("" if value is None else repr(value) if isinstance(value, float) else str(value))
     assert [float(line["clean_acc"]) for line in read[:-1]] == measured
     assert sorted(path.name for path in folder.iterdir()) == ["results.csv", "summary.json"]
@@ -81,23 +82,23 @@ def test_the_summary_counts_what_ended_how(tmp_path: Path) -> None:
 
 
 def test_no_results_make_an_empty_file(tmp_path: Path) -> None:
-    assert result_rows("s", []) == []
+    assert result_rows([]) == []
     write_results(tmp_path, "s", [], seconds=0.0, complete=True)
-    assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert (tmp_path / "results.csv").read_text() == "\n"
     assert json.loads((tmp_path / "summary.json").read_text())["table"] == []
 
 
 def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
-    ended = [result(trial(MARGIN)), stolen(MARGIN, 0, SOFT | {"budget": 100}, 0.5, clean_acc=0.93)]
+    ended = [result(trial(MARGIN)), stolen(MARGIN, 0, SOFT | {"query_budget": 100}, 0.5, clean_acc=0.93)]
     ended.append(failed(trial(MARGIN, 0, HARD)))
     write_results(tmp_path, "s", ended, seconds=1.5, complete=True)
     summary = json.loads((tmp_path / "summary.json").read_text())
-    told, lost = summary["convictions"]
+    told, lost = summary["detections"]
     low, high = clopper_pearson(1, 1)
-    assert (told["scheme"], told["attack"]["labels"], told["attack"]["budget"]) == ("margin", "soft", 100)
-    assert [told[key] for key in ("students", "convicted", "share", "low", "high")] == [1, 1, 1.0, low, high]
-    assert [lost[key] for key in ("students", "convicted", "share", "low", "high")] == [0, 0, None, None, None]
-    (line,) = summary["headline"]
+    assert (told["scheme"], told["attack"]["labels"], told["attack"]["query_budget"]) == ("margin", "soft", 100)
+    assert [told[key] for key in ("students", "detected", "share", "low", "high")] == [1, 1, 1.0, low, high]
+    assert [lost[key] for key in ("students", "detected", "share", "low", "high")] == [0, 0, None, None, None]
+    (line,) = summary["worst_case"]
     assert line["victim"]["scheme.kind"] == "margin"
     kept = line["accuracy_drop"]
     assert kept["1"] is None
@@ -108,8 +109,8 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
             "students": 1,
             "query_acc": 0.5,
             "accuracy_drop": pytest.approx(2.0),
-            "attack": {key: value for key, value in told["attack"].items() if key != "budget"},
-            "budget": 100,
+            "attack": {key: value for key, value in told["attack"].items() if key != "query_budget"},
+            "query_budget": 100,
         }
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "retention.csv", "summary.json"]

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from mwm.config.spec import decode
 from mwm.runner.reporting.progress import Progress, estimate_remaining
-from mwm.trials.names import format_fraction, outcome_line, trial_name
+from mwm.trials.names import attack_name, format_fraction, outcome_line, trial_name
 from mwm.trials.outcome import Outcome
-from mwm.trials.trial import Trial, fill_attack_defaults
+from mwm.trials.trial import Trial
 
 MARGIN = {"kind": "margin", "num_queries": 20, "step_size": 10 / 255}
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -25,7 +25,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def trial(scheme: dict[str, Any], attack: dict[str, Any] | None = None, **victim: Any) -> Trial:
     tree = {"data": "digits", "model": {"kind": "cnn", "width": 8}, "scheme": scheme} | victim
     made: Trial = decode(Trial, {"victim": tree, "attack": attack})
-    return replace(made, attack=made.attack and fill_attack_defaults(made.attack, made.victim))
+    return replace(made, attack=made.attack and made.attack.resolve(made.victim))
 
 
 class Clock:
@@ -54,9 +54,9 @@ def last_block(file: io.StringIO) -> str:
     ("scheme", "attack", "expected"),
     [
         (MARGIN, None, "margin n=20 10/255 seed 0"),
-        ({"kind": "none"}, None, "none n=100 seed 0"),
+        ({"kind": "none"}, None, "none seed 0"),
         (MARGIN | {"step_size": 0.1, "steps": 3, "weight": 0.2}, None, "margin n=20 0.1 weight=0.2 steps=3 seed 0"),
-        ({"kind": "base", "queries_per_step": "all"}, None, "base n=100 all per step seed 0"),
+        ({"kind": "trigger_set", "queries_per_step": "all"}, None, "trigger_set n=100 all per step seed 0"),
         (MARGIN | {"batchnorm": "joint"}, None, "margin n=20 10/255 joint seed 0"),
         (MARGIN, {"kind": "extraction"}, "extraction soft seed 0 on margin n=20 10/255 seed 0"),
         (
@@ -71,13 +71,13 @@ def last_block(file: io.StringIO) -> str:
         ),
         (
             MARGIN,
-            {"kind": "extraction", "budget": 150},
+            {"kind": "extraction", "query_budget": 150},
             "extraction soft 150 calls seed 0 on margin n=20 10/255 seed 0",
         ),
         (
             MARGIN,
-            {"kind": "extraction", "repeats": "saved"},
-            "extraction soft repeats saved seed 0 on margin n=20 10/255 seed 0",
+            {"kind": "extraction", "cache_answers": True},
+            "extraction soft cache_answers seed 0 on margin n=20 10/255 seed 0",
         ),
     ],
 )
@@ -89,8 +89,8 @@ def test_a_label_can_leave_its_victim_out_and_needs_no_complete_attack() -> None
     made: Trial = decode(
         Trial, {"victim": {"data": "digits", "model": "cnn", "scheme": MARGIN}, "attack": "extraction"}
     )
-    assert trial_name(made, victim=False) == "extraction soft seed 0"
-    assert trial_name(replace(made, attack=None), victim=False) == "margin n=20 10/255 seed 0"
+    assert attack_name(made) == "extraction soft seed 0"
+    assert trial_name(replace(made, attack=None)) == "margin n=20 10/255 seed 0"
 
 
 def test_a_line_tells_the_figures_or_the_fault() -> None:
@@ -241,7 +241,7 @@ def test_what_was_known_is_one_line_before_what_is_run() -> None:
         progress.finished("victim", "d", status="failed", line="margin d: failed")
         progress.known("attack", "done")
     assert file.getvalue().splitlines() == [
-        "[2/5] 2 known already",
+        "[2/5] 2 cached",
         "[3/5] extraction c",
         "[4/5] margin d: failed",
     ]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwm.config.spec import decode, digest
-from mwm.runner.reporting.results import COLUMNS, TrialResult, result_rows, unwatermarked_twin
-from mwm.stats.intervals import clopper_pearson
-from mwm.trials.outcome import Outcome, robustness
+from mwm.config.spec import decode, digest, encode, flatten
+from mwm.runner.reporting.results import columns, late_metrics, result_rows, unwatermarked_twin
+from mwm.stats.binomial import p_value
+from mwm.trials.outcome import robustness
 from mwm.trials.trial import Trial
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, trial
 
@@ -24,7 +24,7 @@ def test_rows_put_each_attack_behind_its_victim_and_orphans_last() -> None:
     orphan, late = trial(MARGIN, 2, SOFT), trial(MARGIN, 0, HARD)
     ended = [result(made) for made in (orphan, on_second, second, on_first, first, late)]
     expected = [second, on_second, first, on_first, late, orphan]
-    assert [row["digest"] for row in result_rows("s", ended)] == [digest(made) for made in expected]
+    assert [row["digest"] for row in result_rows(ended)] == [digest(made) for made in expected]
 
 
 def test_a_row_tells_the_trial_and_what_it_measured() -> None:
@@ -35,33 +35,51 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
         "student": "resnet18",
         "seed": 4,
     }
-    attack |= {"recipe": {"epochs": 3}, "budget": 70}
-    (row,) = result_rows(
-        "s",
-        [result(trial(MARGIN | {"queries_per_step": "all"}, 3, attack), oracle_calls=77, peak_mib=412.5, device="cpu")],
-    )
+    attack |= {"recipe": {"epochs": 3}, "query_budget": 70}
+    made = trial(MARGIN | {"queries_per_step": "all"}, 3, attack)
+    (row,) = result_rows([result(made, oracle_calls=77, peak_mib=412.5, device="cpu")])
     told = {name: value for name, value in row.items() if value is not None}
-    assert tuple(row) == COLUMNS
     assert all(told.pop(name) for name in ("digest", "victim_digest", "mlflow_run_id"))
-    assert decode(Trial, json.loads(told.pop("trial"))).attack.seed == 4
-    assert told == {
-        **{"sweep": "s", "kind": "attack", "scheme": "margin", "model": "cnn", "num_queries": 20, "victim_seed": 3},
-        **{"step_size": 10 / 255, "steps": 5, "weight": 0.1, "queries_per_step": "all", "batchnorm": "reference"},
-        **{"attack": "extraction", "labels": "hard", "source": "svhn", "student": "resnet18", "attack_seed": 4},
-        **{"clean_acc": 0.95, "query_acc": 0.5, "log10_p": -5.0, "oracle_calls": 77, "seconds": 6.1, "peak_mib": 412.5},
-        **{"budget": 70, "owned_1e3": True, "owned_1e6": False},
-        **{"checkpoint": "last", "device": "cpu", "status": "done", "error": ""},
-        **{"data_digest": "d" * 16, "query_digest": ""},
+    assert decode(Trial, json.loads(told.pop("trial"))) == made
+    leaves = flatten(encode(made))
+    assert {name: told.pop(name) for name in leaves if name in told} == {
+        k: v for k, v in leaves.items() if v is not None
     }
+    assert told == {
+        **{"kind": "attack", "clean_acc": 0.95, "query_acc": 0.5, "log10_p": -5.0, "oracle_calls": 77, "seconds": 6.1},
+        **{"proven_1e3": True, "proven_1e6": False, "query_hits": "", "query_digest": "", "peak_mib": 412.5},
+        **{"device": "cpu", "status": "done", "error": "", "data_digest": "d" * 16},
+    }
+    assert (row["victim.scheme.step_size"], row["attack.student.kind"]) == (10 / 255, "resnet18")
 
 
-def test_what_follows_from_an_older_outcome_is_told_of_it_too() -> None:
-    tree: dict[str, Any] = {"status": "done", "digest": "a", "victim_digest": "a", "data_digest": "d", "query_acc": 0.5}
-    tree |= {"query_matches": 10, "p_value": 2.5e-5, "log10_p": -4.6, "seconds": 1.0, "error": ""}
-    (row,) = result_rows("s", [TrialResult(trial(MARGIN), Outcome(**tree))])
-    assert (row["owned_1e3"], row["owned_1e6"]) == (True, False)
-    assert (row["query_low"], row["query_high"]) == clopper_pearson(10, 20)
-    assert row["peak_mib"] is None
+def test_columns_are_those_that_occur_each_behind_its_like() -> None:
+    assert columns([{"a": 1, "c": 2}, {"a": 1, "b": 3, "c": 2}, {"d": 4, "a": 5}]) == ["d", "a", "b", "c"]
+    tuned = {"kind": "fine_tuning", "layers": "last"}
+    table = result_rows([result(trial(MARGIN)), result(trial(MARGIN, 0, SOFT)), result(trial(MARGIN, 0, tuned))])
+    found = columns(table)
+    assert len({*found}) == len(found)
+    assert {name for row in table for name in row} == {*found}
+    assert [name for name in found if name in table[0]] == [*table[0]]
+    assert found.index("attack.layers") < found.index("status"), "an attack's field stands behind what was measured"
+
+
+def test_a_control_is_one_network_with_a_row_for_each_key_that_it_is_compared_with() -> None:
+    small, large = MARGIN | {"num_queries": 4}, MARGIN | {"num_queries": 6}
+    hits = {"query_hits": "1100010", "classes": 10, "query_acc": 3 / 7, "log10_p": None}
+    ended = [
+        *(result(trial(NONE, 0), **hits), result(trial(NONE, 0, SOFT), **hits | {"query_hits": "0000110"})),
+        *(result(trial(small, 0)), result(trial(large, 0)), result(trial(NONE, 1), **hits)),
+    ]
+    rows = [row for row in result_rows(ended) if row["victim.scheme.kind"] == "none"]
+    told = [(row["kind"], row.get("victim.scheme.num_queries"), row["query_matches"], row["query_acc"]) for row in rows]
+    assert told == [
+        *(("victim", 4, 2, 0.5), ("victim", 6, 3, 0.5), ("attack", 4, 0, 0.0), ("attack", 6, 2, 2 / 6)),
+        ("victim", None, None, 3 / 7),
+    ]
+    assert [row["p_value"] for row in rows[:2]] == [p_value(2, 4, 10), p_value(3, 6, 10)]
+    assert [row.get("worst_query_acc") for row in rows[:2]] == [0.0, 2 / 6]
+    assert late_metrics(rows[1])["key_6.query_acc"] == 0.5
 
 
 def test_clean_drop_is_taken_from_the_control_with_all_else_equal() -> None:
@@ -73,11 +91,11 @@ def test_clean_drop_is_taken_from_the_control_with_all_else_equal() -> None:
         result(trial(MARGIN, 0, split={"seed": 9}), clean_acc=0.1),
         failed(trial(MARGIN | {"steps": 9}, 0)),
         result(trial(NONE, 0), clean_acc=0.99),
-        result(trial(NONE | {"num_queries": 7}, 1), clean_acc=0.98),
+        result(trial(NONE, 1), clean_acc=0.98),
         result(trial(NONE, 0, SOFT), clean_acc=0.97),
         failed(trial(NONE, 0, HARD)),
     ]
-    drops = {row["digest"]: row["clean_drop"] for row in result_rows("s", ended)}
+    drops = {row["digest"]: row.get("clean_drop") for row in result_rows(ended)}
     found = [drops[one.outcome.digest] for one in ended]
     expected = [0.09, 0.18, 0.02, None, None, None, 0.0, 0.0, 0.0, None]
     assert found == [None if value is None else pytest.approx(value) for value in expected]
@@ -107,6 +125,6 @@ def test_robustness_is_that_of_the_worst_and_unknown_if_one_failed(measured: lis
 def test_robustness_of_nothing_is_nothing_and_goes_into_the_victims_row() -> None:
     assert robustness([]) == robustness([failed(trial(MARGIN)).outcome]) == {}
     students = [result(trial(MARGIN, 0, SOFT), query_acc=0.2), result(trial(MARGIN, 0, HARD), query_acc=0.6)]
-    victim, *rest = result_rows("s", [result(trial(MARGIN)), *students])
+    victim, *rest = result_rows([result(trial(MARGIN)), *students])
     assert (victim["worst_query_acc"], victim["mean_query_acc"], victim["worst_log10_p"]) == (0.2, 0.4, -5.0)
-    assert {row["worst_query_acc"] for row in rest} == {None}
+    assert {row.get("worst_query_acc") for row in rest} == {None}

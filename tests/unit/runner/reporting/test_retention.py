@@ -24,12 +24,12 @@ WIDE = MARGIN | {"step_size": 0.1}
 
 
 def found(results: list[TrialResult]) -> list[RetentionPoint]:
-    return points(group_by_configuration(results, result_rows("s", results)))
+    return points(group_by_configuration(result_rows(results)))
 
 
 def best(results: list[TrialResult]) -> dict[str, dict[int, RetentionPoint | None]]:
     """The headline by kind of scheme."""
-    groups = group_by_configuration(results, result_rows("s", results))
+    groups = group_by_configuration(result_rows(results))
     return {dict(one)["scheme.kind"]: told for one, told in worst_case(points(groups), attacked(groups)).items()}
 
 
@@ -45,12 +45,12 @@ def several(schemes: list[dict[str, Any]], attacks: list[dict[str, Any]], seeds:
     return ended
 
 
-BUDGETS = [attack | more for attack in (SOFT, HARD) for more in ({"budget": 200}, {"budget": 800}, {})]
+BUDGETS = [attack | more for attack in (SOFT, HARD) for more in ({"query_budget": 200}, {"query_budget": 800}, {})]
 
 
 def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() -> None:
     ended = [result(trial(MARGIN, seed), clean_acc=0.95 + seed / 100) for seed in (0, 1, 2)]
-    few = SOFT | {"budget": 300}
+    few = SOFT | {"query_budget": 300}
     ended += [stolen(MARGIN, seed, few, 0.2 + seed / 10, clean_acc=0.9) for seed in (0, 1, 2)]
     ended += [stolen(MARGIN, 0, SOFT, 0.5, clean_acc=0.96), failed(trial(MARGIN, 1, SOFT))]
     one, other = found(ended)
@@ -80,7 +80,7 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
     schemes: list[dict[str, Any]] = [MARGIN, NONE]
     ended = [result(trial(scheme), clean_acc=0.9) for scheme in schemes]
     for number, (place, lost, query) in enumerate(thefts):
-        ended.append(stolen(schemes[place], 0, SOFT | {"budget": 100 + number}, query, clean_acc=0.9 - lost))
+        ended.append(stolen(schemes[place], 0, SOFT | {"query_budget": 100 + number}, query, clean_acc=0.9 - lost))
     told = best(ended)
     for place, scheme in enumerate(schemes):
         own = [(lost, query) for at, lost, query in thefts if at == place]
@@ -93,7 +93,7 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
 def test_of_equal_thieves_the_headline_names_the_better_student() -> None:
     clean = {100: 0.88, 200: 0.9, 300: 0.89}
     ended = [result(trial(MARGIN), clean_acc=0.9)]
-    ended += [stolen(MARGIN, 0, SOFT | {"budget": calls}, 0.1, clean_acc=acc) for calls, acc in clean.items()]
+    ended += [stolen(MARGIN, 0, SOFT | {"query_budget": calls}, 0.1, clean_acc=acc) for calls, acc in clean.items()]
     assert {point and point.budget for point in best(ended)["margin"].values()} == {200}
 
 
@@ -101,10 +101,10 @@ def test_of_equal_thieves_the_headline_names_the_better_student() -> None:
 def test_a_thief_with_a_seed_missing_is_no_headline(missing: str) -> None:
     """The best attack lacks a student: the means of the others are known, but it does not compete."""
     ended = [result(trial(MARGIN, seed), clean_acc=0.9) for seed in (0, 1, 2)]
-    ended += [stolen(MARGIN, seed, SOFT | {"budget": 100}, 0.1, clean_acc=0.9) for seed in (0, 1)]
+    ended += [stolen(MARGIN, seed, SOFT | {"query_budget": 100}, 0.1, clean_acc=0.9) for seed in (0, 1)]
     ended += [stolen(MARGIN, seed, SOFT, 0.4, clean_acc=0.9) for seed in (0, 1, 2)]
     if missing != "never robbed":
-        ended.append(failed(trial(MARGIN, 2, SOFT | {"budget": 100}), missing))
+        ended.append(failed(trial(MARGIN, 2, SOFT | {"query_budget": 100}), missing))
     assert [(point.budget, point.students, point.seeds, point.complete) for point in found(ended)] == [
         (100, 2, 3, False),
         (None, 3, 3, True),
@@ -130,18 +130,19 @@ def test_the_curves_are_a_table(tmp_path: Path) -> None:
     with (tmp_path / "retention.csv").open(newline="") as file:
         reader = csv.DictReader(file)
         lines = list(reader)
-    assert tuple(reader.fieldnames or ()) == COLUMNS
+    more = ("num_queries", "weight", "queries_per_step", "batchnorm", "step_size", "steps")
+    assert tuple(reader.fieldnames or ()) == (*COLUMNS, *(f"scheme.{name}" for name in more))
     assert {line["setting"] for line in lines} == {"none", "margin 10/255", "margin 0.1"}
     assert {line["attack"] for line in lines} == {"extraction soft", "extraction hard"}
     for line, point in zip(lines, curves, strict=True):
-        assert line["budget"] == ("" if point.budget is None else str(point.budget))
+        assert line["query_budget"] == ("" if point.budget is None else str(point.budget))
         assert (line["seeds"], line["students"]) == ("3", "3")
         assert float(line["oracle_calls"]) == point.calls
         assert float(line["query_acc"]) == point.query_acc.value
         assert float(line["neg_log10_p_high"]) == point.neg_log10_p.high
         assert float(line["accuracy_drop"]) == pytest.approx(100 * (point.accuracy_drop or 0))
         assert json.loads(line["victim_setting"]) == dict(point.victim)
-        assert "budget" not in json.loads(line["attack_setting"])
+        assert "query_budget" not in json.loads(line["attack_setting"])
 
 
 def colours(path: Path) -> set[str]:

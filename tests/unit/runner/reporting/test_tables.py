@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.reporting.tables import KEPT, tables
+from mwm.runner.reporting.tables import WORST_CASE, tables
 from tests.helpers.ended import DISTILLED, HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 
@@ -74,8 +74,8 @@ def test_the_table_names_only_the_fields_that_differ() -> None:
     for size, per_step in ((10 / 255, 25), (0.1, "all")):
         scheme = MARGIN | {"step_size": size, "queries_per_step": per_step}
         ended += [result(trial(scheme)), result(trial(scheme, 1)), result(trial(scheme, split={"seed": 3}))]
-    assert headings(ended)[:3] == ["scheme", "step size", "per step"]
-    assert [row[:3] for row in cells(ended)] == [["none", "", ""], ["margin", "10/255", "25"], ["margin", "0.1", "all"]]
+    assert headings(ended)[:3] == ["scheme", "per step", "step size"]
+    assert [row[:3] for row in cells(ended)] == [["none", "", ""], ["margin", "25", "10/255"], ["margin", "all", "0.1"]]
 
 
 def test_attacks_are_named_by_what_tells_them_apart() -> None:
@@ -119,12 +119,12 @@ def test_three_fields_and_three_attacks_fit_a_hundred_columns() -> None:
     console.print(next(tables(ended)))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert max(map(len, lines)) <= 100
-    assert len(lines) == 2 + 1 + 9 + 1, "a cell was broken over two lines"
-    assert "margin 100 10/255 reference" in "\n".join(lines)
+    assert len(lines) == 2 + 1 + 10 + 1, "a cell was broken over two lines"
+    assert "margin 100 reference 10/255" in "\n".join(lines)
 
 
 def test_many_attacks_are_several_tables_and_budgets_of_one_stay_together() -> None:
-    attacks = [attack | {"budget": budget} for attack in (SOFT, HARD) for budget in (100, 200, 300, 400)]
+    attacks = [attack | {"query_budget": budget} for attack in (SOFT, HARD) for budget in (100, 200, 300, 400)]
     ended = [result(trial(scheme)) for scheme in (NONE, MARGIN)]
     came = [attacks[number] for number in (0, 3, 6, 1, 2, 7, 4, 5)]
     ended += [stolen(scheme, 0, attack, 0.3) for scheme in (NONE, MARGIN) for attack in came]
@@ -158,25 +158,25 @@ def test_the_headline_is_that_of_the_best_thief_who_gives_up_so_much() -> None:
     ended += [result(trial(NONE, seed), clean_acc=0.98) for seed in (0, 1)]
     for seed in (0, 1):
         ended.append(stolen(MARGIN, seed, SOFT, 0.6, clean_acc=0.96))
-        ended.append(stolen(MARGIN, seed, SOFT | {"budget": 100}, 0.2 + 0.1 * seed, clean_acc=0.9 + 0.02 * seed))
-        ended.append(stolen(NONE, seed, SOFT | {"budget": 100}, 0.0, clean_acc=0.8))
+        ended.append(stolen(MARGIN, seed, SOFT | {"query_budget": 100}, 0.2 + 0.1 * seed, clean_acc=0.9 + 0.02 * seed))
+        ended.append(stolen(NONE, seed, SOFT | {"query_budget": 100}, 0.0, clean_acc=0.8))
     assert headings(ended, 2) == ["scheme", "≤1 lost", "≤3 lost", "≤5 lost"]
     assert cells(ended, 2) == [["margin", ".60", ".60", ".25"], ["none", "-", "-", "-"]]
-    assert caption(ended) == f"{KEPT}; mean of 2 seeds"
+    assert caption(ended) == f"{WORST_CASE}; mean of 2 seeds"
 
 
 def test_the_headline_says_over_how_many_seeds_and_which_thieves_it_leaves_out() -> None:
-    few = SOFT | {"budget": 100}
+    few = SOFT | {"query_budget": 100}
     ended = [result(trial(scheme, seed)) for scheme, seeds in ((MARGIN, 3), (NONE, 1)) for seed in range(seeds)]
     assert caption([*ended, failed(trial(MARGIN, 0, SOFT))]).endswith(
-        "at most; left out: 1 of 1 thieves, whose seeds are not all done"
+        "at most; left out: 1 of 1 attacks, whose seeds are not all done"
     )
     ended.append(stolen(NONE, 0, SOFT, 0.0))
-    assert caption(ended) == f"{KEPT}; 1 seed"
+    assert caption(ended) == f"{WORST_CASE}; 1 seed"
     ended += [stolen(MARGIN, seed, SOFT, 0.6) for seed in range(3)]
-    assert caption(ended) == f"{KEPT}; mean of 1-3 seeds"
+    assert caption(ended) == f"{WORST_CASE}; mean of 1-3 seeds"
     ended += [stolen(MARGIN, 0, few, 0.1), stolen(MARGIN, 1, few, 0.1), failed(trial(MARGIN, 2, few))]
-    assert caption(ended) == f"{KEPT}; mean of 1-3 seeds; left out: 1 of 3 thieves, whose seeds are not all done"
+    assert caption(ended) == f"{WORST_CASE}; mean of 1-3 seeds; left out: 1 of 3 attacks, whose seeds are not all done"
     assert cells(ended, 2)[0] == ["margin", ".60", ".60", ".60"]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mwm.config.spec import decode
 from mwm.runner.sweeps.search import FixedSource, LimitedSource, OptunaSource
-from mwm.runner.sweeps.sweep import Limits, Sweep, attack_specs
+from mwm.runner.sweeps.sweep import Limits, Sweep
 from mwm.trials.trial import Victim
 from mwm.watermarks.schemes import Margin
 from tests.helpers.records import SPACE, drawn, swept
@@ -23,10 +23,10 @@ from tests.helpers.records import SPACE, drawn, swept
 @given(st.integers(0, 2**63 - 1))
 @settings(max_examples=20)
 def test_random_points_lie_inside_and_follow_from_the_seed(seed: int) -> None:
-    victims = drawn(swept(SPACE, kind="random", samples=6, seed=seed))
-    assert victims == drawn(swept(SPACE, kind="random", samples=6, seed=seed))
-    assert victims[:3] == drawn(swept(SPACE, kind="random", samples=3, seed=seed))
-    assert victims != drawn(swept(SPACE, kind="random", samples=6, seed=seed ^ 1))
+    victims = drawn(swept(SPACE, kind="random", num_samples=6, seed=seed))
+    assert victims == drawn(swept(SPACE, kind="random", num_samples=6, seed=seed))
+    assert victims[:3] == drawn(swept(SPACE, kind="random", num_samples=3, seed=seed))
+    assert victims != drawn(swept(SPACE, kind="random", num_samples=6, seed=seed ^ 1))
     for victim in victims:
         assert 2 <= victim.recipe.epochs <= 4
         assert 0.1 <= victim.recipe.lr <= 0.3
@@ -34,7 +34,7 @@ def test_random_points_lie_inside_and_follow_from_the_seed(seed: int) -> None:
 
 
 def test_random_points_reach_everything() -> None:
-    victims = drawn(swept(SPACE, kind="random", samples=60))
+    victims = drawn(swept(SPACE, kind="random", num_samples=60))
     assert {victim.recipe.epochs for victim in victims} == {2, 3, 4}
     assert {victim.scheme.kind for victim in victims} == {"none", "margin"}
     sizes = [victim.scheme.step_size for victim in victims if isinstance(victim.scheme, Margin)]
@@ -42,7 +42,7 @@ def test_random_points_reach_everything() -> None:
 
 
 def test_random_points_are_crossed_with_grids() -> None:
-    victims = drawn(swept(SPACE | {"seed": {"grid": [0, 1, 2]}}, kind="random", samples=2))
+    victims = drawn(swept(SPACE | {"seed": {"grid": [0, 1, 2]}}, kind="random", num_samples=2))
     assert [victim.seed for victim in victims] == [0, 1, 2] * 2
     assert len({victim.recipe.lr for victim in victims}) == 2
 
@@ -52,7 +52,7 @@ def test_random_points_are_crossed_with_grids() -> None:
 
 def suggested(folder: Path, samples: int = 6, seed: int = 0) -> OptunaSource:
     """A search by Optuna whose study lies in `folder`."""
-    source = OptunaSource(swept(SPACE, kind="optuna", samples=samples, seed=seed), folder)
+    source = OptunaSource(swept(SPACE, kind="optuna", num_samples=samples, seed=seed), folder)
     assert source.total == samples
     return source
 
@@ -117,7 +117,7 @@ def test_a_search_learns_without_a_warning_and_repeats_itself(tmp_path: Path) ->
 
 def test_a_small_log_p_is_good(tmp_path: Path) -> None:
     objectives = ["worst_log10_p", "clean_acc"]
-    source = OptunaSource(swept(SPACE, kind="optuna", samples=1, objectives=objectives), tmp_path)
+    source = OptunaSource(swept(SPACE, kind="optuna", num_samples=1, objectives=objectives), tmp_path)
     assert [direction.name for direction in source._study.directions] == ["MINIMIZE", "MAXIMIZE"]
 
 
@@ -127,7 +127,7 @@ def test_a_small_log_p_is_good(tmp_path: Path) -> None:
 def bounded(
     victims: int | None = None, hours: float | None = None, clock: Callable[[], float] = lambda: 0.0
 ) -> LimitedSource:
-    source = FixedSource(swept(SPACE | {"seed": {"grid": [0, 1, 2, 3]}}, kind="random", samples=2))
+    source = FixedSource(swept(SPACE | {"seed": {"grid": [0, 1, 2, 3]}}, kind="random", num_samples=2))
     return LimitedSource(source, Limits(victims=victims, hours=hours), clock)
 
 
@@ -168,21 +168,21 @@ def test_time_that_ends_with_the_list_is_not_spent() -> None:
 
 
 def test_more_samples_ask_the_same_question() -> None:
-    base = swept(SPACE, kind="random", samples=2)
-    assert swept(SPACE, kind="random", samples=9).config_digest == base.config_digest
-    assert swept(SPACE, kind="random", samples=2, seed=1).config_digest != base.config_digest
+    base = swept(SPACE, kind="random", num_samples=2)
+    assert swept(SPACE, kind="random", num_samples=9).config_digest == base.config_digest
+    assert swept(SPACE, kind="random", num_samples=2, seed=1).config_digest != base.config_digest
 
 
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"early_stopping": {"stage": "attack"}}, "early_stopping.stage: attack is not allowed: a theft that is cut"),
+        ({"early_stopping": {"stage": "attack"}}, "early_stopping.stage: attack is not allowed: an attack that is cut"),
         ({"attacks": [{"kind": "extraction", "early_stopping": {}}]}, "attacks.0.early_stopping: is not allowed"),
-        ({"budget": {"hours": 0}}, "budget.hours: 0"),
-        ({"budget": {"victims": 0}}, "budget.victims: 0"),
-        ({"early_stopping": {"reduction": 1}}, "early_stopping.reduction: 1"),
+        ({"limits": {"hours": 0}}, "limits.hours: 0"),
+        ({"limits": {"victims": 0}}, "limits.victims: 0"),
+        ({"early_stopping": {"reduction_factor": 1}}, "early_stopping.reduction_factor: 1"),
     ],
 )
 def test_a_wrong_bound_is_refused_with_its_reason(change: dict[str, Any], line: str) -> None:
     with pytest.raises(ValueError, match=line):
-        attack_specs(decode(Sweep, {"name": "mine", "victim": {}} | change))
+        _ = decode(Sweep, {"name": "mine", "victim": {}} | change).attack_specs

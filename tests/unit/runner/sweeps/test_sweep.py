@@ -10,7 +10,7 @@ import pytest
 from mwm.attacks import Attack, Extraction
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode
-from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.watermarks.schemes import Margin, TriggerSet
 from tests.helpers.records import PLAIN, drawn, swept
 
@@ -27,23 +27,23 @@ def test_there_are_shipped_sweeps() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_sweep_is_sound(path: Path) -> None:
     sweep: Sweep = decode(Sweep, load_yaml(path))
-    assert victim_specs(sweep)
-    for _, attack in attack_specs(sweep):
+    assert sweep.victim_specs
+    for _, attack in sweep.attack_specs:
         assert decode(Attack, encode(attack)) == attack
 
 
 def test_a_grid_is_crossed_and_doubles_are_one() -> None:
-    scheme = {"grid": ["base", {"kind": "margin", "steps": {"grid": [1, 5, 5]}}, "margin"]}
+    scheme = {"grid": ["trigger_set", {"kind": "margin", "steps": {"grid": [1, 5, 5]}}, "margin"]}
     sweep = swept({"scheme": scheme, "seed": {"grid": [0, 1]}})
     expected = [(scheme, seed) for scheme in (TriggerSet(), Margin(steps=1), Margin()) for seed in (0, 1)]
-    assert [(victim.scheme, victim.seed) for victim in victim_specs(sweep)] == expected
-    assert drawn(sweep) == victim_specs(sweep)
+    assert [(victim.scheme, victim.seed) for victim in sweep.victim_specs] == expected
+    assert drawn(sweep) == sweep.victim_specs
 
 
 def test_attacks_are_a_grid_with_paths_and_doubles_are_one() -> None:
     sweep = swept({}, ["extraction", {"kind": "extraction", "labels": {"grid": ["soft", "hard"]}}])
     soft, hard = Extraction(), Extraction(labels="hard")
-    assert attack_specs(sweep) == [("attacks.0", soft), ("attacks.1", hard)]
+    assert sweep.attack_specs == [("attacks.0", soft), ("attacks.1", hard)]
 
 
 @pytest.mark.parametrize(
@@ -79,10 +79,10 @@ def test_attacks_are_a_grid_with_paths_and_doubles_are_one() -> None:
     ],
 )
 def test_a_wrong_sweep_is_one_line(victim: Any, attacks: Any, search: str, start: str) -> None:
-    samples = {} if search == "grid" else {"samples": 3}
+    samples = {} if search == "grid" else {"num_samples": 3}
     sweep = swept(victim, attacks, kind=search, **samples)
     with pytest.raises(ValueError, match=r".") as caught:
-        _ = victim_specs(sweep), attack_specs(sweep)
+        _ = sweep.victim_specs, sweep.attack_specs
     assert str(caught.value).startswith(start)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -94,12 +94,12 @@ def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.Monk
         {"tags": {"x": "y"}},
         {"resources": {"victim": {"cpus": 2}}},
         {"search": "grid"},
-        {"budget": {"victims": 1, "hours": 2}},
+        {"limits": {"victims": 1, "hours": 2}},
     ]
     other: list[dict[str, Any]] = [
         {"victim": PLAIN | {"seed": 1}},
         {"attacks": ["extraction"]},
-        {"search": {"kind": "random", "samples": 1}},
+        {"search": {"kind": "random", "num_samples": 1}},
         {"early_stopping": {"kind": "asha"}},
     ]
     question = decode(Sweep, tree).config_digest

@@ -19,7 +19,7 @@ from mwm.data.datasets import Dataset, Digits
 from mwm.models.networks import Cnn
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.trials.outcome import Outcome
-from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, fill_attack_defaults, trial_digest, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, trial_digest, victim_digest
 
 PLAIN = {"data": "digits", "model": "cnn", "scheme": "none"}
 EMPTY = np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64)
@@ -118,7 +118,7 @@ def check_end(source: Given, plan: TrialQueue, attacks: Any, begun: Any, returne
     """Hold a finished plan against what plain loops say of it."""
     names = {victim_digest(victim, SETS): victim for victim in source.victims}
     due = {
-        name: {trial_digest(Trial(victim=one, attack=fill_attack_defaults(attack, one)), SETS) for attack in attacks}
+        name: {trial_digest(Trial(victim=one, attack=attack.resolve(one)), SETS) for attack in attacks}
         for name, one in names.items()
     }
     done = [name for name in names if ended[name][1].status == "done"]
@@ -151,6 +151,6 @@ def test_an_attack_carries_the_network_and_recipe_of_its_victim() -> None:
     name, trial = plan.next() or pytest.fail("no victim")
     plan.finish(name, trial, outcome(trial, True, 5))
     attacks = [plan.next(), plan.next()]
-    students = [item[1].attack.student for item in attacks if item and item[1].attack]
+    students = [item[1].attack.architecture(POOL[0]) for item in attacks if item and item[1].attack]
     assert students == [POOL[0].model, Cnn(width=3)]
     assert all(decode(Trial, json.loads(json.dumps(encode(item[1])))) == item[1] for item in attacks if item)

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from mwm.data.datasets import Digits, Npz
 from mwm.data.splits import split
-from mwm.runner.sweeps.sweep import Sweep, attack_specs, victim_specs
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import require_compiler, validate
-from mwm.trials.trial import data_key, fill_attack_defaults
+from mwm.trials.trial import data_key
 from tests.helpers.checked import archive, leased, refusal, swept
 
 DIGITS = 1437
 HALF = {"split": {"validation": 100, "queries": 100, "disjoint": 0.5}}
 DISJOINT = {"kind": "extraction", "source": "disjoint"}
-SAVED = {"kind": "extraction", "repeats": "saved"}
+SAVED = {"kind": "extraction", "cache_answers": True}
 GRAPH = {"batch_size": 64, "cuda_graph": True}
 COMPILED = {"batch_size": 64, "compile": True}
 STILL = {"kind": "digits", "flip": False, "pad": 0}
@@ -41,7 +41,9 @@ def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> N
     _, notes = validate(swept([stranger], data=cifar), download=False)
     assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
     assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
-    assert refusal(swept([stranger | {"budget": 63}], data=cifar)).startswith("attacks.0.budget: 63 is not allowed")
+    assert refusal(swept([stranger | {"query_budget": 63}], data=cifar)).startswith(
+        "attacks.0.query_budget: 63 is not allowed"
+    )
     assert not any(tmp_path.iterdir())
 
 
@@ -51,7 +53,7 @@ FAULTS = [
         "victim.scheme.num_queries: 101 is not allowed: must be at most split.queries, 100",
     ),
     (
-        swept(scheme={"grid": ["none", {"kind": "base", "num_queries": {"grid": [20, 200]}}]}),
+        swept(scheme={"grid": ["none", {"kind": "trigger_set", "num_queries": {"grid": [20, 200]}}]}),
         "victim.scheme.num_queries: 200 is not allowed: must be at most split.queries, 100",
     ),
     (
@@ -79,49 +81,49 @@ FAULTS = [
     ),
     (
         swept([DISJOINT], split={"validation": 100, "queries": 100, "disjoint": 0.01}),
-        "victim.recipe.batch_size: 64 is not allowed: the thief of attacks.0 has 12 images",
+        "victim.recipe.batch_size: 64 is not allowed: the attacker of attacks.0 has 12 images",
     ),
     (
         swept([DISJOINT | {"recipe": {"batch_size": 619}}], **HALF),
-        "attacks.0.recipe.batch_size: 619 is not allowed: the thief of attacks.0 has 618 images",
+        "attacks.0.recipe.batch_size: 619 is not allowed: the attacker of attacks.0 has 618 images",
     ),
     (
         swept([{"kind": "extraction", "recipe": {"batch_size": 620}}], **HALF),
-        "attacks.0.recipe.batch_size: 620 is not allowed: the thief of attacks.0 has 619 images",
+        "attacks.0.recipe.batch_size: 620 is not allowed: the attacker of attacks.0 has 619 images",
     ),
     (
-        swept(["extraction", {"kind": "extraction", "budget": {"grid": [64, 1238]}}]),
-        "attacks.1.budget: 1238 is not allowed: the thief has 1237 images, each to be asked once",
+        swept(["extraction", {"kind": "extraction", "query_budget": {"grid": [64, 1238]}}]),
+        "attacks.1.query_budget: 1238 is not allowed: the attacker has 1237 images, each to be asked once",
     ),
     (
-        swept([DISJOINT | {"budget": 619}], **HALF),
-        "attacks.0.budget: 619 is not allowed: the thief has 618 images, each to be asked once",
+        swept([DISJOINT | {"query_budget": 619}], **HALF),
+        "attacks.0.query_budget: 619 is not allowed: the attacker has 618 images, each to be asked once",
     ),
     (
-        swept([{"kind": "distillation", "budget": {"grid": [None, 64, 63]}}]),
-        "attacks.0.budget: 63 is not allowed: must be at least 64, victim.recipe.batch_size",
+        swept([{"kind": "distillation", "query_budget": {"grid": [None, 64, 63]}}]),
+        "attacks.0.query_budget: 63 is not allowed: must be at least 64, victim.recipe.batch_size",
     ),
     (
-        swept([{"kind": "extraction", "budget": 99, "recipe": {"batch_size": 100}}]),
-        "attacks.0.budget: 99 is not allowed: must be at least 100, attacks.0.recipe.batch_size",
+        swept([{"kind": "extraction", "query_budget": 99, "recipe": {"batch_size": 100}}]),
+        "attacks.0.query_budget: 99 is not allowed: must be at least 100, attacks.0.recipe.batch_size",
     ),
     (
         swept([SAVED]),
-        "attacks.0.repeats: 'saved' is not allowed: augmented views never repeat: must be 'counted', or "
+        "attacks.0.cache_answers: true is not allowed: augmented views never repeat: must be false, or "
         "victim.data.flip false and victim.data.pad 0",
     ),
     (
         swept(["extraction", DISJOINT | SAVED], data=STILL | {"flip": True}, **HALF),
-        "attacks.1.repeats: 'saved' is not allowed: augmented views never repeat",
+        "attacks.1.cache_answers: true is not allowed: augmented views never repeat",
     ),
     (
         swept([SAVED | {"source": {"kind": "npz", "path": "nowhere.npz"}}], data=STILL),
-        "attacks.0.repeats: 'saved' is not allowed: augmented views never repeat: must be 'counted', or "
+        "attacks.0.cache_answers: true is not allowed: augmented views never repeat: must be false, or "
         "attacks.0.source.flip false and attacks.0.source.pad 0",
     ),
     (
-        swept([{"kind": "extraction", "repeats": {"grid": ["counted", "saved"]}}], data={"kind": "digits", "pad": 1}),
-        "attacks.0.repeats: 'saved' is not allowed",
+        swept([{"kind": "extraction", "cache_answers": {"grid": [False, True]}}], data={"kind": "digits", "pad": 1}),
+        "attacks.0.cache_answers: true is not allowed",
     ),
     (
         swept(recipe=GRAPH),
@@ -186,12 +188,12 @@ def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch
 
 
 def test_sizes_are_checked_to_the_image() -> None:
-    validate(swept(scheme={"kind": "none", "num_queries": 100}), download=False)
+    validate(swept(scheme={"kind": "none"}), download=False)
     validate(
         swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False
     )
     validate(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
-    validate(swept([DISJOINT | {"budget": {"grid": [64, 618]}}], **HALF), download=False)
+    validate(swept([DISJOINT | {"query_budget": {"grid": [64, 618]}}], **HALF), download=False)
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(1, 1500))
@@ -207,12 +209,12 @@ def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoi
         assert refusal(sweep).startswith(("victim.split: ", "victim.recipe.batch_size: "))
         return
     sets, _ = validate(sweep, download=False)
-    (victim,) = victim_specs(sweep)
+    (victim,) = sweep.victim_specs
     views = split(sets[data_key(victim.data)], victim.split, "cpu")
     assert len(views.owner) >= victim.recipe.batch_size
-    for _, attack in attack_specs(sweep):
+    for _, attack in sweep.attack_specs:
         held = views.disjoint if attack.source.kind == "disjoint" else views.owner
-        recipe = fill_attack_defaults(attack, victim).recipe
+        recipe = attack.resolve(victim).training_recipe()
         assert recipe is not None
         assert len(held) >= recipe.batch_size
 
@@ -220,7 +222,7 @@ def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoi
 def test_a_foreign_set_counts_its_own_images(tmp_path: Path) -> None:
     npz = {"kind": "npz", "path": str(archive(tmp_path / "x.npz"))}
     line = refusal(swept(["extraction", {"kind": "extraction", "source": npz}]))
-    assert line.startswith("victim.recipe.batch_size: 64 is not allowed: the thief of attacks.1 has 60 images")
+    assert line.startswith("victim.recipe.batch_size: 64 is not allowed: the attacker of attacks.1 has 60 images")
 
 
 def test_an_owners_secret_must_be_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from mwm.runner.tracking import outbox
 from mwm.runner.tracking.outbox import BACKLOG, MAX_ATTEMPTS, Outbox
-from mwm.storage.redaction import error_line
 
 
 class LostError(Exception):
@@ -83,7 +82,7 @@ def test_a_write_is_given_up_only_while_the_service_answers(present: bool) -> No
 def test_tries_while_the_service_was_away_do_not_count() -> None:
     arrived, answers = list[int](), [True] * MAX_ATTEMPTS + [False] * 20
     with opened() as box:
-        box._present = answers.pop
+        box._is_reachable = answers.pop
         box.put(failing(arrived, 0, [""] * (20 + MAX_ATTEMPTS - 1)))
         assert box.close(5) == 0
     assert arrived == [0]
@@ -189,35 +188,3 @@ def test_spare_writes_are_left_out_of_a_full_outbox() -> None:
         assert len(box) == BACKLOG + 1
         free.set()
         assert box.close(10) == 0
-
-
-def test_an_error_without_words_is_named() -> None:
-    assert error_line(KeyError()) == "KeyError"
-
-
-def test_an_error_is_one_line_with_what_decides() -> None:
-    assert error_line(LostError()) == "gone to http://ann:***@host and more"
-    said = (
-        "(psycopg2.OperationalError) server closed\n[SQL: INSERT x]\n(Background on this error at: https://sqlalche.me)"
-    )
-    assert error_line(Exception(said)) == "(psycopg2.OperationalError) server closed"
-    page = "error code 403. Response body: '<!doctype html>\n<style>a { b }</style><h1>Forbidden</h1>\n<p>ask Ann</p>'"
-    assert error_line(Exception(page)) == "error code 403. Response body: ' Forbidden ask Ann '"
-    assert error_line(Exception("run mlflow db upgrade <database_uri>")).endswith("<database_uri>")
-
-
-@pytest.mark.parametrize(
-    ("address", "reason"),
-    [("http://127.0.0.1:1", "Connection refused"), ("http://nowhere.invalid", "[Errno -")],
-)
-def test_of_a_connection_that_fails_only_the_reason_is_told(address: str, reason: str) -> None:
-    import requests
-
-    with pytest.raises(requests.RequestException) as caught:
-        requests.get(address, timeout=5)
-    wrapped = RuntimeError(f"request to {address} failed with exception {caught.value}")
-    wrapped.__context__ = caught.value
-    said = error_line(wrapped)
-    assert reason in said
-    assert said.startswith("[Errno ")
-    assert len(said) < 60

@@ -18,38 +18,38 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.data import get_source
 
-from mwm.runner.tracking.client import LONGEST_TAG, LONGEST_VALUE
+from mwm.runner.tracking.client import MAX_PARAM_CHARS, MAX_TAG_CHARS
 from mwm.runner.tracking.tracker import Tracker
 from mwm.trials.outcome import Outcome
 from tests.helpers.http import Reply, answering
 from tests.helpers.launching import ROOT
-from tests.helpers.tracked import DONE, NUMBERS, STOLEN, THEFT, begin, history, row, runs, sent, track
+from tests.helpers.tracked import ATTACK, ATTACK_DONE, DONE, NUMBERS, begin, history, row, runs, sent, track
 
 
 def test_runs_nest_and_carry_names_tags_params_and_data(uri: str) -> None:
     tracker = track(uri)
     with pytest.raises(AssertionError, match="attack a0 before its victim v0"):
-        tracker.start(THEFT, digest="a0", victim_digest="v0", data_digest="d0")
+        tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
     begin(tracker)
     sent(tracker)
     found = runs(uri)
-    sweep, victim, theft = found["sweep"], found["v0"], found["a0"]
-    assert [run.info.status for run in (sweep, victim, theft)] == ["RUNNING"] * 3
+    sweep, victim, attack = found["sweep"], found["v0"], found["a0"]
+    assert [run.info.status for run in (sweep, victim, attack)] == ["RUNNING"] * 3
     assert victim.data.tags["mlflow.parentRunId"] == sweep.info.run_id
-    assert theft.data.tags["mlflow.parentRunId"] == victim.info.run_id == tracker.run_id("v0")
-    shown = [run.info.run_name for run in (sweep, victim, theft)]
-    assert shown == ["trial", "margin n=20 4/255 seed 0", "extraction hard seed 0"]
+    assert attack.data.tags["mlflow.parentRunId"] == victim.info.run_id == tracker.run_id("v0")
+    shown = [run.info.run_name for run in (sweep, victim, attack)]
+    assert shown == ["trial", "margin n=20 4/255 seed 0", "extraction hard seed 0 on margin n=20 4/255 seed 0"]
     assert tracker.run_id("unknown") == ""
     expected = {"kind": "attack", "mwm.digest": "a0", "mwm.victim_digest": "v0", "mwm.data_digest": "d0"}
     expected |= {"scheme": "margin", "attack": "extraction", "seed": "0", "git.revision": "abc"}
-    assert {key: theft.data.tags.get(key) for key in expected} == expected
-    assert sweep.data.params == {"search": "grid", "long": "x" * LONGEST_VALUE}
+    assert {key: attack.data.tags.get(key) for key in expected} == expected
+    assert sweep.data.params == {"search": "grid", "long": "x" * MAX_PARAM_CHARS}
     assert victim.data.params["victim.scheme.step_size"] == str(4 / 255)
     assert victim.data.params["victim.recipe.momentum"] == "0.0"
     assert not [key for key in victim.data.params if key.startswith("attack")]
-    assert victim.data.params.items() < theft.data.params.items()
-    assert theft.data.params["attack.labels"] == "hard"
-    for run in (victim, theft):
+    assert victim.data.params.items() < attack.data.params.items()
+    assert attack.data.params["attack.labels"] == "hard"
+    for run in (victim, attack):
         assert run.inputs is not None
         (used,) = (entry.dataset for entry in run.inputs.dataset_inputs)
         assert (used.name, used.digest) == ("digits", "d0")
@@ -66,7 +66,7 @@ def test_rows_become_metrics_and_outcomes_the_last_word(uri: str, tmp_path: Path
     picture = tmp_path / "queries.png"
     picture.write_bytes(b"png")
     tracker.finish("v0", DONE, artifacts=[picture])
-    tracker.finish("a0", replace(STOLEN, status="skipped", error="its victim failed"))
+    tracker.finish("a0", replace(ATTACK_DONE, status="skipped", error="its victim failed"))
     tracker.log_late_metrics("v0", {"worst": 0.125})
     tracker.artifact(picture)
     tracker.close("FINISHED")
@@ -122,7 +122,7 @@ def test_replayed_epochs_are_logged_once(uri: str, sessions: list[tuple[int, int
     sweep, last = f"replay {sessions}", 0
     for replayed, new in sessions:
         tracker = track(uri, sweep)
-        begin(tracker, theft=False)
+        begin(tracker, attack=False)
         for epoch in range(max(1, last - replayed), last + new + 1):
             tracker.log("v0", row(epoch))
         tracker.close("KILLED")
@@ -136,7 +136,7 @@ def test_the_same_outcome_again_writes_nothing(uri: str, outcome: Outcome) -> No
     seen = []
     for _ in range(3):
         with track(uri) as tracker:
-            begin(tracker, theft=False, outcome=outcome)
+            begin(tracker, attack=False, outcome=outcome)
             tracker.log("v0", row(1))
             tracker.finish("v0", outcome)
             tracker.log_late_metrics("v0", {"mean_query_acc": 0.5, "clean_acc": 0.25})
@@ -155,7 +155,7 @@ def test_epochs_that_were_kept_back_come_later_and_the_outcome_stays_the_last_wo
     monkeypatch.setattr("mwm.runner.tracking.tracker.SEND_SECONDS", 3600.0)
     for left in (1, 0):
         tracker = track(uri)
-        begin(tracker, theft=False)
+        begin(tracker, attack=False)
         for epoch in range(1, 6):
             tracker.log("v0", row(epoch))
         tracker.finish("v0", DONE)
@@ -170,14 +170,14 @@ def test_epochs_that_were_kept_back_come_later_and_the_outcome_stays_the_last_wo
 def test_a_failed_trial_that_is_mended_loses_its_error(uri: str) -> None:
     for outcome, status in ((replace(DONE, status="failed", error="boom" * 5000), "FAILED"), (DONE, "FINISHED")):
         tracker = track(uri)
-        begin(tracker, theft=False)
+        begin(tracker, attack=False)
         sent(tracker)
         assert runs(uri)["v0"].info.status == "RUNNING"
         tracker.finish("v0", outcome)
         tracker.close("FINISHED")
         run = runs(uri)["v0"]
         assert run.info.status == status
-        assert run.data.tags["error"] == outcome.error[:LONGEST_TAG]
+        assert run.data.tags["error"] == outcome.error[:MAX_TAG_CHARS]
 
 
 def test_close_leaves_nothing_running_and_ends_all_writing(uri: str) -> None:
@@ -200,7 +200,7 @@ def test_a_run_deleted_by_hand_costs_a_warning(uri: str, capsys: pytest.CaptureF
     MlflowClient(uri).delete_run(tracker.run_id("v0"))
     tracker.log("v0", row(1))
     tracker.finish("v0", DONE)
-    tracker.finish("a0", STOLEN, artifacts=[Path("nowhere.png")])
+    tracker.finish("a0", ATTACK_DONE, artifacts=[Path("nowhere.png")])
     assert tracker.close("FINISHED") == 0
     assert runs(uri)["a0"].info.status == "FINISHED"
     said = capsys.readouterr().err.splitlines()

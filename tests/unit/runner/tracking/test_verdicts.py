@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from mwm.verification.answer_log import ANSWERS
 from tests.helpers.asking import Ask, Say, heard
-from tests.helpers.court import FILES, QUERIES, Court, answers, saying
 from tests.helpers.http import answering
+from tests.helpers.verifying import FILES, QUERIES, VerificationCase, answers, saying
 
 
-def test_each_suspect_is_one_run(ask: Ask, hall: Court, uri: str) -> None:
-    words = ("--suspect", hall.key, "--suspect", hall.innocent, "--tracking-uri", uri)
+def test_each_suspect_is_one_run(ask: Ask, case: VerificationCase, uri: str) -> None:
+    words = ("--suspect", case.key, "--suspect", case.independent, "--tracking-uri", uri)
     for _ in range(2):
         _, found = ask(*words)
     client = MlflowClient(uri)
@@ -39,9 +39,9 @@ def test_each_suspect_is_one_run(ask: Ask, hall: Court, uri: str) -> None:
         assert kept == {*FILES} - {ANSWERS}, "a copy's answers are the key's labels"
 
 
-def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, hall: Court, uri: str) -> None:
+def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, case: VerificationCase, uri: str) -> None:
     """The verdict stands, and the same command records it later."""
-    honest, database = answers(hall.key), Path(uri.removeprefix("sqlite:///"))
+    honest, database = answers(case.key), Path(uri.removeprefix("sqlite:///"))
     whole = database.read_bytes()
 
     def spoil(images: NDArray[np.uint8]) -> Any:
@@ -49,14 +49,14 @@ def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, hall: Cou
         return honest(images)
 
     with answering(saying(spoil)) as suspect:
-        words = ("verify", "--key", str(hall.key), "--suspect", suspect.uri, "--tracking-uri", uri)
+        words = ("verify", "--key", str(case.key), "--suspect", suspect.uri, "--tracking-uri", uri)
         status, out, err = say(*words)
         assert (status, len(err.splitlines())) == (0, 1)
         assert err.startswith("warning: MLflow: ")
         assert err.endswith("; when that is mended, the same command again records the rest\n")
-        assert "OWNED" in out
+        assert "PROVEN" in out
         database.write_bytes(whole)
-        assert "OWNED" in heard(say, *words)
+        assert "PROVEN" in heard(say, *words)
         assert len(suspect.asked) == 1
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("verdicts")
@@ -65,6 +65,6 @@ def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, hall: Cou
     assert run.info.status == "FINISHED"
 
 
-def test_without_an_address_nothing_is_recorded(say: Say, hall: Court, tmp_path: Path) -> None:
-    heard(say, "verify", "--key", str(hall.key), "--suspect", str(hall.key))
+def test_without_an_address_nothing_is_recorded(say: Say, case: VerificationCase, tmp_path: Path) -> None:
+    heard(say, "verify", "--key", str(case.key), "--suspect", str(case.key))
     assert not (tmp_path / "mlflow.db").exists()

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.runner.workspace.heartbeat import PULSE, Heartbeat, read_heartbeat
 from mwm.runner.workspace.journal import JOURNAL, Journal, SweepHistory, read_journal
 
 VICTIM: dict[str, Any] = {"victim": {"seed": 0}, "attack": None}
-THEFT: dict[str, Any] = {"victim": {"seed": 0}, "attack": {"kind": "extraction"}}
+ATTACK: dict[str, Any] = {"victim": {"seed": 0}, "attack": {"kind": "extraction"}}
 
 
 def outcome(digest: str, status: str = "done", **more: Any) -> dict[str, Any]:
@@ -41,7 +39,7 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     journal.start("v0", "victim", "a victim")
     journal.finish(VICTIM, outcome("v0"), "a victim")
     journal.start("a0", "attack", "an attack")
-    journal.finish(THEFT, outcome("a0", "failed", error="why\nnot"), "an attack")
+    journal.finish(ATTACK, outcome("a0", "failed", error="why\nnot"), "an attack")
     journal.start("a1", "attack", "another")
     journal.end("KILLED", totals={"victim": 1, "attack": 1})
     book = read_journal(tmp_path, trials=True)
@@ -213,31 +211,3 @@ def test_what_a_killed_driver_wrote_is_there(tmp_path: Path) -> None:
     assert list(read_journal(tmp_path).trials)[:said] == [f"v{number}" for number in range(said)]
     Journal(tmp_path, silent).begin()
     assert read_journal(tmp_path).sessions == 2
-
-
-def test_a_pulse_is_seen_while_it_beats(tmp_path: Path) -> None:
-    assert read_heartbeat(tmp_path) == {}
-    beating = Heartbeat(tmp_path, lambda: {"left": 3.5})
-    try:
-        end = time.monotonic() + 10
-        while not read_heartbeat(tmp_path) and time.monotonic() < end:
-            time.sleep(0.01)
-        said = read_heartbeat(tmp_path)
-        assert (said["pid"], said["left"]) == (os.getpid(), 3.5)
-        assert abs(said["at"] - time.time()) < 10
-    finally:
-        beating.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"at": "now"}', '{"at": 1'])
-def test_a_damaged_pulse_is_none(content: str, tmp_path: Path) -> None:
-    (tmp_path / PULSE).write_text(content)
-    assert read_heartbeat(tmp_path) == {}
-
-
-def test_a_pulse_outlives_its_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "gone"
-    beating = Heartbeat(folder, dict)
-    beating.close()
-    assert not folder.exists()

@@ -102,7 +102,7 @@ def test_whoever_looks_is_in_nobodys_way(folder: Path) -> None:
     over = threading.Event()
 
     def look() -> None:
-        while not over.is_set():
+        while not over.wait(0.001):  # a shell looks once; without a pause two of four would always be there
             holder(folder)
 
     lookers = [threading.Thread(target=look) for _ in range(4)]

@@ -1,28 +1,24 @@
-"""What lies in a storage folder: how sweeps stand, and that what any of them names is never garbage."""
+"""How sweeps stand: what a shell is told by the files of a driver that runs, has ended or was killed."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mwm.runner.workspace.garbage import garbage, referenced_digests
-from mwm.runner.workspace.heartbeat import PULSE
-from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, Journal
-from mwm.runner.workspace.lock import LOCK, sweep_lock
+from mwm.runner.workspace.heartbeat import HEARTBEAT
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal
+from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import find_sweep, list_sweeps, sweep_status
-from mwm.storage.filesystem import write_atomic
-from mwm.storage.store import CHECKPOINT, OUTCOME, Store
+from mwm.storage.store import Store
 
 VICTIM: dict[str, Any] = {"victim": {"seed": 0}, "attack": None}
-THEFT: dict[str, Any] = {"victim": {"seed": 0}, "attack": {"kind": "extraction"}}
+ATTACK: dict[str, Any] = {"victim": {"seed": 0}, "attack": {"kind": "extraction"}}
 TOTALS = {"victim": 2, "attack": 4}
 HOUR = 3600.0
 
@@ -45,16 +41,16 @@ def begun(folder: Path) -> Journal:
     journal.finish(VICTIM, outcome("v0", query_acc=1.0), "victim v0")
     journal.finish(VICTIM, outcome("v1", "failed", error="it diverged"), "victim v1")
     for name in ("a2", "a3"):
-        journal.finish(THEFT, outcome(name, "skipped"), f"attack {name}")
+        journal.finish(ATTACK, outcome(name, "skipped"), f"attack {name}")
     for name in ("a0", "a1"):
         journal.start(name, "attack", f"attack {name}")
-    journal.finish(THEFT, outcome("a0", query_acc=0.5, clean_acc=0.9, log10_p=-3.0), "attack a0")
+    journal.finish(ATTACK, outcome("a0", query_acc=0.5, clean_acc=0.9, log10_p=-3.0), "attack a0")
     return journal
 
 
 def say(folder: Path, **said: Any) -> None:
     """What a driver elsewhere says."""
-    (folder / PULSE).write_text(json.dumps({"at": time.time(), "pid": 7, "host": "elsewhere", **said}))
+    (folder / HEARTBEAT).write_text(json.dumps({"at": time.time(), "pid": 7, "host": "elsewhere", **said}))
 
 
 @pytest.fixture
@@ -110,13 +106,13 @@ def test_an_ended_sweep(folder: Path, status: str, state: str) -> None:
 
 
 @pytest.mark.parametrize(("age", "state"), [(1.0, "running"), (-20.0, "running"), (600.0, "interrupted")])
-def test_a_driver_elsewhere_is_known_by_its_pulse(folder: Path, age: float, state: str) -> None:
+def test_a_driver_elsewhere_is_known_by_its_heartbeat(folder: Path, age: float, state: str) -> None:
     begun(folder)
     say(folder, at=time.time() - age)
     assert sweep_status(folder).state == state
 
 
-def test_a_pulse_of_this_machine_without_its_lock_is_dead(folder: Path) -> None:
+def test_a_heartbeat_of_this_machine_without_its_lock_is_dead(folder: Path) -> None:
     begun(folder)
     say(folder, host=os.uname().nodename)
     assert sweep_status(folder).state == "interrupted"
@@ -166,126 +162,3 @@ def test_nothing_is_written_by_looking(tmp_path: Path, folder: Path) -> None:
     referenced_digests(tmp_path)
     list(garbage(tmp_path, Store(tmp_path / "store"), 0))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-
-
-NAMES = [f"{number:016x}" for number in range(0xABCDEF0123450000, 0xABCDEF0123450008)]
-AGES = (1.0, 30.0)
-
-
-def lay(store: Store, name: str, finished: bool, left: list[str], age: float) -> None:
-    """Put an entry into a store; `left` names what else lies there, everything is `age` hours old."""
-    files = store.folder(name)
-    if finished:
-        store.commit(name, {"status": "done", "digest": name}, [])
-    for one in left:
-        write_atomic(files / one, "half a file")
-    for path in (*files.glob("*"), files):
-        os.utime(path, (time.time() - age * HOUR,) * 2)
-
-
-ENTRIES = st.dictionaries(
-    st.sampled_from(NAMES),
-    st.tuples(
-        st.booleans(), st.lists(st.sampled_from([CHECKPOINT, ".half"]), unique=True, min_size=1), st.sampled_from(AGES)
-    ),
-)
-TRIALS = st.dictionaries(
-    st.sampled_from(NAMES), st.tuples(st.sampled_from(["start", "finish", "row", "torn"]), st.sampled_from(NAMES))
-)
-
-
-def refer(folder: Path, trials: dict[str, tuple[str, str]]) -> set[str]:
-    """Let a sweep refer to trials and their victims in one way or another; the result are all it names."""
-    folder.mkdir(parents=True)
-    journal = Journal(folder, silent)
-    journal.begin()
-    torn = ""
-    for name, (way, victim) in trials.items():
-        told = outcome(name) | {"victim_digest": victim}
-        if way == "start":
-            journal.start(name, "victim", "a victim")
-        elif way == "finish":
-            journal.finish(THEFT, told, "an attack")
-        elif way == "row":
-            write_atomic(folder / "results.csv", f"digest,victim_digest\n{name},{victim}\n")
-        else:
-            torn = json.dumps({"at": 1.0, "event": "finish", "outcome": told})[:-1]
-    with (folder / JOURNAL).open("a") as file:
-        file.write(torn)
-    rows = [name for name, (way, _) in trials.items() if way == "row"]
-    cut = [name for name, (way, _) in trials.items() if way == "torn"]
-    lost = {*rows[:-1], *cut[:-1]}  # one table and one torn line hold one trial each
-    return {
-        digest
-        for name, (way, victim) in trials.items()
-        if name not in lost
-        for digest in ([name] if way == "start" else [name, victim])
-    }
-
-
-@settings(max_examples=40, deadline=None)
-@given(entries=ENTRIES, trials=st.lists(TRIALS, max_size=3))
-def test_only_what_nobody_names_goes(
-    tmp_path_factory: pytest.TempPathFactory,
-    entries: dict[str, tuple[bool, list[str], float]],
-    trials: list[dict[str, tuple[str, str]]],
-) -> None:
-    storage = tmp_path_factory.mktemp("storage")
-    store = Store(storage / "store")
-    (storage / "results").mkdir()
-    for name, (finished, left, age) in entries.items():
-        lay(store, name, finished, left, age)
-    named = {one for number, some in enumerate(trials) for one in refer(storage / "results" / f"s{number}", some)}
-    expected: set[Path] = set()
-    for name, (finished, left, age) in entries.items():
-        every = {store.folder(name) / one for one in (*left, *([OUTCOME] if finished else []))}
-        half = {store.folder(name) / ".half", *([store.folder(name) / CHECKPOINT] if finished else [])}
-        expected |= every if age < 24 else every - half if name in named else set()
-    kept = {path: path.read_bytes() for path in expected}
-    found = list(garbage(storage, store, 24))
-    before = sum(path.stat().st_size for path in (storage / "store").rglob("*") if path.is_file())
-    for item in found:
-        item.remove()
-    left_over = {path: path.read_bytes() for path in (storage / "store").rglob("*") if path.is_file()}
-    assert left_over == kept
-    assert sum(item.size for item in found) == before - sum(map(len, kept.values()))
-    assert list(garbage(storage, store, 24)) == []
-    shutil.rmtree(storage)
-
-
-@pytest.mark.parametrize("way", ["start", "finish", "row", "torn"])
-def test_what_is_named_in_any_way_stays(way: str, tmp_path: Path, folder: Path) -> None:
-    store = Store(tmp_path / "store")
-    for name in NAMES[:3]:
-        lay(store, name, True, [], 30)
-    named = refer(folder, {NAMES[0]: (way, NAMES[1])})
-    found = [item.place for item in garbage(tmp_path, store, 24)]
-    assert found == [f"store entry {name}" for name in sorted(set(NAMES[:3]) - named)]
-
-
-def test_what_is_left_in_results_goes(tmp_path: Path, folder: Path) -> None:
-    begun(folder)
-    for name in (".results.csv~host~1~ab", PULSE, "results.csv", SWEEP_FILE, LOCK, "tune/trial/x"):
-        write_atomic(folder / name, "content")
-    write_atomic(tmp_path / "store" / ".probe", "")
-    for path in tmp_path.rglob("*"):
-        os.utime(path, (time.time() - 2 * HOUR,) * 2)
-    store = Store(tmp_path / "store")
-    assert list(garbage(tmp_path, store, 3)) == []
-    found = list(garbage(tmp_path, store, 1))
-    assert [item.place.rpartition("/")[2] for item in found] == [".probe", ".results.csv~host~1~ab", PULSE, "tune"]
-    for item in found:
-        item.remove()
-    left = {path.name for path in folder.iterdir()}
-    assert left == {"results.csv", SWEEP_FILE, LOCK, JOURNAL}
-
-
-def test_nothing_is_garbage_when_a_journal_cannot_be_read(tmp_path: Path, folder: Path) -> None:
-    store = Store(tmp_path / "store")
-    lay(store, NAMES[0], True, [], 30)
-    with pytest.raises(ValueError, match=r"^--storage: .* has no results/"):
-        list(garbage(tmp_path, store, 24))
-    (folder / JOURNAL).mkdir(parents=True)
-    with pytest.raises(ValueError, match=rf"^{folder / JOURNAL}: cannot be read"):
-        list(garbage(tmp_path, store, 24))
-    assert store.outcome(NAMES[0]) is not None

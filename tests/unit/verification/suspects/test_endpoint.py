@@ -64,7 +64,7 @@ def test_every_form_of_mlflows_answers(form: str) -> None:
 
 def test_every_grey_level_arrives_exactly() -> None:
     levels = np.arange(256, dtype=np.uint8)
-    assert np.array_equal(endpoint.LEVELS[levels].astype(np.float32), levels.astype(np.float32) / np.float32(255))
+    assert np.array_equal(endpoint.GREY_LEVELS[levels].astype(np.float32), levels.astype(np.float32) / np.float32(255))
 
 
 NUMBERS = f"needed: {len(IMAGES)} class indices, or scores ({len(IMAGES)}, {CLASSES})"

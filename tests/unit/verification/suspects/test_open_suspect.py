@@ -18,6 +18,7 @@ from mwm.models.build import ArchitectureSpec, build_model
 from mwm.models.networks import Cnn
 from mwm.storage.store import NETWORK, WEIGHTS, Store
 from mwm.training.evaluation import predict_logits
+from mwm.trials.artifacts import query_set as query_set_of
 from mwm.trials.trial import Trial
 from mwm.verification.suspects import open_suspect
 from tests.helpers.records import VICTIM, Loaded, done, theft
@@ -48,7 +49,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("trial", [Trial(victim=VICTIM), THEFT], ids=["victim", "student"])
 def test_a_checkpoint_answers_as_the_network_it_was(trial: Trial, sets: Loaded, store: Store) -> None:
     outcome = done(trial, sets, store)
-    asked = store.queries(outcome.victim_digest)
+    asked = query_set_of(store, outcome.victim_digest)
     model = VICTIM.model if trial.attack is None else STUDENT
     blank: dict[str, Any] = {"mean": [0.0], "std": [1.0], "generator": torch.Generator()}
     before = build_model(model, shape=SHAPE, classes=CLASSES, **blank)

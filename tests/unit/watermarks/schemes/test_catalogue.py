@@ -14,17 +14,19 @@ from torch import Tensor, nn
 
 from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
+from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.models.build import Model, build_model
 from mwm.models.networks import Cnn, ResNet20
 from mwm.training.loop import fit
 from mwm.training.recipe import MultiStep, Recipe
 from mwm.training.state import TrainState
+from mwm.training.step import Batch
 from mwm.watermarks.queries import QuerySet
 from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
 
 CASES: list[Scheme] = [
-    Unwatermarked(num_queries=10),
+    Unwatermarked(),
     TriggerSet(num_queries=10),
     TriggerSet(num_queries=10, queries_per_step="all", weight=0.5, batchnorm="clean"),
     Margin(num_queries=10),
@@ -64,6 +66,10 @@ def key(num: int = 10) -> PreciseQueries:
 def batch(n: int = 128) -> tuple[Tensor, Tensor]:
     images = torch.rand(n, *SHAPE, generator=seeded(2), dtype=torch.float64)
     return images, torch.randint(5, (n,), generator=seeded(3))
+
+
+def as_batch(images: Tensor, labels: Tensor) -> Batch:
+    return Batch(images, labels, torch.arange(len(labels)))
 
 
 def norms(model: nn.Module) -> dict[str, Tensor]:
@@ -145,7 +151,7 @@ def largest_difference(one: nn.Module, other: nn.Module) -> float:
 
 
 def take_step(training: TrainState, scheme: Any, queries: QuerySet, draw: torch.Generator) -> float:
-    loss: Tensor = scheme.objective(queries)(training.model, *batch(), draw)
+    loss: Tensor = scheme.objective(queries)(training.model, as_batch(*batch()), draw)
     training.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     training.optimizer.step()
@@ -188,7 +194,7 @@ def test_a_step_equals_the_published_one(model: Model, steps: int, scheme: Margi
 )
 def test_running_statistics_move_as_often_as_the_mode_says(scheme: Any, updates: int) -> None:
     model = network(Cnn(width=2, depth=1)).double().train()
-    scheme.objective(key())(model, *batch(16), seeded(0))
+    scheme.objective(key())(model, as_batch(*batch(16)), seeded(0))
     assert model.state_dict()["network.norm0.num_batches_tracked"].item() == updates
     assert all(layer.training for layer in model.modules())
     assert all(layer.track_running_stats for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
@@ -199,7 +205,7 @@ def test_only_clean_images_move_the_running_statistics_unless_the_mode_says_othe
     alone(images)
     for scheme in STEPS + BASES:
         model = network(Cnn(width=2, depth=1)).double().train()
-        scheme.objective(key())(model, images, labels, seeded(0))
+        scheme.objective(key())(model, as_batch(images, labels), seeded(0))
         moved = any(not torch.equal(norms(model)[k], v) for k, v in norms(alone).items())
         assert moved == (scheme.batchnorm in ("reference", "joint")), name(scheme)
 
@@ -214,7 +220,9 @@ def test_the_loop_draws_in_the_recorded_order(batchnorm: Any) -> None:
         TrainState(network(Cnn(width=2, depth=2)).double(), recipe),
         network(Cnn(width=2, depth=2)).double(),
     )
-    epochs = fit(training, part, scheme.objective(queries), flip=False, pad=0, seed=5, validation=part)
+    epochs = fit(
+        training, part, scheme.objective(queries), augmentation=Augmentation(flip=False, pad=0), seed=5, validation=part
+    )
     for epoch, done in enumerate(epochs):
         order = torch.randperm(20, generator=make_generator(5, "order", epoch))
         draw, losses = make_generator(5, "draw", epoch), []
@@ -238,7 +246,7 @@ def test_a_scheme_keeps_its_promises(scheme: Any) -> None:
 
     def train(seed: int) -> nn.Module:
         training = TrainState(network(Cnn(width=2, depth=1)).double(), Recipe(epochs=2, batch_size=10))
-        list(fit(training, part, objective, flip=True, pad=1, seed=seed, validation=part))
+        list(fit(training, part, objective, augmentation=Augmentation(flip=True, pad=1), seed=seed, validation=part))
         return training.model
 
     first, second, other = train(0), train(0), train(1)
@@ -269,7 +277,7 @@ def test_perturbed_queries_are_images_and_the_network_is_left_alone(scheme: Any,
 def test_the_control_never_sees_a_query_and_draws_nothing() -> None:
     model, draw = network(Cnn(width=2, depth=1)).double().train(), seeded(0)
     clean = batch(16)
-    losses = {float(Unwatermarked().objective(key(num))(model, *clean, draw).detach()) for num in (3, 10)}
+    losses = {float(Unwatermarked().objective(key(num))(model, as_batch(*clean), draw).detach()) for num in (3, 10)}
     assert losses == {F.cross_entropy(model(clean[0]), clean[1]).item()}
     assert torch.equal(draw.get_state(), seeded(0).get_state())
 
@@ -277,7 +285,7 @@ def test_the_control_never_sees_a_query_and_draws_nothing() -> None:
 def test_all_queries_take_part_once_each() -> None:
     model, queries, (images, labels) = network(Cnn(width=2, depth=1)).double().train(), key(), batch(16)
     scheme, draw = TriggerSet(queries_per_step="all", weight=0.3, batchnorm="clean"), seeded(0)
-    loss = scheme.objective(queries)(model, images, labels, draw).item()
+    loss = scheme.objective(queries)(model, as_batch(images, labels), draw).item()
     sums = [
         F.cross_entropy(model(x), y, reduction="sum")
         for x, y in ((images, labels), (queries.float_images, queries.labels))
@@ -291,10 +299,10 @@ def test_all_queries_take_part_once_each() -> None:
     [
         ({"kind": "margin", "step_size": 4.0}, r"scheme\.step_size: 4.0 is not allowed"),
         ({"kind": "margin", "steps": 0}, r"scheme\.steps: 0 is not allowed"),
-        ({"kind": "base", "queries_per_step": 0}, r"scheme\.queries_per_step"),
+        ({"kind": "trigger_set", "queries_per_step": 0}, r"scheme\.queries_per_step"),
         ({"kind": "margin", "batchnorm": "off"}, r"scheme\.batchnorm: 'off' is not allowed"),
         ({"kind": "none", "weight": 0.1}, r"scheme\.weight: unknown key"),
-        ("marg", r"scheme: kind 'marg' is unknown; allowed: 'none', 'base', 'margin'"),
+        ("marg", r"scheme: kind 'marg' is unknown; allowed: 'none', 'trigger_set', 'margin'"),
     ],
 )
 def test_wrong_values_are_refused(tree: Any, words: str) -> None:

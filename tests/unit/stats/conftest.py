@@ -15,5 +15,5 @@ def draws(truth: Sequence[int], classes: int) -> list[Labels]:
 
 
 def share(p_values: Sequence[float], level: float) -> Fraction:
-    """How many of all p-values convict at a level."""
+    """The share of all p-values that are at a level or below it."""
     return Fraction(sum(p <= level for p in p_values), len(p_values))

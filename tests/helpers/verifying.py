@@ -27,42 +27,42 @@ from tests.helpers.records import RECIPE, VICTIM, done, loaded, theft
 CLASSES, QUERIES = 4, 30
 SHAPE = (1, 6, 6)
 FILES = ("SHA256SUMS", "answers.jsonl", "report.md", "verdict.json")
-MARKED = replace(
+WATERMARKED = replace(
     VICTIM,
     split=SplitSizes(validation=24, queries=QUERIES),
     model=Cnn(width=16, depth=2),
     scheme=TriggerSet(num_queries=QUERIES, queries_per_step=QUERIES),
     recipe=replace(RECIPE, epochs=60),
 )
-UNMARKED = replace(MARKED, scheme=Unwatermarked(num_queries=QUERIES), recipe=RECIPE)
+CONTROL = replace(WATERMARKED, scheme=Unwatermarked(), recipe=RECIPE)
 STUDENT = Extraction(recipe=RECIPE)
 
 Say = Callable[[NDArray[np.uint8]], Any]
 
 
 @dataclass(frozen=True)
-class Court:
+class VerificationCase:
     """Folders: of the key, which is its network's, too; of a network that never saw it; of a sweep of such ones."""
 
     home: Path
     key: Path
-    innocent: Path
-    null: Path
+    independent: Path
+    null_sweep: Path
 
 
-def court(home: Path, innocents: int = 3) -> Court:
-    """Train all of it. The sweep holds the marked network, too, its student, and the control with the key's queries."""
+def verification_case(home: Path, null_models: int = 3) -> VerificationCase:
+    """Train all of it. The sweep holds the watermarked network, too, its student, and the control of its seed."""
     sets, store, told = loaded(home), Store(home / "store"), []
 
     def train(trial: Trial) -> Outcome:
         told.append((trial, done(trial, sets, store)))
         return told[-1][1]
 
-    key = train(Trial(victim=MARKED))
-    train(theft(STUDENT, MARKED))
-    train(Trial(victim=UNMARKED))
-    others = [replace(UNMARKED, seed=seed) for seed in range(1, 1 + innocents)]
-    innocent, *_ = [train(Trial(victim=victim)) for victim in others]
+    key = train(Trial(victim=WATERMARKED))
+    train(theft(STUDENT, WATERMARKED))
+    train(Trial(victim=CONTROL))
+    others = [replace(CONTROL, seed=seed) for seed in range(1, 1 + null_models)]
+    independent, *_ = [train(Trial(victim=victim)) for victim in others]
     train(theft(STUDENT, others[0]))
     null = home / "results" / "null"
     null.mkdir(parents=True)
@@ -70,7 +70,7 @@ def court(home: Path, innocents: int = 3) -> Court:
     journal.begin()
     for trial, outcome in told:
         journal.finish(encode(trial), asdict(outcome), "")
-    return Court(home, store.folder(key.digest), store.folder(innocent.digest), null)
+    return VerificationCase(home, store.folder(key.digest), store.folder(independent.digest), null)
 
 
 def answers(entry: Path) -> Say:

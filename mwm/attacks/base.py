@@ -1,0 +1,110 @@
+"""What every attack says of itself: its images, the access that it needs, what it leaves to its victim."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any, Self
+
+from torch import nn
+
+from mwm.attacks.access import Access, Target, TargetFacts, WhiteBoxAccess
+from mwm.attacks.sources import Disjoint, Source, VictimData, is_foreign
+from mwm.config.spec import Seed, spec
+from mwm.data.datasets import Dataset
+from mwm.models.build import Model, min_image_side
+from mwm.training.loop import Epoch
+from mwm.training.recipe import Recipe
+
+
+@spec
+class AttackRecord(ABC):
+    """An attack: a record that a line of YAML fills. A new kind is a subclass in a file of its own."""
+
+    source: Source = VictimData()
+    seed: Seed = 0
+
+    def datasets(self) -> tuple[Any, ...]:
+        """The records of the data sets that the attacker needs beside the victim's."""
+        return (self.source,) if is_foreign(self.source) else ()
+
+    def resolve(self, victim: Target) -> Self:
+        """The attack with all that it left to its victim filled in."""
+        del victim
+        return self
+
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError, in one line, for what cannot be run: the path, the value, what is allowed."""
+        if isinstance(self.source, Disjoint) and facts.victim.split.disjoint == 0:
+            reason = "victim.split.disjoint is 0, give it a share above 0"
+            raise ValueError(f"{facts.path}.source: disjoint is not allowed: {reason}")
+
+    def training_recipe(self) -> Recipe | None:
+        """The recipe by which the attack trains; None if it trains nothing, or leaves the recipe to its victim."""
+        return None
+
+    @abstractmethod
+    def grant(self, model: nn.Module, *, calls: int, **common: Any) -> Access:
+        """The access that the attacker gets to a victim's network; `calls` were spent before an interruption."""
+
+    @abstractmethod
+    def run(self, access: Any) -> Iterator[Epoch]:
+        """Attack, and yield each epoch; the network of the last one is what the attacker ends with."""
+
+    @abstractmethod
+    def epochs(self) -> int:
+        """How many epochs a resolved attack takes."""
+
+    @abstractmethod
+    def architecture(self, victim: Target) -> Model:
+        """The network that the attacker ends with."""
+
+
+@spec
+class WhiteBoxAttack(AttackRecord):
+    """An attack by somebody who holds the victim's weights, and changes them."""
+
+    def grant(self, model: nn.Module, *, calls: int, **common: Any) -> WhiteBoxAccess:
+        """A copy of the victim's network."""
+        del calls
+        return WhiteBoxAccess(model=deepcopy(model).requires_grad_(True), **common)
+
+    def architecture(self, victim: Target) -> Model:
+        """The victim's."""
+        return victim.model
+
+
+def image_count(source: Source, facts: TargetFacts) -> int | None:
+    """How many images the attacker has; None if they are not on this machine."""
+    if is_foreign(source):
+        dataset = facts.datasets.get(source)
+        return None if dataset is None else len(dataset.y_train)
+    if facts.dataset is None:
+        return None
+    split = facts.victim.split
+    left = len(facts.dataset.y_train) - split.queries - split.validation
+    disjoint = int(split.disjoint * left)
+    return disjoint if isinstance(source, Disjoint) else left - disjoint
+
+
+def check_batch_size(attack: AttackRecord, facts: TargetFacts) -> None:
+    """Refuse a batch that the attacker's images do not fill."""
+    held, recipe = image_count(attack.source, facts), attack.resolve(facts.victim).training_recipe()
+    assert recipe is not None, "the attack's recipe was never filled in"
+    if held is not None and recipe.batch_size > held:
+        named = recipe_path(attack, facts)
+        reason = f"the attacker of {facts.path} has {held} images"
+        raise ValueError(f"{named}.batch_size: {recipe.batch_size} is not allowed: {reason}")
+
+
+def recipe_path(attack: AttackRecord, facts: TargetFacts) -> str:
+    """Where the user wrote the recipe of an attack."""
+    return f"{facts.path}.recipe" if attack.training_recipe() else "victim.recipe"
+
+
+def check_network(path: str, model: Model, dataset: Dataset) -> None:
+    """Refuse a network that is too deep for the images."""
+    side, least = min(dataset.shape[1:]), min_image_side(model)
+    if side < least:
+        raise ValueError(f"{path}: {model.kind} is not allowed for images {side} pixels wide: it needs {least}")

@@ -1,0 +1,90 @@
+"""Re-estimation of batch normalisation: the victim's weights, with statistics of clean images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mwm.attacks.access import WhiteBoxAccess
+from mwm.attacks.base import WhiteBoxAttack
+from mwm.config.randomness import make_generator
+from mwm.config.spec import Count, spec
+from mwm.data.images import augment, to_float
+from mwm.training.batchnorm import CumulativeStatistics
+from mwm.training.evaluation import accuracy, predict_logits
+from mwm.training.loop import Epoch
+
+
+@spec
+class BatchNormReestimation(WhiteBoxAttack):
+    """Estimate the running statistics of batch normalisation anew, on clean images; no weight changes.
+
+    `passes` over the attacker's images, augmented as in training, in batches of `batch_size`; the statistics are the
+    cumulative average over all batches (momentum None in PyTorch). No gradient and no label is used. Where queries
+    have shifted the victim's statistics (`batchnorm: reference`), this undoes it.
+    """
+
+    kind: Literal["batchnorm_reestimation"] = "batchnorm_reestimation"
+    passes: Count = 3
+    batch_size: Count = 128
+
+    def epochs(self) -> int:
+        """One for each pass."""
+        return self.passes
+
+    def run(self, access: WhiteBoxAccess) -> Iterator[Epoch]:
+        """Pass over the images, and yield each pass as an epoch.
+
+        Its loss is the cross-entropy against what the victim predicted of the images before, so that it tells how far
+        the network has moved.
+        """
+        images = access.images.images
+        before = predict_logits(access.model, images).argmax(1)
+        estimated = Estimated(access.model, self.passes)
+        if access.start is not None:
+            estimated.restore(access.start)
+        while estimated.epoch < self.passes:
+            began = time.perf_counter()
+            self._pass(estimated, access, before)
+            answers = predict_logits(estimated.model, access.validation.images)
+            loss = F.cross_entropy(predict_logits(estimated.model, images), before).item()
+            score = accuracy(answers, access.validation.labels)
+            yield Epoch(estimated, estimated.epoch, loss, 0.0, score, time.perf_counter() - began)
+
+    def _pass(self, estimated: Estimated, access: WhiteBoxAccess, labels: Tensor) -> None:
+        images, device, epoch = access.images.images, labels.device, estimated.epoch
+        order = torch.randperm(
+            len(images), generator=make_generator(access.seed, "order", epoch, device=device), device=device
+        )
+        views = make_generator(access.seed, "augment", epoch, device=device)
+        for pick in torch.split(order, self.batch_size):
+            estimated.statistics.add(to_float(augment(images[pick], access.augmentation, views)))
+        estimated.epoch += 1
+
+
+class Estimated:
+    """A network whose running statistics are being estimated; it satisfies `Trained`."""
+
+    def __init__(self, model: nn.Module, passes: int) -> None:
+        self.model, self.epochs, self.epoch = model, passes, 0
+        self.statistics = CumulativeStatistics(model)
+        self.deterministic = False
+
+    @property
+    def best_epoch(self) -> int:
+        """The last one."""
+        return self.epoch
+
+    def state(self) -> dict[str, Any]:
+        """The network, whose counters of batches are a part of it, and the passes done."""
+        return {"model": self.model.state_dict(), "epoch": self.epoch}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state` gave."""
+        self.model.load_state_dict(state["model"])
+        self.epoch = state["epoch"]

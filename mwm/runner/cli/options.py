@@ -1,0 +1,38 @@
+"""What several commands share: their options, where they print, how a mistake names the option that holds it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+LINE = 120
+"""Width of what is printed where no terminal says its own."""
+
+Storage = Annotated[str, Parameter(help="Folder of results/ and store/, or s3://BUCKET/PATH.")]
+
+TrackingUri = Annotated[
+    str | None, Parameter(help="MLflow to record in; without it MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
+]
+
+SweepName = Annotated[str, Parameter(name="NAME", help="A sweep in results/.")]
+
+Json = Annotated[bool, Parameter(name="--json", help="Print everything as JSON, for a program.")]
+
+
+def make_console() -> Console:
+    """Where a command prints: as wide as the terminal, and of a fixed width into a file."""
+    return Console() if sys.stdout.isatty() else Console(width=LINE)
+
+
+def as_option(message: str, names: Collection[str] | None = None) -> str:
+    """What is said of a field, as in `order_seed: -1 is ...`, as it is said of its option: `--order-seed: -1 is ...`.
+
+    Only of the fields `names`; without them, of whatever a message begins with.
+    """
+    field, colon, rest = message.partition(":")
+    named = field.isidentifier() if names is None else field in names
+    return f"--{field.replace('_', '-')}{colon}{rest}" if named else message
