@@ -22,7 +22,7 @@ SHARING = {"test_nodes.py": "test_faults.py", "test_removal.py": "test_launch.py
 """Files of tests/system that use what the fixtures of another file take long to make."""
 
 
-class ByFile(LoadFileScheduling):
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
     """Side by side, the tests of a file stay in one process, and those of files that share a fixture."""
 
     def _split_scope(self, nodeid: str) -> str:

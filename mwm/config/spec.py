@@ -98,6 +98,11 @@ def decode(kind: Any, tree: Any, path: str = "") -> Any:
         raise ValueError("\n".join(fault_lines(error.errors(), tree, path))) from None
 
 
+def json_schema(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of what `decode` reads as a `kind`."""
+    return TypeAdapter(kind).json_schema()
+
+
 def encode(record: Any) -> dict[str, Any]:
     """The tree of a record: `decode(type(record), encode(record)) == record`."""
     return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 MAX_CHARS, MAX_REASON_CHARS = 200, 300
@@ -16,9 +15,6 @@ MAX_CHARS, MAX_REASON_CHARS = 200, 300
 
 PLAIN = {"region", "scheme", "endpoint_override", "allow_delayed_open", "tls_ca_file_path", "tls_verify_certificates"}
 """Options of an object store that may be shown."""
-
-CONNECTION_ERRORS = (ConnectionError, TimeoutError, socket.gaierror, ssl.SSLError)
-"""What the system itself says of a connection that fails."""
 
 
 def redact(text: str) -> str:
@@ -80,7 +76,8 @@ def failure_reason(error: Exception) -> str:
     Of a connection that fails only what the system says, of a database not its statement, of a page its text.
     """
     cause = root_cause(error)
-    system = isinstance(cause, CONNECTION_ERRORS) or type(cause).__module__.startswith("urllib3")
+    system = isinstance(cause, ConnectionError | TimeoutError | socket.gaierror)
+    system |= type(cause).__module__.split(".")[0] in ("ssl", "urllib3")
     said = re.split(r"\n\[SQL: |\n\(Background on this error", str(cause if system else error))[0]
     if re.search(r"(?i)<(!doctype|html)\b", said):
         said = re.sub(r"(?is)<(style|script)\b.*?</\1>|<[^<>]*>", " ", said)

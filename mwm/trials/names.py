@@ -1,4 +1,4 @@
-"""Trials in words: their names, and the one line about each."""
+"""Trials in words: their names, and the one line about each. Records are imported late: `list` needs none."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
-from mwm.config.spec import Shown, shown_fields
-
 if TYPE_CHECKING:
+    from mwm.config.spec import Shown
     from mwm.trials.outcome import Outcome
     from mwm.trials.trial import Trial
 
@@ -86,8 +85,17 @@ def format_fraction(value: float, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people read them: "4:05" or "1:04:05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def _words(record: Any) -> str:
     """The kind of a scheme or an attack, then the fields that name it, then those that are not at their default."""
+    from mwm.config.spec import shown_fields
+
     told = shown_fields(type(record))
     always = [field for field in fields(record) if field.name in told and told[field.name].always]
     others = [field for field in fields(record) if field not in always and field.name not in ("kind", "seed")]
@@ -98,6 +106,8 @@ def _words(record: Any) -> str:
 
 def _shown(name: str, value: Any, kind: str = "") -> Shown:
     """How a field is told, of a scheme or attack of a kind, or of any."""
+    from mwm.config.spec import Shown
+
     catalogue = _catalogue()
     found = [catalogue[kind]] if kind in catalogue else [*catalogue.values()]
     usual = Shown("{}" if isinstance(value, str) else f"{name}={{}}")
@@ -108,6 +118,7 @@ def _shown(name: str, value: Any, kind: str = "") -> Shown:
 def _catalogue() -> dict[str, dict[str, Shown]]:
     """How the fields of schemes and attacks are told, by their kinds and names."""
     from mwm.attacks import Attack
+    from mwm.config.spec import shown_fields
     from mwm.watermarks.schemes import Scheme
 
     kinds = [kind for union in (Scheme, Attack) for kind in get_args(get_args(union)[0])]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mwm.storage.redaction import redact
 from mwm.verification.answer_log import SuspectAnswers
 from mwm.verification.questions import OrderedQueries
-from mwm.verification.suspects import NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 
 StoppingRule = Callable[[Sequence[int]], int]
 """How many queries to ask next, given the answers so far; 0 ends it."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +14,27 @@ from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_te
 from mwm.stats.sequential import SequentialTest
 from mwm.verification.options import BINOMIAL, SEQUENTIAL
 from mwm.verification.questions import OrderedQueries
+from mwm.verification.verdict import NOT_PROVEN, PROVEN, TestResult
+from mwm.watermarks.queries import Null
 
 PERMUTATION, RANK, EMPIRICAL = "permutation", "rank", "empirical"
-PROVEN, NOT_PROVEN = "proven", "not proven"
+VALID: dict[Null, tuple[str, ...]] = {
+    "uniform_wrong_labels": (BINOMIAL, SEQUENTIAL, PERMUTATION, RANK, EMPIRICAL),
+    "exchangeable": (PERMUTATION, EMPIRICAL),
+    "null_models": (EMPIRICAL,),
+}
+"""The tests that hold for labels of a kind; that of a comparison with null models decides nothing."""
 
 Labels = NDArray[np.int64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TestResult:
-    """What one test says of the answers of a suspect.
-
-    `log10_p` tells a p-value that is too small for a number. The comparison with null models says how many of them
-    (`null_models`) matched on as many queries as the suspect (`as_many`).
-    """
-
-    __test__: ClassVar[bool] = False  # pytest takes every class of this name for a test
-
-    p_value: float
-    log10_p: float | None = None
-    as_many: int | None = None
-    null_models: int | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """What it says, as a tree."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+def deciding_test(null: Null, *, sequential: bool) -> str:
+    """The test that decides for labels of a kind; ValueError if none does, or not one after another."""
+    if EMPIRICAL in VALID[null][:1]:
+        raise ValueError("key: its labels allow no exact test, and a comparison with null models decides nothing")
+    if sequential and SEQUENTIAL not in VALID[null]:
+        raise ValueError("sequential: is not allowed for this key: its labels are not uniform over the wrong classes")
+    return SEQUENTIAL if sequential else VALID[null][0]
 
 
 def matches_to_decide(test: SequentialTest, left: int, level: float) -> int:
@@ -62,8 +56,11 @@ def run_tests(
     *,
     scores: NDArray[np.float64] | None = None,
     null: Sequence[int] | None = None,
+    labels_are: Null = "uniform_wrong_labels",
 ) -> dict[str, TestResult | None]:
     """Every test of the `answers` (n) to the first queries that were asked; None for one that is not possible.
+
+    Nor is one that does not hold for labels of that kind.
 
     `scores` (n C) are what the answers came from, equal ones where none came; `null` the matches of null models.
     """
@@ -84,7 +81,7 @@ def run_tests(
             as_many=sum(independent >= matches for independent in null),
             null_models=len(null),
         )
-    return found
+    return {name: test if name in VALID[labels_are] else None for name, test in found.items()}
 
 
 def _sequence(matched: Iterable[bool], classes: int) -> tuple[SequentialTest, float]:

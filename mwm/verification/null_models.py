@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.verification.questions import OrderedQueries
-from mwm.verification.suspects import NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,11 +59,6 @@ class VerifyOptions:
                 raise ValueError(f"{name}: {value:g} is not allowed: {allowed}")
 
     @property
-    def test(self) -> str:
-        """The test that decides."""
-        return SEQUENTIAL if self.sequential else BINOMIAL
-
-    @property
     def batch_size(self) -> int:
         """Queries in a request at most."""
         most = self.batch or BATCH_SIZE

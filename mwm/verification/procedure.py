@@ -17,16 +17,19 @@ from mwm.stats.sequential import SequentialTest
 from mwm.verification import report
 from mwm.verification.answer_log import SuspectAnswers, open_answer_log
 from mwm.verification.asking import AskPolicy, ask
-from mwm.verification.decision import NOT_PROVEN, PROVEN, TestResult, decide, matches_to_decide, run_tests
+from mwm.verification.decision import decide, matches_to_decide, run_tests
 from mwm.verification.null_models import NullAnswers
 from mwm.verification.options import VerifyOptions
 from mwm.verification.questions import OrderedQueries
-from mwm.verification.suspects import NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
+    NOT_PROVEN,
     PROCEDURE_VERSION,
+    PROVEN,
     KeySummary,
     SuspectResult,
+    TestResult,
     Verdict,
     VerdictPlan,
 )
@@ -53,6 +56,7 @@ class PreparedVerification:
 
     key: Key
     options: VerifyOptions
+    test: str
     asked: OrderedQueries
     suspects: list[Suspect]
     sums: list[str]
@@ -73,7 +77,7 @@ class PreparedVerification:
                 for one, own in zip(self.suspects, self.sums, strict=True)
             ],
             "null_models": digest(*sorted(self.null.identities)) if self.null else None,
-            "test": options.test,
+            "test": self.test,
             "level": options.level,
             "queries": len(self.asked),
             "order_seed": options.order_seed,
@@ -125,12 +129,13 @@ class PreparedVerification:
     def _verdict(self, logs: Sequence[SuspectAnswers], told: Sequence[Labels]) -> Verdict:
         """What the answers of all suspects are worth together."""
         tests = [self._tests(log, answers) for log, answers in zip(logs, told, strict=True)]
-        deciding = [_deciding(one, self.options.test) for one in tests]
+        deciding = [_deciding(one, self.test) for one in tests]
         decided = decide([one.p_value for one in deciding], self.options.level)
         results = tuple(
             SuspectResult(
                 **self._counted(number, logs[number], told[number]),
-                **deciding[number].to_dict(),
+                p_value=deciding[number].p_value,
+                log10_p=deciding[number].log10_p,
                 tests=tests[number],
                 adjusted_p_value=adjusted,
                 decision=decision,
@@ -151,7 +156,7 @@ class PreparedVerification:
         asked, count = self.asked, len(answers)
         scores = log.scores_of(asked.numbers[:count], asked.classes)
         null = self.null.matches(asked.labels[:count]) if self.null else None
-        return run_tests(answers, asked, scores=scores, null=null)
+        return run_tests(answers, asked, scores=scores, null=null, labels_are=self.key.null)
 
     def _counted(self, number: int, log: SuspectAnswers, answers: Labels) -> dict[str, Any]:
         """What one suspect answered (n), counted: the fields of its result but for tests and decision."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.local import sha256
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.decision import NOT_PROVEN, PROVEN, TestResult
-from mwm.verification.verdict import SuspectResult, Verdict
+from mwm.verification.options import BINOMIAL
+from mwm.verification.verdict import NOT_PROVEN, PROVEN, SuspectResult, TestResult, Verdict
 
 VERDICT, REPORT, CHECKSUMS = "verdict.json", "report.md", "SHA256SUMS"
 SIGN = f"ssh-keygen -Y sign -n mwm-verdict -f ~/.ssh/id_ed25519 {CHECKSUMS}"
@@ -32,14 +32,14 @@ def summary_lines(verdict: Verdict) -> Iterator[str]:
     for suspect, fresh in zip(suspects, verdict.asked_now, strict=True):
         low, high = map(_share, suspect.interval)
         rate = f"{_share(suspect.match_rate)}, 95 % interval {low} to {high}"
-        chance = f"an independent model: {_share(1 / (key.classes - 1))} on average at most"
+        chance = f"; an independent model: {_share(1 / (key.classes - 1))} on average at most"
         adjusted = f"; {_p(suspect.adjusted_p_value)} as one of {len(suspects)} suspects (Holm)"
         others = [_test(name, test) for name, test in suspect.tests.items() if test and name != plan.test]
         yield f"suspect   {suspect.name} ({suspect.access})"
         yield f"asked     {_asked(suspect)}, of {plan.queries}{'' if fresh else _cached_note(suspect)}"
-        yield f"matches   {suspect.matches} of {suspect.asked} ({rate}; {chance})"
+        yield f"matches   {suspect.matches} of {suspect.asked} ({rate}{chance if suspect.tests[BINOMIAL] else ''})"
         yield f"p         {_test(plan.test, suspect.tests[plan.test])}{adjusted if len(suspects) > 1 else ''}"
-        yield f"beside    {'; '.join(others)}"
+        yield from [f"beside    {'; '.join(others)}"] * bool(others)
         yield f"decision  {suspect.decision.upper()} at level {plan.level:g}"
     yield from (f"note      {note}" for note in _notes(verdict))
 

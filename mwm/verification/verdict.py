@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from mwm.verification.decision import PROVEN, TestResult
+PROVEN, NOT_PROVEN = "proven", "not proven"
 
 FORMAT_VERSION, PROCEDURE_VERSION = 2, 1
 """Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """What one test says of the answers of a suspect.
+
+    `log10_p` tells a p-value that is too small for a number. The comparison with null models says how many of them
+    (`null_models`) matched on as many queries as the suspect (`as_many`).
+    """
+
+    __test__: ClassVar[bool] = False  # pytest takes every class of this name for a test
+
+    p_value: float
+    log10_p: float | None = None
+    as_many: int | None = None
+    null_models: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it says, as a tree."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +62,9 @@ class SuspectResult:
 
     `matches` of the queries `asked` (their numbers in the key are `queries`); `unanswered` and answers that name
     `no_class` of the key match nothing. `interval` is that of the match rate (Clopper and Pearson, 95 %). `p_value`
-    and `log10_p` are those of the test that decides, `adjusted_p_value` is for the number of suspects (Holm, 1979).
-    `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to `ended`.
+    and `log10_p`, if it tells it, are those of the test that decides, `adjusted_p_value` is for the number of suspects
+    (Holm, 1979). `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to
+    `ended`.
     """
 
     name: str
@@ -57,7 +78,7 @@ class SuspectResult:
     match_rate: float
     interval: tuple[float, float]
     p_value: float
-    log10_p: float
+    log10_p: float | None
     adjusted_p_value: float
     tests: dict[str, TestResult | None]
     queries: tuple[int, ...]

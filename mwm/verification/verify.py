@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from mwm.stats.binomial import critical_matches
+from mwm.stats.nonparametric import permutation_test
 from mwm.stats.sequential import SequentialTest
 from mwm.storage.local import sha256
 from mwm.storage.redaction import redact
-from mwm.verification.decision import matches_to_decide
+from mwm.verification.decision import deciding_test, matches_to_decide
 from mwm.verification.null_models import ask_null_models
-from mwm.verification.options import VerifyOptions
+from mwm.verification.options import BINOMIAL, SEQUENTIAL, VerifyOptions
 from mwm.verification.procedure import PreparedVerification
 from mwm.verification.questions import OrderedQueries, order_queries
 from mwm.verification.suspects import Suspect, SuspectLike, open_suspect
@@ -55,14 +56,17 @@ def prepare(
     """
     own = key if isinstance(key, Key) else load_key(key)
     _check_commitment(own, options.commitment)
+    if own.queries.cells is not None:
+        raise ValueError("key: several of its images share a label; only keys with a label for each are queried")
+    test = deciding_test(own.null, sequential=options.sequential)
     asked = order_queries(own, options.queries, options.order_seed)
     _check_suspects(suspects)
-    _check_reach(options, asked, count=len(suspects))
-    opened = [_open("suspect", one, options, asked) for one in suspects]
-    independent = [_open("null_models", one, options, asked) for one in null_models]
+    _check_reach(options, asked, test=test, count=len(suspects))
+    opened = [_open("suspect", one, options=options, asked=asked) for one in suspects]
+    independent = [_open("null_models", one, options=options, asked=asked) for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
     sums = [_path_sha256(Path(one)) if isinstance(one, (str, Path)) else "" for one in suspects]
-    return PreparedVerification(own, options, asked, opened, sums, null, tuple(notes))
+    return PreparedVerification(own, options, test, asked, opened, sums, null, tuple(notes))
 
 
 def _check_commitment(key: Key, given: str | None) -> None:
@@ -81,20 +85,22 @@ def _check_suspects(suspects: Sequence[SuspectLike]) -> None:
             raise ValueError(f"suspect: {redact(str(suspect))} is given twice; once is enough")
 
 
-def _check_reach(options: VerifyOptions, asked: OrderedQueries, *, count: int) -> None:
+def _check_reach(options: VerifyOptions, asked: OrderedQueries, *, test: str, count: int) -> None:
     """Raise ValueError if even the best answers could decide nothing."""
     most, each = len(asked), options.level / count
-    if options.sequential:
-        enough = matches_to_decide(SequentialTest(asked.classes), most, each)
+    if test == SEQUENTIAL:
+        enough = matches_to_decide(SequentialTest(asked.classes), most, each) > 0
+    elif test == BINOMIAL:
+        enough = critical_matches(most, asked.classes, each) is not None
     else:
-        enough = critical_matches(most, asked.classes, each) or 0
+        enough = permutation_test(asked.labels, asked.labels, asked.truth) <= each
     if not enough:
         shared = f", {each:g} for each of {count} suspects," if count > 1 else ""
         told = f"{options.level:g}{shared} is out of reach: {most} matches of {most} would not show it"
         raise ValueError(f"level: {told}")
 
 
-def _open(name: str, suspect: SuspectLike, options: VerifyOptions, asked: OrderedQueries) -> Suspect:
+def _open(name: str, suspect: SuspectLike, *, options: VerifyOptions, asked: OrderedQueries) -> Suspect:
     shape: Any = asked.images.shape[1:]
     limits: dict[str, Any] = {"timeout": options.timeout, "retries": options.retries, "rate": options.rate}
     limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust}

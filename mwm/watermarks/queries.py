@@ -94,8 +94,8 @@ def draw_queries(
 
     By the derivation of `config.randomness`: the images are the first `num` in the order for "choice"; number i gets
     `pad` black pixels on every side and is cropped at row "top" and column "left", both below 2 pad + 1, then mirrored
-    if "flip", below 2, is 1. A smaller key is the beginning of a larger one of the same secret, and no key depends on the device.
-    Raises ValueError if the source is too small.
+    if "flip", below 2, is 1. A smaller key is the beginning of a larger one of the same secret, and no key depends on
+    the device. Raises ValueError if the source is too small.
     """
     count, device = len(source), source.labels.device
     if not 1 <= num <= count:

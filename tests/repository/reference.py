@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import App
-from pydantic import TypeAdapter
 
 from mwm.attacks import Attack
+from mwm.config.spec import json_schema
 from mwm.runner.cli.app import COMMANDS, make_app
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.trials.trial import Victim
@@ -56,7 +56,7 @@ def config_page() -> str:
     records: dict[str, Tree] = {}
     kinds: tuple[Any, ...] = (Sweep, Victim, Attack)
     for kind in kinds:
-        made = TypeAdapter(kind).json_schema()
+        made = json_schema(kind)
         found = made.get("$defs", {})
         top = [(made["title"], made)] if "properties" in made else []
         named = dict(top) | {name: found[name] for name in _order(made, found)}
@@ -125,7 +125,7 @@ def _type(name: str, field: str, schema: Tree) -> str:
     if (name, field) == ("Sweep", "victim"):
         return "[Victim](#victim)"
     if (name, field) == ("Sweep", "attacks"):
-        attacks = TypeAdapter(Attack).json_schema()
+        attacks = json_schema(Attack)
         return f"list of {_kind(attacks)}"
     return _kind(schema)
 

@@ -73,13 +73,14 @@ def test_harm_is_seen(whole: Undisturbed, tmp_path: Path, told: str) -> None:
         assert_unharmed(folder, whole, before)
 
 
-def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delays", [(0.0,), pytest.param((0.0, 0.05), marks=pytest.mark.long)], ids=["one", "two"])
+def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path, delays: tuple[float, ...]) -> None:
     folder = prepared(tmp_path, whole)
     with watching(folder) as watch, driving(folder) as driver:
         appeared(watch, driver, checkpointed, 5)
         time.sleep(0.05)
         assert driver.kill_trainers(), "nobody trained in mid-epoch"
-        for delay in (0.0, 0.05):  # one of them has just ended a trial, and holds no other yet or only just
+        for delay in delays:  # one of them has just ended a trial, and holds no other yet or only just
             appeared(watch, driver, ended)
             time.sleep(delay)
             assert driver.kill_trainers(), "nobody was there between two trials"
@@ -88,21 +89,25 @@ def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path) -> None
     assert_unharmed(folder, whole)
 
 
-FIRST = Moment("victim", 4, 0.05)
-OTHERS = [Moment("mlflow", 15), Moment("between", 1), Moment("checkpoint", 6, power=True)]
+SHORT = (
+    Moment("victim", 4, 0.05),
+    Moment("mlflow", 15),
+    Moment("between", 1),
+    Moment("checkpoint", 6, power=True),
+)
 
 
-@pytest.mark.parametrize("moments", [[FIRST], pytest.param(OTHERS, marks=pytest.mark.long)], ids=["one", "others"])
-def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path, moments: list[Moment]) -> None:
-    queue = deque(moments)
+@pytest.mark.long
+def test_killed_drivers_do_no_harm(whole: Undisturbed, tmp_path: Path) -> None:
+    queue = deque(SHORT)
     told: list[Blow] = []
     blows = endure(prepared(tmp_path, whole), whole, queue, told.append)
-    assert [blow.moment for blow in blows] == moments, "a moment did not come"
+    assert [blow.moment for blow in blows] == list(SHORT), "a moment did not come"
     assert told == blows
 
 
-ONE = [(signal.SIGTERM, "victim")]
-TWO = [(signal.SIGINT, "victim"), (signal.SIGTERM, "attack")]
+ONE = [(signal.SIGTERM, "attack")]
+TWO = [(signal.SIGTERM, "victim"), (signal.SIGINT, "attack")]
 
 
 @pytest.mark.parametrize("signals", [ONE, pytest.param(TWO, marks=pytest.mark.long)], ids=["one", "two"])
@@ -128,12 +133,15 @@ def test_signals_end_a_sweep_in_good_order(
     assert_unharmed(folder, whole, before)
 
 
-def test_damage_is_detected_and_trained_again(whole: Undisturbed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("power", [False, pytest.param(True, marks=pytest.mark.long)], ids=["driver", "power"])
+def test_a_killed_driver_is_followed_by_another_that_detects_damage(
+    whole: Undisturbed, tmp_path: Path, power: bool
+) -> None:
     folder = prepared(tmp_path, whole)
     with watching(folder) as watch, driving(folder) as driver:
         appeared(watch, driver, ended, 3)
         appeared(watch, driver, checkpointed, 6)
-        left = driver.kill(power=True)
+        left = driver.kill(power=power)
     gone(left)
     sealed = sorted(path.parent for path in folder.glob("store/*/*/outcome.json"))
     victims = [path for path in sealed if path.name in whole.victims]

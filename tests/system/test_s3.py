@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -219,11 +220,12 @@ def bucket(address: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"s3://bucket/mwm?endpoint_override={address}&scheme=http&region=us-east-1"
 
 
-def test_a_sweep_goes_on_elsewhere(bucket: str, tmp_path: Path) -> None:
+def test_a_sweep_goes_on_elsewhere(bucket: str, tmp_path: Path, mlflow_db: Path) -> None:
     found = []
     for machine in ("one", "two"):
         folder = tmp_path / machine
         folder.mkdir()
+        shutil.copy(mlflow_db, folder / "mlflow.db")
         done = launched(folder, "run", sweep(folder), "--storage", bucket, *["--resume"] * (machine == "two"))
         assert done.returncode == 0, done.stderr
         assert (folder / "results" / "small" / "summary.json").exists()

@@ -6,19 +6,21 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from json import dumps
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from mwm.runner.cli.options import Json, Storage, SweepName, TrackingUri, make_console
-from mwm.runner.reporting.progress import duration
-from mwm.runner.workspace.garbage import Garbage, garbage
 from mwm.runner.workspace.location import RESULTS, StorageLocation
 from mwm.runner.workspace.lock import cleanup_lock
 from mwm.runner.workspace.status import SweepStatus, find_sweep, list_sweeps, sweep_status
 from mwm.storage.redaction import one_line
+from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES
+
+if TYPE_CHECKING:
+    from mwm.runner.workspace.garbage import Garbage
 
 SHOWN = 20
 """Trials of a kind that are listed; all are in the JSON."""
@@ -118,6 +120,7 @@ def clean(
     victims of its attacks. To let go of a sweep, remove its folder (rm -r results/NAME): its trials, unless another
     sweep shares them, are then no longer needed, and `clean` lists them. Nothing is done while a sweep is running.
     """
+    from mwm.runner.workspace.garbage import garbage
     from mwm.storage.store import Store
 
     place, console = StorageLocation(storage), make_console()

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mwm.storage.redaction import one_line
+from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES, TRIAL_KINDS
 
 LISTED = 12
@@ -195,10 +196,3 @@ class Progress:
             epoch = f"epoch {trial.epoch}/{trial.epochs}" if trial.epoch else ""
             table.add_row(Text(trial.label), epoch, metrics)
         return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: "4:05" or "1:04:05"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -6,10 +6,9 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from mwm.attacks import Attack
 from mwm.config.loader import FRACTION
+from mwm.config.spec import json_schema
 from mwm.runner.sweeps.space import DOMAIN_KINDS
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.trials.trial import Victim
@@ -47,7 +46,7 @@ class _Part:
 
     def place(self, record: Any) -> Tree:
         """What may stand where a record, or one of a union of records, is read."""
-        made = TypeAdapter(record).json_schema()
+        made = json_schema(record)
         records = made.pop("$defs", {})
         kinds = {_last(ref) for mapping in _mappings([made, records]) for ref in mapping.values()}
         if "properties" in made:

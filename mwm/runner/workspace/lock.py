@@ -82,10 +82,10 @@ def remove_lock(folder: Path) -> None:
             (folder / LOCK).unlink()
 
 
-def _locked(lock: IO[str], *, shared: bool = False, patience: float = PATIENCE_SECONDS) -> bool:
-    """Whether a lock could be had; ValueError where files cannot be locked."""
+def _locked(lock: IO[str], *, shared: bool = False, patience: float | None = None) -> bool:
+    """Whether a lock could be had, within `PATIENCE_SECONDS` unless told; ValueError where files cannot be locked."""
     try:
-        return lock_file(lock, shared=shared, patience=patience)
+        return lock_file(lock, shared=shared, patience=PATIENCE_SECONDS if patience is None else patience)
     except OSError as error:
         raise ValueError(f"--storage: {lock.name} cannot be locked ({error.strerror})") from None
 

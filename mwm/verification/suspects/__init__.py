@@ -6,16 +6,12 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mwm.storage.redaction import redacted_excerpt
 from mwm.verification.suspects import checkpoint, endpoint, network_files, python_models
 from mwm.verification.suspects.in_process import InProcessSuspect
 from mwm.verification.suspects.live import LiveSuspect, open_live
-from mwm.verification.suspects.outputs import NoAnswerError, Outputs
+from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 
 __all__ = ["NoAnswerError", "Suspect", "SuspectLike", "open_suspect"]
 
@@ -55,31 +51,6 @@ RUNS_CODE = {
     "callable": "a module runs its code when it is imported",
 }
 """Why a form is opened only for those who trust its maker."""
-
-
-class Suspect(Protocol):
-    """Something to ask, which may be a copy."""
-
-    @property
-    def name(self) -> str:
-        """Its address, without passwords; of an endpoint without its query, too."""
-
-    @property
-    def access(self) -> str:
-        """How it is at hand: checkpoint, onnx, export, torchscript, module, mlflow, callable or endpoint."""
-
-    @property
-    def identity(self) -> str:
-        """64 hex digits that tell it from any other and may be shown: of files their content, else the whole address.
-
-        Passwords, tokens and the store of MLflow are in it, but cannot be read from it.
-        """
-
-    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
-        """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
-
-        Raises NoAnswerError if it does not answer or its answers cannot be used, ValueError if it has other classes.
-        """
 
 
 def open_suspect(

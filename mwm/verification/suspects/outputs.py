@@ -1,8 +1,8 @@
-"""What a suspect may answer: class indices, or a score for each class."""
+"""What a suspect is, and what it may answer: class indices, or a score for each class."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,31 @@ class NoAnswerError(OSError):
     def __init__(self, what: str, *, permanent: bool = True) -> None:
         super().__init__(what)
         self.permanent = permanent
+
+
+class Suspect(Protocol):
+    """Something to ask, which may be a copy."""
+
+    @property
+    def name(self) -> str:
+        """Its address, without passwords; of an endpoint without its query, too."""
+
+    @property
+    def access(self) -> str:
+        """How it is at hand: checkpoint, onnx, export, torchscript, module, mlflow, callable or endpoint."""
+
+    @property
+    def identity(self) -> str:
+        """64 hex digits that tell it from any other and may be shown: of files their content, else the whole address.
+
+        Passwords, tokens and the store of MLflow are in it, but cannot be read from it.
+        """
+
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
+        """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w).
+
+        Raises NoAnswerError if it does not answer or its answers cannot be used, ValueError if it has other classes.
+        """
 
 
 def parse_outputs(came: Any, *, count: int, classes: int, who: str) -> Outputs:

@@ -43,6 +43,7 @@ def broken() -> Turn:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_rivals_take_turns_in_processes_of_their_own(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     rivals = [Rival(name, partial(noting, name, diary), "cpu", threads=2, units=4) for name in "ab"]
@@ -57,6 +58,7 @@ def test_rivals_take_turns_in_processes_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_no_round_is_begun_that_would_end_too_late_and_a_broken_rival_is_named(tmp_path: Path) -> None:
     slow = Rival("slow", partial(noting, "slow", tmp_path / "diary"), "cpu", threads=1)
     assert len(race([slow], rounds=50, warm=0, pause=0, limit=0)["slow"]) == 1

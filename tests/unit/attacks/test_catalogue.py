@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mwm.attacks import Attack, BatchNormReestimation, Distillation, Extraction, FineTuning
+from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.access import BlackBoxAccess
 from mwm.attacks.base import WhiteBoxAttack
-from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.attacks.extraction.student import distillation_kl
 from mwm.config.spec import decode
 from mwm.data.splits import LabeledImages
-from mwm.models.networks import Cnn
 from mwm.oracle.oracle import Oracle, log_probabilities
 from mwm.storage.store import Store
 from mwm.training.recipe import MultiStep, Recipe
@@ -39,24 +38,7 @@ from tests.helpers.stealing import (
     steal,
     victim,
 )
-
-CASES: list[Attack] = [
-    Extraction(**FILLED),
-    Extraction(labels="hard", **FILLED),
-    Extraction(temperature=4.0, seed=5, student=Cnn(width=3, depth=2), recipe=RECIPE),
-    Distillation(**FILLED),
-    Distillation(temperature=3.0, t_squared=True, alpha=0.4, **FILLED),
-    Extraction(query_budget=COUNT, **FILLED),
-    Extraction(labels="hard", query_budget=10, **FILLED),
-    Distillation(query_budget=25, **FILLED),
-    Extraction(cache_answers=True, **FILLED),
-    Distillation(temperature=2.0, cache_answers=True, **FILLED),
-    FineTuning(recipe=RECIPE),
-    FineTuning(layers="last", labels="predicted", batchnorm="frozen", recipe=RECIPE),
-    BatchNormReestimation(passes=3, batch_size=10),
-]
-BLACK_BOX = [case for case in CASES if isinstance(case, StudentAttack)]
-WHITE_BOX = [case for case in CASES if isinstance(case, WhiteBoxAttack)]
+from tests.unit.attacks.cases import CASES
 
 
 def calls(access: Any) -> int:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mwm.stats.binomial import log10_p, p_value
 from mwm.stats.multiple_testing import holm_adjust
 from mwm.stats.sequential import SequentialTest
-from mwm.verification.decision import TestResult, decide, matches_to_decide, run_tests
+from mwm.verification.decision import VALID, decide, deciding_test, matches_to_decide, run_tests
+from mwm.verification.verdict import TestResult
 from tests.helpers.verifying import CLASSES, questions
 
 ASKED = questions(40)
@@ -71,6 +72,23 @@ def test_no_match_is_no_evidence() -> None:
     found = told(run_tests(ASKED.truth, ASKED))
     assert [found[name]["log10_p"] for name in ("binomial", "sequential")] == [0.0, 0.0]
     assert str(found["sequential"]["log10_p"]) == "0.0", "no minus in front of it"
+
+
+def test_only_tests_that_hold_for_the_labels_are_told() -> None:
+    answers, scores = ASKED.labels, np.eye(CLASSES)[ASKED.labels]
+    for labels_are, valid in VALID.items():
+        found = run_tests(answers, ASKED, scores=scores, null=[1], labels_are=labels_are)
+        assert {name for name, test in found.items() if test} == set(valid)
+
+
+def test_the_labels_choose_the_test_that_decides() -> None:
+    assert deciding_test("uniform_wrong_labels", sequential=False) == "binomial"
+    assert deciding_test("uniform_wrong_labels", sequential=True) == "sequential"
+    assert deciding_test("exchangeable", sequential=False) == "permutation"
+    with pytest.raises(ValueError, match=r"^sequential: is not allowed for this key"):
+        deciding_test("exchangeable", sequential=True)
+    with pytest.raises(ValueError, match=r"^key: its labels allow no exact test"):
+        deciding_test("null_models", sequential=False)
 
 
 def test_holm_decides_for_several_suspects() -> None:

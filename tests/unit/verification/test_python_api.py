@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import nn
 from mwm.storage.store import WEIGHTS
 from mwm.verification.options import VerifyOptions
 from mwm.verification.procedure import UnansweredError
+from mwm.verification.report import summary_lines
 from mwm.verification.suspects.checkpoint import read
 from mwm.verification.suspects.live import weights_identity
 from mwm.verification.verify import verify
@@ -117,6 +119,36 @@ def test_a_mistake_is_one_line(suspects: Any, fields: dict[str, Any], said: str,
     with pytest.raises(ValueError, match=said) as told:
         verify(case.key, *suspects, **fields)
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_exchangeable_labels_are_decided_by_their_permutation(case: VerificationCase, tmp_path: Path) -> None:
+    """No binomial p is told of them: they may favour a class, and then it would be too small."""
+    key = replace(load_key(case.key), null="exchangeable")
+    verdict = verify(key, case.key, case.independent, null_models=[case.independent], output=tmp_path / "mine")
+    assert [one.decision for one in verdict.suspects] == ["proven", "not proven"]
+    assert verdict.plan.test == "permutation"
+    first = verdict.suspects[0]
+    assert {name for name, test in first.tests.items() if test} == {"permutation", "empirical"}
+    assert (first.p_value, first.log10_p) == (1e-4, None)
+    text = (tmp_path / "mine" / "report.md").read_text()
+    assert "permutation of labels" in text
+    assert "binomial" not in text
+    said = "\n".join(summary_lines(verdict))
+    assert "0.0001 (permutation of labels)" in said
+    assert "on average at most" not in said
+    with pytest.raises(ValueError, match=r"^level: 1e-05 is out of reach"):
+        verify(key, case.key, level=1e-5)
+    with pytest.raises(ValueError, match=r"^sequential: is not allowed"):
+        verify(key, case.key, sequential=True)
+
+
+def test_a_key_without_a_valid_test_is_refused(case: VerificationCase) -> None:
+    key = load_key(case.key)
+    with pytest.raises(ValueError, match=r"^key: its labels allow no exact test"):
+        verify(replace(key, null="null_models"), case.key, null_models=[case.independent])
+    pairs = torch.arange(len(key.queries))
+    with pytest.raises(ValueError, match=r"^key: several of its images share a label"):
+        verify(replace(key, queries=replace(key.queries, cells=pairs)), case.key)
 
 
 def test_silence_is_an_error_of_its_own(case: VerificationCase) -> None:

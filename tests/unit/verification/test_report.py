@@ -13,8 +13,8 @@ import pytest
 
 from mwm.storage.store import WEIGHTS
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.decision import TestResult
 from mwm.verification.report import HASH, markdown_report, summary_lines
+from mwm.verification.verdict import TestResult
 from mwm.verification.verify import verify
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, heard, one_line

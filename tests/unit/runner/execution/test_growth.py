@@ -69,6 +69,7 @@ def followed(victims: int) -> list[tuple[Trial, Outcome]]:
     return ended
 
 
+@pytest.mark.long
 def test_a_plan_of_ten_thousand_trials_is_made_in_linear_time() -> None:
     followed(50)
     small, large = took(lambda: followed(500)), took(lambda: followed(500 * TIMES))

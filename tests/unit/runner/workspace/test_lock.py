@@ -17,6 +17,7 @@ from typing import IO
 
 import pytest
 
+from mwm.runner.workspace import lock
 from mwm.runner.workspace.lock import LOCK, Holder, cleanup_lock, holder, remove_lock, sweep_lock
 
 HOLD = """
@@ -51,6 +52,12 @@ def other(folder: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.P
         process.kill()
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is refused is refused soon."""
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.05)
+
+
 def test_nobody_holds_a_new_sweep(folder: Path) -> None:
     assert holder(folder) is None
     assert list(folder.iterdir()) == []
@@ -59,6 +66,7 @@ def test_nobody_holds_a_new_sweep(folder: Path) -> None:
     assert holder(folder) is None
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize(("other", "doing"), [("run", "run"), ("sync", "synced")], indirect=["other"])
 def test_a_second_process_is_refused(folder: Path, other: subprocess.Popen[str], doing: str) -> None:
     who = f"process {other.pid} on {re.escape(socket.gethostname())}"
@@ -73,6 +81,7 @@ def test_a_second_process_is_refused(folder: Path, other: subprocess.Popen[str],
     assert found.pid == other.pid, "a refusal has overwritten what the lock says"
 
 
+@pytest.mark.usefixtures("hurried")
 def test_a_lock_goes_with_its_process(folder: Path, other: subprocess.Popen[str]) -> None:
     other.send_signal(signal.SIGKILL)
     other.wait()
@@ -81,6 +90,7 @@ def test_a_lock_goes_with_its_process(folder: Path, other: subprocess.Popen[str]
         assert not free
 
 
+@pytest.mark.usefixtures("hurried")
 def test_sweeps_run_side_by_side_and_no_cleaner_beside_them(folder: Path, other: subprocess.Popen[str]) -> None:
     second = folder.with_name("second")
     second.mkdir()
@@ -88,6 +98,7 @@ def test_sweeps_run_side_by_side_and_no_cleaner_beside_them(folder: Path, other:
         assert not free
 
 
+@pytest.mark.usefixtures("hurried")
 def test_no_sweep_begins_while_a_cleaner_is_there(folder: Path) -> None:
     with ExitStack() as stack:
         assert stack.enter_context(cleanup_lock(folder.parent))
