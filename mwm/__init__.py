@@ -21,14 +21,13 @@ if TYPE_CHECKING:
     from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe
     from mwm.trials.api import AttackResult, TrainedVictim, run_attack, train_victim
     from mwm.trials.outcome import EpochMetrics, Outcome
+    from mwm.trials.provenance import __version__
     from mwm.trials.trial import Trial, Victim
     from mwm.verification.suspects import open_suspect
     from mwm.verification.verdict import Verdict
     from mwm.verification.verify import verify
     from mwm.watermarks.key import Key, load_key
     from mwm.watermarks.schemes import Margin, TriggerSet, Unwatermarked
-
-__version__ = "0.2.0"
 
 _HOMES = {
     "attacks": ("BatchNormReestimation", "Distillation", "Extraction", "FineTuning"),
@@ -42,6 +41,7 @@ _HOMES = {
     "stats.power": ("required_queries",),
     "training.recipe": ("Cosine", "MultiStep", "PaperSchedule", "Recipe"),
     "trials.api": ("AttackResult", "TrainedVictim", "run_attack", "train_victim"),
+    "trials.provenance": ("__version__",),
     "trials.outcome": ("EpochMetrics", "Outcome"),
     "trials.trial": ("Trial", "Victim"),
     "verification.suspects": ("open_suspect",),

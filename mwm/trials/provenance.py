@@ -7,6 +7,8 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+__version__ = "0.2.0"
+
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "scikit-learn", "ray", "mlflow", "optuna")
 
 
@@ -18,7 +20,7 @@ def provenance() -> dict[str, str]:
     revision, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
     tags = {"git.revision": revision or "unknown", "git.dirty": "unknown" if changes is None else str(bool(changes))}
     tags |= {f"version.{name}": _version(name) for name in LIBRARIES}
-    return {**tags, "version.python": platform.python_version()}
+    return {**tags, "version.mwm": __version__, "version.python": platform.python_version()}
 
 
 def _version(name: str) -> str:

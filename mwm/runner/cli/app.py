@@ -11,8 +11,8 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
 
-from mwm import __version__
 from mwm.runner.cli.options import as_option
+from mwm.trials.provenance import __version__
 
 COMMANDS = {
     "run": ("sweeps:run", "Run a sweep, or resume it."),

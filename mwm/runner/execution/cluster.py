@@ -17,7 +17,6 @@ import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
-import mwm
 from mwm.runner.execution.searcher import TrialSearcher
 from mwm.runner.execution.worker import trainable, trial_resources
 from mwm.runner.sweeps.sweep import EarlyStopping, Resources, Sweep, TrialResources
@@ -44,7 +43,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             ray.init("local", include_dashboard=False, **quiet)
         else:
             _require_listener(address)
-            ray.init(address=address, runtime_env={"py_modules": [str(Path(mwm.__file__).parent)]}, **quiet)
+            ray.init(address=address, runtime_env={"py_modules": [str(Path(__file__).parents[2])]}, **quiet)
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         hint = "; for a cluster that asks for a token set RAY_AUTH_MODE=token" if address else ""
