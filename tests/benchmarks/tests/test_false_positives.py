@@ -1,4 +1,4 @@
-"""The benchmark of innocents in small: no test accuses too often, and one that would is found out."""
+"""The benchmark of false positives in small: no test accuses too often, and one that would is found out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 
 from mwm.verification.decision import decide, run_tests
 from mwm.verification.questions import OrderedQueries
-from tests.benchmarks import innocents
-from tests.benchmarks.innocents import CASES, LEVELS, TESTS, TOGETHER, Keys, judged, matches, measured, rate
+from tests.benchmarks import false_positives
+from tests.benchmarks.false_positives import CASES, LEVELS, TESTS, TOGETHER, Keys, judged, matches, measured, rate
 
 
 def test_no_test_accuses_innocents_too_often() -> None:
@@ -33,7 +33,7 @@ def test_a_level_that_is_broken_is_told() -> None:
 
 
 def test_keys_of_a_model_are_its_own_and_the_same_again() -> None:
-    one, again, other = (innocents.keys(number, count=3, queries=20) for number in (0, 0, 1))
+    one, again, other = (false_positives.keys(number, count=3, queries=20) for number in (0, 0, 1))
     assert [part.tobytes() for part in one] == [part.tobytes() for part in again]
     assert not np.array_equal(one[1], other[1])
     assert not np.array_equal(one[1][0], one[1][1])

@@ -24,15 +24,8 @@ from mwm.training.state import TrainState
 from mwm.training.step import Batch
 from mwm.watermarks.queries import QuerySet
 from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
+from tests.unit.watermarks.schemes.cases import CASES
 
-CASES: list[Scheme] = [
-    Unwatermarked(),
-    TriggerSet(num_queries=10),
-    TriggerSet(num_queries=10, queries_per_step="all", weight=0.5, batchnorm="clean"),
-    Margin(num_queries=10),
-    Margin(num_queries=10, queries_per_step="all", batchnorm="joint"),
-    Margin(num_queries=10, queries_per_step=3, batchnorm="frozen", step_size=10 / 255, steps=2, weight=1.0),
-]
 SHAPE = (3, 8, 8)
 LR, DECAY = 0.1, 1e-2
 

@@ -1,0 +1,14 @@
+"""A case of every scheme in the catalogue, which all go through the contract of `test_catalogue`."""
+
+from __future__ import annotations
+
+from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
+
+CASES: list[Scheme] = [
+    Unwatermarked(),
+    TriggerSet(num_queries=10),
+    TriggerSet(num_queries=10, queries_per_step="all", weight=0.5, batchnorm="clean"),
+    Margin(num_queries=10),
+    Margin(num_queries=10, queries_per_step="all", batchnorm="joint"),
+    Margin(num_queries=10, queries_per_step=3, batchnorm="frozen", step_size=10 / 255, steps=2, weight=1.0),
+]
