@@ -100,7 +100,7 @@ def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags
     for attack in attacks:
         filled = attack.resolve(victims[0])
         named = attack_name(Trial(victim=victims[0], attack=filled))
-        console.print(f"attack: {named}, student {filled.architecture(victims[0]).kind}")
+        console.print(f"attack: {named}, network {filled.architecture(victims[0]).kind}")
     count = sweep.search.num_samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
     count = min(count, sweep.limits.victims or count)
     for stage, number in (("victims", count), ("attacks", count * len(attacks))):
@@ -118,11 +118,11 @@ def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags
 
 
 def _show_power(victims: Sequence[Victim], sets: TrialInputs, console: Console) -> None:
-    """How many matches prove a copy, for each number of queries and classes."""
+    """How many matches prove a copy, for each number of queries and classes; a control has no key of its own."""
     keys = {
-        (sets[key].classes, one.scheme.cells or one.split.queries)
+        (sets[key].classes, one.scheme.cells)
         for one in victims
-        if (key := data_key(one.data)) in sets
+        if (key := data_key(one.data)) in sets and one.scheme.cells is not None
     }
     for classes, queries in sorted(keys):
         if matches := critical_matches(queries, classes, DEFAULT_LEVEL):
