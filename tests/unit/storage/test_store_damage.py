@@ -178,6 +178,7 @@ for work in (train, throw):
 """
 
 
+@pytest.mark.slow
 def test_a_process_may_die_at_any_moment(tmp_path: Path) -> None:
     command = [sys.executable, "-c", DIE, str(tmp_path)]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)

@@ -115,6 +115,7 @@ def stepped(how: str) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
+@pytest.mark.slow
 @glibc
 def test_what_is_freed_is_kept_for_the_next_step_and_given_back_for_the_next_trial() -> None:
     usual, kept = stepped("not"), stepped("keep")

@@ -158,6 +158,7 @@ print(verdict.decision, verdict.suspects[0].p_value)
 """
 
 
+@pytest.mark.slow
 def test_the_nine_lines_run_as_they_are_written(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, Any] = {}
     exec(NINE_LINES, names)
