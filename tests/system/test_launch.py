@@ -148,16 +148,17 @@ def test_optuna_sweep_runs(join: Join, folder: Path) -> None:
     assert len({row["victim.scheme.step_size"] for row in results(folder)}) == 4
 
 
-def test_asha_ends_victims_and_never_attacks(join: Join, folder: Path) -> None:
+@pytest.mark.parametrize("runs", [[()], pytest.param([(), ("--resume",)], marks=pytest.mark.long)], ids=len)
+def test_asha_ends_victims_and_never_attacks(join: Join, folder: Path, runs: list[tuple[str, ...]]) -> None:
     def halving(tree: dict[str, Any]) -> None:
         tree["victim"]["scheme"] = {"kind": "none"}
         tree["victim"]["recipe"] |= {"epochs": 150, "lr": {"grid": [0.05, 1e-7, 2e-7]}}
         tree["attacks"][0]["recipe"] = {"epochs": 1, "batch_size": 128}
         tree["early_stopping"] = {"kind": "asha", "grace_period": 2, "reduction_factor": 2}
-        tree["resources"] = {"victim": {"cpus": 2}}
+        tree["resources"] = {"victim": {"cpus": 1.5}}  # one at a time, and one thread
 
     path = sweep(folder, halving)
-    for words in ((), ("--resume",)):
+    for words in runs:
         done = join(folder, path, *words)
         assert done.returncode == 0, done.stderr
         found = Counter((row["kind"], row["status"]) for row in results(folder))
