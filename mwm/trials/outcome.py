@@ -17,13 +17,10 @@ def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """
     matches = [outcome.query_acc for outcome in outcomes if outcome.query_acc is not None]
     chances = [outcome.log10_p for outcome in outcomes if outcome.log10_p is not None]
-    if not outcomes or len(matches) < len(outcomes) or len(chances) < len(outcomes):
+    if not outcomes or len(matches) < len(outcomes):
         return {}
-    return {
-        "worst_query_acc": min(matches),
-        "mean_query_acc": sum(matches) / len(matches),
-        "worst_log10_p": max(chances),
-    }
+    found = {"worst_query_acc": min(matches), "mean_query_acc": sum(matches) / len(matches)}
+    return found | ({"worst_log10_p": max(chances)} if len(chances) == len(outcomes) else {})
 
 
 TRIAL_KINDS = ("victim", "attack")
@@ -33,7 +30,7 @@ STATUSES = ("done", "failed", "skipped", "stopped")
 PROVEN_AT_DEFAULT = "proven_1e3"
 
 LEVELS = {PROVEN_AT_DEFAULT: DEFAULT_LEVEL, "proven_1e6": 1e-6}
-"""The levels at which ownership is decided, by the names of the decisions; that at `LEVEL` is `PROVEN`."""
+"""The levels at which a watermark is proven, by the names of the decisions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,8 +81,12 @@ def _check_suspects(suspects: Sequence[SuspectLike]) -> None:
     if not suspects:
         raise ValueError("suspect: is missing: name one or more")
     for number, suspect in enumerate(suspects):
-        if any(other is suspect or str(other) == suspect for other in suspects[:number]):
+        if any(other is suspect or _same_place(other, suspect) for other in suspects[:number]):
             raise ValueError(f"suspect: {redact(str(suspect))} is given twice; once is enough")
+
+
+def _same_place(one: SuspectLike, other: SuspectLike) -> bool:
+    return isinstance(one, str | Path) and isinstance(other, str | Path) and str(one) == str(other)
 
 
 def _check_reach(options: VerifyOptions, asked: OrderedQueries, *, test: str, count: int) -> None:

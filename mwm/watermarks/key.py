@@ -82,7 +82,7 @@ def to_files(key: Key) -> dict[str, bytes]:
 def load_key(folder: Path | str) -> Key:
     """Read a key back; ValueError, in one line, if anything of it is missing, damaged, or not what its secret gives.
 
-    A secret of one of the first seeds (`rule.guessable`) can be guessed, whatever the file says of it; one of a higher
+    A secret of one of the first seeds (`is_guessable`) can be guessed, whatever the file says of it; one of a higher
     seed is taken as stated.
     """
     place = Path(folder)

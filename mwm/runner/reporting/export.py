@@ -7,6 +7,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from mwm.runner.reporting.results import TrialResult, columns, result_rows
 from mwm.runner.reporting.retention import RetentionPoint, points, worst_case
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
-from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS
+from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, Outcome
+
+WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial", "victim.secret"}
+"""Columns whose content may look like a number, and is none."""
 
 GROUPED = ("clean_acc", "query_acc", "clean_drop", "agreement", "log10_p", *LEVELS)
 
@@ -37,15 +41,15 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
     path = Path(folder) / "results.csv"
     try:
         with path.open(newline="") as file:
-            return [{name: _value(text) for name, text in row.items()} for row in csv.DictReader(file)]
+            return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); name the folder of a sweep") from None
 
 
-def _value(text: str) -> Any:
+def _value(name: str, text: str) -> Any:
     if text in ("", "True", "False"):
         return {"": None, "True": True, "False": False}[text]
-    for kind in (int, float):
+    for kind in () if name in WORDS else (int, float):
         try:
             return kind(text)
         except ValueError:

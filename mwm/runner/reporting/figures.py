@@ -110,7 +110,9 @@ def _style(place: int) -> dict[str, Any]:
 def _plot(panels: Any, curve: Sequence[RetentionPoint], look: Mapping[str, Any], *, crowded: bool) -> None:
     """One curve into each of the 2 x 2 panels; in a crowd only its points."""
     for down, name in enumerate(("query_acc", "neg_log10_p")):
-        means = [getattr(point, name) for point in curve]
+        means = [mean for point in curve if (mean := getattr(point, name)) is not None]
+        if len(means) < len(curve):  # no exact test, no p-value
+            continue
         heights = [mean.value for mean in means]
         below = [0.0 if mean.low is None else mean.value - mean.low for mean in means]
         above = [0.0 if mean.high is None else mean.high - mean.value for mean in means]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, get_args
 
 from mwm.attacks import Attack
-from mwm.config.spec import encode, shown_fields
+from mwm.config.spec import shown_fields
 from mwm.runner.reporting.results import Row
 from mwm.stats.intervals import clopper_pearson
 from mwm.trials.names import INHERITED, describe
@@ -57,8 +58,8 @@ def attacks_of(groups: Groups) -> list[Configuration]:
 
     def place(attack: Configuration) -> tuple[int, list[bool], str, float]:
         own, kind = dict(attack), catalogue[dict(attack)["kind"]]
-        usual = encode(kind())
-        apart = [own[name] != usual[name] for name, told in shown_fields(kind).items() if told.always]
+        usual = {field.name: field.default for field in fields(kind)}
+        apart = [own.get(name) != usual[name] for name, told in shown_fields(kind).items() if told.always]
         return order.index(kind.kind), apart, repr(without_budget(attack)), own.get(BUDGET) or math.inf
 
     return sorted({attack for _, attack in groups if attack is not None}, key=place)

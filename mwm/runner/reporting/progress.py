@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: short names of trials, and how far each of them is."""
+"""What a person sees while a sweep runs: how far each trial is, and how long the rest will take."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Progress:
         self._best = one_line(line)
 
     def finished(self, kind: str, digest: str, *, status: str, line: str) -> None:
-        """A trial ended; `line` tells the whole of it, as `mwm.progress.line` does."""
+        """A trial ended; `line` tells the whole of it, as `mwm.trials.names.outcome_line` does."""
         if self._live is None and self._untold:
             self._console.out(f"{self._count()} {self._untold} cached", highlight=False)
         self._untold = 0

@@ -107,7 +107,7 @@ def unwatermarked_twin(trial: Trial) -> str:
 
 
 def by_victim(results: Sequence[TrialResult]) -> list[tuple[TrialResult, list[TrialResult]]]:
-    """Results in the order of `rows`, each with the attacks on it."""
+    """Results in the order of `result_rows`, each with the attacks on it."""
     attacks: dict[str, list[TrialResult]] = {}
     for result in results:
         if result.trial.attack is not None:

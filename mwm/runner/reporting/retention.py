@@ -26,7 +26,7 @@ from mwm.runner.reporting.results import columns
 from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.storage.filesystem import write_atomic
 
-NEEDED = ("query_acc", "log10_p", "clean_acc")
+NEEDED = ("query_acc", "clean_acc")
 """What a row must tell of a student to be counted."""
 
 ACCURACY_DROPS = (1, 3, 5)
@@ -48,7 +48,7 @@ class RetentionPoint:
 
     "Students" are the networks that attackers end with, trained afresh or not. `attack` is the configuration without
     its budget; `budget` None is the attacker who may ask in every epoch, or asks nobody. `calls` is None for an attack
-    without an oracle. `neg_log10_p` is -log10 p. `accuracy_drop` is the clean accuracy of the victims minus that of
+    without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test. `accuracy_drop` is the clean accuracy of the victims minus that of
     their students; None where a victim is unknown. Of `seeds` trials, those that failed or were never attacked among
     them, `students` were measured.
     """
@@ -60,7 +60,7 @@ class RetentionPoint:
     students: int
     calls: float | None
     query_acc: MeanInterval
-    neg_log10_p: MeanInterval
+    neg_log10_p: MeanInterval | None
     clean_acc: MeanInterval
     accuracy_drop: float | None
 
@@ -83,6 +83,7 @@ def points(groups: Groups) -> list[RetentionPoint]:
         students = [row for row in members if all(row.get(name) is not None for name in NEEDED)]
         if not students:
             continue
+        logs = present(students, "log10_p")
         above = [owned.get(row["victim_digest"]) for row in students]
         lost = [clean - row["clean_acc"] for clean, row in zip(above, students, strict=True) if clean is not None]
         point = RetentionPoint(
@@ -93,7 +94,7 @@ def points(groups: Groups) -> list[RetentionPoint]:
             students=len(students),
             calls=fmean(calls) if len(calls := present(students, "oracle_calls")) == len(students) else None,
             query_acc=mean_interval([row["query_acc"] for row in students], 1.0),
-            neg_log10_p=mean_interval([0.0 - row["log10_p"] for row in students]),
+            neg_log10_p=mean_interval([0.0 - one for one in logs]) if len(logs) == len(students) else None,
             clean_acc=mean_interval([row["clean_acc"] for row in students], 1.0),
             accuracy_drop=fmean(lost) if len(lost) == len(students) else None,
         )
@@ -140,8 +141,8 @@ def _row(point: RetentionPoint, setting: str, attack: str) -> dict[str, Any]:
     return {
         **{"setting": setting, "scheme": victim["scheme.kind"], "attack": attack, "query_budget": point.budget},
         **{"seeds": point.seeds, "students": point.students, "oracle_calls": point.calls},
-        **{name: mean.value for name, mean in means.items()},
-        **{f"{name}_{end}": getattr(mean, end) for name, mean in means.items() for end in ("low", "high")},
+        **{name: mean.value for name, mean in means.items() if mean},
+        **{f"{name}_{end}": getattr(mean, end) for name, mean in means.items() if mean for end in ("low", "high")},
         "accuracy_drop": None if point.accuracy_drop is None else 100 * point.accuracy_drop,
         **{"victim_setting": json.dumps(victim), "attack_setting": json.dumps(dict(point.attack))},
         **{path: value for path, value in victim.items() if path.startswith("scheme.") and path != "scheme.kind"},
