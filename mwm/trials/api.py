@@ -70,10 +70,10 @@ def train_victim(
 ) -> TrainedVictim:
     """Train a victim, or take it from the store if it is finished there.
 
-    `fields` are those of `Victim`, or changes to a `victim` that is given, as records, as mappings, or as the bare word of a kind: `data="digits"`. `store` is
-    a folder or a URI that sweeps may share; None is a folder that goes with the result. `device` None is a GPU if there
-    is one. `on_epoch` is called with each epoch. Raises ValueError, a line for each fault, for what cannot be trained,
-    and DivergedError if the loss is no longer finite.
+    `fields` are those of `Victim`, or changes to a `victim` that is given, as records, as mappings, or as the bare word
+    of a kind: `data="digits"`. `store` is a folder or a URI that sweeps may share; None is a folder that goes with the
+    result. `device` None is a GPU if there is one. `on_epoch` is called with each epoch. Raises ValueError, a line for
+    each fault, for what cannot be trained, and DivergedError if the loss is no longer finite.
     """
     made = _decoded(Victim, fields) if victim is None else replace(victim, **fields)
     inputs, _ = _inputs(made, None)

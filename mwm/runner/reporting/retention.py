@@ -48,9 +48,9 @@ class RetentionPoint:
 
     "Students" are the networks that attackers end with, trained afresh or not. `attack` is the configuration without
     its budget; `budget` None is the attacker who may ask in every epoch, or asks nobody. `calls` is None for an attack
-    without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test. `accuracy_drop` is the clean accuracy of the victims minus that of
-    their students; None where a victim is unknown. Of `seeds` trials, those that failed or were never attacked among
-    them, `students` were measured.
+    without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test.
+    `accuracy_drop` is the clean accuracy of the victims minus that of their students; None where a victim is unknown.
+    Of `seeds` trials, those that failed or were never attacked among them, `students` were measured.
     """
 
     victim: Configuration

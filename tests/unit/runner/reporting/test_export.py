@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mwm.runner.reporting.export import write_results
+from mwm.runner.reporting.export import read_results, write_results
 from mwm.runner.reporting.figures import draw_query_grid, draw_retention
 from mwm.runner.reporting.results import result_rows
 from mwm.stats.intervals import clopper_pearson
@@ -141,3 +141,14 @@ def test_the_picture_shows_every_query_and_the_ascent_only_if_it_moved_something
     assert (still == 100).all(-1).sum() >= count * 96**2
     assert (moved == 150).all(-1).sum() >= count * 96**2
     assert (still == 150).all(-1).sum() < 96, "an image where nothing moved"
+
+
+def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    made = replace(result(trial(MARGIN), query_hits="0110", classes=10, oracle_calls=None), run_id="1e5")
+    write_results(tmp_path, "s", [made], seconds=0.0, complete=True)
+    (row,) = read_results(tmp_path)
+    assert (row["query_hits"], row["mlflow_run_id"], row["classes"]) == ("0110", "1e5", 10)
+    assert (row["proven_1e3"], row["oracle_calls"], row["clean_acc"]) == (True, None, 0.95)
+    assert row["digest"] == made.outcome.digest
+    with pytest.raises(ValueError, match=r"nowhere/results\.csv: cannot be read .No such file"):
+        read_results("nowhere")

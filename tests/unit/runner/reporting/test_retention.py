@@ -18,6 +18,7 @@ from mwm.runner.reporting.figures import COLOURS, draw
 from mwm.runner.reporting.groups import attacked, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
+from mwm.trials.outcome import robustness
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 WIDE = MARGIN | {"step_size": 0.1}
@@ -163,3 +164,14 @@ def test_a_crowd_of_settings_is_drawn_by_kind_of_scheme(tmp_path: Path) -> None:
     crowd = [MARGIN | {"weight": weight / 100} for weight in range(1, 30)]
     draw(found(several([NONE, *crowd], [SOFT], 1)), tmp_path / "crowd.png")
     assert colours(tmp_path / "crowd.png") & {*COLOURS[:6]} == {*COLOURS[:2]}
+
+
+def test_a_scheme_without_an_exact_test_is_held_by_its_query_accuracy(tmp_path: Path) -> None:
+    untested = {"log10_p": None, "proven_1e3": None, "proven_1e6": None}
+    ended = [result(trial(MARGIN, seed), **untested) for seed in (0, 1)]
+    ended += [result(trial(MARGIN, seed, SOFT), query_acc=0.3, oracle_calls=100, **untested) for seed in (0, 1)]
+    (point,) = found(ended)
+    assert (point.query_acc.value, point.neg_log10_p, point.students) == (pytest.approx(0.3), None, 2)
+    write([point], tmp_path / "retention.csv")
+    draw([point], tmp_path / "retention.png")
+    assert robustness([one.outcome for one in ended[2:]]) == {"worst_query_acc": 0.3, "mean_query_acc": 0.3}
