@@ -29,7 +29,7 @@ def found(results: list[TrialResult]) -> list[RetentionPoint]:
     return points(group_by_configuration(result_rows(results)))
 
 
-def tested(point: RetentionPoint) -> MeanInterval:
+def exact(point: RetentionPoint) -> MeanInterval:
     assert point.neg_log10_p is not None, "this scheme allows an exact test"
     return point.neg_log10_p
 
@@ -64,7 +64,7 @@ def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() 
     assert (one.budget, one.calls, one.students) == (300, 300, 3)
     half = student.ppf(0.975, 2) * 0.1 / 3**0.5
     assert (one.query_acc.value, one.query_acc.low, one.query_acc.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
-    assert (tested(one).value, tested(one).high) == pytest.approx((9.0, 9 + 30 * half))
+    assert (exact(one).value, exact(one).high) == pytest.approx((9.0, 9 + 30 * half))
     assert one.accuracy_drop == pytest.approx(0.06)
     assert (other.budget, other.calls, other.students) == (None, 50_000, 1)
     assert (other.query_acc.low, other.query_acc.high) == (None, None)
@@ -75,7 +75,7 @@ def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() 
 
 def test_an_interval_stays_where_shares_are() -> None:
     (point,) = found([stolen(MARGIN, seed, SOFT, float(seed), clean_acc=1.0 - seed / 9) for seed in (0, 1)])
-    assert (point.query_acc.low, point.query_acc.high, point.clean_acc.high, tested(point).low) == (0, 1, 1, 0)
+    assert (point.query_acc.low, point.query_acc.high, point.clean_acc.high, exact(point).low) == (0, 1, 1, 0)
     assert point.accuracy_drop is None, "nobody knows what the victims could do"
 
 
@@ -146,7 +146,7 @@ def test_the_curves_are_a_table(tmp_path: Path) -> None:
         assert (line["seeds"], line["students"]) == ("3", "3")
         assert float(line["oracle_calls"]) == point.calls
         assert float(line["query_acc"]) == point.query_acc.value
-        assert float(line["neg_log10_p_high"]) == tested(point).high
+        assert float(line["neg_log10_p_high"]) == exact(point).high
         assert float(line["accuracy_drop"]) == pytest.approx(100 * (point.accuracy_drop or 0))
         assert json.loads(line["victim_setting"]) == dict(point.victim)
         assert "query_budget" not in json.loads(line["attack_setting"])
