@@ -9,15 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mwm.attacks import BatchNormReestimation, Distillation, Extraction, FineTuning
+    from mwm.attacks import AttackSequence, BatchNormReestimation, Distillation, Extraction, FineTuning
     from mwm.attacks.sources import Disjoint, VictimData
     from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
     from mwm.data.splits import SplitSizes
-    from mwm.models.networks import Cnn, ResNet, ResNet20
+    from mwm.models.networks import Cnn, Normalization, ResNet, ResNet20
     from mwm.runner.reporting.export import read_results
     from mwm.runner.sweeps.sweep import load_sweep
     from mwm.stats.binomial import p_value
     from mwm.stats.power import required_queries
+    from mwm.stats.rank_sum import RankSum, rank_labels
     from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe
     from mwm.trials.api import AttackResult, TrainedVictim, run_attack, train_victim
     from mwm.trials.outcome import EpochMetrics, Outcome
@@ -27,18 +28,19 @@ if TYPE_CHECKING:
     from mwm.verification.verdict import Verdict
     from mwm.verification.verify import verify
     from mwm.watermarks.key import Key, load_key
-    from mwm.watermarks.schemes import Margin, TriggerSet, Unwatermarked
+    from mwm.watermarks.schemes import Combined, Confusion, Margin, TriggerSet, Unwatermarked
 
 _HOMES = {
-    "attacks": ("BatchNormReestimation", "Distillation", "Extraction", "FineTuning"),
+    "attacks": ("AttackSequence", "BatchNormReestimation", "Distillation", "Extraction", "FineTuning"),
     "attacks.sources": ("Disjoint", "VictimData"),
     "data.datasets": ("Cifar10", "Cifar100", "Digits", "ImageFolder", "Npz", "Svhn"),
     "data.splits": ("SplitSizes",),
-    "models.networks": ("Cnn", "ResNet", "ResNet20"),
+    "models.networks": ("Cnn", "Normalization", "ResNet", "ResNet20"),
     "runner.reporting.export": ("read_results",),
     "runner.sweeps.sweep": ("load_sweep",),
     "stats.binomial": ("p_value",),
     "stats.power": ("required_queries",),
+    "stats.rank_sum": ("RankSum", "rank_labels"),
     "training.recipe": ("Cosine", "MultiStep", "PaperSchedule", "Recipe"),
     "trials.api": ("AttackResult", "TrainedVictim", "run_attack", "train_victim"),
     "trials.provenance": ("__version__",),
@@ -48,16 +50,19 @@ _HOMES = {
     "verification.verdict": ("Verdict",),
     "verification.verify": ("verify",),
     "watermarks.key": ("Key", "load_key"),
-    "watermarks.schemes": ("Margin", "TriggerSet", "Unwatermarked"),
+    "watermarks.schemes": ("Combined", "Confusion", "Margin", "TriggerSet", "Unwatermarked"),
 }
 """The module of every public name."""
 
 __all__ = [
     "AttackResult",
+    "AttackSequence",
     "BatchNormReestimation",
     "Cifar10",
     "Cifar100",
     "Cnn",
+    "Combined",
+    "Confusion",
     "Cosine",
     "Digits",
     "Disjoint",
@@ -69,9 +74,11 @@ __all__ = [
     "Key",
     "Margin",
     "MultiStep",
+    "Normalization",
     "Npz",
     "Outcome",
     "PaperSchedule",
+    "RankSum",
     "Recipe",
     "ResNet",
     "ResNet20",
@@ -89,6 +96,7 @@ __all__ = [
     "load_sweep",
     "open_suspect",
     "p_value",
+    "rank_labels",
     "read_results",
     "required_queries",
     "run_attack",

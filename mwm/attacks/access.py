@@ -20,8 +20,8 @@ from mwm.training.recipe import Recipe
 class Access:
     """What every attacker has: labelled images of its own, how they may be augmented, and the number of classes.
 
-    `validation` is the owner's: it is reported on and never used. `seed` drives all chances. `start` is the state of an
-    interrupted attack to resume from.
+    `validation` is the owner's: it is reported on, and used only where a recipe says so. `seed` drives all chances;
+    `victim_seed` is that of the victim's training. `start` is the state of an interrupted attack to resume from.
     """
 
     images: LabeledImages
@@ -29,7 +29,13 @@ class Access:
     classes: int
     augmentation: Augmentation
     seed: int
+    victim_seed: int = 0
     start: dict[str, Any] | None = None
+
+    @property
+    def calls(self) -> int | None:
+        """How many images an oracle was asked for so far; None without an oracle."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,11 @@ class BlackBoxAccess(Access):
     """The victim answers; its weights stay unseen, and every image asked for is counted."""
 
     oracle: Oracle
+
+    @property
+    def calls(self) -> int:
+        """Those of the oracle; waits for the device."""
+        return self.oracle.calls
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from mwm.attacks.access import Access, Target, TargetFacts, WhiteBoxAccess
 from mwm.attacks.sources import Disjoint, Source, VictimData, is_foreign
 from mwm.config.spec import Seed, spec
 from mwm.data.datasets import Dataset
-from mwm.models.build import Model, min_image_side
+from mwm.models.build import Model, min_image_side, normalization_fault
 from mwm.training.loop import Epoch
 from mwm.training.recipe import Recipe
 
@@ -40,13 +40,21 @@ class AttackRecord(ABC):
             reason = "victim.split.disjoint is 0, give it a share above 0"
             raise ValueError(f"{facts.path}.source: disjoint is not allowed: {reason}")
 
+    def parts(self) -> dict[str, AttackRecord]:
+        """The attacks that it consists of, by their places below its own; none where it is one."""
+        return {}
+
     def training_recipe(self) -> Recipe | None:
-        """The recipe by which the attack trains; None if it trains nothing, or leaves the recipe to its victim."""
+        """The recipe by which it trains itself; None if it trains nothing, or leaves the recipe to its victim."""
         return None
 
     @abstractmethod
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> Access:
         """The access that the attacker gets to a victim's network; `calls` were spent before an interruption."""
+
+    @abstractmethod
+    def network(self, access: Any) -> nn.Module:
+        """A network of the kind that the attacker ends with, on the images' device: its weights are not yet those."""
 
     @abstractmethod
     def run(self, access: Any) -> Iterator[Epoch]:
@@ -69,6 +77,10 @@ class WhiteBoxAttack(AttackRecord):
         """A copy of the victim's network."""
         del calls
         return WhiteBoxAccess(model=deepcopy(model).requires_grad_(True), **common)
+
+    def network(self, access: WhiteBoxAccess) -> nn.Module:
+        """The copy."""
+        return access.model
 
     def architecture(self, victim: Target) -> Model:
         """The victim's."""
@@ -104,7 +116,9 @@ def recipe_path(attack: AttackRecord, facts: TargetFacts) -> str:
 
 
 def check_network(path: str, model: Model, dataset: Dataset) -> None:
-    """Refuse a network that is too deep for the images."""
+    """Refuse a network that is too deep for the images, or normalizes another number of channels."""
     side, least = min(dataset.shape[1:]), min_image_side(model)
     if side < least:
         raise ValueError(f"{path}: {model.kind} is not allowed for images {side} pixels wide: it needs {least}")
+    if fault := normalization_fault(model, dataset.shape[0]):
+        raise ValueError(f"{path}.{fault}")

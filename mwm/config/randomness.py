@@ -8,6 +8,7 @@ integers in them are decimal without leading zeros, and a use is a word without 
 - A number below a bound, 1 to 2^64, for a use and an index: for counter 0, 1, 2, ... let w be the first 8 bytes of the
   HMAC of "USE/INDEX/COUNTER" as a big-endian integer; the first w below 2^64 - (2^64 mod bound) gives w mod bound.
 - The name of a secret, which does not tell it: the HMAC of "name" in 64 hexadecimal digits.
+- The secret of another key of the same owner: the HMAC of its use, such as "confusion".
 
 `data.splits.split` and `watermarks.queries.draw_queries` say what is drawn for which use. What a data set deals into
 training and test images is not derived: its files say it, and for scikit-learn's digits, which have no such files,
@@ -31,6 +32,11 @@ WORDS = 2**64
 def secret_from_seed(seed: int) -> bytes:
     """The 32-byte secret of a sweep's integer seed: reproducible, and as easy to guess as the seed."""
     return hashlib.sha256(f"{DERIVATION}/seed/{seed}".encode()).digest()
+
+
+def derived_secret(secret: bytes, use: str) -> bytes:
+    """The 32-byte secret of another key: whoever has the first has both, and the second tells nothing of the first."""
+    return hmac.digest(secret, use.encode(), "sha256")
 
 
 def keyed_permutation(secret: bytes, use: str, count: int) -> list[int]:

@@ -40,13 +40,15 @@ NonEmptyStr = Annotated[str, Strict(), Field(min_length=1)]
 class Shown:
     """How people are told a field: its value in `form`, under `heading`; an empty form leaves it out of names.
 
-    It is told where it differs from its default, or `always`. `fraction`: as k/255 where that is exact, for one.
+    It is told where it differs from its default, or `always`. `fraction`: as k/255 where that is exact, for one. `off`
+    is what false is told as, if it is told at all.
     """
 
     form: str = "{}"
     heading: str = ""
     always: bool = False
     fraction: int = 0
+    off: str = ""
 
 
 def shown_fields(record: type) -> dict[str, Shown]:
@@ -115,7 +117,12 @@ def _plain(value: Any) -> Any:
 
 
 def flatten(tree: Any, path: str = "") -> dict[str, Any]:
-    """Every leaf of a tree under its dotted path: `{"scheme": {"steps": 5}}` gives `{"scheme.steps": 5}`."""
+    """Every leaf of a tree under its dotted path: `{"scheme": {"steps": 5}}` gives `{"scheme.steps": 5}`.
+
+    Trees in a list are numbered from 0; a list of anything else is a leaf.
+    """
+    if isinstance(tree, list) and tree and all(isinstance(item, Mapping) for item in tree):
+        tree = dict(enumerate(tree))
     if not isinstance(tree, Mapping):
         return {path: tree}
     leaves: dict[str, Any] = {}

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from mwm.config.spec import DISCRIMINATED, Count, spec
-from mwm.models.networks import Cnn, ResNet, ResNet20, build_cnn, build_resnet20, build_torchvision
+from mwm.models.networks import (
+    Cnn,
+    ResNet,
+    ResNet20,
+    build_cnn,
+    build_resnet20,
+    build_torchvision,
+    reset_convolutions,
+)
 
 Model = Annotated[ResNet | ResNet20 | Cnn, *DISCRIMINATED]
 
@@ -55,17 +63,24 @@ def build_model(
     """A fresh network for images of `shape` (c, h, w): float images (n c h w) in [0, 1] to logits (n classes).
 
     The weights follow from the seed of `generator` alone; neither it nor the global random state moves. Two modules:
-    `normalise`, with `mean` and `std` per channel, and `network`, whose last layer is the linear `fc`.
-    Raises ValueError for images so small that a training batch of one image would leave batch norm one value a channel.
+    `normalise`, with `mean` and `std` per channel unless the record has constants of its own, and `network`, whose last
+    layer is the linear `fc`. Raises ValueError for images so small that a training batch of one image would leave batch
+    norm one value a channel, and for constants of another number of channels.
     """
     channels, *sides = shape
     assert len(mean) == channels, f"{len(mean)} means for {channels} channels"
+    if fault := normalization_fault(model, channels):
+        raise ValueError(fault)
+    if model.normalize is not None:
+        mean, std = model.normalize.mean, model.normalize.std
     least = min_image_side(model)
     if min(sides) < least:
         raise ValueError(f"images of {sides[0]}x{sides[1]} are too small for {model.kind}; at least {least}x{least}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(generator.initial_seed())  # torch.manual_seed would reseed the GPUs as well
         network = _network(model, channels, classes)
+        if model.init == "pytorch":
+            reset_convolutions(network)
     return nn.Sequential(OrderedDict(normalise=Normalize(mean, std), network=network))
 
 
@@ -98,6 +113,14 @@ def min_image_side(model: Model) -> int:
             return 5
         case ResNet():
             return 9
+
+
+def normalization_fault(model: Model, channels: int) -> str:
+    """What is wrong with a record's constants for images of so many channels, in one line; empty if nothing is."""
+    given = channels if model.normalize is None else len(model.normalize.mean)
+    if given == channels:
+        return ""
+    return f"normalize: constants for {given} channels are not allowed: images have {channels}"
 
 
 def count_parameters(model: nn.Module) -> int:

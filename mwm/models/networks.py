@@ -10,25 +10,58 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, Field, Strict, spec
+from mwm.config.spec import Count, Field, PositiveFloat, Strict, spec
+
+Init = Literal["he", "pytorch"]
+"""How the weights of convolutions are drawn at first.
+
+he        normal, variance 2 / fan-out (He et al., 2015), as in torchvision's residual networks
+pytorch   uniform, variance 1 / (3 fan-in), as PyTorch does by default
+"""
+
+FiniteFloat = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
 
 @spec
-class ResNet:
+class Normalization:
+    """Fixed constants by which images are normalized: `mean` and `std` of each channel, for images in [0, 1]."""
+
+    mean: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
+    std: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        given, wanted = len(self.std), len(self.mean)
+        if given != wanted:
+            raise ValueError(f"std: a list of {given} is not allowed: must have {wanted}, as mean has")
+
+
+@spec
+class NetworkRecord:
+    """What may be said of every network: how its convolutions are drawn, and how images are normalized.
+
+    Without `normalize` the statistics of the images that the network is trained on are used.
+    """
+
+    init: Init = "he"
+    normalize: Normalization | None = None
+
+
+@spec
+class ResNet(NetworkRecord):
     """A torchvision residual network (He et al., 2015) with a stem for small images: 3x3, stride 1, no max-pool."""
 
     kind: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 @spec
-class ResNet20:
+class ResNet20(NetworkRecord):
     """The thin 20-layer residual network for CIFAR (He et al., 2015, section 4.2): 0.27 million parameters."""
 
     kind: Literal["resnet20"] = "resnet20"
 
 
 @spec
-class Cnn:
+class Cnn(NetworkRecord):
     """A small plain network for CPU trials: `depth` convolutions of `width`, 2 `width`, 4 `width`, ... channels."""
 
     kind: Literal["cnn"] = "cnn"
@@ -63,6 +96,13 @@ def build_resnet20(channels: int, classes: int) -> nn.Module:
     stem = [("conv", _conv(channels, 16)), ("norm", nn.BatchNorm2d(16)), ("relu", nn.ReLU())]
     blocks = [(f"block{i}", _Block(before, after)) for i, (before, after) in enumerate(pairwise(widths))]
     return nn.Sequential(OrderedDict([*stem, *blocks, *_head(64, classes)]))
+
+
+def reset_convolutions(network: nn.Module) -> None:
+    """Draw the weights of all convolutions anew as PyTorch does by default: uniform within 1 / sqrt(fan-in) of zero."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.reset_parameters()
 
 
 class _Block(nn.Module):

@@ -44,19 +44,20 @@ class Oracle:
         self._count(len(images))
         return self._respond(images)
 
-    def memoized(self, images: Tensor, *, kept: bool = False) -> Callable[[Tensor], Tensor]:
+    def ask_all(self, images: Tensor) -> Tensor:
+        """Answers to any number of images (uint8 n c h w), each asked once, a portion at a time."""
+        self._count(len(images))
+        return self._respond_in_portions(images)
+
+    def memoized(self, images: Tensor) -> Callable[[Tensor], Tensor]:
         """The oracle of whoever asks for the same images again and again: it works out each answer once, at once.
 
-        `images` are uint8 (n c h w). The result takes numbers of images (k) and gives their answers, at as many calls;
-        if the answers are `kept`, all calls are spent at once and these are free.
+        `images` are uint8 (n c h w). The result takes numbers of images (k) and gives their answers, at as many calls.
         """
-        if kept:
-            self._count(len(images))
-        answers = torch.cat([self._respond(to_float(batch)) for batch in torch.split(images, EVAL_BATCH_SIZE)])
+        answers = self._respond_in_portions(images)
 
         def ask(rows: Tensor) -> Tensor:
-            if not kept:
-                self._count(len(rows))
+            self._count(len(rows))
             return answers[rows]
 
         return ask
@@ -65,6 +66,9 @@ class Oracle:
         self._spent += images
         if self._allowance is not None:  # only then is the count waited for
             assert self.calls <= self._allowance, f"{self.calls} calls of {self._allowance}"
+
+    def _respond_in_portions(self, images: Tensor) -> Tensor:
+        return torch.cat([self._respond(to_float(batch)) for batch in torch.split(images, EVAL_BATCH_SIZE)])
 
     @torch.no_grad()
     def _respond(self, images: Tensor) -> Tensor:

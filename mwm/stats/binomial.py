@@ -1,4 +1,7 @@
-"""The exact ownership test: how surprising are the matches of a suspect that never saw the query set?"""
+"""The test of matches alone, whatever else was answered: it is shown, and `rank_sum` decides.
+
+Of wrong answers alone it is exact: `rank_sum` of labels is this test with the number of wrong answers for `queries`.
+"""
 
 from __future__ import annotations
 
@@ -40,9 +43,9 @@ def log10_ratio(above: int, below: int) -> float:
 
 
 def critical_matches(queries: int, classes: int, level: float) -> int | None:
-    """The fewest matches that prove ownership: the smallest m with `p_value(m, queries, classes)` <= `level`.
+    """The fewest matches that reach a level: the smallest m with `p_value(m, queries, classes)` <= `level`.
 
-    None if even all matches prove nothing at that level. Raises ValueError for a level outside (0, 1) and for fewer
+    None if even all matches do not. Raises ValueError for a level outside (0, 1) and for fewer
     than 1 query or 3 classes.
     """
     require_fraction("level", level)

@@ -2,53 +2,69 @@
 
 from __future__ import annotations
 
-from operator import index
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 
-from mwm.stats.binomial import log10_ratio, require_classes
+import numpy as np
+from numpy.typing import NDArray
+
+from mwm.stats.binomial import require_classes
+from mwm.stats.rank_sum import CellRank, Ties, doubled_ranks
+
+TILTS = 2.0 ** np.arange(-1, 8)
+"""The bets of the sequential test: how much faster than chance ranks fall off, over the whole range of ranks."""
 
 
 class SequentialTest:
-    """A test that may be looked at after every query and stopped at will: it keeps its level all the same.
+    """A test that may be looked at after every cell of a key and stopped at will: it keeps its level all the same.
 
-    The e-value is the likelihood ratio of match rates above 1 / (C - 1), all equally likely beforehand, to that of an
-    independent model (mixture method; Robbins, 1970). It holds if each label was drawn uniformly over the wrong classes
-    and the next query is not chosen by its label: a bet that is fair or worse, whatever the model's accuracy. So the
-    chance that it ever reaches 1 / level is at most `level` (Ville, 1939; Ramdas et al., 2023). Exact: a ratio of whole
-    numbers. A query without an answer is one that did not match. Raises ValueError for fewer than 3 classes.
+    It bets that secret labels rank high. The e-value of a cell under the bet t is exp(-t rank) over its mean over all
+    wrong classes: 1 on average if the label was drawn uniformly from them. So the products are e-processes, and so is
+    their mean over `TILTS` and over the `forms` of the answers (labels, scores). The chance that it ever reaches
+    1 / level is at most `level` (Ville, 1939; Ramdas et al., 2023) if the next cell is not chosen by its label.
+    Raises ValueError for fewer than 3 classes.
     """
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, forms: int = 1) -> None:
         require_classes(classes)
-        self.queries = self.matches = 0
-        self.p_value = 1.0
-        self._wrong = index(classes) - 1
-        # Counts of the equally likely draws of labels: with so many matches in so many queries, and with so many at
-        # most in one query more. Both follow from those before, by Pascal's rule.
-        self._equal, self._at_most = 1, self._wrong - 1
+        self.cells = 0
+        self.highest = 0.0
+        self._classes = classes
+        self._log_e = np.zeros((forms, len(TILTS)))
 
-    def add(self, matched: bool) -> None:
-        """Take in the answer to one more query."""
-        n, k, others = self.queries, self.matches, self._wrong - 1
-        if matched:
-            self._equal = self._equal * (n + 1) // (k + 1)
-            self._at_most = self._wrong * self._at_most + others * self._equal
-        else:
-            self._equal = self._equal * (n + 1) * others // (n + 1 - k)
-            self._at_most = self._wrong * self._at_most - self._equal
-        self.queries, self.matches = n + 1, k + bool(matched)
-        self.p_value = min(self.p_value, self.current_p_value)
+    def add(self, ranks: Sequence[CellRank]) -> None:
+        """Take in one more cell: its rank in each form of the answers."""
+        most = 2 * (self._classes - 2)
+        self._log_e = self._log_e - [TILTS * (rank.doubled / most) + log_means(rank.ties) for rank in ranks]
+        self.cells += 1
+        self.highest = max(self.highest, self.log_e)
+
+    def add_best(self) -> None:
+        """Take in a cell as a perfect copy answers it: the secret label is first, alone, in every form."""
+        # Labels name one class and no order among the others: no cell can tell more.
+        self.add([CellRank(0, (1, self._classes - 2))] * len(self._log_e))
 
     @property
-    def _odds(self) -> tuple[int, int]:
-        return self._at_most, (self.queries + 1) * (self._wrong - 1) * self._equal
+    def log_e(self) -> float:
+        """The natural logarithm of the e-value now; its mean under independence is 1 at most, whenever one stops."""
+        most = float(self._log_e.max())
+        return most + math.log(float(np.exp(self._log_e - most).mean()))
 
     @property
-    def log10_e(self) -> float:
-        """The decimal logarithm of the e-value now; its mean under independence is 1 at most, whenever one stops."""
-        return log10_ratio(*self._odds)
+    def log10_p(self) -> float:
+        """The decimal logarithm of `p_value`."""
+        return 0.0 - self.highest / math.log(10)
 
     @property
-    def current_p_value(self) -> float:
-        """One over the e-value now, 1 at most; `p_value` is the smallest of these so far."""
-        above, below = self._odds
-        return below / above if below < above else 1.0
+    def p_value(self) -> float:
+        """One over the highest e-value so far."""
+        return math.exp(-self.highest)
+
+
+@lru_cache(maxsize=4096)
+def log_means(ties: Ties) -> NDArray[np.float64]:
+    """The logarithm of the mean of exp(-t rank) over all wrong classes, for each bet t."""
+    ranks, chances = np.array([*doubled_ranks(ties)]) / (2 * sum(ties) - 2), np.array(ties) / sum(ties)
+    found: NDArray[np.float64] = np.log(np.exp(-np.outer(TILTS, ranks)) @ chances)
+    return found

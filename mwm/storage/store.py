@@ -23,8 +23,11 @@ from mwm.storage.sealed import seal, unseal
 
 WEIGHTS, PERTURBED = "model.safetensors", "perturbed.safetensors"
 KEY, QUERIES = "key.json", "queries.safetensors"
+SECOND = "confusion"
+"""The folder in an entry, or in an exported key, that is the second key of a network which carries two."""
+KEY_FILES = (KEY, QUERIES, f"{SECOND}/{KEY}", f"{SECOND}/{QUERIES}")
 CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
-SEALED_FILES = (WEIGHTS, KEY, QUERIES, PERTURBED)
+SEALED_FILES = (WEIGHTS, *KEY_FILES, PERTURBED)
 HASH_SIZE = hashlib.sha256().digest_size
 NETWORK = "network"
 """Where a weights file says, as JSON, how to rebuild its network."""
@@ -112,6 +115,10 @@ class Store:
             return self.files.read(_place(digest, name))
         return None
 
+    def sealed_files(self, digest: str) -> list[str]:
+        """The names of the files of a finished entry; ValueError if it is not finished, or damaged."""
+        return list(self._sealed(digest)["files"])
+
     def kept(self, digest: str, name: str) -> bytes:
         """One file of a finished entry; ValueError if it is damaged, or was not there when the entry was sealed."""
         expected = self._sealed(digest)["files"].get(name)
@@ -153,11 +160,13 @@ class Store:
             for name in (OUTCOME, CHECKPOINT, *SEALED_FILES):
                 self.files.remove(_place(digest, name))
             self.remove_stale(digest)
-            self.files.remove_if_empty(_place(digest))
+            for folder in (SECOND, ""):
+                self.files.remove_if_empty(_place(digest, folder).rstrip("/"))
 
     def remove_stale(self, digest: str) -> None:
         """Remove what dead processes have left half written under a digest."""
-        self.files.remove_stale(_place(digest))
+        for folder in (_place(digest), _place(digest, SECOND)):
+            self.files.remove_stale(folder)
 
     def entries(self) -> Iterator[Entry]:
         """Everything in the store, finished or not, from one listing."""

@@ -34,6 +34,11 @@ def eval_statistics(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
+def has_statistics(model: nn.Module) -> bool:
+    """Whether a network normalises batches and keeps running statistics."""
+    return any(isinstance(layer, _BatchNorm) and layer.running_mean is not None for layer in model.modules())
+
+
 class CumulativeStatistics:
     """Running statistics that start afresh and become the plain average over all batches that are added."""
 

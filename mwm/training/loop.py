@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from mwm.config.randomness import make_generator
-from mwm.data.images import Augmentation
+from mwm.data.images import Augmentation, augment
 from mwm.data.splits import LabeledImages
 from mwm.training.device import deterministic
 from mwm.training.evaluation import accuracy, predict_logits
@@ -56,7 +56,11 @@ def fit(
         began = time.perf_counter()
         with deterministic(recipe.deterministic):
             loss, lr = _epoch(engine, seed)
-            answers = predict_logits(training.model, validation.images)
+            shown = validation.images
+            if recipe.augment_validation:
+                views = make_generator(seed, "validation", training.epoch, device=shown.device)
+                shown = augment(shown, augmentation, views)
+            answers = predict_logits(training.model, shown)
         training.epoch += 1
         fault = None
         if not math.isfinite(loss):
@@ -76,9 +80,9 @@ def _epoch(engine: TrainStep, seed: int) -> tuple[float, float]:
     training, n, device = engine.training, len(engine.part), engine.part.images.device
     recipe, epoch = training.recipe, training.epoch
     order = torch.randperm(n, generator=make_generator(seed, "order", epoch, device=device), device=device)
-    steps, rate = n // recipe.batch_size, recipe.lr
+    steps, rate, schedule = n // recipe.batch_size, recipe.lr, recipe.schedule
     engine.start_epoch(seed, epoch)
     for step, pick in enumerate(torch.split(order[: steps * recipe.batch_size], recipe.batch_size)):
-        rate = recipe.lr * recipe.schedule.lr_factor(epoch + step / steps, recipe.epochs)
+        rate = recipe.lr * schedule.lr_factor(epoch + (step + schedule.at_batch_end) / steps, recipe.epochs)
         engine.step(pick, rate)
     return engine.total.item() / steps, rate

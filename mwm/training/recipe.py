@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from mwm.config.spec import DISCRIMINATED, Count, NonNegativeFloat, PositiveFloat, Share, StrictBool, spec
 
@@ -12,6 +12,7 @@ from mwm.config.spec import DISCRIMINATED, Count, NonNegativeFloat, PositiveFloa
 class MultiStep:
     """Learning rate times `factor` at each milestone (epochs)."""
 
+    at_batch_end: ClassVar[bool] = False
     kind: Literal["multistep"] = "multistep"
     milestones: tuple[Count, ...] = (100, 150)
     factor: PositiveFloat = 0.1
@@ -24,8 +25,12 @@ class MultiStep:
 
 @spec
 class PaperSchedule:
-    """The published schedule for any length: times 0.1 at half and at three quarters (epochs 100 and 150 of 200)."""
+    """The published schedule for any length: times 0.1 at half and at three quarters (epochs 100 and 150 of 200).
 
+    A batch is trained at the rate of its end, so that the last batch before each of the two has the lower rate already.
+    """
+
+    at_batch_end: ClassVar[bool] = True
     kind: Literal["paper"] = "paper"
 
     def lr_factor(self, epoch: float, epochs: int) -> float:
@@ -37,6 +42,7 @@ class PaperSchedule:
 class Cosine:
     """Half a cosine down to zero (Loshchilov and Hutter, 2017), after a linear rise over the share `warmup`."""
 
+    at_batch_end: ClassVar[bool] = False
     kind: Literal["cosine"] = "cosine"
     warmup: Share = 0.0
 
@@ -55,6 +61,9 @@ Schedule = Annotated[MultiStep | PaperSchedule | Cosine, *DISCRIMINATED]
 class Recipe:
     """How a network is trained; the defaults are the published recipe (Kim et al., 2023).
 
+    `keep: best_validation` keeps the epoch of best validation accuracy, of equals the last. With `augment_validation`
+    validation images are shown augmented, anew in each epoch, as training images are.
+
     The last block is about speed. `compile` compiles the network, which takes a minute and a C++ compiler; `cuda_graph`
     replays each step as one launch, on a GPU only; `deterministic` has a GPU compute the same bits each time.
     """
@@ -67,6 +76,7 @@ class Recipe:
     weight_decay: NonNegativeFloat = 1e-4
     schedule: Schedule = PaperSchedule()
     keep: Literal["last", "best_validation"] = "last"
+    augment_validation: StrictBool = False
     bf16: StrictBool = False
     channels_last: StrictBool = True
     compile: StrictBool = False

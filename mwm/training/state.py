@@ -72,8 +72,8 @@ class TrainState:
         self.best = (state["best"][0], state["best"][1])
 
     def update_best(self, score: float) -> None:
-        """Remember the weights if they are to be chosen by validation accuracy and theirs is the best so far."""
-        if self.recipe.keep == "best_validation" and score > self.best[0]:
+        """Remember the weights if they are to be chosen by validation accuracy and none so far is better."""
+        if self.recipe.keep == "best_validation" and score >= self.best[0]:
             self.best = (score, self.epoch)
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 

@@ -20,7 +20,7 @@ from mwm.models.build import ArchitectureSpec, rebuild_model
 from mwm.storage.filesystem import require_writable
 from mwm.storage.store import Store
 from mwm.training.loop import DivergedError
-from mwm.trials.artifacts import load_stored_key
+from mwm.trials.artifacts import key_folders, load_stored_key
 from mwm.trials.names import trial_name
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
@@ -36,7 +36,7 @@ OnEpoch = Callable[[EpochMetrics], object]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedVictim:
-    """A victim that was trained: its record, its network, its key, what was measured, and each epoch.
+    """A victim that was trained: its record, its network, its key or two, what was measured, and each epoch.
 
     `device` and `store` are where its network lies, and where attacks on it are kept.
     """
@@ -44,6 +44,7 @@ class TrainedVictim:
     spec: Victim
     model: nn.Module = field(repr=False)
     key: Key = field(repr=False)
+    second_key: Key | None = field(default=None, repr=False)
     outcome: Outcome
     epochs: tuple[EpochMetrics, ...] = field(repr=False)
     device: torch.device
@@ -82,8 +83,17 @@ def train_victim(
     trial = Trial(victim=made)
     outcome, epochs = _run(trial, inputs, place, device=chosen, on_epoch=on_epoch)
     model = _network(made.model, outcome, shape=inputs[data_key(made.data)].shape, store=place, device=chosen)
-    key = load_stored_key(place, outcome.digest)
-    return TrainedVictim(spec=made, model=model, key=key, outcome=outcome, epochs=epochs, device=chosen, store=place)
+    key, *second = (load_stored_key(place, outcome.digest, one) for one in key_folders(place, outcome.digest))
+    return TrainedVictim(
+        spec=made,
+        model=model,
+        key=key,
+        second_key=second[0] if second else None,
+        outcome=outcome,
+        epochs=epochs,
+        device=chosen,
+        store=place,
+    )
 
 
 def run_attack(

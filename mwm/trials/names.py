@@ -16,6 +16,9 @@ INHERITED = "as victim"
 UNSAID = ("victim_data", INHERITED)
 """Values that go without saying."""
 
+TOLD_BY = {"combined": ("combined", "margin")}
+"""The kinds that say how fields are told, of a kind whose parts have fields of their own."""
+
 
 def trial_name(trial: Trial) -> str:
     """A short name of a trial for people: "extraction soft seed 0 on margin n=20 10/255 seed 0".
@@ -57,22 +60,37 @@ def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
     """A configuration in words: its kind, then each field as "n=20", "10/255" or "soft", unless it goes unsaid."""
     words = [kind]
     for path, value in leaves:
-        name = path.rpartition(".")[2]
-        form = _shown(name, value, kind).form
-        if value is None or value is False or value in UNSAID or not form:
+        part, name = _part(path), path.rpartition(".")[2]
+        shown = _shown(name, value, part or kind)
+        form = shown.off if value is False else shown.form
+        if value is None or value in UNSAID or not form:
             continue
-        words.append(name if value is True else form.format(format_value(path, value)))
+        words.append(_joined(part, name if value is True else form.format(format_value(path, value))))
     return " ".join(words)
 
 
 def column_heading(path: str) -> str:
     """The heading of a field's column: "scheme.num_queries" is headed "n", "victim.model.kind" is headed "model"."""
     parent, _, name = path.rpartition(".")
-    return parent.rpartition(".")[2] if name == "kind" else _shown(name, "").heading or name
+    if name == "kind":
+        return parent.rpartition(".")[2]
+    return _joined(_part(path), _shown(name, "").heading or name)
+
+
+def _part(path: str) -> str:
+    """The part of a scheme whose field stands at a path, where it is told apart: "scheme.confusion.mass"."""
+    parent = path.rpartition(".")[0].rpartition(".")[2]
+    return parent if parent in _catalogue() else ""
+
+
+def _joined(*words: str) -> str:
+    return " ".join(filter(None, words))
 
 
 def format_value(path: str, value: Any) -> str:
-    """The value of a field as people write it; a step size as k/255 where k is whole."""
+    """The value of a field as people write it: a step size as k/255 where k is whole, a flag as yes or no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     whole = _shown(path.rpartition(".")[2], value).fraction
     if whole and abs(value * whole - round(value * whole)) < 1e-9:
         return f"{round(value * whole)}/{whole}"
@@ -101,15 +119,24 @@ def _words(record: Any) -> str:
     others = [field for field in fields(record) if field not in always and field.name not in ("kind", "seed")]
     said = always + [field for field in others if getattr(record, field.name) != field.default]
     values = [(field.name, getattr(record, field.name)) for field in said]
-    return describe(record.kind, [(name, getattr(value, "kind", value)) for name, value in values])
+    return describe(record.kind, [(name, _word(value)) for name, value in values])
+
+
+def _word(value: Any) -> Any:
+    """A value as it is said: a record by its kind, a scheme or attack, or several of them, with what names them."""
+    if isinstance(value, tuple) and all(hasattr(item, "kind") for item in value):
+        return " + ".join(map(_words, value))
+    kind = getattr(value, "kind", value)
+    return _words(value) if kind is not value and kind in _catalogue() else kind
 
 
 def _shown(name: str, value: Any, kind: str = "") -> Shown:
-    """How a field is told, of a scheme or attack of a kind, or of any."""
+    """How a field is told, of a scheme or attack of a kind, or of any: a control has keys, and no field for them."""
     from mwm.config.spec import Shown
 
     catalogue = _catalogue()
-    found = [catalogue[kind]] if kind in catalogue else [*catalogue.values()]
+    kinds = TOLD_BY.get(kind, (kind,) if kind in catalogue and kind != "none" else catalogue)
+    found = [catalogue[one] for one in kinds]
     usual = Shown("{}" if isinstance(value, str) else f"{name}={{}}")
     return next((told[name] for told in found if name in told), usual)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from mwm.stats.binomial import DEFAULT_LEVEL, log10_p, p_value
-from mwm.stats.intervals import clopper_pearson
+from mwm.stats.binomial import DEFAULT_LEVEL
 
 
 def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """What a victim's attacks left of its watermark: worst and mean query accuracy, worst log10 p of the students.
+    """What a victim's attacks left of its watermark: worst and mean query accuracy, and the worst log10 p.
 
-    Empty if there was no attack, or one failed: the worst may be just the one that is missing.
+    The log10 p is the decision's, and the worst one the largest. Empty if there was no attack, or one failed: the worst
+    may be just the one that is missing.
     """
     matches = [outcome.query_acc for outcome in outcomes if outcome.query_acc is not None]
     chances = [outcome.log10_p for outcome in outcomes if outcome.log10_p is not None]
@@ -47,15 +47,31 @@ class EpochMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a trial measured. Accuracies are shares; margins are in logits; `p_value` is one-sided and exact.
+    """What a trial measured. Accuracies are shares; margins are in logits.
 
-    `query_hits` has a 1 for every cell of the key that matches, in its order, and a 0 for every other; `query_low` and
-    `query_high` are the 95 % interval of their share. `proven_1e3` and `proven_1e6` say whether the watermark is proven
-    at these levels; like `p_value` they are None where a scheme's labels allow no exact test. `agreement` is the share
-    of test images on which the attacker's network and the victim answer alike. `oracle_calls` counts images; None where
-    nobody was asked. `seconds` and `peak_mib` are those of the training over all its attempts, without time and memory
-    of a lost epoch. The peak is the most that PyTorch reserved on the GPU, or on a CPU the most that was resident of
-    the process, libraries included.
+    The watermark is judged by `p_value`: exact, one-sided, of all that the network answers to the key. It is
+    min(1, 2 min(`p_labels`, `p_scores`)), of the test on first choices and of that on scores; `proven_1e3` and
+    `proven_1e6` say whether it proves the watermark at these levels. All are None where a scheme's labels allow no
+    exact test. `wrong_answers` is in how many cells of the key a first choice was wrong, `mean_rank` the mean rank of
+    the secret labels among the wrong classes by scores: 0 if first, .5 by chance. Where the victim asks for a
+    `control`, its answers were subtracted first, and `log10_p_uncontrolled` is of the answers as they are.
+
+    For comparison with the literature, and to decide nothing: `query_acc`, the share of cells answered with their
+    secret label, its 95 % interval `query_low` to `query_high`, and `p_unconditional`, Binomial over all cells.
+    `query_hits` has a 1 for every cell that matches, in the key's order, and a 0 for every other. `label_ranks` and
+    `score_ranks` are the ranks by labels and by scores, cell by cell. The three are also there of a control on a key
+    with a cell for each class (`class_query_hits`, ...).
+
+    Of a network with two keys, all of this is of the first, but for the decision: `p_value` is the least of all tests
+    of both keys times their number, 4. `second_log10_p` is what the second key would show alone, `second_label_ranks`
+    and `second_score_ranks` are its ranks.
+
+    `reestimated_clean_acc` and `reestimated_query_acc` are those of a marked victim once the running statistics of
+    batch normalisation are estimated anew on clean images; where they differ, accuracy rests on damaged statistics.
+    `agreement` is the share of test images on which the attacker's network and the victim answer alike. `oracle_calls`
+    counts images; None where nobody was asked. `seconds` and `peak_mib` are those of the training over all its
+    attempts, without time and memory of a lost epoch. The peak is the most that PyTorch reserved on the GPU, or on a
+    CPU the most that was resident of the process, libraries included.
     """
 
     status: Literal["done", "failed", "skipped", "stopped"]
@@ -70,11 +86,30 @@ class Outcome:
     query_high: float | None = None
     query_matches: int | None = None
     query_hits: str = ""
+    wrong_answers: int | None = None
+    mean_rank: float | None = None
+    label_ranks: str = ""
+    score_ranks: str = ""
+    class_query_hits: str = ""
+    class_label_ranks: str = ""
+    class_score_ranks: str = ""
+    second_label_ranks: str = ""
+    second_score_ranks: str = ""
+    reestimated_clean_acc: float | None = None
+    reestimated_query_acc: float | None = None
     agreement: float | None = None
     margin_mean: float | None = None
     margin_min: float | None = None
+    p_labels: float | None = None
+    log10_p_labels: float | None = None
+    p_scores: float | None = None
+    log10_p_scores: float | None = None
     p_value: float | None = None
     log10_p: float | None = None
+    log10_p_uncontrolled: float | None = None
+    second_log10_p: float | None = None
+    p_unconditional: float | None = None
+    log10_p_unconditional: float | None = None
     proven_1e3: bool | None = None
     proven_1e6: bool | None = None
     oracle_calls: int | None = None
@@ -84,37 +119,6 @@ class Outcome:
     parameters: int | None = None
     classes: int | None = None
     device: str = ""
-
-
-def scored(hits: str, classes: int) -> dict[str, Any]:
-    """What a network shows on a key of which it hits some cells ("0110"): matches, p-value, decisions.
-
-    One-sided and exact for labels drawn uniformly from the wrong classes (Binomial).
-    """
-    matches, cells = hits.count("1"), len(hits)
-    chance = p_value(matches, cells, classes)
-    return {
-        "query_hits": hits,
-        "query_matches": matches,
-        "query_acc": matches / cells,
-        "p_value": chance,
-        "log10_p": log10_p(matches, cells, classes),
-        **decisions(chance, matches, cells),
-    }
-
-
-def on_smaller_key(outcome: Outcome, cells: int) -> Outcome:
-    """An outcome as scored on the first cells of its key alone: on the smaller key of the same secret."""
-    if outcome.classes is None or not 0 < cells < len(outcome.query_hits):
-        return outcome
-    smaller = scored(outcome.query_hits[:cells], outcome.classes)
-    return replace(outcome, margin_mean=None, margin_min=None, query_digest="", **smaller)
-
-
-def decisions(chance: float, matches: int, queries: int) -> dict[str, Any]:
-    """What follows from a p-value and its matches: the decision at each level, the 95 % interval of the match rate."""
-    low, high = clopper_pearson(matches, queries)
-    return {name: chance <= level for name, level in LEVELS.items()} | {"query_low": low, "query_high": high}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,11 +13,12 @@ from torch import nn
 from mwm.models.build import count_parameters
 from mwm.storage.store import Store
 from mwm.training.device import deterministic
-from mwm.training.evaluation import accuracy, logit_margins, predict_logits
+from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import DivergedError, Epoch
-from mwm.trials.outcome import LEVELS, EpochMetrics, Outcome, scored
+from mwm.trials.measures import measure
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.stages import AttackStage, TrialStage, VictimStage
-from mwm.trials.trial import Trial, TrialInputs, data_key, trial_digest, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, trial_digest, victim_digest
 
 
 def run(trial: Trial, sets: TrialInputs, store: Store, device: torch.device) -> Iterator[EpochMetrics | Outcome]:
@@ -37,12 +37,31 @@ def run(trial: Trial, sets: TrialInputs, store: Store, device: torch.device) -> 
         if trial.attack is None:
             yield from _train(VictimStage(trial, sets, store, device), template, store)
             return
-        if store.outcome(victim) is None:  # damaged after it was finished: train it again, it comes out the same
-            deque(run(Trial(victim=trial.victim), sets, store, device), maxlen=0)
+        _finished(trial.victim, sets=sets, store=store, device=device)
         yield from _train(AttackStage(trial, sets, store, device), template, store)
     except DivergedError as error:
         store.discard(name)
         yield replace(template, status="failed", error=str(error))
+
+
+def _finished(victim: Victim, *, sets: TrialInputs, store: Store, device: torch.device) -> str:
+    """The digest of a victim that is in the store: if it was damaged there, or never trained, it is trained first."""
+    name = victim_digest(victim, sets)
+    if store.outcome(name) is None:
+        deque(run(Trial(victim=victim), sets, store, device), maxlen=0)
+    return name
+
+
+def _control(stage: TrialStage) -> nn.Module | None:
+    """The network whose answers are subtracted, where the victim asks for that: the same without a watermark."""
+    twin = stage.victim.unwatermarked()
+    if not stage.victim.control or (stage.trial.attack is None and twin == stage.victim):
+        return None
+    network = stage.network()
+    network.load_state_dict(
+        stage.store.weights(_finished(twin, sets=stage.sets, store=stage.store, device=stage.device))
+    )
+    return network
 
 
 def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMetrics | Outcome]:
@@ -72,8 +91,7 @@ def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMet
         return
     model = last.training.model
     with deterministic(last.training.deterministic):
-        measured = _measure(stage, model)
-        measured |= stage.save_and_measure(model, blank.digest)
+        measured = measure(stage, model, _control(stage)) | stage.save_and_measure(model, blank.digest)
     outcome = replace(
         blank,
         **measured,
@@ -97,23 +115,6 @@ def _row(epoch: Epoch, query_acc: float) -> EpochMetrics:
         query_acc=query_acc,
         epoch_seconds=epoch.seconds,
     )
-
-
-def _measure(stage: TrialStage, model: nn.Module) -> dict[str, Any]:
-    """Clean accuracy, and everything that is said of the queries, always against their recorded labels."""
-    queries, test, classes = stage.queries, stage.views.test, stage.dataset.classes
-    answers = queries.by_cell(predict_logits(model, queries.images))
-    hits = answers.argmax(1) == queries.cell_labels
-    margins = logit_margins(answers, queries.cell_labels)
-    told = scored("".join("01"[hit] for hit in hits.tolist()), classes)
-    if stage.victim.scheme.null != "uniform_wrong_labels":  # the exact test does not hold for such labels
-        told |= dict.fromkeys(("p_value", "log10_p", *LEVELS))
-    return told | {
-        "clean_acc": accuracy(predict_logits(model, test.images), test.labels),
-        "margin_mean": margins.mean().item(),
-        "margin_min": margins.min().item(),
-        "classes": classes,
-    }
 
 
 def _describe(device: torch.device) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from mwm.attacks.access import BlackBoxAccess
 from mwm.attacks.base import AttackRecord
 from mwm.attacks.sources import Disjoint, is_foreign
 from mwm.config.randomness import derive_seed, make_generator
@@ -25,7 +25,8 @@ from mwm.training.state import TrainState
 from mwm.trials.artifacts import query_set, save_key
 from mwm.trials.trial import METHOD_VERSION, Trial, TrialInputs, data_key, secret_of, victim_digest
 from mwm.watermarks.key import Key, utc_now
-from mwm.watermarks.queries import QuerySet
+from mwm.watermarks.queries import QuerySet, chosen_rows
+from mwm.watermarks.secret import second_secret
 
 
 class TrialStage(ABC):
@@ -39,6 +40,7 @@ class TrialStage(ABC):
         self.victim = trial.victim
         self.dataset = sets[data_key(self.victim.data)]
         self.views: RoleSplits = split(self.dataset, self.victim.split, device)
+        self.augmentation = Augmentation(self.victim.data.flip, self.victim.data.pad)
 
     def network(self) -> nn.Module:
         """The victim's network with fresh weights."""
@@ -76,7 +78,7 @@ class VictimStage(TrialStage):
 
     def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
         victim, views = self.victim, self.views
-        augmentation, secret = Augmentation(victim.data.flip, victim.data.pad), secret_of(victim, self.sets)
+        augmentation, secret = self.augmentation, secret_of(victim, self.sets)
         self.queries = victim.scheme.draw(
             views.queries, classes=self.dataset.classes, augmentation=augmentation, secret=secret
         )
@@ -88,16 +90,30 @@ class VictimStage(TrialStage):
 
     def save_and_measure(self, model: nn.Module, name: str) -> dict[str, float | None]:
         self.save_model(model, name, self.victim.model)
-        save_key(self.store, name, self._key(), perturbed=self.victim.scheme.perturbed_queries(model, self.queries))
+        perturbed = self.victim.scheme.perturbed_queries(model, self.queries)
+        save_key(self.store, name, self._key(), perturbed=perturbed, second=self._second_key())
         return {}
+
+    def _second_key(self) -> Key | None:
+        first = self._key()
+        if self.queries.second is None:
+            return None
+        taken = chosen_rows(first.secret, len(self.views.queries), len(self.queries))
+        return replace(
+            first,
+            queries=self.queries.second,
+            secret=second_secret(first.secret),
+            scheme=self.victim.scheme.parts()[1].kind,
+            left_out=tuple(sorted(taken)),
+        )
 
     def _key(self) -> Key:
         victim = self.victim
         return Key(
-            queries=self.queries,
+            queries=replace(self.queries, second=None),
             secret=secret_of(victim, self.sets),
             classes=self.dataset.classes,
-            scheme=victim.scheme.kind,
+            scheme=victim.scheme.parts()[0].kind,
             data=encode(victim.data),
             split=encode(victim.split),
             data_digest=self.dataset.digest,
@@ -125,6 +141,7 @@ class AttackStage(TrialStage):
             classes=self.dataset.classes,
             augmentation=Augmentation(shown.flip, shown.pad),
             seed=derive_seed(self.attack.seed, "attack", self.victim.seed),
+            victim_seed=self.victim.seed,
             start=start,
         )
         return self.attack.run(self.access)
@@ -136,7 +153,7 @@ class AttackStage(TrialStage):
         return self.trial.attack
 
     def calls(self) -> int | None:
-        return self.access.oracle.calls if isinstance(self.access, BlackBoxAccess) else None
+        return self.access.calls
 
     def _images(self) -> tuple[LabeledImages, Any]:
         source = self.attack.source

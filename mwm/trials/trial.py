@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mwm.attacks import Attack
 from mwm.config import randomness
-from mwm.config.spec import NonEmptyStr, Seed, digest, encode, spec
+from mwm.config.spec import NonEmptyStr, Seed, StrictBool, digest, encode, spec
 from mwm.data.datasets import Dataset, DatasetSpec
 from mwm.data.splits import SplitSizes
 from mwm.models.build import Model
 from mwm.training.recipe import Recipe
 from mwm.watermarks import secret
-from mwm.watermarks.schemes import Scheme
+from mwm.watermarks.schemes import Scheme, Unwatermarked
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised with every change of what a training or a measure means: results of the old meaning are then not reused."""
 
 
@@ -45,7 +45,9 @@ class TrialInputs(Mapping[str, Dataset]):
 class Victim:
     """A network to be attacked: data, architecture, watermark, recipe, seed.
 
-    `secret` is the path of a file of 64 hexadecimal digits from which the key is drawn, in place of the seed.
+    `secret` is the path of a file of 64 hexadecimal digits from which the key is drawn, in place of the seed. With
+    `control`, the answers of the same network without a watermark are subtracted from those of every suspect before
+    its secret labels are ranked: that takes out which classes any network of these data confuses.
     """
 
     data: DatasetSpec
@@ -55,11 +57,17 @@ class Victim:
     recipe: Recipe = Recipe()
     seed: Seed = 0
     secret: NonEmptyStr | None = None
+    control: StrictBool = False
+
+    def unwatermarked(self) -> Victim:
+        """The control: the same network without a watermark."""
+        return replace(self, scheme=Unwatermarked())
 
     def __post_init__(self) -> None:
         num, source = self.scheme.cells, self.split.queries
         if num is not None and num > source:
-            raise ValueError(f"scheme.num_queries: {num} is not allowed: must be at most split.queries, {source}")
+            field = "num_queries" if len(self.scheme.parts()) == 1 else "queries.num_queries"
+            raise ValueError(f"scheme.{field}: {num} is not allowed: must be at most split.queries, {source}")
 
 
 @spec

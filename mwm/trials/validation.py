@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mwm.attacks import Attack
 from mwm.attacks.access import TargetFacts
 from mwm.attacks.base import check_network
+from mwm.config.randomness import keyed_permutation, secret_from_seed
 from mwm.data.datasets import Dataset
 from mwm.data.readers import download_note, load_dataset
-from mwm.trials.trial import TrialInputs, Victim, data_key
+from mwm.data.splits import SplitSizes
+from mwm.trials.trial import TrialInputs, Victim, data_key, secret_of
+from mwm.watermarks.queries import chosen_rows
+from mwm.watermarks.schemes import Confusion
 from mwm.watermarks.secret import read_secret
 
 PlacedAttacks = Sequence[tuple[str, Attack]]
@@ -69,6 +75,23 @@ def validate_victim(victim: Victim, sets: TrialInputs) -> None:
         size = victim.recipe.batch_size
         raise ValueError(f"victim.recipe.batch_size: {size} is not allowed: the owner has {owned} images")
     check_network("victim.model", victim.model, dataset)
+    first, *second = victim.scheme.parts()
+    if isinstance(first, Confusion):
+        _check_every_class(shares, dataset, first.cells_per_class)
+    for one in second:
+        taken = chosen_rows(secret_of(victim, sets), shares.queries, first.cells)
+        _check_every_class(shares, dataset, one.cells_per_class, taken=taken)
+
+
+def _check_every_class(shares: SplitSizes, dataset: Dataset, parts: int, *, taken: Sequence[int] = ()) -> None:
+    """Refuse a query split in which a class has too few images but for those `taken`: each cell of a key needs one."""
+    order = keyed_permutation(secret_from_seed(shares.seed), "split", len(dataset.y_train))
+    free = np.delete(dataset.y_train[order[: shares.queries]], np.asarray(taken, np.int64))
+    counts = np.bincount(free, minlength=dataset.classes)
+    if counts.min() < parts:
+        among = f"the {len(free)} that scheme.queries leaves" if taken else "them"
+        reason = f"class {counts.argmin()} has {counts.min()} images among {among}, and scheme confusion needs {parts}"
+        raise ValueError(f"victim.split.queries: {shares.queries} is not allowed: {reason}")
 
 
 def validate_attack(path: str, attack: Attack, *, victim: Victim, sets: TrialInputs) -> None:

@@ -15,19 +15,64 @@ from numpy.typing import NDArray
 
 from mwm.storage.lock import lock_file
 from mwm.verification.suspects.outputs import NO_ANSWER
+from mwm.watermarks.evidence import log_probabilities
 from mwm.watermarks.key import utc_now
+
+Labels = NDArray[np.int64]
+Scores = NDArray[np.float64]
 
 ANSWERS = "answers.jsonl"
 LINE = {"suspect", "at", "seconds", "queries", "labels"}
-"""What the line of a request holds at least; also `scores`, or the `error` for which a query stays unanswered."""
+"""What the line of a request holds at least; also `scores`, or the `error` for which an image stays unanswered."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answers:
+    """What was answered to some images: labels (int64 m), and scores (m C) if they were offered.
+
+    No answer is the label -1, and equal scores. The form of the first answer counts for all: scores that follow labels
+    are taken for the label that they give, and a label that follows scores for a score of 1 for its class alone.
+    """
+
+    labels: Labels
+    scores: Scores | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def form(self) -> str:
+        """Which form they have: labels or scores."""
+        return "labels" if self.scores is None else "scores"
+
+    def part(self, which: slice) -> Answers:
+        """Some of them."""
+        return Answers(self.labels[which], None if self.scores is None else self.scores[which])
+
+    def first_choices(self, places: Labels, count: int, classes: int) -> Labels:
+        """The class that each of `count` cells is taken for (int64), by the images at its `places` (m).
+
+        It is the answer to its only image; of several, the class with the largest mean log-probability or with the most
+        votes. -1 for no answer, and where several classes are level.
+        """
+        if len(self) == count:
+            return self.labels
+        sums = np.zeros((count, classes))
+        if self.scores is not None:
+            np.add.at(sums, places, log_probabilities(self.scores))
+        else:
+            named = (self.labels >= 0) & (self.labels < classes)
+            np.add.at(sums, (places[named], self.labels[named]), 1.0)
+        best = sums == sums.max(1, keepdims=True)
+        return np.where(best.sum(1) == 1, best.argmax(1), NO_ANSWER)
 
 
 @dataclass
 class SuspectAnswers:
-    """What one suspect has said so far, by the number of the query: labels, and scores (C each) where it gave them.
+    """What one suspect has said so far, by the number of the image: labels, and scores (C each) where it gave them.
 
     It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
-    `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the queries
+    `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the images
     that were asked by this process. All is written to `file`, if there is one, under the `suspect`'s number.
     """
 
@@ -72,23 +117,36 @@ class SuspectAnswers:
         self.seconds += line["seconds"]
         self.began, self.ended = self.began or line["at"], line["at"]
 
-    def scores_of(self, queries: Sequence[int], classes: int) -> NDArray[np.float64] | None:
-        """The scores of these queries (n C), equal ones where it refused; None if it answered one without scores."""
-        if any(query not in self.scores for query in queries if query not in self.silent):
-            return None
-        return np.array([self.scores.get(query, [0.0] * classes) for query in queries])
+    def offers_scores(self, numbers: Sequence[int]) -> bool:
+        """Whether the first answer to these images came with scores."""
+        return next((number for number in numbers if number not in self.silent), None) in self.scores
+
+    def answers(self, numbers: Sequence[int], classes: int) -> Answers:
+        """What was answered to these images, in this order."""
+        labels = np.array([self.labels[number] for number in numbers], np.int64)
+        if not self.offers_scores(numbers):
+            return Answers(labels, None)
+        scores = [self.scores.get(number) or _sure(self.labels[number], classes) for number in numbers]
+        return Answers(labels, np.array(scores, np.float64))
+
+
+def _sure(label: int, classes: int) -> list[float]:
+    """A score of 1 for a label alone; equal scores for one that is no class."""
+    return [float(one == label) for one in range(classes)] if 0 <= label < classes else [1 / classes] * classes
 
 
 @contextmanager
 def open_answer_log(folder: Path | None, plan: Mapping[str, Any]) -> Iterator[list[SuspectAnswers]]:
     """The answers of each suspect of a plan, kept in `folder`: a line on the plan, then one per request as it comes.
 
-    Whatever ends the process, what was answered before is known and nobody is asked it again, but what was refused is
-    asked once more. A line that was cut off is taken away. Without a folder nothing is written. Raises ValueError for
-    a folder that was begun with another plan, is used by another process, is damaged or cannot be written.
+    If the plan has a control, its answers are the last ones. Whatever ends the process, what was answered before is
+    known and nobody is asked it again, but what was refused is asked once more. A line that was cut off is taken away.
+    Without a folder nothing is written. Raises ValueError for a folder that was begun with another plan, is used by
+    another process, is damaged or cannot be written.
     """
+    count = len(plan["suspects"]) + bool(plan.get("control"))
     if folder is None:
-        yield [SuspectAnswers(None, number) for number in range(len(plan["suspects"]))]
+        yield [SuspectAnswers(None, number) for number in range(count)]
         return
     with _locked_file(folder) as file:
         begun, *lines = _read_lines(file, folder) or [{}]
@@ -96,7 +154,7 @@ def open_answer_log(folder: Path | None, plan: Mapping[str, Any]) -> Iterator[li
             _append(file, {"plan": plan})
         elif difference := _difference(begun["plan"], plan):
             raise ValueError(f"output: {folder} was begun otherwise: {difference}; name another folder")
-        answers = [SuspectAnswers(file, number) for number in range(len(plan["suspects"]))]
+        answers = [SuspectAnswers(file, number) for number in range(count)]
         for line in lines:
             if "error" not in line:
                 answers[line["suspect"]].replay(line)

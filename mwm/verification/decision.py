@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.stats.binomial import log10_p, p_value
+from mwm.stats import binomial
 from mwm.stats.multiple_testing import holm_adjust
-from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_test
+from mwm.stats.nonparametric import empirical_p_value, permutation_test
+from mwm.stats.rank_sum import CellRank, RankSum
 from mwm.stats.sequential import SequentialTest
-from mwm.verification.options import BINOMIAL, SEQUENTIAL
+from mwm.verification.options import PERMUTATION, RANK_SUM, SEQUENTIAL
 from mwm.verification.questions import OrderedQueries
 from mwm.verification.verdict import NOT_PROVEN, PROVEN, TestResult
+from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.queries import Null
 
-PERMUTATION, RANK, EMPIRICAL = "permutation", "rank", "empirical"
+UNCONTROLLED, UNCONDITIONAL, EMPIRICAL = "uncontrolled", "unconditional", "empirical"
 VALID: dict[Null, tuple[str, ...]] = {
-    "uniform_wrong_labels": (BINOMIAL, SEQUENTIAL, PERMUTATION, RANK, EMPIRICAL),
+    "uniform_wrong_labels": (RANK_SUM, SEQUENTIAL, UNCONTROLLED, UNCONDITIONAL, PERMUTATION, EMPIRICAL),
     "exchangeable": (PERMUTATION, EMPIRICAL),
     "null_models": (EMPIRICAL,),
 }
@@ -31,48 +33,63 @@ Labels = NDArray[np.int64]
 def deciding_test(null: Null, *, sequential: bool) -> str:
     """The test that decides for labels of a kind; ValueError if none does, or not one after another."""
     if EMPIRICAL in VALID[null][:1]:
-        raise ValueError("key: its labels allow no exact test, and a comparison with null models decides nothing")
+        reason = "its labels were not drawn uniformly from the wrong classes, so there is no exact p-value"
+        raise ValueError(f"key: {reason}; a comparison with null models decides nothing")
     if sequential and SEQUENTIAL not in VALID[null]:
         raise ValueError("sequential: is not allowed for this key: its labels are not uniform over the wrong classes")
     return SEQUENTIAL if sequential else VALID[null][0]
 
 
-def matches_to_decide(test: SequentialTest, left: int, level: float) -> int:
-    """How many matches in a row would decide a sequential test at `level`, from where it stands.
+def best_p_value(test: str, asked: OrderedQueries) -> float:
+    """The p-value of answers by which every secret label comes first, whichever form they have.
 
-    0 if it is decided, or if even `left` matches, all that can still come, would not decide it.
+    They are scores without ties here. Labels are the stronger form: they take the level for themselves, and where no
+    class stands out but the first, the sequential test gains most.
+    """
+    if test == PERMUTATION:
+        return permutation_test(asked.labels, asked.labels, asked.truth)
+    labels, scores = CellRank(0, (1, asked.classes - 2)), CellRank(0, (1,) * (asked.classes - 1))
+    best = Evidence(*(RankSum((one,) * len(asked.cells)) for one in (labels, scores)))
+    return best.p_value if test == RANK_SUM else best.sequential(asked.classes).p_value
+
+
+def cells_to_decide(test: SequentialTest, left: int, level: float) -> int:
+    """How many cells, answered as a perfect copy does, would decide a sequential test at `level` from where it stands.
+
+    No answers decide it sooner. 0 if it is decided, or if even `left` cells, all that can still come, would not.
     """
     hopeful = copy(test)
     for count in range(left + 1):
         if hopeful.p_value <= level:
             return count
-        hopeful.add(True)
+        hopeful.add_best()
     return 0
 
 
 def run_tests(
-    answers: Labels,
+    evidence: Evidence,
+    choices: Labels,
     asked: OrderedQueries,
     *,
-    scores: NDArray[np.float64] | None = None,
+    uncontrolled: Evidence | None = None,
     null: Sequence[int] | None = None,
     labels_are: Null = "uniform_wrong_labels",
 ) -> dict[str, TestResult | None]:
-    """Every test of the `answers` (n) to the first queries that were asked; None for one that is not possible.
+    """Every test of the answers to all that was `asked`; None for one that is not possible, or does not hold.
 
-    Nor is one that does not hold for labels of that kind.
-
-    `scores` (n C) are what the answers came from, equal ones where none came; `null` the matches of null models.
+    `choices` (n) are the classes for which the cells were taken. If answers of a control were subtracted, the evidence
+    is `uncontrolled` without that. `null` are the matches of null models.
     """
-    labels, truth, classes = asked.labels[: len(answers)], asked.truth[: len(answers)], asked.classes
-    matched = answers == labels
-    matches, count = int(matched.sum()), len(matched)
-    sequential, highest = _sequence(matched, classes)
+    matches, count, classes = int((choices == asked.labels).sum()), len(choices), asked.classes
+    in_order = evidence.sequential(classes)
     found: dict[str, TestResult | None] = {
-        BINOMIAL: TestResult(p_value=p_value(matches, count, classes), log10_p=log10_p(matches, count, classes)),
-        SEQUENTIAL: TestResult(p_value=sequential.p_value, log10_p=0.0 - highest),
-        PERMUTATION: TestResult(p_value=permutation_test(answers, labels, truth)),
-        RANK: None if scores is None else TestResult(p_value=rank_test(scores, labels, truth)),
+        RANK_SUM: _ranked(evidence),
+        SEQUENTIAL: TestResult(p_value=in_order.p_value, log10_p=in_order.log10_p),
+        UNCONTROLLED: None if uncontrolled is None else _ranked(uncontrolled),
+        UNCONDITIONAL: TestResult(
+            p_value=binomial.p_value(matches, count, classes), log10_p=binomial.log10_p(matches, count, classes)
+        ),
+        PERMUTATION: TestResult(p_value=permutation_test(choices, asked.labels, asked.truth)),
         EMPIRICAL: None,
     }
     if null is not None:
@@ -84,13 +101,8 @@ def run_tests(
     return {name: test if name in VALID[labels_are] else None for name, test in found.items()}
 
 
-def _sequence(matched: Iterable[bool], classes: int) -> tuple[SequentialTest, float]:
-    """The sequential test after these answers, and the highest log10 e-value on the way, at least 0."""
-    test, highest = SequentialTest(classes), 0.0
-    for match in matched:
-        test.add(bool(match))
-        highest = max(highest, test.log10_e)
-    return test, highest
+def _ranked(evidence: Evidence) -> TestResult:
+    return TestResult(p_value=evidence.p_value, log10_p=evidence.log10_p)
 
 
 def decide(p_values: Sequence[float], level: float) -> list[tuple[float, str]]:

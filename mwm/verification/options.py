@@ -7,10 +7,17 @@ from pathlib import Path
 
 from mwm.stats.binomial import DEFAULT_LEVEL
 
-BINOMIAL, SEQUENTIAL = "binomial", "sequential"
+RANK_SUM, SEQUENTIAL, PERMUTATION = "rank_sum", "sequential", "permutation"
+"""The tests of which one decides."""
 
-BATCH_SIZE, SEQUENTIAL_BATCH_SIZE = 100, 10
-"""Queries in a request, and at most where each answer may be the last that is needed."""
+BATCH_SIZE = 100
+"""Images in a request."""
+
+MOST_VIEWS = 100
+"""Views of an image at most."""
+
+CELLS_AT_A_TIME = 10
+"""Cells asked before the sequential test is looked at again, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +31,17 @@ class VerifyOptions:
     sequential: bool = False
     """Decide by the sequential test, and stop as soon as it decides."""
     queries: int | None = None
-    """Ask only the first so many queries; without it, all."""
+    """Ask only the first so many queries, or cells of several images; without it, all."""
+    views: int = 1
+    """Show each image in so many views: as it is, and shifted and with noise, as the key's secret says."""
     order_seed: int = 0
     """Seed of the order in which queries are asked."""
     skip_unanswered: bool = False
-    """Count queries that stay unanswered as not matched."""
+    """Go on without the images that the suspect refuses for good."""
     trust: bool = False
     """Open what may run code: all but safetensors, ONNX and endpoints."""
     batch: int | None = None
-    """Images in a request; without it 100, and at most 10 with the sequential test."""
+    """Images in a request; without it 100."""
     rate: float | None = None
     """Requests in a second at most, repetitions included."""
     timeout: float = 30.0
@@ -50,6 +59,7 @@ class VerifyOptions:
             ("level", self.level, 0 < self.level < 1, "must lie strictly between 0 and 1"),
             ("order_seed", self.order_seed, self.order_seed >= 0, "must be 0 or more"),
             ("queries", self.queries, self.queries is None or self.queries > 0, positive),
+            ("views", self.views, 0 < self.views <= MOST_VIEWS, f"must be 1 to {MOST_VIEWS}"),
             ("batch", self.batch, self.batch is None or self.batch > 0, positive),
             ("rate", self.rate, self.rate is None or self.rate > 0, positive),
             ("timeout", self.timeout, self.timeout > 0, positive),
@@ -60,6 +70,5 @@ class VerifyOptions:
 
     @property
     def batch_size(self) -> int:
-        """Queries in a request at most."""
-        most = self.batch or BATCH_SIZE
-        return min(most, SEQUENTIAL_BATCH_SIZE) if self.sequential else most
+        """Images in a request at most."""
+        return self.batch or BATCH_SIZE

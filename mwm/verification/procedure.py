@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mwm.config.spec import digest
 from mwm.stats.intervals import clopper_pearson
-from mwm.stats.sequential import SequentialTest
 from mwm.verification import report
-from mwm.verification.answer_log import SuspectAnswers, open_answer_log
+from mwm.verification.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
 from mwm.verification.asking import AskPolicy, ask
-from mwm.verification.decision import decide, matches_to_decide, run_tests
+from mwm.verification.decision import cells_to_decide, decide, run_tests
 from mwm.verification.null_models import NullAnswers
-from mwm.verification.options import VerifyOptions
+from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
 from mwm.verification.questions import OrderedQueries
-from mwm.verification.suspects.outputs import NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NO_ANSWER, NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
     NOT_PROVEN,
     PROCEDURE_VERSION,
     PROVEN,
+    ControlSummary,
     KeySummary,
     SuspectResult,
     TestResult,
     Verdict,
     VerdictPlan,
 )
+from mwm.verification.weighing import Progress, weigh_answers
+from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.key import Key, commitment
-
-Labels = NDArray[np.int64]
-
-ONE_REPORT = (
-    "one report counts: asking till one says proven, or by a command for each suspect, is not covered by the level"
-)
 
 
 class UnansweredError(ValueError):
-    """Suspects did not answer, for `reasons`; `permanent` unless the same may be answered at another time."""
+    """Suspects, or the control, did not answer, for `reasons`; `permanent` unless they may at another time."""
 
-    def __init__(self, reasons: Sequence[str], *, permanent: bool) -> None:
-        super().__init__(f"suspect: {'; '.join(reasons)}")
+    def __init__(self, reasons: Sequence[str], *, permanent: bool, who: str = "suspect") -> None:
+        super().__init__(f"{who}: {'; '.join(reasons)}")
         self.reasons, self.permanent = reasons, permanent
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OpenSuspect:
+    """A suspect or control that was opened, and the SHA-256 of its files, empty if it has none here."""
+
+    suspect: Suspect
+    sha256: str
+
+    def named(self, key: Key) -> dict[str, str]:
+        """What a plan says of it."""
+        one = self.suspect
+        return {"name": one.name, "identity": _keyed_name(one.identity, key), "sha256": self.sha256}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +64,8 @@ class PreparedVerification:
     options: VerifyOptions
     test: str
     asked: OrderedQueries
-    suspects: list[Suspect]
-    sums: list[str]
+    suspects: list[OpenSuspect]
+    control: OpenSuspect | None
     null: NullAnswers | None
     notes: tuple[str, ...]
 
@@ -72,14 +78,13 @@ class PreparedVerification:
             "method": PROCEDURE_VERSION,
             "key": commitment(self.key),
             "committed": options.commitment is not None,
-            "suspects": [
-                {"name": one.name, "identity": _keyed_name(one.identity, self.key), "sha256": own}
-                for one, own in zip(self.suspects, self.sums, strict=True)
-            ],
+            "suspects": [one.named(self.key) for one in self.suspects],
+            "control": self.control and self.control.named(self.key),
             "null_models": digest(*sorted(self.null.identities)) if self.null else None,
             "test": self.test,
             "level": options.level,
-            "queries": len(self.asked),
+            "cells": len(self.asked.cells),
+            "views": options.views,
             "order_seed": options.order_seed,
         }
 
@@ -91,116 +96,155 @@ class PreparedVerification:
     def run(self, output: Path | None = None) -> Verdict:
         """Ask the suspects what is not known yet, and decide; answers and report go to the folder `output`, if any."""
         with open_answer_log(output, self.plan) as logs:
-            told = self._ask_all(logs)
-            verdict = self._verdict(logs, told)
+            own = logs[: len(self.suspects)]
+            control = self._ask_control(logs[-1])
+            told = self._ask_all(own, control)
+            verdict = self._verdict(own, told, control)
             if output is not None:
                 report.write_report(output, verdict)
-        return replace(verdict, asked_now=tuple(log.fresh for log in logs), output=output)
+        return replace(verdict, asked_now=tuple(log.fresh for log in own), output=output)
 
-    def _ask_all(self, logs: Sequence[SuspectAnswers]) -> list[Labels]:
-        """What each suspect answered (n); UnansweredError, when all have been asked, for those that did not."""
+    def _ask_control(self, log: SuspectAnswers) -> Answers | None:
+        """What the control, if there is one, answered to everything (m); UnansweredError if it did not."""
+        if self.control is None:
+            return None
+        try:
+            ask(self.control.suspect, self.asked, log, policy=self._policy, more=lambda _: self.options.batch_size)
+        except NoAnswerError as error:
+            raise UnansweredError([self._silence(error, log)], permanent=error.permanent, who="control") from None
+        return log.answers(self.asked.numbers, self.asked.classes)
+
+    def _ask_all(self, logs: Sequence[SuspectAnswers], control: Answers | None) -> list[Answers]:
+        """What each suspect answered (m); UnansweredError, when all have been asked, for those that did not."""
         told, silent, permanent = [], [], True
-        for suspect, log in zip(self.suspects, logs, strict=True):
+        for one, log in zip(self.suspects, logs, strict=True):
             try:
-                told.append(self._ask(suspect, log))
+                told.append(self._ask(one.suspect, log, control))
             except NoAnswerError as error:
                 permanent &= error.permanent
-                kept = f"; {len(log.labels) - len(log.silent)} of {len(self.asked)} answers are kept"
-                silent.append(f"{error}{kept if log.file else ''}")
+                silent.append(self._silence(error, log))
         if silent:
             raise UnansweredError(silent, permanent=permanent)
         return told
 
-    def _ask(self, suspect: Suspect, log: SuspectAnswers) -> Labels:
-        """What one suspect answered (n): all queries, or as many as the sequential test needs."""
-        options, asked, test = self.options, self.asked, SequentialTest(self.asked.classes)
+    @property
+    def _policy(self) -> AskPolicy:
+        return AskPolicy(rate=self.options.rate, skip=self.options.skip_unanswered)
+
+    def _silence(self, error: NoAnswerError, log: SuspectAnswers) -> str:
+        kept = f"; {len(log.labels) - len(log.silent)} of {len(self.asked)} answers are kept"
+        return f"{error}{kept if log.file else ''}"
+
+    def _ask(self, suspect: Suspect, log: SuspectAnswers, control: Answers | None) -> Answers:
+        """What one suspect answered (m): to all images, or to those of as many cells as the sequential test needs."""
+        options, asked, progress = self.options, self.asked, Progress(self.asked, control)
         each = options.level / len(self.suspects)
 
-        def more(told: Sequence[int]) -> int:
+        def more(done: int) -> int:
+            self._check_form(suspect, log, asked.numbers[:done], control=control)
             if not options.sequential:
                 return options.batch_size
-            for place in range(test.queries, len(told)):
-                test.add(told[place] == asked.labels[place])
-            return min(options.batch_size, matches_to_decide(test, len(asked) - len(told), each))
+            test = progress.follow(log.answers(asked.numbers[:done], asked.classes))
+            needed = cells_to_decide(test, len(asked.cells) - test.cells, each)
+            end = asked.end(test.cells + min(needed, CELLS_AT_A_TIME))
+            return min(options.batch_size, end - done) if needed else 0
 
-        policy = AskPolicy(rate=options.rate, skip=options.skip_unanswered)
-        return ask(suspect, asked, log, policy=policy, more=more)
+        done = ask(suspect, asked, log, policy=self._policy, more=more)
+        self._check_form(suspect, log, asked.numbers[:done], control=control)
+        return log.answers(asked.numbers[:done], asked.classes)
 
-    def _verdict(self, logs: Sequence[SuspectAnswers], told: Sequence[Labels]) -> Verdict:
+    def _check_form(
+        self, suspect: Suspect, log: SuspectAnswers, numbers: Sequence[int], *, control: Answers | None
+    ) -> None:
+        """Raise ValueError for a control whose labels cannot be subtracted from scores."""
+        if self.control and control is not None and control.scores is None and log.offers_scores(numbers):
+            other = f"answers with labels, and {suspect.name} with scores"
+            raise ValueError(f"control: {self.control.suspect.name} {other}; allowed: a control that gives scores")
+
+    def _verdict(self, logs: Sequence[SuspectAnswers], told: Sequence[Answers], control: Answers | None) -> Verdict:
         """What the answers of all suspects are worth together."""
-        tests = [self._tests(log, answers) for log, answers in zip(logs, told, strict=True)]
-        deciding = [_deciding(one, self.test) for one in tests]
+        found = [self._found(*one, control=control) for one in zip(self.suspects, logs, told, strict=True)]
+        deciding = [one["tests"][self.test] for one in found]
         decided = decide([one.p_value for one in deciding], self.options.level)
         results = tuple(
-            SuspectResult(
-                **self._counted(number, logs[number], told[number]),
-                p_value=deciding[number].p_value,
-                log10_p=deciding[number].log10_p,
-                tests=tests[number],
-                adjusted_p_value=adjusted,
-                decision=decision,
-            )
-            for number, (adjusted, decision) in enumerate(decided)
+            SuspectResult(**one, p_value=test.p_value, log10_p=test.log10_p, adjusted_p_value=p, decision=decision)
+            for one, test, (p, decision) in zip(found, deciding, decided, strict=True)
         )
         proven = any(one.decision == PROVEN for one in results)
         return Verdict(
             decision=PROVEN if proven else NOT_PROVEN,
             key=_key_summary(self.key, committed=self.options.commitment is not None),
-            plan=VerdictPlan(**{name: self.plan[name] for name in ("test", "level", "queries", "order_seed")}),
+            plan=self._planned(),
             suspects=results,
-            notes=(*_class_order_notes(results, self.key.classes), *self._notes(), *self.notes, ONE_REPORT),
+            notes=(
+                *report.class_order_notes(results, self.key.classes),
+                *report.planned_notes(self.options, self.key, self._planned()),
+                *report.null_model_notes(len(self.null.identities) if self.null else 0, self.options.level),
+                *self.notes,
+                report.ONE_REPORT,
+            ),
         )
 
-    def _tests(self, log: SuspectAnswers, answers: Labels) -> dict[str, TestResult | None]:
-        """Every test of the answers (n) of one suspect."""
-        asked, count = self.asked, len(answers)
-        scores = log.scores_of(asked.numbers[:count], asked.classes)
-        null = self.null.matches(asked.labels[:count]) if self.null else None
-        return run_tests(answers, asked, scores=scores, null=null, labels_are=self.key.null)
+    def _planned(self) -> VerdictPlan:
+        control = None
+        if self.control:
+            one = self.control.suspect
+            control = ControlSummary(name=one.name, access=one.access, sha256=self.control.sha256)
+        fixed = {name: self.plan[name] for name in ("test", "level", "cells", "views", "order_seed")}
+        return VerdictPlan(**fixed, images=len(self.asked), control=control)
 
-    def _counted(self, number: int, log: SuspectAnswers, answers: Labels) -> dict[str, Any]:
-        """What one suspect answered (n), counted: the fields of its result but for tests and decision."""
-        asked, count, suspect = self.asked, len(answers), self.suspects[number]
-        numbers, matches = asked.numbers[:count], int((answers == asked.labels[:count]).sum())
-        silent = len(log.silent.intersection(numbers))
+    def _found(
+        self, one: OpenSuspect, log: SuspectAnswers, answers: Answers, *, control: Answers | None
+    ) -> dict[str, Any]:
+        """What one suspect answered (m), and every test of it: the fields of its result but for the decision."""
+        asked = self.asked.part(0, self.asked.whole(len(answers)))
+        plain = weigh_answers(asked, answers)
+        evidence = plain if control is None else weigh_answers(asked, answers, control.part(slice(len(answers))))
+        places, shown = asked.places[asked.plain], answers.part(asked.plain)
+        choices = shown.first_choices(places, len(asked.cells), asked.classes)
+        null = self.null.matches(asked.labels) if self.null else None
+        beside = None if control is None else plain
+        tests = run_tests(evidence, choices, asked, uncontrolled=beside, null=null, labels_are=self.key.null)
         return {
-            "name": suspect.name,
-            "access": suspect.access,
-            "sha256": self.sums[number],
-            "matches": matches,
-            "asked": count,
-            "unanswered": silent,
-            "no_class": int(((answers < 0) | (answers >= asked.classes)).sum()) - silent,
-            "match_rate": matches / count,
-            "interval": clopper_pearson(matches, count),
-            "queries": tuple(numbers),
-            "requests": log.requests,
-            "seconds": round(log.seconds, 3),
-            "began": log.began,
-            "ended": log.ended,
+            "name": one.suspect.name,
+            "access": one.suspect.access,
+            "sha256": one.sha256,
+            "form": answers.form,
+            "wrong_answers": plain.wrong_answers,
+            "mean_rank": evidence.mean_rank,
+            "tests": tests,
+            **_ranked(evidence, tests[RANK_SUM]),
+            **_counted(asked, log, answers, choices=choices),
         }
 
-    def _notes(self) -> Iterator[str]:
-        """What a reader has to know to judge the verdict."""
-        options, null = self.options, self.null
-        if options.commitment is None:
-            yield "nothing here shows the key to be older than the suspect: no commitment was given"
-        else:
-            yield "the key opens the commitment; its time stamp or publication must show it to be the older"
-        if self.key.guessable:
-            yield "the key's secret comes from an integer and can be guessed: others may know it, and many can be tried"
-        if len(self.asked) < len(self.key.queries) or options.order_seed:
-            yield "the number of queries and the seed of their order must have been chosen before any answer was seen"
-        if options.sequential:
-            yield "only the sequential p allows for stopping early; the other tests and the interval take n as fixed"
-        if null is not None and (least := 1 / (len(null.identities) + 1)) > options.level:
-            yield f"{len(null.identities)} null models are too few for this level: their p is never below {least:.2g}"
+
+def _ranked(evidence: Evidence, test: TestResult | None) -> dict[str, float | None]:
+    """The p-values of labels and of scores; None where ranks allow no exact one."""
+    forms = {"labels": evidence.labels, "scores": evidence.scores}
+    told = {name: ranks if test else None for name, ranks in forms.items()}
+    found = {f"p_{name}": None if ranks is None else ranks.p_value for name, ranks in told.items()}
+    return found | {f"log10_p_{name}": None if ranks is None else ranks.log10_p for name, ranks in told.items()}
 
 
-def _deciding(tests: Mapping[str, TestResult | None], name: str) -> TestResult:
-    found = tests[name]
-    assert found is not None, f"the {name} test is always possible"
-    return found
+def _counted(asked: OrderedQueries, log: SuspectAnswers, answers: Answers, *, choices: Labels) -> dict[str, Any]:
+    """What one suspect answered to all that was asked, counted."""
+    matches, count = int((choices == asked.labels).sum()), len(choices)
+    silent = len(log.silent.intersection(asked.numbers))
+    outside = (answers.labels <= NO_ANSWER) | (answers.labels >= asked.classes)
+    return {
+        "matches": matches,
+        "match_rate": matches / count,
+        "interval": clopper_pearson(matches, count),
+        "asked": count,
+        "images": len(asked),
+        "unanswered": silent,
+        "no_class": int(outside.sum()) - silent,
+        "cells": tuple(asked.cells),
+        "requests": log.requests,
+        "seconds": round(log.seconds, 3),
+        "began": log.began,
+        "ended": log.ended,
+    }
 
 
 def _keyed_name(identity: str, key: Key) -> str:
@@ -216,14 +260,8 @@ def _key_summary(key: Key, *, committed: bool) -> KeySummary:
         created=key.created,
         rule=key.rule,
         scheme=key.scheme,
+        null=key.null,
         queries=len(key.queries),
+        cells=key.queries.num_cells,
         classes=key.classes,
     )
-
-
-def _class_order_notes(results: Sequence[SuspectResult], classes: int) -> Iterator[str]:
-    """What hints at a suspect that numbers its classes in another way, which no test can see."""
-    for one in results:
-        if one.no_class:
-            named = f"{one.no_class} of {one.asked} answers of {one.name} name no class of the key"
-            yield f"{named} (0 to {classes - 1}): does it count from 1, or in another order?"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 PROVEN, NOT_PROVEN = "proven", "not proven"
 
-FORMAT_VERSION, PROCEDURE_VERSION = 2, 1
+FORMAT_VERSION, PROCEDURE_VERSION = 3, 2
 """Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
 
 
@@ -17,7 +17,7 @@ class TestResult:
     """What one test says of the answers of a suspect.
 
     `log10_p` tells a p-value that is too small for a number. The comparison with null models says how many of them
-    (`null_models`) matched on as many queries as the suspect (`as_many`).
+    (`null_models`) matched on as many cells as the suspect (`as_many`).
     """
 
     __test__: ClassVar[bool] = False  # pytest takes every class of this name for a test
@@ -34,7 +34,11 @@ class TestResult:
 
 @dataclass(frozen=True, kw_only=True)
 class KeySummary:
-    """What may be said of a key: not its secret. `committed`: it opens a commitment that was given."""
+    """What may be said of a key: not its secret. `committed`: it opens a commitment that was given.
+
+    It has so many images (`queries`) in so many `cells`, of which each has a secret label. `null` says how these were
+    drawn.
+    """
 
     commitment: str
     committed: bool
@@ -42,46 +46,78 @@ class KeySummary:
     created: str
     rule: str
     scheme: str
+    null: str
     queries: int
+    cells: int
     classes: int
 
 
 @dataclass(frozen=True, kw_only=True)
+class ControlSummary:
+    """The network whose answers were subtracted. `sha256` is that of its files, or empty."""
+
+    name: str
+    access: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerdictPlan:
-    """What was fixed before anything was asked: the test, its level, and the first `queries` in an order by a seed."""
+    """What was fixed before anything was asked.
+
+    The test that decides, its level, and what is asked: the first `cells` of the key in an order by a seed, with all
+    their images in so many `views`, which makes so many `images`.
+    """
 
     test: str
     level: float
-    queries: int
+    cells: int
+    views: int
+    images: int
     order_seed: int
+    control: ControlSummary | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuspectResult:
     """What one suspect answered, and what that is worth.
 
-    `matches` of the queries `asked` (their numbers in the key are `queries`); `unanswered` and answers that name
-    `no_class` of the key match nothing. `interval` is that of the match rate (Clopper and Pearson, 95 %). `p_value`
-    and `log10_p`, if it tells it, are those of the test that decides, `adjusted_p_value` is for the number of suspects
-    (Holm, 1979). `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to
-    `ended`.
+    It was `asked` about so many cells of the key (their numbers are `cells`), by so many `images`; some are
+    `unanswered`, and some answers name `no_class` of the key. The `form` of its answers is labels or scores.
+    `wrong_answers` counts the cells with a wrong first choice, `mean_rank` is that of the secret labels among the wrong
+    classes: 0 if they are always first, .5 by chance.
+
+    `p_labels` is the p-value by first choices, `p_scores` by scores, `p_value` that of the test that decides;
+    `adjusted_p_value` is for the number of suspects (Holm, 1979). Each `log10_p` tells what is too small for a number.
+    None is what cannot be told. `matches` counts the cells that were taken for their secret label, `interval` is that
+    of their rate (Clopper and Pearson, 95 %).
+
+    `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to `ended`.
     """
 
     name: str
     access: str
     sha256: str
+    form: str
     decision: str
-    matches: int
-    asked: int
-    unanswered: int
-    no_class: int
-    match_rate: float
-    interval: tuple[float, float]
     p_value: float
     log10_p: float | None
     adjusted_p_value: float
+    p_labels: float | None
+    log10_p_labels: float | None
+    p_scores: float | None
+    log10_p_scores: float | None
+    wrong_answers: int
+    mean_rank: float
+    matches: int
+    match_rate: float
+    interval: tuple[float, float]
     tests: dict[str, TestResult | None]
-    queries: tuple[int, ...]
+    asked: int
+    images: int
+    unanswered: int
+    no_class: int
+    cells: tuple[int, ...]
     requests: int
     seconds: float
     began: str
@@ -90,7 +126,7 @@ class SuspectResult:
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         tree = {field.name: getattr(self, field.name) for field in fields(self)}
-        tree |= {"interval": list(self.interval), "queries": list(self.queries)}
+        tree |= {"interval": list(self.interval), "cells": list(self.cells)}
         return tree | {"tests": {name: test and test.to_dict() for name, test in self.tests.items()}}
 
 
@@ -98,7 +134,7 @@ class SuspectResult:
 class Verdict:
     """The decision on several suspects: *proven* if it is for one of them.
 
-    `asked_now` counts the queries that each was asked for it now; the other answers were known. `output` is the folder
+    `asked_now` counts the images that each was shown for it now; the other answers were known. `output` is the folder
     of the report, if one was written.
     """
 

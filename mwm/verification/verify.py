@@ -8,15 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mwm.stats.binomial import critical_matches
-from mwm.stats.nonparametric import permutation_test
-from mwm.stats.sequential import SequentialTest
 from mwm.storage.local import sha256
 from mwm.storage.redaction import redact
-from mwm.verification.decision import deciding_test, matches_to_decide
+from mwm.verification.decision import best_p_value, deciding_test
 from mwm.verification.null_models import ask_null_models
-from mwm.verification.options import BINOMIAL, SEQUENTIAL, VerifyOptions
-from mwm.verification.procedure import PreparedVerification
+from mwm.verification.options import PERMUTATION, VerifyOptions
+from mwm.verification.procedure import OpenSuspect, PreparedVerification
 from mwm.verification.questions import OrderedQueries, order_queries
 from mwm.verification.suspects import Suspect, SuspectLike, open_suspect
 from mwm.verification.verdict import Verdict
@@ -27,6 +24,7 @@ def verify(
     key: Key | Path | str,
     *suspects: SuspectLike,
     options: VerifyOptions | None = None,
+    control: SuspectLike | None = None,
     null_models: Sequence[SuspectLike] = (),
     **fields: Any,
 ) -> Verdict:
@@ -34,12 +32,14 @@ def verify(
 
     `key` is a key or its folder. A suspect is an address or path (see `open_suspect`), a network, or a function of
     float32 images (n c h w in [0, 1]) that gives labels or scores; all suspects named together share the level.
-    `fields` are those of `VerifyOptions`, such as `level=1e-6`. `null_models` are suspects that never saw the key: they
-    are asked, too, and what they match is set beside; they decide nothing. Without `output` nothing is written.
-    Raises ValueError, in one line, for a mistake, and UnansweredError for suspects that do not answer.
+    `fields` are those of `VerifyOptions`, such as `level=1e-6`. `control` is one trained on the same data without the
+    key: it is asked the same, its answers are subtracted from a suspect's, and that decides. `null_models` are suspects
+    that never saw the key: they are asked, too, and what they match is set beside; they decide nothing. Without
+    `output` nothing is written. Raises ValueError, in one line, for a mistake, and UnansweredError for suspects that do
+    not answer.
     """
     found = replace(options or VerifyOptions(), **fields)
-    return prepare(key, suspects, found, null_models=null_models).run(found.output)
+    return prepare(key, suspects, found, control=control, null_models=null_models).run(found.output)
 
 
 def prepare(
@@ -47,26 +47,36 @@ def prepare(
     suspects: Sequence[SuspectLike],
     options: VerifyOptions,
     *,
+    control: SuspectLike | None = None,
     null_models: Sequence[SuspectLike] = (),
     notes: Sequence[str] = (),
 ) -> PreparedVerification:
-    """Open and check all that a verdict takes, and ask null models, but no suspect yet.
+    """Open and check all that a verdict takes, and ask null models, but neither suspect nor control yet.
 
     `notes` are what a reader has to know beside what follows from the options.
     """
     own = key if isinstance(key, Key) else load_key(key)
     _check_commitment(own, options.commitment)
-    if own.queries.cells is not None:
-        raise ValueError("key: several of its images share a label; only keys with a label for each are queried")
     test = deciding_test(own.null, sequential=options.sequential)
-    asked = order_queries(own, options.queries, options.order_seed)
-    _check_suspects(suspects)
+    _check_use(test, options, control)
+    asked = order_queries(own, options.queries, options.order_seed, views=options.views)
+    _check_suspects(suspects, control)
     _check_reach(options, asked, test=test, count=len(suspects))
-    opened = [_open("suspect", one, options=options, asked=asked) for one in suspects]
-    independent = [_open("null_models", one, options=options, asked=asked) for one in null_models]
+    how: dict[str, Any] = {"options": options, "asked": asked}
+    opened = [OpenSuspect(_open("suspect", one, **how), _path_sha256(one)) for one in suspects]
+    compared = None if control is None else OpenSuspect(_open("control", control, **how), _path_sha256(control))
+    independent = [_open("null_models", one, **how) for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
-    sums = [_path_sha256(Path(one)) if isinstance(one, (str, Path)) else "" for one in suspects]
-    return PreparedVerification(own, options, test, asked, opened, sums, null, tuple(notes))
+    return PreparedVerification(own, options, test, asked, opened, compared, null, tuple(notes))
+
+
+def _check_use(test: str, options: VerifyOptions, control: SuspectLike | None) -> None:
+    """Raise ValueError for options that a permutation of labels, which counts matches, has no use for."""
+    reason = "is not allowed for this key: the permutation of its labels decides, by the answers to its images alone"
+    if test == PERMUTATION and options.views > 1:
+        raise ValueError(f"views: {options.views} {reason}")
+    if test == PERMUTATION and control is not None:
+        raise ValueError(f"control: {reason}")
 
 
 def _check_commitment(key: Key, given: str | None) -> None:
@@ -76,13 +86,15 @@ def _check_commitment(key: Key, given: str | None) -> None:
         raise ValueError(f"commitment: {given} is not that of this key, {own}")
 
 
-def _check_suspects(suspects: Sequence[SuspectLike]) -> None:
-    """Raise ValueError for no suspect, or for one that is named twice."""
+def _check_suspects(suspects: Sequence[SuspectLike], control: SuspectLike | None) -> None:
+    """Raise ValueError for no suspect, for one that is named twice, and for one that is the control."""
     if not suspects:
         raise ValueError("suspect: is missing: name one or more")
     for number, suspect in enumerate(suspects):
         if any(other is suspect or _same_place(other, suspect) for other in suspects[:number]):
             raise ValueError(f"suspect: {redact(str(suspect))} is given twice; once is enough")
+        if control is not None and (suspect is control or _same_place(suspect, control)):
+            raise ValueError(f"control: {redact(str(control))} is a suspect; allowed: another network")
 
 
 def _same_place(one: SuspectLike, other: SuspectLike) -> bool:
@@ -90,18 +102,12 @@ def _same_place(one: SuspectLike, other: SuspectLike) -> bool:
 
 
 def _check_reach(options: VerifyOptions, asked: OrderedQueries, *, test: str, count: int) -> None:
-    """Raise ValueError if even the best answers could decide nothing."""
-    most, each = len(asked), options.level / count
-    if test == SEQUENTIAL:
-        enough = matches_to_decide(SequentialTest(asked.classes), most, each) > 0
-    elif test == BINOMIAL:
-        enough = critical_matches(most, asked.classes, each) is not None
-    else:
-        enough = permutation_test(asked.labels, asked.labels, asked.truth) <= each
-    if not enough:
+    """Raise ValueError if even the best answers could decide nothing, in one of their forms."""
+    most, each = len(asked.cells), options.level / count
+    if best_p_value(test, asked) > each:
         shared = f", {each:g} for each of {count} suspects," if count > 1 else ""
-        told = f"{options.level:g}{shared} is out of reach: {most} matches of {most} would not show it"
-        raise ValueError(f"level: {told}")
+        best = f"{most} matches of {most}" if test == PERMUTATION else f"{most} secret labels of {most} ranked first"
+        raise ValueError(f"level: {options.level:g}{shared} is out of reach: {best} would not show it")
 
 
 def _open(name: str, suspect: SuspectLike, *, options: VerifyOptions, asked: OrderedQueries) -> Suspect:
@@ -114,8 +120,11 @@ def _open(name: str, suspect: SuspectLike, *, options: VerifyOptions, asked: Ord
         raise ValueError(f"{name}: {error}") from None
 
 
-def _path_sha256(path: Path) -> str:
+def _path_sha256(suspect: SuspectLike) -> str:
     """The SHA-256 of a file, or of the sums of all files in a folder; empty for what is neither."""
+    if not isinstance(suspect, str | Path):
+        return ""
+    path = Path(suspect)
     if path.is_file():
         return sha256(path)
     names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())

@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal
 import torch
 
 from mwm.config.randomness import DERIVATION
-from mwm.config.spec import Count, Field, NonEmptyStr, Strict, StrictBool, decode, encode, spec
+from mwm.config.spec import Count, Field, NonEmptyStr, NonNegativeInt, Strict, StrictBool, decode, encode, spec
 from mwm.data.datasets import Dataset, DatasetSpec
 from mwm.data.images import Augmentation
 from mwm.data.splits import SplitSizes, split
 from mwm.storage.sealed import seal, unseal
 from mwm.storage.store import KEY, QUERIES
 from mwm.watermarks import queries
+from mwm.watermarks.partition import draw_class_cells, leave_out
 from mwm.watermarks.queries import Null, QuerySet, draw_cell_labels, draw_queries
 from mwm.watermarks.secret import is_guessable, parse_secret
 
@@ -29,7 +30,8 @@ class Key:
 
     `guessable` tells that the secret follows from an integer seed, `created` when the key was first kept (ISO 8601,
     UTC; the owner's own word, which nothing backs), `method` the version of the method and `rule` how all is drawn from
-    the secret. `data` and `split` are trees.
+    the secret. `data` and `split` are trees. `left_out` are the positions in the query split, in their order, of images
+    that are another key's, and so not drawn for this one.
     """
 
     queries: QuerySet
@@ -44,6 +46,7 @@ class Key:
     method: int
     rule: str = DERIVATION
     null: Null = "uniform_wrong_labels"
+    left_out: tuple[int, ...] = ()
 
 
 @spec
@@ -62,6 +65,12 @@ class _KeyFile:
     method: Count
     queries: NonEmptyStr
     null: Null = "uniform_wrong_labels"
+    left_out: tuple[NonNegativeInt, ...] = ()
+
+    def __post_init__(self) -> None:
+        most = self.split.queries
+        if list(self.left_out) != sorted({place for place in self.left_out if place < most}):
+            raise ValueError(f"left_out is not allowed: must be numbers below {most}, each once, in their order")
 
 
 def utc_now() -> str:
@@ -74,8 +83,9 @@ def to_files(key: Key) -> dict[str, bytes]:
     tensors = queries.pack(key.queries)
     told = {name: getattr(key, name) for name in _KeyFile.__annotations__ if name not in ("secret", "queries")}
     told |= {"secret": key.secret.hex(), "queries": hashlib.sha256(tensors).hexdigest()}
-    if key.null == "uniform_wrong_labels":
-        del told["null"]  # what goes without saying: such a file is the one that was always written
+    usual = {"null": "uniform_wrong_labels", "left_out": ()}
+    for name in [name for name, value in usual.items() if told[name] == value]:
+        del told[name]  # what goes without saying: such a file is the one that was always written
     return {KEY: seal(told), QUERIES: tensors}
 
 
@@ -95,7 +105,7 @@ def load_key(folder: Path | str) -> Key:
     except ValueError as error:
         raise ValueError(f"{place / KEY}: the secret is {error}") from None
     told = {"queries": asked, "secret": secret, "guessable": sheet.guessable or is_guessable(secret)}
-    key = Key(**encode(sheet) | told)
+    key = Key(**encode(sheet) | told | {"left_out": sheet.left_out})
     if fault := _defect(key):
         raise ValueError(f"{place}: no sound key: {fault}")
     return key
@@ -123,7 +133,7 @@ def _sheet(path: Path) -> _KeyFile:
 def _defect(key: Key) -> str:
     """In what a key is not what its secret gives, as far as it tells without the data."""
     most, highest = key.split["queries"], int(key.queries.truth.max())
-    if len(key.queries) > most or max(key.split.values()) >= 2**63:
+    if len(key.queries) + len(key.left_out) > most or max(key.split.values()) >= 2**63:
         return f"{len(key.queries)} queries cannot come from a split of {key.split}"
     if max(key.method, key.data["pad"]) >= 2**63:
         return f"no method {key.method} with a pad of {key.data['pad']} is known"
@@ -145,8 +155,8 @@ def commitment(key: Key) -> str:
     pad, then n, c, h and w, and the number of letters of the scheme; the split's disjoint share as an IEEE 754 double
     (8); the ASCII of the data digest (16) and of the scheme; the images in the order n c h w (1 a pixel); the n labels
     and the n true labels as unsigned integers (8 each). Where a cell holds several images, the n numbers of their cells
-    (8 each); where the labels are not drawn uniformly from the wrong classes, the ASCII of `null`. All numbers are
-    big-endian.
+    (8 each); where the labels are not drawn uniformly from the wrong classes, the ASCII of `null`; where images
+    are left out for another key, their positions (8 each). All numbers are big-endian.
 
     Not in it: `created`, the owner's own word; `guessable`, which follows from the secret; where the data lie.
     """
@@ -159,6 +169,7 @@ def commitment(key: Key) -> str:
         content.update(values.cpu().numpy().astype("u1" if name == "images" else ">u8").tobytes())
     if key.null != "uniform_wrong_labels":
         content.update(key.null.encode())
+    content.update(struct.pack(f">{len(key.left_out)}Q", *key.left_out))
     return content.hexdigest()
 
 
@@ -172,12 +183,17 @@ def verify_derivation(key: Key, dataset: Dataset) -> None:
     if dataset.digest != key.data_digest or dataset.classes != key.classes:
         found = f"{dataset.digest} of {dataset.classes} classes"
         raise ValueError(f"data: has the digest {found}; the key was drawn from {key.data_digest} of {key.classes}")
-    if key.queries.cells is not None or key.null != "uniform_wrong_labels":
+    if key.null != "uniform_wrong_labels":
         reason = f"a key of scheme {key.scheme} does not follow from its secret and its data alone"
         raise ValueError(f"{reason}: what was committed to can be checked, but not drawn again")
-    source = split(dataset, decode(SplitSizes, key.split), "cpu").queries
-    shown = Augmentation(key.data["flip"], key.data["pad"])
-    again = draw_queries(source, num=len(key.queries), classes=key.classes, augmentation=shown, secret=key.secret)
-    for name in ("images", "truth", "labels"):
-        if not torch.equal(getattr(again, name), getattr(key.queries, name).cpu()):
+    source = leave_out(split(dataset, decode(SplitSizes, key.split), "cpu").queries, key.left_out)
+    how: Any = {"augmentation": Augmentation(key.data["flip"], key.data["pad"]), "classes": key.classes}
+    if key.queries.cells is None:
+        again = draw_queries(source, num=len(key.queries), secret=key.secret, **how)
+    else:
+        again = draw_class_cells(source, secret=key.secret, parts=key.queries.num_cells // key.classes, **how)
+    if again.tensors().keys() != key.queries.tensors().keys():
+        raise ValueError("the cells of the key are not what its secret gives from the data")
+    for name in ("images", "truth", "labels", *again.tensors()):
+        if not torch.equal(again.tensors()[name], key.queries.tensors()[name].cpu()):
             raise ValueError(f"the {name} of the key are not what its secret gives from the data")

@@ -21,7 +21,7 @@ Null = Literal["uniform_wrong_labels", "exchangeable", "null_models"]
 """How the secret labels of a key relate to a network that never saw it, and so which test of its answers is valid.
 
 null                  the labels                                             the test
-uniform_wrong_labels  drawn uniformly from the wrong classes, cell by cell   exact: matches are binomial
+uniform_wrong_labels  drawn uniformly from the wrong classes, cell by cell   exact: ranks given the answers
 exchangeable          such that any permutation was as likely                permutation of the labels
 null_models           of any other kind                                      none but comparison with null models
 """
@@ -36,15 +36,22 @@ class QuerySet:
 
     A key is a list of cells: images of one true class that share one secret label, drawn for the whole cell. `cells`
     (int64 n) says which cell each image belongs to, counted from 0 without a gap; None where every image is one.
+    `second` is another key that the same network is taught beside this one, with images and labels of its own.
     """
 
     images: Tensor
     labels: Tensor
     truth: Tensor
     cells: Tensor | None = None
+    second: QuerySet | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def keys(self) -> tuple[QuerySet, ...]:
+        """It, and the second key where there is one."""
+        return (self,) if self.second is None else (self, self.second)
 
     @property
     def float_images(self) -> Tensor:
@@ -59,9 +66,17 @@ class QuerySet:
     @property
     def cell_labels(self) -> Tensor:
         """The secret label of each cell (int64, k)."""
+        return self._of_cells(self.labels)
+
+    @property
+    def cell_truth(self) -> Tensor:
+        """The true class of each cell (int64, k)."""
+        return self._of_cells(self.truth)
+
+    def _of_cells(self, values: Tensor) -> Tensor:
         if self.cells is None:
-            return self.labels
-        return self.labels.new_zeros(self.num_cells).scatter(0, self.cells, self.labels)
+            return values
+        return values.new_zeros(self.num_cells).scatter(0, self.cells, values)
 
     def by_cell(self, logits: Tensor) -> Tensor:
         """Answers to cells (k C) from answers to images (logits n C): the mean of their log-probabilities.
@@ -74,7 +89,7 @@ class QuerySet:
         return sums / torch.bincount(self.cells, minlength=self.num_cells)[:, None]
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is kept of it, by name."""
+        """What is kept of it, by name; a second key is kept on its own."""
         held = {name: getattr(self, name) for name in TENSORS}
         return held if self.cells is None else held | {CELLS: self.cells}
 
@@ -84,7 +99,8 @@ class QuerySet:
 
     def to(self, device: torch.device | str) -> QuerySet:
         """The same query set on `device`."""
-        return QuerySet(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+        second = None if self.second is None else self.second.to(device)
+        return QuerySet(**{name: tensor.to(device) for name, tensor in self.tensors().items()}, second=second)
 
 
 def draw_queries(
@@ -101,12 +117,17 @@ def draw_queries(
     if not 1 <= num <= count:
         raise ValueError(f"{num} queries cannot be drawn from a query source of {count} images; allowed: 1 to {count}")
     pad = augmentation.pad
-    rows = keyed_permutation(secret, "choice", count)[:num]
+    rows = chosen_rows(secret, count, num)
     top, left = (_drawn(secret, use, num=num, bound=2 * pad + 1) for use in ("top", "left"))
     mirrored = _drawn(secret, "flip", num=num, bound=2).bool() if augmentation.flip else None
     images = crop_and_flip(source.images.cpu()[rows], top=top, left=left, mirrored=mirrored, pad=pad)
     truth = source.labels.cpu()[rows]
     return QuerySet(images, draw_wrong_labels(secret, truth, classes), truth).to(device)
+
+
+def chosen_rows(secret: bytes, count: int, num: int) -> list[int]:
+    """Which of `count` images a key of `num` takes, in its order."""
+    return keyed_permutation(secret, "choice", count)[:num]
 
 
 def draw_wrong_labels(secret: bytes, truth: Tensor, classes: int) -> Tensor:
@@ -123,8 +144,7 @@ def draw_cell_labels(secret: bytes, queries: QuerySet, classes: int) -> Tensor:
     """The wrong labels of all images (int64 n), drawn once for each cell."""
     if queries.cells is None:
         return draw_wrong_labels(secret, queries.truth, classes)
-    truth = queries.truth.new_zeros(queries.num_cells).scatter(0, queries.cells, queries.truth)
-    return draw_wrong_labels(secret, truth, classes)[queries.cells]
+    return draw_wrong_labels(secret, queries.cell_truth, classes)[queries.cells]
 
 
 def _drawn(secret: bytes, use: str, *, num: int, bound: int) -> Tensor:
@@ -139,7 +159,7 @@ def pack(queries: QuerySet) -> bytes:
 
 def unpack(data: bytes) -> QuerySet:
     """The query set in the content of a file that `pack` made, and whose hash was checked."""
-    return QuerySet(**unpacked(data))
+    return QuerySet(**unpacked(data), second=None)
 
 
 def load(path: Path | str) -> QuerySet:

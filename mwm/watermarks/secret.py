@@ -6,15 +6,26 @@ import hmac
 import re
 from pathlib import Path
 
-from mwm.config.randomness import secret_from_seed
+from mwm.config.randomness import derived_secret, secret_from_seed
 
 GUESSES = 10_000
 """How many seeds are tried, from 0, to see whether a secret follows from one: the first that anybody would try."""
 
 
+def second_secret(secret: bytes) -> bytes:
+    """The secret of the second key of a network that carries two."""
+    return derived_secret(secret, "confusion")
+
+
+def follows_from_seed(secret: bytes, seed: int) -> bool:
+    """Whether a secret is that of the first or of the second key of a seed."""
+    first = secret_from_seed(seed)
+    return secret in (first, second_secret(first))
+
+
 def is_guessable(secret: bytes) -> bool:
     """Whether a secret follows from one of the first `GUESSES` seeds, as whoever wants the key finds out in no time."""
-    return any(secret_from_seed(seed) == secret for seed in range(GUESSES))
+    return any(follows_from_seed(secret, seed) for seed in range(GUESSES))
 
 
 def secret_digest(secret: bytes) -> str:

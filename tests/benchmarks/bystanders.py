@@ -1,4 +1,4 @@
-"""Innocent models for benchmarks: small networks that never saw a key, trained in many ways, and what they answer."""
+"""Independent models for benchmarks: small networks that never saw a key, trained in many ways, and their answers."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ EPOCHS = 25
 
 @cache
 def grounds() -> tuple[Dataset, RoleSplits]:
-    """The data, and who has which part of it; no innocent is trained on the query source."""
+    """The data, and who has which part of it; none of these models is trained on the query source."""
     dataset = load_dataset(DATA)
     return dataset, split(dataset, SPLIT, "cpu")
 
 
-def innocent(number: int, epochs: int = EPOCHS) -> nn.Module:
-    """Innocent `number`: its network, its part of the data and its seed, different from those of all others.
+def independent(number: int, epochs: int = EPOCHS) -> nn.Module:
+    """Independent model `number`: its network, its part of the data and its seed, different from those of all others.
 
     Every fourth is a student that extracted an unmarked victim, with the other half of the data.
     """
     _, views = grounds()
     both = LabeledImages(*(torch.cat(pair) for pair in zip(_pair(views.owner), _pair(views.disjoint), strict=True)))
     part = (views.owner, views.disjoint, both)[number % 3]
-    seed, network = derive_seed(number, "innocent"), NETWORKS[number % len(NETWORKS)]
+    seed, network = derive_seed(number, "independent"), NETWORKS[number % len(NETWORKS)]
     model = _last(_trained(network, part, seed, epochs))
     if number % 4:
         return model

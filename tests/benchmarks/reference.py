@@ -102,7 +102,7 @@ class Loop:
         self.model.train()
         losses = []
         for step, (images, labels) in enumerate(batches):
-            done = (number + step / len(batches)) / epochs
+            done = (number + (step + 1) / len(batches)) / epochs
             losses.append(self.step(images, labels, RATE * 0.1 ** ((done >= 0.5) + (done >= 0.75)))[0])
         return sum(losses) / len(losses)
 

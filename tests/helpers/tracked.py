@@ -20,8 +20,13 @@ VICTIM = Victim(data=Digits(), model=Cnn(), scheme=Margin(num_queries=20, step_s
 MARKED = Trial(victim=VICTIM)
 ATTACK = Trial(victim=VICTIM, attack=Extraction(labels="hard").resolve(VICTIM))
 NAMES: dict[str, Any] = {"digest": "v0", "victim_digest": "v0", "data_digest": "d0", "device": "cpu"}
-NUMBERS: dict[str, Any] = {"clean_acc": 0.75, "query_acc": 0.5, "p_value": 0.0, "log10_p": -9.5, "peak_mib": 412.5}
-DONE = Outcome(status="done", **NAMES, **NUMBERS)
+NUMBERS: dict[str, Any] = {
+    **{"clean_acc": 0.75, "reestimated_clean_acc": 0.875, "query_acc": 0.5, "wrong_answers": 12, "mean_rank": 0.125},
+    **{"p_value": 0.0, "log10_p": -9.5, "p_labels": 0.25, "log10_p_scores": -9.75, "proven_1e3": True},
+    "peak_mib": 412.5,
+}
+RANKS: dict[str, Any] = {"label_ranks": "0 9:9", "score_ranks": "0 2", "class_score_ranks": "4 6"}
+DONE = Outcome(status="done", **NAMES, **NUMBERS, **RANKS)
 ATTACK_DONE = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mwm.attacks import Extraction
+from mwm.config.randomness import secret_from_seed
 from mwm.config.spec import encode
 from mwm.data.splits import SplitSizes
 from mwm.models.networks import Cnn
@@ -20,6 +22,8 @@ from mwm.trials.outcome import Outcome
 from mwm.trials.trial import Trial
 from mwm.verification.questions import OrderedQueries
 from mwm.verification.suspects import open_suspect
+from mwm.watermarks.key import Key
+from mwm.watermarks.queries import QuerySet, draw_cell_labels
 from mwm.watermarks.schemes import TriggerSet, Unwatermarked
 from tests.helpers.http import Asked, Reply
 from tests.helpers.records import RECIPE, VICTIM, done, loaded, theft
@@ -94,9 +98,36 @@ def seen(asked: Asked) -> NDArray[np.uint8]:
 
 
 def questions(count: int = 12, seed: int = 0) -> OrderedQueries:
-    """Random queries in the order of their numbers, all different."""
+    """Random queries of one image in the order of their numbers, all different."""
     drawn = np.random.default_rng(seed)
     images = drawn.integers(0, 256, (count, *SHAPE), dtype=np.uint8)
     truth = drawn.integers(0, CLASSES, count)
     labels = (truth + drawn.integers(1, CLASSES, count)) % CLASSES
-    return OrderedQueries(list(range(count)), images, labels, truth, CLASSES)
+    numbers, places = list(range(count)), np.arange(count)
+    named: dict[str, Any] = {"numbers": numbers, "cells": numbers, "places": places, "classes": CLASSES}
+    return OrderedQueries(images=images, labels=labels, truth=truth, **named)
+
+
+def random_key(cells: int = 12, *, per_cell: int = 1, classes: int = CLASSES, seed: int = 0) -> Key:
+    """A key of random images, so many to a cell and not side by side, whose labels follow from its secret."""
+    drawn, secret, count = np.random.default_rng(seed), secret_from_seed(seed), cells * per_cell
+    images = torch.from_numpy(drawn.integers(0, 256, (count, *SHAPE), dtype=np.uint8))
+    belongs = torch.arange(count) % cells
+    truth = torch.from_numpy(drawn.integers(0, classes, cells))[belongs]
+    queries = QuerySet(images, truth, truth, belongs if per_cell > 1 else None)
+    queries = replace(queries, labels=draw_cell_labels(secret, queries, classes))
+    split = {"validation": 24, "queries": count, "disjoint": 0.0, "seed": 0}
+    data = {"kind": "npz", "path": "own.npz", "flip": False, "pad": 0}
+    known: dict[str, Any] = {"data": data, "split": split, "data_digest": "0" * 16}
+    told: dict[str, Any] = {"scheme": "margin", "guessable": True, "created": "2026-01-02T03:04:05Z", "method": 3}
+    return Key(queries=queries, secret=secret, classes=classes, **known, **told)
+
+
+def recalling(asked: OrderedQueries, said: NDArray[Any]) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
+    """A function that says of each image that is `asked` (m) what is `said` of it: labels (m) or scores (m C)."""
+    known = {image.tobytes(): row for image, row in zip(asked.images, said, strict=True)}
+
+    def say(images: NDArray[np.float32]) -> NDArray[Any]:
+        return np.stack([known[image.tobytes()] for image in (images * 255).round().astype(np.uint8)])
+
+    return say

@@ -19,7 +19,7 @@ LIBRARY: dict[str, set[str]] = {
     "data": {"config"},
     "models": {"config"},
     "training": {"config", "data"},
-    "watermarks": {"config", "storage", "data", "training"},
+    "watermarks": {"config", "stats", "storage", "data", "training"},
     "oracle": {"config", "data", "training"},
     "attacks": {"config", "data", "models", "training", "watermarks", "oracle"},
     "verification": {"config", "stats", "storage", "data", "models", "watermarks"},

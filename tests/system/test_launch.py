@@ -61,7 +61,7 @@ def test_run_speaks_plainly(undisturbed: tuple[Path, subprocess.CompletedProcess
     assert "\x1b" not in done.stdout
     assert "[6/6]" in done.stdout
     assert "6 done; results in results/small/results.csv" in done.stdout
-    for words in ("1 seed; attacks", "students detected", "the least query accuracy"):
+    for words in ("1 seed; attacks", "students detected", "the least proof"):
         assert words in done.stdout
     assert done.stdout.rstrip().endswith("mlflow ui")
     assert all(word not in done.stdout for word in ("Ray", "tune", "Trial"))

@@ -52,7 +52,7 @@ def test_white_box_attacks_go_through_everything(whole: tuple[Path, subprocess.C
         assert 0 <= float(row["agreement"]) <= 1
     tuned = {row["attack.layers"] for row in rows if row["attack.kind"] == "fine_tuning"}
     assert tuned == {"last", "all"}
-    for words in ("fine_tuning", "batchnorm_reestimation", "students detected", "the least query accuracy"):
+    for words in ("fine_tuning", "batchnorm_reestimation", "students detected", "the least proof"):
         assert words.split("_")[0] in done.stdout
 
 

@@ -32,6 +32,7 @@ class Distillation(StudentAttack):
 
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the true labels and from the answers."""
-        scale = self.temperature**2 if self.t_squared else 1.0
-        taught = F.cross_entropy(logits, truth)
-        return (1 - self.alpha) * taught + self.alpha * scale * distillation_kl(answers, logits, self.temperature)
+        scale, smoothing = self.temperature**2 if self.t_squared else 1.0, self.label_smoothing
+        taught = F.cross_entropy(logits, truth, label_smoothing=smoothing)
+        learnt = distillation_kl(answers, logits, self.temperature, smoothing=smoothing)
+        return (1 - self.alpha) * taught + self.alpha * scale * learnt

@@ -16,7 +16,7 @@ class Extraction(StudentAttack):
     """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
 
     `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
-    labels, learnt by cross-entropy. The true labels are never used.
+    labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
     """
 
     kind: Literal["extraction"] = "extraction"
@@ -31,5 +31,5 @@ class Extraction(StudentAttack):
         """How far the student is from the answers."""
         del truth
         if self.labels == "hard":
-            return F.cross_entropy(logits, answers)
-        return distillation_kl(answers, logits, self.temperature)
+            return F.cross_entropy(logits, answers, label_smoothing=self.label_smoothing)
+        return distillation_kl(answers, logits, self.temperature, smoothing=self.label_smoothing)

@@ -3,60 +3,58 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
-from mwm.attacks.base import AttackRecord, check_batch_size, check_network, image_count, recipe_path
-from mwm.attacks.sources import is_foreign, transfer_set
-from mwm.config.randomness import make_generator
-from mwm.config.spec import Count, Shown, StrictBool, spec
+from mwm.attacks.base import check_batch_size, check_network, recipe_path
+from mwm.attacks.extraction.answers import KeptAnswers, flattened
+from mwm.attacks.extraction.asking import AskingAttack
+from mwm.attacks.layers import penultimate_features
+from mwm.config.randomness import derive_seed, make_generator
+from mwm.config.spec import Share, Shown, StrictBool, spec
+from mwm.data.images import Augmentation
+from mwm.data.splits import LabeledImages
 from mwm.models.build import Model, build_model, channel_statistics
-from mwm.oracle.oracle import LabelKind, Oracle, log_probabilities
+from mwm.oracle.oracle import log_probabilities
 from mwm.training.device import deterministic
 from mwm.training.loop import Epoch, fit
-from mwm.training.recipe import Recipe
+from mwm.training.recipe import MultiStep, Recipe
 from mwm.training.state import TrainState
-from mwm.training.step import Batch
+from mwm.training.step import Batch, Objective
+
+FEATURE_EPOCHS = 5
+"""Epochs of the student in whose features answers are compared."""
+
+Lesson = tuple[LabeledImages, Callable[[Batch], Tensor]]
+"""What a student is taught: images with their true labels, and the answers to a batch of them."""
 
 
 @spec
-class StudentAttack(AttackRecord):
+class StudentAttack(AskingAttack):
     """Extraction by a student with fresh random weights; `student` and `recipe` left out are the victim's.
 
-    With a `query_budget` the attacker draws that many of its images at random, has each answered once, as it is, and
-    trains on augmented views with the answers that it kept (Orekondy et al., 2019, with a random transfer set). Without
-    one it asks anew for every augmented image of every epoch (Kim et al., 2023). A kind of attack says what it learns:
-    `loss`.
+    Two fields follow the published code, which gives the attacker more than an attacker has. With `same_start` the
+    student begins with the initial weights that the victim's seed gives its network: those of the victim, if both are
+    one network. A recipe that keeps the epoch of `best_validation` judges by the owner's validation images.
 
-    Where views are not augmented (flip false, pad 0), an attacker without a budget asks the same in every epoch. Each
-    image is then answered once, before the first, and costs a call in each epoch, as the published attacker spends;
-    with `cache_answers` it costs one call, as of an attacker who keeps the answers. Where views are augmented nothing
-    repeats, and with a budget nothing is asked twice: `cache_answers` is then refused.
+    A kind of attack says what the student learns: `loss`. `label_smoothing` is the share of the uniform distribution in
+    what it learns. An epoch of the recipe is a pass over the images. Where k `views` of each were asked, a pass over
+    all of them is k of these: the training takes epochs / k of such passes, rounded, and one at least, and reaches the
+    milestones of a `multistep` schedule as much earlier. Where fewer answers are left than a batch holds, all are one
+    batch.
     """
 
-    labels: Annotated[LabelKind, Shown(always=True)] = "soft"
     student: Annotated[Model | None, Shown("")] = None
     recipe: Annotated[Recipe | None, Shown("")] = None
-    query_budget: Annotated[Count | None, Shown("{} calls")] = None
-    cache_answers: StrictBool = False
-
-    def __post_init__(self) -> None:
-        if self.recipe is not None and self.recipe.keep != "last":
-            raise ValueError(f"recipe.keep: {self.recipe.keep!r} is not allowed: must be 'last' for an attacker")
-        if self.query_budget is not None and self.cache_answers:
-            reason = "with a query budget each image is asked once, and nothing repeats: must be false"
-            raise ValueError(f"cache_answers: true is not allowed: {reason}")
-
-    @property
-    def asks_once(self) -> bool:
-        """Whether all calls are spent before the first epoch, on answers that the attacker keeps."""
-        return self.query_budget is not None or self.cache_answers
+    label_smoothing: Annotated[Share, Shown("label smoothing {}")] = 0.0
+    same_start: StrictBool = False
 
     @abstractmethod
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
@@ -72,81 +70,35 @@ class StudentAttack(AttackRecord):
         return self.recipe
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for too few images, a budget beyond them, or a network too deep for them."""
+        """Raise ValueError for too few images, a budget below a batch, or a network too deep for the images."""
         super().validate(facts)
-        self._validate_caching(facts)
         check_batch_size(self, facts)
-        filled, held = self.resolve(facts.victim), image_count(self.source, facts)
-        size = filled._known_recipe.batch_size
-        if self.query_budget is not None and held is not None and self.query_budget > held:
-            reason = f"the attacker has {held} images, each to be asked once"
-            raise ValueError(f"{facts.path}.query_budget: {self.query_budget} is not allowed: {reason}")
-        if self.query_budget is not None and self.query_budget < size:
-            reason = f"must be at least {size}, {recipe_path(self, facts)}.batch_size"
+        filled, views = self.resolve(facts.victim), self.views or 1
+        least = -(-filled._known_recipe.batch_size // views)
+        if self.query_budget is not None and self.query_budget < least:
+            shared = f" over {views} views" if views > 1 else ""
+            reason = f"must be at least {least}, {recipe_path(self, facts)}.batch_size{shared}"
             raise ValueError(f"{facts.path}.query_budget: {self.query_budget} is not allowed: {reason}")
         if facts.dataset is not None:
             check_network(f"{facts.path}.student", filled.architecture(facts.victim), facts.dataset)
-
-    def _validate_caching(self, facts: TargetFacts) -> None:
-        foreign = is_foreign(self.source)
-        shown: Any = self.source if foreign else facts.victim.data
-        if self.cache_answers and (shown.flip or shown.pad):
-            named = f"{facts.path}.source" if foreign else "victim.data"
-            reason = f"augmented views never repeat: must be false, or {named}.flip false and {named}.pad 0"
-            raise ValueError(f"{facts.path}.cache_answers: true is not allowed: {reason}")
-
-    def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
-        """An oracle. Answers that are kept are not stored but computed anew, so they are counted from the first."""
-        spent = 0 if self.asks_once else calls
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.query_budget, calls=spent), **common)
 
     def architecture(self, victim: Target) -> Model:
         """The student's."""
         return self.student or victim.model
 
     def epochs(self) -> int:
-        """Those of the recipe."""
-        return self._known_recipe.epochs
+        """Passes over all that was asked."""
+        return _recipe_of_passes(self._known_recipe, self.views).epochs
 
     @property
     def _known_recipe(self) -> Recipe:
         assert self.recipe is not None, "the student's recipe was never filled in"
         return self.recipe
 
-    def run(self, access: BlackBoxAccess) -> Iterator[Epoch]:
-        """Train the student, and yield each epoch."""
-        recipe = self._known_recipe
-        assert not (self.cache_answers and access.augmentation), "augmented views never repeat"
-        held = access.images
-        if self.query_budget is not None:
-            held = transfer_set(held, self.query_budget, make_generator(access.seed, "budget"))
-        with deterministic(recipe.deterministic):
-            known = self._cached_answers(held.images, access)
-
-        def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-            del generator
-            answers = access.oracle(batch.images) if known is None else known(batch.index)
-            return self.loss(answers, model(batch.images), batch.labels)
-
-        training = TrainState(self._build_student(held.images, access), recipe)
-        if access.start is not None:
-            training.restore(access.start)
-        augmentation, seed = access.augmentation, access.seed
-        return fit(training, held, objective, augmentation=augmentation, seed=seed, validation=access.validation)
-
-    def _cached_answers(self, images: Tensor, access: BlackBoxAccess) -> Callable[[Tensor], Tensor] | None:
-        """Where the same is asked in every epoch: the answers to images (uint8 n c h w), by their numbers.
-
-        A resumed attack works these answers out anew instead of storing them. Calls for answers that the attacker keeps
-        are counted here, and so from the first again; the others as the epochs ask.
-        """
-        if not self.asks_once and access.augmentation:
-            return None
-        return access.oracle.memoized(images, kept=self.asks_once)
-
-    def _build_student(self, images: Tensor, access: BlackBoxAccess) -> nn.Module:
+    def network(self, access: BlackBoxAccess) -> nn.Module:
         """The student before its first epoch, normalised as the attacker's images are."""
         assert self.student is not None, "the student's network was never filled in"
+        images = self.transfer_images(access).images
         mean, std = channel_statistics(images)
         network = build_model(
             self.student,
@@ -154,15 +106,81 @@ class StudentAttack(AttackRecord):
             classes=access.classes,
             mean=mean,
             std=std,
-            generator=make_generator(access.seed, "student"),
+            generator=make_generator(
+                *((access.victim_seed, "victim") if self.same_start else (access.seed, "student"))
+            ),
         )
         return network.to(images.device)
 
+    def run(self, access: BlackBoxAccess) -> Iterator[Epoch]:
+        """Train the student, and yield each epoch."""
+        recipe = self._known_recipe
+        with deterministic(recipe.deterministic):
+            lesson = self._lesson(access)
+        return self._train(lesson, access, recipe=recipe, seed=access.seed)
 
-def distillation_kl(answers: Tensor, logits: Tensor, temperature: float) -> Tensor:
+    def _train(self, lesson: Lesson, access: BlackBoxAccess, *, recipe: Recipe, seed: int) -> Iterator[Epoch]:
+        part, ask = lesson
+        passes = _recipe_of_passes(recipe, self.views)
+        if self.query_budget is not None:  # answers may have been dropped
+            passes = replace(passes, batch_size=min(passes.batch_size, len(part)))
+        training = TrainState(self.network(access), passes)
+        if access.start is not None:
+            training.restore(access.start)
+        augmentation = access.augmentation if self.augment else Augmentation()
+        objective, validation = self._objective(ask), access.validation
+        return fit(training, part, objective, augmentation=augmentation, seed=seed, validation=validation)
+
+    def _lesson(self, access: BlackBoxAccess) -> Lesson:
+        """What is taught. Calls for kept answers are spent here, and so from the first again where it is resumed."""
+        images, oracle = access.images, access.oracle
+        if self.query_budget is not None:
+            kept = self.kept_answers(access)
+            return kept.asked, lambda batch: kept.answers[batch.index]
+        if self.cache_answers:
+            assert not access.augmentation, "augmented views never repeat"
+            answers = oracle.ask_all(images.images)
+            return images, lambda batch: answers[batch.index]
+        if access.augmentation:
+            return images, lambda batch: oracle(batch.images)
+        known = oracle.memoized(images.images)
+        return images, lambda batch: known(batch.index)
+
+    def _objective(self, ask: Callable[[Batch], Tensor]) -> Objective:
+        def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
+            del generator
+            answers = ask(batch)
+            return self.loss(flattened(answers) if self.flatten else answers, model(batch.images), batch.labels)
+
+        return objective
+
+    def features(self, kept: KeptAnswers, access: BlackBoxAccess) -> Tensor:
+        """What reaches the last layer of a student that learnt the answers for some epochs."""
+        lesson = kept.asked, lambda batch: kept.answers[batch.index]
+        recipe, seed = replace(self._known_recipe, epochs=FEATURE_EPOCHS), derive_seed(access.seed, "filter")
+        epochs = self._train(lesson, replace(access, start=None), recipe=recipe, seed=seed)
+        (last,) = deque(epochs, maxlen=1)
+        return penultimate_features(last.training.model, kept.asked.images)
+
+
+def distillation_kl(answers: Tensor, logits: Tensor, temperature: float, *, smoothing: float = 0.0) -> Tensor:
     """KL(teacher || student) at a temperature, summed over classes, averaged over the batch (Hinton et al., 2015).
 
-    `answers` are the teacher's log-probabilities (n C): softmax(log p / T) equals softmax(logits / T).
+    `answers` are the teacher's log-probabilities (n C): softmax(log p / T) equals softmax(logits / T). `smoothing` is
+    the share of the uniform distribution in the teacher's (Szegedy et al., 2016).
     """
     teacher, student = log_probabilities(answers, temperature), log_probabilities(logits, temperature)
+    if smoothing:
+        teacher = ((1 - smoothing) * teacher.exp() + smoothing / teacher.shape[1]).log()
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def _recipe_of_passes(recipe: Recipe, views: int | None) -> Recipe:
+    """The recipe in epochs that pass over `views` of each image, and so have as many times the steps."""
+    if views is None:
+        return recipe
+    schedule = recipe.schedule
+    if isinstance(schedule, MultiStep):
+        earlier = tuple(max(1, round(milestone / views)) for milestone in schedule.milestones)
+        schedule = replace(schedule, milestones=earlier)
+    return replace(recipe, epochs=max(1, round(recipe.epochs / views)), schedule=schedule)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack, check_batch_size
+from mwm.attacks.layers import last_layer
 from mwm.attacks.sources import is_foreign
 from mwm.config.spec import Shown, spec
 from mwm.data.splits import LabeledImages
@@ -83,9 +84,3 @@ class FineTuning(WhiteBoxAttack):
         del generator
         with eval_statistics(model) if self.batchnorm == "frozen" else nullcontext():
             return F.cross_entropy(model(batch.images), batch.labels)
-
-
-def last_layer(model: nn.Module) -> nn.Linear:
-    """The linear layer that gives the logits."""
-    *_, last = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
-    return last

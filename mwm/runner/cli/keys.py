@@ -18,7 +18,7 @@ from mwm.runner.workspace.location import StorageLocation
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.object_store import as_storage_error
 from mwm.storage.store import Store
-from mwm.trials.artifacts import key_files
+from mwm.trials.artifacts import key_files, key_folders, load_stored_key
 from mwm.watermarks.key import Key, load_key, verify_derivation
 from mwm.watermarks.key import commitment as own_commitment
 
@@ -47,6 +47,7 @@ def commit(
     It stands on a line of its own.
     """
     held = load_key(key)
+    _refuse_control(f"KEY: {key}", held)
     digits = own_commitment(held)
     lines = [f"{key}: {_described(held)}; its commitment, to publish before the network is:", digits]
     lines += GUESSABLE_NOTE if held.guessable else ()
@@ -98,7 +99,7 @@ def export(
     *,
     storage: Storage = ".",
 ) -> int:
-    """Copy the key of a victim out of a store."""
+    """Copy the key of a victim out of a store, and a second one into the folder `confusion` in it."""
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         raise ValueError(f"DIGEST: {digest!r} is not allowed: must be 16 hexadecimal digits, as in results.csv")
     store = Store(StorageLocation(storage).store)
@@ -107,15 +108,23 @@ def export(
         raise ValueError(f"DIGEST: {digest} is no finished victim of this store")
     if outcome["victim_digest"] != digest:
         raise ValueError(f"DIGEST: {digest} is an attack on {outcome['victim_digest']}: only a victim has a key")
-    content = key_files(store, digest)
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-        for name, data in content.items():
-            write_atomic(folder / name, data)
-    except OSError as error:
-        raise ValueError(f"FOLDER: {folder} cannot be made ({error.strerror}); name a new one") from None
-    make_console().out(f"{folder}: {_described(load_key(folder))}; keep it secret", highlight=False)
+    _refuse_control(f"DIGEST: {digest}", load_stored_key(store, digest))
+    keys = {folder / inner: key_files(store, digest, inner) for inner in key_folders(store, digest)}
+    for place, content in keys.items():
+        try:
+            place.mkdir(mode=0o700, parents=True)
+            for name, data in content.items():
+                write_atomic(place / name, data)
+        except OSError as error:
+            raise ValueError(f"FOLDER: {place} cannot be made ({error.strerror}); name a new one") from None
+        make_console().out(f"{place}: {_described(load_key(place))}; keep it secret", highlight=False)
     return 0
+
+
+def _refuse_control(name: str, key: Key) -> None:
+    """A control was never taught its key: whoever published it would claim what no network carries."""
+    if key.scheme == "none":
+        raise ValueError(f"{name} is the key of a control: a network of scheme none carries no watermark")
 
 
 def _described(key: Key) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -18,11 +18,12 @@ from mwm.runner.cli.options import Storage, TrackingUri, make_console
 from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
 from mwm.runner.sweeps.validation import validate
-from mwm.stats.binomial import DEFAULT_LEVEL, critical_matches, p_value
+from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.storage.redaction import redact
 from mwm.storage.tracking_uri import DEFAULT_TRACKING_URI, resolve_tracking_uri
 from mwm.trials.names import attack_name, trial_name
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
+from mwm.watermarks.schemes import Confusion, Scheme
 
 if TYPE_CHECKING:
     from mwm.runner.execution.driver import SweepRun
@@ -118,25 +119,48 @@ def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags
 
 
 def _show_power(victims: Sequence[Victim], sets: TrialInputs, console: Console) -> None:
-    """How many matches prove a copy, for each number of queries and classes; a control has no key of its own."""
-    keys = {
-        (sets[key].classes, one.scheme.cells)
-        for one in victims
-        if (key := data_key(one.data)) in sets and one.scheme.cells is not None
-    }
-    for classes, queries in sorted(keys):
-        if matches := critical_matches(queries, classes, DEFAULT_LEVEL):
-            console.print(f"of {queries} queries {matches} must match for p ≤ {DEFAULT_LEVEL}")
+    """What proves a copy at least, for each number of cells and classes; a control has no key of its own."""
+    keys: set[tuple[int, int, str, int]] = set()
+    for victim in victims:
+        if (key := data_key(victim.data)) in sets and victim.scheme.kind != "none":
+            classes = sets[key].classes
+            keys.update((classes, *told) for told in _keys(victim.scheme, classes))
+    for classes, cells, field, tests in sorted(keys):
+        if cells >= (least := _fewest_cells(classes, tests)):
+            proof = f"{least} secret labels and no other wrong answer prove a copy at p ≤ {DEFAULT_LEVEL}"
+            console.print(f"a key of {cells} cells, {classes} classes: {proof}", soft_wrap=True)
         else:
-            console.print(Text(_underpowered_warning(queries, classes), style="yellow"), soft_wrap=True)
+            few = f"warning: victim.scheme.{field} can prove no copy at p ≤ {DEFAULT_LEVEL}"
+            best = f"if all of its {cells} secret labels rank first, p is {_best_p_value(cells, classes, tests):.2g}"
+            text = f"{few}: {best}; with {classes} classes it takes {least} or more"
+            console.print(Text(text, style="yellow"), soft_wrap=True)
 
 
-def _underpowered_warning(queries: int, classes: int) -> str:
-    """A warning that no copy can be proven by so few queries."""
-    best = p_value(queries, queries, classes)
-    least = next(number for number in itertools.count(queries) if critical_matches(number, classes, DEFAULT_LEVEL))
-    few = f"warning: victim.scheme.num_queries: {queries} can prove no copy at p ≤ {DEFAULT_LEVEL}"
-    return f"{few}: if all match, p is {best:.2g}; with {classes} classes it takes {least} or more"
+def _keys(scheme: Scheme, classes: int) -> Iterator[tuple[int, str, int]]:
+    """How many cells each key of a scheme has, the field that says so with its value, and how many tests decide."""
+    parts = scheme.parts()
+    for part in parts:
+        cells, field = _cells(part, classes)
+        place = next((f"{name}." for name, value in vars(scheme).items() if value is part), "")
+        yield cells, f"{place}{field}", 2 * len(parts)
+
+
+def _cells(scheme: Any, classes: int) -> tuple[int, str]:
+    """How many cells a scheme's key has, and the field that says so, with its value."""
+    if isinstance(scheme, Confusion):
+        return classes * scheme.cells_per_class, f"cells_per_class: {scheme.cells_per_class}"
+    assert scheme.cells is not None, "only a control and a key of classes take what images there are"
+    return scheme.cells, f"num_queries: {scheme.cells}"
+
+
+def _best_p_value(cells: int, classes: int, tests: int) -> float:
+    """The least p-value that so many cells can show: all secret labels rank first, in one of several tests."""
+    return min(1.0, tests * (classes - 1.0) ** -cells)
+
+
+def _fewest_cells(classes: int, tests: int) -> int:
+    """How many cells can prove a copy at the usual level."""
+    return next(cells for cells in itertools.count(1) if _best_p_value(cells, classes, tests) <= DEFAULT_LEVEL)
 
 
 def _show_victims(sweep: Sweep, victims: Sequence[Victim], console: Console) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mwm.watermarks.key import Key
 
 UNWATERMARKED = "none"
-FIELDS = {"suspect", "null_models", *(field.name for field in fields(VerifyOptions))}
+FIELDS = {"suspect", "control", "null_models", *(field.name for field in fields(VerifyOptions))}
 DEFAULTS = VerifyOptions()
 
 
@@ -30,6 +30,10 @@ def verify(
     *,
     key: Annotated[Path, Parameter(help="A key's folder, such as a victim's in the store.")],
     suspects: Annotated[list[str], Parameter(name="--suspect", help="Who is queried; repeatable.")],
+    control: Annotated[
+        str | None,
+        Parameter(help="A network trained on the same data without the key; its answers are subtracted."),
+    ] = None,
     null_models: Annotated[
         Path | None, Parameter(help="Folder results/NAME of a sweep whose unwatermarked models are queried, too.")
     ] = None,
@@ -49,8 +53,9 @@ def verify(
     MLFLOW_TRACKING_URI, the verdict is recorded in MLflow, too. Without `--output` the report goes to a folder in
     results/verdicts/ that is always the same for the same question.
     """
+    compared: dict[str, Any] = {"control": control, "null_models": null_models}
     try:
-        verdict = _verified(key, suspects, options, null_models=null_models, rerun=rerun, storage=storage)
+        verdict = _verified(key, suspects, options, **compared, rerun=rerun, storage=storage)
     except ValueError as error:
         raise ValueError(as_option(str(error), FIELDS)) from None
     except Exception as error:  # Python's own exit status would be 1, and that is a verdict
@@ -61,7 +66,14 @@ def verify(
 
 
 def _verified(
-    folder: Path, suspects: list[str], options: VerifyOptions, *, null_models: Path | None, rerun: bool, storage: str
+    folder: Path,
+    suspects: list[str],
+    options: VerifyOptions,
+    *,
+    control: str | None,
+    null_models: Path | None,
+    rerun: bool,
+    storage: str,
 ) -> Verdict:
     """The verdict, written and recorded."""
     from mwm.runner.tracking import verdicts
@@ -74,7 +86,7 @@ def _verified(
         raise ValueError(f"--storage: {where} holds no verdicts; name a folder on this machine by --output")
     key = load_key(folder)
     found = find_null_models(null_models, key) if null_models else NullModels([], 0)
-    prepared = prepare(key, suspects, options, null_models=found.entries, notes=found.notes())
+    prepared = prepare(key, suspects, options, control=control, null_models=found.entries, notes=found.notes())
     experiment = verdicts.open_experiment(options.tracking_uri)
     output = _output(prepared, Path(storage), rerun=rerun)
     try:
@@ -175,9 +187,9 @@ class _Model(NamedTuple):
 
     def has(self, key: Key) -> bool:
         """Whether a key is its own, or was drawn from the same seed."""
-        from mwm.config.randomness import secret_from_seed
+        from mwm.watermarks.secret import follows_from_seed
 
-        same = self.seed is not None and secret_from_seed(self.seed) == key.secret
+        same = self.seed is not None and follows_from_seed(key.secret, self.seed)
         return same or self.queries == key.queries.digest()
 
 

@@ -86,7 +86,10 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
     if sweep.best is not None:
         from mwm.trials.names import format_fraction  # pydantic, which it needs, takes a third of the whole command
 
-        yield f"best     {one_line(sweep.best['label'])}: query {format_fraction(sweep.best['query_acc'], 2)}"
+        proof = sweep.best["log10_p"]
+        shown = "" if proof is None else f", log10 p {round(proof, 1) + 0.0:.1f}"
+        query = format_fraction(sweep.best["query_acc"], 2)
+        yield f"best     {one_line(sweep.best['label'])}: query {query}{shown}"
     if sweep.running:
         yield "running"
         yield from _some(_aligned([_age(trial) for trial in sweep.running]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +10,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mwm.runner.reporting import retention
+from mwm.runner.reporting import front, retention
 from mwm.runner.reporting.groups import (
+    DAMAGED,
     Configuration,
+    Groups,
     Members,
     attacked,
     by_scheme,
+    damaged_statistics,
     detection_rate,
     group_by_configuration,
     present,
 )
-from mwm.runner.reporting.results import TrialResult, columns, result_rows
-from mwm.runner.reporting.retention import RetentionPoint, points, worst_case
+from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.reporting.retention import RetentionPoint, points, worst_case, write_csv
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, Outcome
@@ -30,7 +32,12 @@ from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, Outcome
 WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial", "victim.secret"}
 """Columns whose content may look like a number, and is none."""
 
-GROUPED = ("clean_acc", "query_acc", "clean_drop", "agreement", "log10_p", *LEVELS)
+GROUPED = (
+    *("clean_acc", "clean_drop", "reestimated_clean_acc", "agreement", "log10_p", "log10_p_labels", "log10_p_scores"),
+    *("log10_p_uncontrolled", "second_log10_p", "log10_p_unconditional", *LEVELS, "mean_rank", "wrong_answers"),
+    *("query_acc", "reestimated_query_acc"),
+)
+"""The measures whose means over seeds stand in the table of summary.json."""
 
 
 def read_results(folder: str | Path) -> list[dict[str, Any]]:
@@ -58,27 +65,39 @@ def _value(name: str, text: str) -> Any:
 
 
 def write_results(folder: Path, sweep: str, results: Sequence[TrialResult], *, seconds: float, complete: bool) -> None:
-    """Write results.csv, summary.json and, where something was attacked, retention.csv, each replaced at once.
+    """Write results.csv and summary.json; where something was attacked retention.csv, and front.csv with a control.
 
-    `seconds` is the sweep's duration.
+    Each is replaced at once. `seconds` is the sweep's duration.
     """
-    text, table = io.StringIO(), result_rows(results)
-    writer = csv.DictWriter(text, columns(table), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_atomic(folder / "results.csv", text.getvalue())
+    table = result_rows(results)
+    write_csv(table, (), folder / "results.csv")
     counts: Counter[tuple[str, str]] = Counter(
         ("victim" if result.trial.attack is None else "attack", result.outcome.status) for result in results
     )
     groups = group_by_configuration(table)
     found = points(groups)
-    best = worst_case(found, attacked(groups))
     summary = {
         "sweep": sweep,
         "complete": complete,
         "seconds": seconds,
         **{f"{kind}s": {status: counts[kind, status] for status in STATUSES} for kind in TRIAL_KINDS},
+        **_tables(groups, found),
+    }
+    write_atomic(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    if found:
+        retention.write(found, folder / "retention.csv")
+    if marks := front.points(groups):
+        front.write(marks, folder / "front.csv")
+
+
+def _tables(groups: Groups, found: Sequence[RetentionPoint]) -> dict[str, Any]:
+    """The tables of a sweep, and what is to be known before they are believed."""
+    return {
         "table": [_entry(*settings, members) for settings, members in groups.items()],
+        "warnings": [
+            {"victim": dict(victim), "clean_acc": own, "reestimated_clean_acc": anew, "warning": DAMAGED}
+            for victim, (own, anew) in damaged_statistics(groups).items()
+        ],
         "detections": [
             {"scheme": scheme, "attack": dict(attack), **detection_rate(members)}
             for (scheme, attack), members in by_scheme(groups).items()
@@ -88,12 +107,9 @@ def write_results(folder: Path, sweep: str, results: Sequence[TrialResult], *, s
                 "victim": dict(victim),
                 "accuracy_drop": {str(most): _strongest_attack(point) for most, point in attackers.items()},
             }
-            for victim, attackers in best.items()
+            for victim, attackers in worst_case(found, attacked(groups)).items()
         ],
     }
-    write_atomic(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    if found:
-        retention.write(found, folder / "retention.csv")
 
 
 def _entry(victim: Configuration, attack: Configuration | None, members: Members) -> dict[str, Any]:
@@ -106,5 +122,7 @@ def _strongest_attack(point: RetentionPoint | None) -> dict[str, Any] | None:
     """The attacker of a worst case, and what it left."""
     if point is None or point.accuracy_drop is None:
         return None
-    told = {"students": point.students, "query_acc": point.query_acc.value, "accuracy_drop": 100 * point.accuracy_drop}
+    proof = None if point.neg_log10_p is None else point.neg_log10_p.value
+    told = {"students": point.students, "detected": point.detected, "neg_log10_p": proof}
+    told |= {"query_acc": point.query_acc.value, "accuracy_drop": 100 * point.accuracy_drop}
     return told | {"attack": dict(point.attack), "query_budget": point.budget}

@@ -20,11 +20,13 @@ from mwm.runner.reporting.groups import (
     attacks_of,
     configuration_names,
     present,
+    victim_names,
     without_budget,
 )
-from mwm.runner.reporting.results import columns
+from mwm.runner.reporting.results import CLASSES, Row, columns
 from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.storage.filesystem import write_atomic
+from mwm.trials.outcome import PROVEN_AT_DEFAULT
 
 NEEDED = ("query_acc", "clean_acc")
 """What a row must tell of a student to be counted."""
@@ -33,13 +35,14 @@ ACCURACY_DROPS = (1, 3, 5)
 """Points of clean accuracy that an attacker may give up in the table of worst cases."""
 
 COLUMNS = (
-    *("setting", "scheme", "attack", "query_budget", "seeds", "students", "oracle_calls"),
-    *("query_acc", "query_acc_low", "query_acc_high", "neg_log10_p", "neg_log10_p_low", "neg_log10_p_high"),
+    *("setting", "scheme", "attack", "query_budget", "seeds", "students", "detected", "oracle_calls"),
+    *("neg_log10_p", "neg_log10_p_low", "neg_log10_p_high", "query_acc", "query_acc_low", "query_acc_high"),
     *("clean_acc", "clean_acc_low", "clean_acc_high", "accuracy_drop", "victim_setting", "attack_setting"),
 )
 """The columns of retention.csv; then follow the fields of schemes that occur. Of `seeds` trials `students` were
-measured; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop` how many points of clean accuracy students
-have less than their victims; the last two are the whole configurations as JSON."""
+measured and `detected` of them proven to be copies; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop`
+how many points of clean accuracy students have less than their victims; the last two are the whole configurations as
+JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,8 @@ class RetentionPoint:
     its budget; `budget` None is the attacker who may ask in every epoch, or asks nobody. `calls` is None for an attack
     without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test.
     `accuracy_drop` is the clean accuracy of the victims minus that of their students; None where a victim is unknown.
-    Of `seeds` trials, those that failed or were never attacked among them, `students` were measured.
+    Of `seeds` trials, those that failed or were never attacked among them, `students` were measured, and `detected` of
+    them are proven to be copies at the usual level; None as for `neg_log10_p`.
     """
 
     victim: Configuration
@@ -58,9 +62,10 @@ class RetentionPoint:
     budget: int | None
     seeds: int
     students: int
+    detected: int | None
     calls: float | None
-    query_acc: MeanInterval
     neg_log10_p: MeanInterval | None
+    query_acc: MeanInterval
     clean_acc: MeanInterval
     accuracy_drop: float | None
 
@@ -83,7 +88,7 @@ def points(groups: Groups) -> list[RetentionPoint]:
         students = [row for row in members if all(row.get(name) is not None for name in NEEDED)]
         if not students:
             continue
-        logs = present(students, "log10_p")
+        logs, proofs = present(students, "log10_p"), present(students, PROVEN_AT_DEFAULT)
         above = [owned.get(row["victim_digest"]) for row in students]
         lost = [clean - row["clean_acc"] for clean, row in zip(above, students, strict=True) if clean is not None]
         point = RetentionPoint(
@@ -92,9 +97,10 @@ def points(groups: Groups) -> list[RetentionPoint]:
             budget=dict(attack).get(BUDGET),
             seeds=len(members) + len(seen[victim] - {row["victim_digest"] for row in members}),
             students=len(students),
+            detected=round(sum(proofs)) if len(proofs) == len(students) else None,
             calls=fmean(calls) if len(calls := present(students, "oracle_calls")) == len(students) else None,
-            query_acc=mean_interval([row["query_acc"] for row in students], 1.0),
             neg_log10_p=mean_interval([0.0 - one for one in logs]) if len(logs) == len(students) else None,
+            query_acc=mean_interval([row["query_acc"] for row in students], 1.0),
             clean_acc=mean_interval([row["clean_acc"] for row in students], 1.0),
             accuracy_drop=fmean(lost) if len(lost) == len(students) else None,
         )
@@ -108,15 +114,15 @@ def worst_case(
     """What the watermark of each attacked configuration keeps against the best attacker that gives up 1, 3 or 5 points.
 
     Of all attacks and budgets whose students are, on average over seeds, at most so many points (hundredths) of clean
-    accuracy below their victims: the one with the lowest mean query accuracy, of equals the one that lost least. Only
-    those compete of which every seed is done. A student that is better than its victim has lost less than nothing, and
-    counts. None where no attack makes so good a student.
+    accuracy below their victims: the one with the least mean -log10 p, or the lowest mean query accuracy where no test
+    is exact; of equals the one that lost least. Only those compete of which every seed is done. A student that is
+    better than its victim has lost less than nothing, and counts. None where no attack makes so good a student.
     """
     kept: dict[Configuration, dict[int, RetentionPoint | None]] = {
         victim: dict.fromkeys(ACCURACY_DROPS) for victim in victims
     }
     complete = [point for point in found if point.complete]
-    for point in sorted(complete, key=lambda point: (point.query_acc.value, point.accuracy_drop or 0.0)):
+    for point in sorted(complete, key=_what_is_left):
         for most, best in kept[point.victim].items():
             # A rounding error must not exclude a student that is just good enough.
             if best is None and point.accuracy_drop is not None and point.accuracy_drop <= most / 100 + 1e-9:
@@ -124,35 +130,42 @@ def worst_case(
     return kept
 
 
+def _what_is_left(point: RetentionPoint) -> tuple[float, float, float]:
+    proof = 0.0 if point.neg_log10_p is None else point.neg_log10_p.value
+    return proof, point.query_acc.value, point.accuracy_drop or 0.0
+
+
 def write(found: Sequence[RetentionPoint], path: Path) -> None:
     """Write the curves as CSV, one line per point."""
+    victims = victim_names(point.victim for point in found)
+    attacks = configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")
+    write_csv([_row(point, victims[point.victim], attacks[point.attack]) for point in found], COLUMNS, path)
+
+
+def write_csv(rows: Sequence[Row], first: Sequence[str], path: Path) -> None:
+    """Write rows as CSV: the columns named first, then those that occur."""
     text = io.StringIO()
-    schemes, attacks = _words(found)
-    rows = [_row(point, schemes[point.victim], attacks[point.attack]) for point in found]
-    writer = csv.DictWriter(text, dict.fromkeys([*COLUMNS, *columns(rows)]), lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys([*first, *columns(rows)]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
 
 
+def scheme_fields(victim: Configuration) -> dict[str, Any]:
+    """The fields of a victim's scheme but its kind, as columns; a key of classes has no number of images."""
+    told = [(path, value) for path, value in victim if path.startswith("scheme.") and path != "scheme.kind"]
+    return {path: value for path, value in told if value != CLASSES}
+
+
 def _row(point: RetentionPoint, setting: str, attack: str) -> dict[str, Any]:
     victim = dict(point.victim)
-    means = {name: getattr(point, name) for name in ("query_acc", "neg_log10_p", "clean_acc")}
+    means = {name: getattr(point, name) for name in ("neg_log10_p", "query_acc", "clean_acc")}
     return {
         **{"setting": setting, "scheme": victim["scheme.kind"], "attack": attack, "query_budget": point.budget},
-        **{"seeds": point.seeds, "students": point.students, "oracle_calls": point.calls},
+        **{"seeds": point.seeds, "students": point.students, "detected": point.detected, "oracle_calls": point.calls},
         **{name: mean.value for name, mean in means.items() if mean},
         **{f"{name}_{end}": getattr(mean, end) for name, mean in means.items() if mean for end in ("low", "high")},
         "accuracy_drop": None if point.accuracy_drop is None else 100 * point.accuracy_drop,
         **{"victim_setting": json.dumps(victim), "attack_setting": json.dumps(dict(point.attack))},
-        **{path: value for path, value in victim.items() if path.startswith("scheme.") and path != "scheme.kind"},
+        **scheme_fields(point.victim),
     }
-
-
-def _words(found: Sequence[RetentionPoint]) -> tuple[dict[Configuration, str], dict[Configuration, str]]:
-    """What the settings of victims and of attacks are called; a scheme is told from others of its kind alone."""
-    kinds: dict[str, list[Configuration]] = {}
-    for victim in dict.fromkeys(point.victim for point in found):
-        kinds.setdefault(dict(victim)["scheme.kind"], []).append(victim)
-    victims = {one: name for alike in kinds.values() for one, name in configuration_names(alike, "scheme.kind").items()}
-    return victims, configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")

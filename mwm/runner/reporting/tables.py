@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from statistics import fmean
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Group
@@ -13,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mwm.runner.reporting.groups import (
+    DAMAGED,
     Configuration,
     Groups,
     Members,
@@ -20,10 +23,12 @@ from mwm.runner.reporting.groups import (
     attacks_of,
     by_scheme,
     configuration_names,
+    damaged_statistics,
     detection_rate,
     group_by_configuration,
     present,
     varying_fields,
+    victim_names,
     victims_of,
     without_budget,
 )
@@ -34,12 +39,23 @@ from mwm.stats.intervals import mean_and_sd
 from mwm.trials.names import column_heading, format_fraction, format_value
 from mwm.trials.outcome import PROVEN_AT_DEFAULT, STATUSES
 
-MOST_ATTACKS = 6
-"""So many attacks fit side by side into 120 columns."""
+WIDTH = 120
+"""Characters of a line: what does not fit side by side becomes several tables."""
 
-PROOF = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
-DETECTED = f"students detected ({PROOF}) of a scheme, all its settings and seeds, and the 95 % interval of their share"
-WORST_CASE = "the least query accuracy that an attacker leaves who loses so many points of clean accuracy at most"
+MOST_WARNINGS = 8
+
+QUERIES = "scheme.queries."
+"""Where the fields of a combined scheme's queries stand."""
+
+LEVEL = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
+PAIR = "−log10 p/query accuracy"
+DETECTED = (
+    f"students detected ({LEVEL}) of a scheme, all its settings and seeds, and the 95 % interval of their share",
+    "a student of a control counts once, as detected if any of the keys is proven on it",
+)
+WORST_CASE = (
+    f"{PAIR} after the attack that leaves the least proof, of those that lose so many points of accuracy at most"
+)
 
 
 def tables(results: Sequence[TrialResult]) -> Iterator[Group]:
@@ -54,73 +70,124 @@ def tables(results: Sequence[TrialResult]) -> Iterator[Group]:
         yield worst_case_table(groups)
 
 
-def retention_table(groups: Groups) -> Iterator[Group]:
-    """What each setting of the victim costs and what of it survives each attack, as mean ± sd over seeds.
+@dataclass(frozen=True)
+class _Column:
+    """A column of a table: a cell for each setting of the victim, under a heading."""
 
-    One line per setting; of its fields only those are shown in which the results differ. Student figures are query
-    accuracies, bold where the watermark is proven in every student at the usual level. Many attacks are several tables.
+    heading: str
+    cells: Sequence[Text]
+
+    @property
+    def width(self) -> int:
+        """How wide it is, with what parts it from the one before; each word of a heading has a line of its own."""
+        lines = [line for cell in self.cells for line in cell.plain.split("\n")]
+        return 1 + max(map(len, [*self.heading.split(" "), *lines]))
+
+
+def retention_table(groups: Groups) -> Iterator[Group]:
+    """What each setting of the victim costs and what of it survives each attack: means over seeds.
+
+    One line per setting; of its fields only those are shown in which the results differ. Of a victim and of a student
+    it is the proof, -log10 p, and beside it the query accuracy: bold where the watermark is proven in every seed at the
+    usual level. Many attacks are several tables. Under the last stands whose accuracy is not to be trusted.
     """
     counts = sorted({sum(row["status"] == "done" for row in members) for members in groups.values()} - {0})
-    named, victims = configuration_names(attacks_of(groups), "kind"), victims_of(groups)
-    portions = _side_by_side([*named])
-    for place, attacks in enumerate(portions):
-        cells = {one: [_attacked(groups.get((one, attack), [])) for attack in attacks] for one in victims}
-        headings = [named[attack] for attack in attacks]
-        if place == 0:
-            cells = {one: _own(groups.get((one, None), [])) + left for one, left in cells.items()}
-            headings = ["victim clean", "clean drop", "victim query", *headings]
-        yield _by_setting(headings, cells, "" if attacks is not portions[-1] else _caption(counts))
+    attacks, victims = attacks_of(groups), victims_of(groups)
+    named = configuration_names(attacks, "kind")
+    columns = [_Column(named[one], [_proof(groups.get((victim, one), [])) for victim in victims]) for one in attacks]
+    alike = [[one for _, one in own] for _, own in groupby(zip(attacks, columns, strict=True), _apart_from_budget)]
+    portions = _side_by_side(victims, [_own([groups.get((victim, None), []) for victim in victims]), *alike])
+    for portion in portions:
+        last = portion is portions[-1]
+        yield _by_setting(victims, portion, [_caption(counts), *_warnings(groups)] if last else [])
 
 
-def _side_by_side(attacks: Sequence[Configuration]) -> list[list[Configuration]]:
-    """Attacks in portions that fit into one table; those that differ in their budget alone stay together."""
-    portions: list[list[Configuration]] = [[]]
-    for _, alike in groupby(attacks, without_budget):
-        together = [*alike]
-        if portions[-1] and len(portions[-1]) + len(together) > MOST_ATTACKS:
+def _apart_from_budget(attack: tuple[Configuration, _Column]) -> Configuration:
+    return without_budget(attack[0])
+
+
+def _side_by_side(victims: Sequence[Configuration], together: Sequence[Sequence[_Column]]) -> list[list[_Column]]:
+    """Columns in portions that fit into a table each; those that belong together stay so, if they fit at all."""
+    room = WIDTH - _width(_fields(victims))
+    portions: list[list[_Column]] = [[]]
+    for own in together:
+        if _width([*portions[-1], *own]) > room >= _width(own) and portions[-1]:
             portions.append([])
-        portions[-1] += together
+        for column in own:
+            if _width([*portions[-1], column]) > room and portions[-1]:
+                portions.append([])
+            portions[-1].append(column)
     return portions
 
 
-def _by_setting(headings: Sequence[str], cells: Mapping[Configuration, Sequence[Text]], caption: str) -> Group:
-    """A table with a line per setting of the victim: the fields in which they differ, then its cells."""
-    paths = [path for path in varying_fields(cells) if path != "scheme.kind"]
+def _width(columns: Sequence[_Column]) -> int:
+    return sum(column.width for column in columns)
+
+
+def _fields(victims: Sequence[Configuration]) -> list[_Column]:
+    """The scheme of each setting, and the fields in which they differ."""
+    settings = [_one_key(victim) for victim in victims]
+    found = [_Column("scheme", [Text(own["scheme.kind"]) for own in settings])]
+    for path in varying_fields(tuple(own.items()) for own in settings):
+        if path != "scheme.kind":
+            shown = [Text(format_value(path, own[path]) if path in own else "") for own in settings]
+            found.append(_Column(column_heading(path), shown))
+    return found
+
+
+def _one_key(victim: Configuration) -> dict[str, Any]:
+    """A setting in which the queries of a combined scheme stand where those of others do: in one column."""
+    return {path if path == QUERIES + "kind" else path.replace(QUERIES, "scheme."): value for path, value in victim}
+
+
+def _by_setting(victims: Sequence[Configuration], columns: Sequence[_Column], notes: Sequence[str | Text]) -> Group:
+    """A table with a line per setting of the victim: the fields in which they differ, then the columns."""
     made = _blank()
-    for name in ("scheme", *map(column_heading, paths), *headings):
-        side: Literal["left", "right"] = "left" if name == "scheme" else "right"
-        made.add_column(Text(name.replace(" ", "\n")), justify=side, overflow="fold")
-    for victim, own in cells.items():
-        values = dict(victim)
-        shown = [Text(format_value(path, values[path]) if path in values else "") for path in paths]
-        made.add_row(values["scheme.kind"], *shown, *own)
-    return _under(made, caption)
+    every = [*_fields(victims), *columns]
+    for column in every:
+        side: Literal["left", "right"] = "left" if column.heading == "scheme" else "right"
+        made.add_column(Text(column.heading.replace(" ", "\n")), justify=side, overflow="fold")
+    for cells in zip(*(column.cells for column in every), strict=True):
+        made.add_row(*cells)
+    return _under(made, notes)
 
 
-def _under(table: Table, caption: str) -> Group:
-    """A table and what it shows, on a line that may be longer than the table is wide."""
-    return Group(table, *([Text(caption, "italic")] if caption else []))
+def _under(table: Table, notes: Sequence[str | Text]) -> Group:
+    """A table and what it shows, on lines that may be longer than the table is wide."""
+    return Group(table, *(note if isinstance(note, Text) else Text(note, "italic") for note in notes))
 
 
 def _blank() -> Table:
     return Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
 
 
-def _own(members: Members) -> list[Text]:
-    clean = _figure(members, "clean_acc", 3) + _ends(members)
-    return [Text(clean), Text(_figure(members, "clean_drop", 3)), Text(_figure(members, "query_acc", 2))]
+def _own(victims: Sequence[Members]) -> list[_Column]:
+    """What is told of the victims themselves."""
+    return [
+        _Column("victim clean", [Text(_figure(own, "clean_acc") + _ends(own)) for own in victims]),
+        _Column("clean drop", [Text(_figure(own, "clean_drop")) for own in victims]),
+        _Column("victim proof", [_proof(own, ends=False) for own in victims]),
+    ]
 
 
-def _attacked(members: Members) -> Text:
+def _proof(members: Members, *, ends: bool = True) -> Text:
+    """-log10 p and query accuracy, as means, and what did not end well."""
+    logs, matches = present(members, "log10_p"), present(members, "query_acc")
+    left = _pair(-fmean(logs) if logs else None, fmean(matches)) if matches else ""
     proofs = present(members, PROVEN_AT_DEFAULT)
-    return Text(_figure(members, "query_acc", 2) + _ends(members), "bold" if proofs and all(proofs) else "")
+    return Text(left + (_ends(members) if ends else ""), "bold" if proofs and all(proofs) else "")
 
 
-def _figure(members: Members, name: str, digits: int) -> str:
-    found = mean_and_sd(present(members, name))
+def _pair(proof: float | None, query_acc: float) -> str:
     # The space in front keeps figures further apart than the fields before them.
-    mean = "" if found["mean"] is None else f" {format_fraction(found['mean'], digits)}"
-    return mean if found["sd"] is None else f"{mean} ± {format_fraction(found['sd'], digits)}"
+    told = "-" if proof is None else f"{round(proof, 1) + 0.0:.1f}"
+    return f" {told}/{format_fraction(query_acc, 2)}"
+
+
+def _figure(members: Members, name: str) -> str:
+    found = mean_and_sd(present(members, name))
+    mean = "" if found["mean"] is None else f" {format_fraction(found['mean'])}"
+    return mean if found["sd"] is None else f"{mean}±{format_fraction(found['sd'])}"
 
 
 def _ends(members: Members) -> str:
@@ -133,7 +200,18 @@ def _ends(members: Members) -> str:
 def _caption(counts: Sequence[int]) -> str:
     if not counts:
         return "no results yet"
-    return f"{_mean_of(counts, 'mean ± sd')}; attacks: the student's query accuracy, {PROOF} for every seed in bold"
+    return f"{_mean_of(counts, 'mean ± sd')}; attacks, proof: {PAIR}; bold: {LEVEL} for every seed"
+
+
+def _warnings(groups: Groups) -> Iterator[Text]:
+    """Whose clean accuracy rests on damaged statistics, a line for each setting."""
+    found, named = damaged_statistics(groups), victim_names(victims_of(groups))
+    if found:
+        yield Text(f"warning: {DAMAGED}: re-estimating batch normalisation on clean images changes it", "yellow")
+    for victim, (own, anew) in [*found.items()][:MOST_WARNINGS]:
+        yield Text(f"  {named[victim]}: {format_fraction(own)}, re-estimated {format_fraction(anew)}", "yellow")
+    if len(found) > MOST_WARNINGS:
+        yield Text(f"  and {len(found) - MOST_WARNINGS} more, in summary.json", "yellow")
 
 
 def _mean_of(counts: Sequence[int], mean: str) -> str:
@@ -152,7 +230,7 @@ def detection_table(groups: Groups) -> Group:
         made.add_column(name, justify="left" if name == "attack" else "right")
     for attack, name in named.items():
         made.add_row(Text(name), *(_share(found.get((scheme, attack), [])) for scheme in schemes))
-    return _under(made, DETECTED)
+    return _under(made, DETECTED if "none" in schemes else DETECTED[:1])
 
 
 def _share(members: Members) -> Text:
@@ -167,7 +245,9 @@ def worst_case_table(groups: Groups) -> Group:
     """Worst-case retention: what the best attacker leaves that gives up 1, 3 or 5 points of accuracy at most."""
     found = points(groups)
     best = worst_case(found, attacked(groups))
-    cells = {victim: [_left(point) for point in attackers.values()] for victim, attackers in best.items()}
+    columns = [
+        _Column(f"≤{most} lost", [_left(attackers[most]) for attackers in best.values()]) for most in ACCURACY_DROPS
+    ]
     counts = sorted(
         {point.students for attackers in best.values() for point in attackers.values() if point is not None}
     )
@@ -175,8 +255,11 @@ def worst_case_table(groups: Groups) -> Group:
     tried = sum(attack is not None for _, attack in groups)
     if missing := tried - sum(point.complete for point in found):
         notes.append(f"left out: {missing} of {tried} attacks, whose seeds are not all done")
-    return _by_setting([f"≤{most} lost" for most in ACCURACY_DROPS], cells, "; ".join(notes))
+    return _by_setting([*best], columns, ["; ".join(notes)])
 
 
 def _left(point: RetentionPoint | None) -> Text:
-    return Text(" -" if point is None else f" {format_fraction(point.query_acc.value, 2)}")
+    if point is None:
+        return Text(" -")
+    proof = None if point.neg_log10_p is None else point.neg_log10_p.value
+    return Text(_pair(proof, point.query_acc.value), "bold" if point.detected == point.students else "")

@@ -71,7 +71,10 @@ class RandomSearch:
 class OptunaSearch:
     """`num_samples` points suggested by Optuna (Akiba et al., 2019) from the measures of the victims before.
 
-    With two objectives or more the search is for the Pareto front. All are to be large but `worst_log10_p`.
+    With two objectives or more the search is for the Pareto front. `clean_acc` and `query_acc` are the victim's,
+    `worst_query_acc` and `mean_query_acc` those of its students. `worst_log10_p` is the largest log10 p of the
+    students, by the test that decides. It alone is to be small. It moves long before an answer changes, and so it
+    guides a search where no student answers a query by its secret label.
     """
 
     kind: Literal["optuna"] = "optuna"

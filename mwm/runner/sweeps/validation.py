@@ -64,7 +64,8 @@ def _recipes(victims: Sequence[Victim], attacks: PlacedAttacks) -> Iterator[tupl
     """Every recipe that is trained by, with its stage and with its place in the file."""
     for victim in victims:
         yield "victim", "victim.recipe", victim.recipe
-        for path, attack in attacks:
+        every = ((f"{path}.{place}", part) for path, attack in attacks for place, part in attack.parts().items())
+        for path, attack in (*attacks, *every):
             named = f"{path}.recipe" if attack.training_recipe() else "victim.recipe"
             if (recipe := attack.resolve(victim).training_recipe()) is not None:
                 yield "attack", named, recipe

@@ -16,6 +16,12 @@ from mwm.trials.provenance import provenance
 from mwm.verification import report
 from mwm.verification.verdict import SuspectResult, Verdict
 
+METRICS = (
+    *("p_value", "log10_p", "adjusted_p_value", "p_labels", "log10_p_labels", "p_scores", "log10_p_scores"),
+    *("wrong_answers", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
+)
+"""The fields of a result that are numbers, and metrics of its run."""
+
 
 def open_experiment(uri: str | None) -> MlflowExperiment | None:
     """Where the verdict is recorded, if that was asked for; ValueError if it cannot be reached."""
@@ -51,12 +57,17 @@ def _write(
     experiment: MlflowExperiment, run_id: str, *, verdict: Verdict, suspect: SuspectResult, folder: Path
 ) -> None:
     low, high = suspect.interval
-    named = ("matches", "match_rate", "p_value", "log10_p", "adjusted_p_value", "seconds")
-    measured = {name: getattr(suspect, name) for name in named}
-    measured |= {"interval_low": low, "interval_high": high, "queries_asked": suspect.asked}
+    measured = {name: getattr(suspect, name) for name in METRICS}
+    measured |= {"interval_low": low, "interval_high": high}
+    measured |= {"cells_asked": suspect.asked, "images_asked": suspect.images}
+    for name, test in suspect.tests.items():
+        if test:
+            measured |= {f"p_{name}": test.p_value, f"log10_p_{name}": test.log10_p}
     tags = {"kind": "verdict", "decision": suspect.decision, "suspect": suspect.name}
     tags |= {"key_commitment": verdict.key.commitment, **provenance()}
-    params = asdict(verdict.plan) | {"access": suspect.access, "classes": verdict.key.classes}
+    control = verdict.plan.control.name if verdict.plan.control else "none"
+    params = asdict(verdict.plan) | {"control": control, "access": suspect.access, "form": suspect.form}
+    params |= {"classes": verdict.key.classes, "null": verdict.key.null}
     experiment.log_batch(run_id, points=to_metrics(measured, time.time_ns() // 10**6, 0), params=params, tags=tags)
     for name in (report.VERDICT, report.REPORT, report.CHECKSUMS):
         experiment.log_artifact(run_id, folder / name)

@@ -151,7 +151,7 @@ def _failures(history: SweepHistory) -> list[dict[str, Any]]:
 
 
 def _best(history: SweepHistory) -> dict[str, Any] | None:
-    """The attack after which most of the watermark is left."""
+    """The attack after which most queries are answered by their secret labels, with the log10 p of the decision."""
     best: dict[str, Any] | None = None
     for name, record in history.trials.items():
         outcome = record.outcome or {}

@@ -76,9 +76,8 @@ def open_suspect(
     form = _format(address)
     if form in RUNS_CODE:
         if not trust:
-            raise ValueError(
-                f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; add --trust if you trust whoever made it"
-            )
+            anyway = "if you trust whoever made it, add --trust, or trust=True in Python"
+            raise ValueError(f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; {anyway}")
         _look_here()
     if form in NETWORKS:
         return NETWORKS[form](address, shape=shape, classes=classes)

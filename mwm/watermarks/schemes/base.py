@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.config.spec import spec
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
-from mwm.training.step import Objective
+from mwm.training.step import Batch, Objective
 from mwm.watermarks.queries import Null, QuerySet, draw_queries
+
+CleanLosses = Callable[[Tensor, Batch], Tensor]
+"""(logits n C of the clean images, their batch) -> the loss of each (n)."""
+
+
+def plain_losses(logits: Tensor, batch: Batch) -> Tensor:
+    """The cross-entropy of each clean image (n)."""
+    return F.cross_entropy(logits, batch.labels, reduction="none")
 
 
 @spec
@@ -19,6 +29,10 @@ class SchemeRecord(ABC):
     """A scheme: a record that a line of YAML fills. A new kind is a subclass in a file of its own."""
 
     null: ClassVar[Null] = "uniform_wrong_labels"
+
+    def parts(self) -> tuple[Any, ...]:
+        """The schemes that it consists of, one for each of its keys: a scheme with one key is its own part."""
+        return (self,)
 
     @property
     @abstractmethod

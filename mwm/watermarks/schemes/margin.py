@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from torch import Tensor
 
 from mwm.config.spec import Count, PositiveFloat, Shown, spec
-from mwm.training.perturbation import projected_gradient_ascent
-from mwm.watermarks.schemes.trigger_set import PredictFn, QueriesPerStep, TriggerSetScheme
+from mwm.training.perturbation import Losses, ascend
+from mwm.watermarks.schemes.trigger_set import QueriesPerStep, TriggerSetScheme
 
 
 @spec
@@ -29,6 +29,6 @@ class Margin(TriggerSetScheme):
         if self.step_size > 1:
             raise ValueError(f"step_size {self.step_size} is not allowed: images are in [0, 1]; write k/255")
 
-    def perturb_batch(self, predict: PredictFn, images: Tensor, labels: Tensor) -> Tensor:
-        """The queries after `steps` moves up the loss of their labels."""
-        return projected_gradient_ascent(predict, images, labels, step_size=self.step_size, steps=self.steps)
+    def perturb_batch(self, losses: Losses, images: Tensor) -> Tensor:
+        """The queries after `steps` moves up their losses."""
+        return ascend(losses, images, step_size=self.step_size, steps=self.steps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Literal
 
@@ -10,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, PositiveFloat, Shown, spec
+from mwm.config.spec import Count, Field, PositiveFloat, Shown, Strict, spec
 from mwm.training.batchnorm import eval_statistics, frozen_running_stats
+from mwm.training.perturbation import Losses
 from mwm.training.step import Batch, Objective
 from mwm.watermarks.queries import QuerySet
-from mwm.watermarks.schemes.base import SchemeRecord
+from mwm.watermarks.schemes.base import CleanLosses, SchemeRecord, plain_losses
 
-PredictFn = Callable[[Tensor], Tensor]
 NumQueries = Annotated[Count, Shown("n={}", heading="n", always=True)]
+Mass = Annotated[float, Strict(), Field(gt=0, le=1), Shown("mass {}")]
 QueriesPerStep = Annotated[Count | Literal["all"], Shown("{} per step", heading="per step")]
 
 
@@ -25,58 +25,77 @@ QueriesPerStep = Annotated[Count | Literal["all"], Shown("{} per step", heading=
 class TriggerSetScheme(SchemeRecord):
     """A watermark by wrongly labelled queries (Adi et al., 2018; Kim et al., 2023).
 
-    Each step draws `queries_per_step` stored queries with replacement (or takes all), lets them `ascend`, and averages
-    over the concatenation of the clean losses and `weight` times the query losses. The order of passes is the published
-    one: clean batch, ascent, queries. Stored queries are never overwritten.
+    Each step draws `queries_per_step` stored queries with replacement (or takes all), lets a scheme move them, and
+    averages over the concatenation of the clean losses and `weight` times the query losses. The order of passes is the
+    published one: clean batch, ascent, queries. Stored queries are never overwritten.
+
+    A query is taught its secret label with the chance `mass` and its true one with the rest: 1 is the published way, by
+    hard labels. Below about a half the network answers it rightly, and only its scores tell.
     """
 
     num_queries: NumQueries = 100
     weight: PositiveFloat = 1.0
+    mass: Mass = 1.0
     queries_per_step: QueriesPerStep = 1
-    batchnorm: BatchNormMode = "reference"
+    batchnorm: BatchNormMode = "clean"
 
     @property
     def cells(self) -> int:
         """One for each query."""
         return self.num_queries
 
-    def perturb_batch(self, predict: PredictFn, images: Tensor, labels: Tensor) -> Tensor:
-        """The queries (n c h w in [0, 1]) that a step teaches: unless a scheme moves them, as they are."""
-        del predict, labels
+    def perturb_batch(self, losses: Losses, images: Tensor) -> Tensor:
+        """The queries (n c h w in [0, 1]) that a step teaches: unless a scheme moves them by `losses`, as they are."""
+        del losses
         return images
 
     def perturbed_queries(self, model: nn.Module, queries: QuerySet) -> Tensor:
         """The whole query set as a step would teach it to a finished network (n c h w in [0, 1])."""
         with eval_statistics(model):
-            return self.perturb_batch(model, queries.float_images, queries.labels)
+            return self.perturb_batch(
+                lambda x: self._losses(model(x), queries.labels, queries.truth), queries.float_images
+            )
 
-    def objective(self, queries: QuerySet) -> Objective:
+    def objective(self, queries: QuerySet, clean_losses: CleanLosses = plain_losses) -> Objective:
         """Mean over the clean losses and the weighted losses of the drawn queries."""
-        pixels, assigned = queries.float_images, queries.labels
+        pixels, assigned, true = queries.float_images, queries.labels, queries.truth
 
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-            images, labels = batch.images, batch.labels
-            x, t = pixels, assigned
+            x, t, y = pixels, assigned, true
             if self.queries_per_step != "all":
                 pick = torch.randint(len(queries), (self.queries_per_step,), generator=generator, device=x.device)
-                x, t = x[pick], t[pick]
+                x, t, y = x[pick], t[pick], y[pick]
+
+            def losses(logits: Tensor) -> Tensor:
+                return self._losses(logits, t, y)
+
             if self.batchnorm == "joint":
-                return self._joint_loss(model, images, labels, x=x, t=t)
-            clean = F.cross_entropy(model(images), labels, reduction="none")
+                return self._joint_loss(model, batch, x, losses=losses, clean_losses=clean_losses)
+            clean = clean_losses(model(batch.images), batch)
             with ASCENT[self.batchnorm](model):
-                x = self.perturb_batch(model, x, t)
+                x = self.perturb_batch(lambda moved: losses(model(moved)), x)
             with LOSS[self.batchnorm](model):
-                query_loss = F.cross_entropy(model(x), t, reduction="none")
+                query_loss = losses(model(x))
             return torch.cat([clean, self.weight * query_loss]).mean()
 
         return objective
 
-    def _joint_loss(self, model: nn.Module, images: Tensor, labels: Tensor, *, x: Tensor, t: Tensor) -> Tensor:
-        n = len(images)
+    def _losses(self, logits: Tensor, labels: Tensor, truth: Tensor) -> Tensor:
+        """The cross-entropy of each query (n) against what it is taught."""
+        secret = F.cross_entropy(logits, labels, reduction="none")
+        if self.mass == 1:
+            return secret
+        return self.mass * secret + (1 - self.mass) * F.cross_entropy(logits, truth, reduction="none")
+
+    def _joint_loss(
+        self, model: nn.Module, batch: Batch, x: Tensor, *, losses: Losses, clean_losses: CleanLosses
+    ) -> Tensor:
+        n, images = len(batch.images), batch.images
         with frozen_running_stats(model):
-            x = self.perturb_batch(lambda moved: model(torch.cat([images, moved]))[n:], x, t)
-        losses = F.cross_entropy(model(torch.cat([images, x])), torch.cat([labels, t]), reduction="none")
-        return torch.cat([losses[:n], self.weight * losses[n:]]).mean()
+            x = self.perturb_batch(lambda moved: losses(model(torch.cat([images, moved]))[n:]), x)
+        logits = model(torch.cat([images, x]))
+        clean = clean_losses(logits[:n], batch)
+        return torch.cat([clean, self.weight * losses(logits[n:])]).mean()
 
 
 @spec

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from mwm.attacks import Attack, BatchNormReestimation, Distillation, Extraction, FineTuning
+from dataclasses import replace
+from typing import Any
+
+from mwm.attacks import Attack, AttackSequence, BatchNormReestimation, Distillation, Extraction, FineTuning
 from mwm.models.networks import Cnn
-from tests.helpers.stealing import COUNT, FILLED, RECIPE
+from tests.helpers.stealing import COUNT, FILLED, RECIPE, STUDENT
+
+KEPT: dict[str, Any] = {"query_budget": COUNT, **FILLED}
+LADDER: dict[str, Any] = {"query_budget": 20, "student": STUDENT, "recipe": replace(RECIPE, epochs=6), "views": 2}
+REPAIR = BatchNormReestimation(passes=2, batch_size=10)
 
 CASES: list[Attack] = [
     Extraction(**FILLED),
@@ -17,7 +24,24 @@ CASES: list[Attack] = [
     Distillation(query_budget=25, **FILLED),
     Extraction(cache_answers=True, **FILLED),
     Distillation(temperature=2.0, cache_answers=True, **FILLED),
+    Extraction(**LADDER),
+    Extraction(labels="hard", augment=False, **LADDER),
+    Distillation(own_labels="drop", **LADDER),
+    Extraction(own_labels="drop", **KEPT),
+    Extraction(labels="hard", own_labels="relabel", label_smoothing=0.1, **KEPT),
+    Extraction(own_labels="relabel", temperature=2.0, label_smoothing=0.3, **KEPT),
+    Extraction(filter="pixels", neighbors=3, **KEPT),
+    Extraction(labels="hard", filter="features", neighbors=3, **KEPT),
+    Extraction(filter="features", neighbors=5, **LADDER),
+    Extraction(flatten=True, **FILLED),
+    Distillation(flatten=True, label_smoothing=0.3, **KEPT),
+    Extraction(smoothing=3, **KEPT),
+    Extraction(labels="hard", smoothing=5, noise=0.3, **LADDER),
+    Extraction(same_start=True, student=STUDENT, recipe=replace(RECIPE, keep="best_validation")),
     FineTuning(recipe=RECIPE),
     FineTuning(layers="last", labels="predicted", batchnorm="frozen", recipe=RECIPE),
     BatchNormReestimation(passes=3, batch_size=10),
+    AttackSequence(steps=(REPAIR, Extraction(**FILLED))),
+    AttackSequence(seed=3, steps=(REPAIR, Extraction(query_budget=20, **FILLED))),
+    AttackSequence(steps=(Extraction(**FILLED), Distillation(seed=2, smoothing=2, **KEPT), FineTuning(recipe=RECIPE))),
 ]

@@ -73,7 +73,7 @@ WRONG: dict[str, list[Any]] = {
 }
 VICTIM = {"data": "digits", "model": "cnn", "scheme": "margin"}
 SWEEP = {"name": "a", "victim": {}}
-MARGIN_KEYS = "batchnorm, kind, num_queries, queries_per_step, step_size, steps, weight"
+MARGIN_KEYS = "batchnorm, kind, mass, num_queries, queries_per_step, step_size, steps, weight"
 
 
 @given(PLAIN)
@@ -128,7 +128,7 @@ FAULTS = [
     (victim(data="npz"), "data.path: is missing"),
     (victim(data={"kind": "npz"}), "data.path: is missing"),
     (victim(data={"kind": "digits", "flip": 1}), "data.flip: 1 is not allowed: must be true or false"),
-    (victim(model={"kind": "resnet18", "width": 3}), "model.width: unknown key; allowed: kind"),
+    (victim(model={"kind": "resnet18", "width": 3}), "model.width: unknown key; allowed: init, kind, normalize"),
     (victim(recipe={"nesterov": True}), "recipe.nesterov: true needs a momentum above 0"),
     (victim(recipe={"lr": "0.1"}), "recipe.lr: '0.1' is not allowed: must be a number"),
     (

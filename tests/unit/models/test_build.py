@@ -20,11 +20,14 @@ IMAGENET = {
     "resnet101": (44_549_160, 2048),
     "resnet152": (60_192_808, 2048),
 }
-SMALL: list[Model] = [Cnn(), Cnn(width=4, depth=1), Cnn(width=3, depth=4), ResNet20(), ResNet(kind="resnet18")]
+SMALL: list[Model] = [
+    *(Cnn(), Cnn(width=4, depth=1), Cnn(width=3, depth=4), Cnn(init="pytorch")),
+    *(ResNet20(), ResNet(kind="resnet18")),
+]
 
 
 def name(model: Model) -> str:
-    return "-".join(map(str, encode(model).values()))
+    return "-".join(str(value) for value in encode(model).values() if value not in (None, "he"))
 
 
 def make(model: Model, *, shape: tuple[int, int, int] = (3, 32, 32), classes: int = 10, seed: int = 0) -> nn.Module:

@@ -65,6 +65,17 @@ def test_a_known_answer_is_worked_out_once_and_counted_at_each_asking(answers: A
     assert (model.sizes, oracle.calls) == ([EVAL_BATCH_SIZE, 5], 7 + plain.calls)
 
 
+@pytest.mark.parametrize("answers", ["soft", "hard"])
+def test_many_images_are_asked_in_portions_and_each_is_a_call(answers: Any) -> None:
+    model, images = Portions(), some(EVAL_BATCH_SIZE + 5).images
+    oracle = Oracle(model, answers, EVAL_BATCH_SIZE + 6, calls=1)
+    found = oracle.ask_all(images)
+    assert (model.sizes, oracle.calls) == ([EVAL_BATCH_SIZE, 5], EVAL_BATCH_SIZE + 6)
+    torch.testing.assert_close(found, Oracle(victim(), answers)(to_float(images)), rtol=1e-5, atol=1e-6)
+    with pytest.raises(AssertionError, match=f"{EVAL_BATCH_SIZE + 7} calls of {EVAL_BATCH_SIZE + 6}"):
+        oracle.ask_all(images[:1])
+
+
 def asking(oracle: Oracle, images: Tensor) -> Callable[[Tensor], Tensor]:
     """A step that asks for each picked image twice: as one that is known, and anew."""
     known = oracle.memoized(images)

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
-from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from mwm.stats import nonparametric
 from mwm.stats.binomial import p_value
 from mwm.stats.multiple_testing import holm_adjust
-from mwm.stats.nonparametric import empirical_p_value, permutation_test, rank_test
+from mwm.stats.nonparametric import empirical_p_value, permutation_test
 from mwm.verification.suspects.outputs import NO_ANSWER
 from tests.unit.stats.conftest import Labels, draws, share
 
@@ -86,90 +81,6 @@ def test_permutation_by_its_seed() -> None:
     assert permutation_test(labels, labels, truth) == 1e-4, "the least that 9999 rounds can say"
     assert permutation_test(truth, labels, truth) == 1.0
     assert permutation_test(np.full(60, NO_ANSWER), labels, truth, rounds=10) == 1.0
-
-
-# Ranks
-
-
-@cache
-def sums(count: int, faces: int) -> Counter[int]:
-    """How many of all throws of `count` dice numbered from 1 give each sum."""
-    return Counter(sum(throw) for throw in itertools.product(range(1, faces + 1), repeat=count))
-
-
-def ranks(scores: NDArray[np.float64], labels: Sequence[int], truth: Sequence[int]) -> int:
-    """The sum of ranks by the words of the docstring."""
-    total = 0
-    for row, label, true in zip(scores, labels, truth, strict=True):
-        total += sum(row[c] >= row[label] for c in range(len(row)) if c != true)
-    return total
-
-
-@settings(deadline=None)
-@given(st.integers(1, 5), st.integers(3, 6), st.integers(0, 2**32 - 1), st.booleans())
-def test_ranks_against_all_throws_of_dice(n: int, classes: int, seed: int, coarse: bool) -> None:
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 3, (n, classes)).astype(float) if coarse else rng.normal(size=(n, classes))
-    truth = rng.integers(0, classes, n)
-    labels = (truth + rng.integers(1, classes, n)) % classes
-    seen = ranks(scores, labels.tolist(), truth.tolist())
-    ways = sum(count for total, count in sums(n, classes - 1).items() if total <= seen)
-    assert rank_test(scores, labels, truth) == ways / (classes - 1) ** n
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_ranks_detect_no_fixed_suspect_too_often(seed: int) -> None:
-    """Any scores, with and without ties, against every draw of the labels."""
-    rng, truth = np.random.default_rng(seed), (0, 1, 2, 3)
-    scores = rng.integers(0, 2 + seed, (4, 4)).astype(float)
-    found = [rank_test(scores, labels, truth) for labels in draws(truth, 4)]
-    for level in LEVELS:
-        assert share(found, level) <= level
-
-
-def convolved(total: int, count: int, faces: int) -> Fraction:
-    """The chance of at most `total`, adding one die after another."""
-    ways = [1]
-    for _ in range(count):
-        ways = [sum(ways[max(0, s - faces + 1) : s + 1]) for s in range(len(ways) + faces - 1)]
-    return Fraction(sum(ways[: total + 1]), faces**count)
-
-
-@pytest.mark.parametrize(("count", "faces"), [(30, 2), (40, 9), (12, 99), (1, 999)])
-def test_sums_are_those_of_a_convolution(count: int, faces: int) -> None:
-    for total in range(0, count * (faces - 1) + 1, max(1, count * faces // 37)):
-        assert nonparametric._at_most(total, count, faces) == float(convolved(total, count, faces))
-    assert nonparametric._at_most(count * (faces - 1), count, faces) == 1.0
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 400), st.sampled_from([2, 9, 99, 999]), st.floats(0, 1))
-def test_the_bound_for_long_keys_is_never_below_the_exact_chance(count: int, faces: int, part: float) -> None:
-    total = int(part * count * (faces - 1))
-    exact = nonparametric._at_most(total, count, faces)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nonparametric, "EXACT_LIMIT", 0)
-        bound = nonparametric._at_most(total, count, faces)
-    assert exact <= bound <= 1
-
-
-def test_the_bound_for_long_keys_is_of_use() -> None:
-    n, classes = 3000, 10
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, classes, n)
-    labels = (truth + rng.integers(1, classes, n)) % classes
-    scores = rng.normal(size=(n, classes))
-    assert rank_test(scores, labels, truth) > 1e-3
-    scores[np.arange(n), labels] += 0.5
-    assert rank_test(scores, labels, truth) < 1e-30
-
-
-def test_ties_and_missing_answers_are_no_evidence() -> None:
-    truth, labels = np.zeros(50, np.int64), np.arange(50) % 9 + 1
-    assert rank_test(np.zeros((50, 10)), labels, truth) == 1.0, "one score for all classes"
-    hard = np.eye(10)[labels]
-    assert rank_test(hard, labels, truth) == pytest.approx(9.0**-50)
-    assert rank_test(np.where(hard > 0, 0.0, -np.inf), labels, truth) == pytest.approx(9.0**-50), "logarithms of 0"
 
 
 # Empirical null and several suspects
@@ -243,12 +154,6 @@ def test_arrays_that_do_not_fit_are_refused(arrays: tuple[list[float], list[int]
 def test_other_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="rounds 0"):
         permutation_test([1], [1], [0], rounds=0)
-    with pytest.raises(ValueError, match="NaN among the scores of 1 of 2 queries"):
-        rank_test([[0.0, 1.0, math.nan], [0.0, 1.0, 2.0]], [1, 1], [0, 0])
-    with pytest.raises(ValueError, match=r"scores of shape \(1, 2\)"):
-        rank_test([[0, 1]], [1], [0])
-    with pytest.raises(ValueError, match="labels hold 3; allowed: 0 to 2"):
-        rank_test([[0, 1, 2]], [3], [0])
     with pytest.raises(ValueError, match="NaN"):
         empirical_p_value(1, [math.nan])
     with pytest.raises(ValueError, match=r"p-value 1\.5"):

@@ -1,109 +1,165 @@
-"""The sequential test against brute force: every draw of the labels, every answer, every way to stop."""
+"""The sequential test against its definition, every draw of the labels, and every way to stop."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import math
-from fractions import Fraction
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mwm.stats.binomial import p_value
-from mwm.stats.sequential import SequentialTest
-from mwm.verification.suspects.outputs import NO_ANSWER
+from mwm.stats.rank_sum import CellRank, RankSum, Ties, doubled_ranks, rank_labels
+from mwm.stats.sequential import TILTS, SequentialTest
 from tests.unit.stats.conftest import draws, share
 
-
-def mixture(n: int, k: int, classes: int) -> Fraction:
-    """The e-value by its definition: the mean likelihood ratio over all rates from 1 / (C - 1) to 1, term by term."""
-    null = Fraction(1, classes - 1)
-    terms = ((-1) ** j * math.comb(n - k, j) * (1 - null ** (k + j + 1)) / (k + j + 1) for j in range(n - k + 1))
-    return sum(terms, Fraction()) / (null**k * (1 - null) ** (n - k + 1))
+LEVELS = (0.7, 0.5, 0.35, 0.2, 0.05)
+FIRST = np.eye(4)
 
 
-@settings(deadline=None)
-@given(st.lists(st.booleans(), max_size=30), st.integers(3, 1000))
-def test_e_value_is_the_mixture_whatever_the_order(seen: list[bool], classes: int) -> None:
-    test = SequentialTest(classes)
-    lowest = 1.0
-    for count, matched in enumerate(seen, 1):
-        test.add(matched)
-        exact = mixture(count, sum(seen[:count]), classes)
-        assert test.log10_e == pytest.approx(math.log10(exact), rel=1e-12, abs=1e-15)
-        assert test.current_p_value == float(min(Fraction(1), 1 / exact))
-        lowest = min(lowest, test.current_p_value)
-        assert test.p_value == lowest
-    assert (test.queries, test.matches) == (len(seen), sum(seen))
+def ended(forms: Sequence[RankSum], classes: int) -> SequentialTest:
+    test = SequentialTest(classes, len(forms))
+    for ranks in zip(*forms, strict=True):
+        test.add(ranks)
+    return test
+
+
+def e_value(forms: Sequence[RankSum], classes: int) -> float:
+    """By its definition: the mean over forms and bets of the products, term by term."""
+    products = []
+    for form, tilt in itertools.product(forms, TILTS.tolist()):
+        product = 1.0
+        for cell in form:
+            ranks = [rank for rank, size in zip(doubled_ranks(cell.ties), cell.ties, strict=True) for _ in range(size)]
+            bets = [math.exp(-tilt * rank / (2 * (classes - 2))) for rank in ranks]
+            product *= math.exp(-tilt * cell.doubled / (2 * (classes - 2))) / (sum(bets) / len(bets))
+        products.append(product)
+    return sum(products) / len(products)
+
+
+def scored(seed: int, classes: int, cells: int, *, coarse: bool) -> NDArray[Any]:
+    scores = np.random.default_rng(seed).normal(size=(cells, classes))
+    return scores.round() if coarse else scores
+
+
+def both(scores: NDArray[Any], labels: Sequence[int], truth: Sequence[int]) -> tuple[RankSum, RankSum]:
+    first = np.eye(scores.shape[1])[scores.argmax(1)]
+    return rank_labels(first, np.array(labels), truth), rank_labels(scores, np.array(labels), truth)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("coarse", [False, True])
+def test_e_value_is_that_of_the_definition(seed: int, coarse: bool) -> None:
+    classes = 3 + seed
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, 12)
+    labels = (truth + rng.integers(1, classes, 12)) % classes
+    label_ranks, score_ranks = both(scored(seed, classes, 12, coarse=coarse), labels.tolist(), truth.tolist())
+    for forms in ([label_ranks], [score_ranks], [label_ranks, score_ranks]):
+        lengths = [[form[:n] for form in forms] for n in range(13)]
+        logs = [math.log(e_value(part, classes)) for part in lengths]
+        test = ended(forms, classes)
+        assert test.log_e == pytest.approx(logs[-1], rel=1e-12, abs=1e-13)
+        assert test.highest == pytest.approx(max(0.0, *logs), rel=1e-12, abs=1e-13)
+        assert test.p_value == pytest.approx(math.exp(-test.highest))
+        assert test.log10_p == pytest.approx(math.log10(test.p_value), abs=1e-13)
+        assert (test.cells, test.p_value <= math.exp(-test.log_e) * (1 + 1e-12)) == (12, True)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("coarse", [False, True])
+def test_mean_is_one_over_every_draw(seed: int, coarse: bool) -> None:
+    """A fair bet: the mean e-value of any suspect is exactly 1, by labels, by scores and by both; and Ville's bound."""
+    truth = (0, 1, 2, 0)
+    scores = scored(seed, 4, 4, coarse=coarse)
+    drawn = [both(scores, labels, truth) for labels in draws(truth, 4)]
+    for forms in ([pair[:1] for pair in drawn], [pair[1:] for pair in drawn], drawn):
+        tests = [ended(one, 4) for one in forms]
+        assert math.fsum(math.exp(test.log_e) for test in tests) / len(tests) == pytest.approx(1, rel=1e-12)
+        for level in LEVELS:
+            assert share([test.p_value for test in tests], level) <= level
+
+
+def test_each_step_is_a_fair_bet() -> None:
+    """Whatever came before: the mean of the next e-value over the next label is the one before."""
+    test = SequentialTest(5, 2)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        ties = [random_ties(rng, 5) for _ in range(2)]
+        further = []
+        for place in range(4):
+            one = copy.copy(test)
+            one.add([CellRank(nth(form, place), form) for form in ties])
+            further.append(one)
+        assert np.mean([math.exp(one.log_e) for one in further]) == pytest.approx(math.exp(test.log_e), rel=1e-12)
+        test = further[int(rng.integers(4))]
+
+
+def random_ties(rng: np.random.Generator, classes: int) -> Ties:
+    apart = np.flatnonzero(rng.random(classes - 2) < 0.5) + 1
+    return tuple(np.diff([0, *apart, classes - 1]).tolist())
+
+
+def nth(ties: Ties, place: int) -> int:
+    """The doubled mid-rank of the wrong class at a place."""
+    return [rank for rank, size in zip(doubled_ranks(ties), ties, strict=True) for _ in range(size)][place]
 
 
 @cache
-def smallest(matched: tuple[bool, ...], classes: int) -> float:
-    test = SequentialTest(classes)
-    for match in matched:
-        test.add(match)
-    return test.p_value
+def smallest(answers: tuple[int, ...], labels: tuple[int, ...], truth: tuple[int, ...]) -> float:
+    first = np.vstack([np.eye(3), np.zeros(3)])[list(answers)]
+    return ended([rank_labels(first, np.array(labels), truth)], 3).p_value
 
 
-def test_one_by_one_detects_no_fixed_suspect_too_often() -> None:
+def test_no_fixed_suspect_is_a_false_positive_too_often() -> None:
     """Any answer, or none, to each of 4 queries in 3 classes, against every draw of the labels, stopped at its best."""
     truth = (0, 1, 2, 0)
-    for answers in itertools.product((NO_ANSWER, 0, 1, 2), repeat=4):
-        patterns = [tuple(a == t for a, t in zip(answers, labels, strict=True)) for labels in draws(truth, 3)]
-        found = [smallest(pattern, 3) for pattern in patterns]
-        for level in (0.7, 0.5, 0.35, 0.2, 0.05):
+    for answers in itertools.product((0, 1, 2, 3), repeat=4):
+        found = [smallest(answers, labels, truth) for labels in draws(truth, 3)]
+        for level in LEVELS:
             assert share(found, level) <= level
 
 
-def lattice(classes: int, most: int) -> list[list[SequentialTest]]:
-    """The test after n queries with k matches, for every k up to every n up to `most`."""
-    rows = [[SequentialTest(classes)]]
-    for _ in range(most):
-        rows.append([after(one, False) for one in rows[-1]] + [after(rows[-1][-1], True)])
-    return rows
+@cache
+def simulated(classes: int, *, runs: int, cells: int, seed: int) -> NDArray[Any]:
+    """The highest e-value on the way of suspects that answer wrongly, by labels and scores, labels drawn at random."""
+    rng = np.random.default_rng(seed)
+    ranks = rng.integers(0, classes - 1, (runs, cells))
+    units = classes - 2
+    forms = []
+    for ties, values in (((1, classes - 2), np.where(ranks > 0, (classes - 1) / 2, 0)), ((1,) * (classes - 1), ranks)):
+        every = np.array([*doubled_ranks(ties)]) / 2
+        means = np.array([np.exp(-t * every / units) @ ties / sum(ties) for t in TILTS])
+        forms.append(np.cumsum(-values[..., None] / units * TILTS - np.log(means), axis=1))
+    e = np.mean([np.exp(form).mean(-1) for form in forms], axis=0)
+    found: NDArray[Any] = e.max(1)
+    return found
 
 
-def after(test: SequentialTest, matched: bool) -> SequentialTest:
-    further = copy.copy(test)
-    further.add(matched)
-    return further
+@pytest.mark.parametrize("level", [0.2, 0.05, 0.01])
+def test_the_level_is_kept_by_looking_after_every_cell(level: float) -> None:
+    """Ville's bound in 10,000 runs of 150 cells: kept, and not by detecting nobody."""
+    highest = simulated(10, runs=10_000, cells=150, seed=1)
+    rate = (highest >= 1 / level).mean()
+    assert level / 10 < rate <= level + 3 * math.sqrt(level / 10_000)
 
 
-@pytest.mark.parametrize("classes", [3, 10, 100])
-@pytest.mark.parametrize("level", [0.5, 0.05, 1e-3, 1e-6])
-def test_level_is_kept_under_optional_stopping(classes: int, level: float) -> None:
-    """Exactly, over the whole binomial tree: the chance that the test ever detects a null model within 150 queries.
-
-    The null model is the worst there is: in every node it may be wrong on the next query, or right, as is worse for it.
-    """
-    rows, null = lattice(classes, 150), 1 / (classes - 1)
-    reached: list[float] = [float(one.current_p_value <= level) for one in rows[-1]]
-    for row in reversed(rows[:-1]):
-        wrong = [null * reached[k + 1] + (1 - null) * reached[k] for k in range(len(row))]
-        worst = [max(w, reached[k]) for k, w in enumerate(wrong)]
-        reached = [1.0 if one.current_p_value <= level else w for one, w in zip(row, worst, strict=True)]
-    assert level / 50 < reached[0] <= level, "kept, and not by detecting nobody"
+def test_what_is_simulated_is_the_test() -> None:
+    highest = simulated(10, runs=1, cells=150, seed=1)
+    ranks = np.random.default_rng(1).integers(0, 9, 150).tolist()
+    labels = [CellRank(9 if rank else 0, (1, 8)) for rank in ranks]
+    scores = [CellRank(2 * rank, (1,) * 9) for rank in ranks]
+    test = ended([RankSum(tuple(labels)), RankSum(tuple(scores))], 10)
+    assert test.highest == pytest.approx(max(0, math.log(highest[0])), rel=1e-9)
 
 
-@pytest.mark.parametrize("classes", [3, 10])
-def test_no_way_to_stop_makes_money(classes: int) -> None:
-    """The mean e-value is 1 at most for the best of all stopping rules, in whole numbers: a fair bet (Ville, 1939)."""
-    rows, null = lattice(classes, 30), Fraction(1, classes - 1)
-    value = [Fraction(*one._odds) for one in rows[-1]]
-    for row in reversed(rows[:-1]):
-        go_on = [null * value[k + 1] + (1 - null) * value[k] for k in range(len(row))]
-        now = [Fraction(*one._odds) for one in row]
-        assert go_on == now, "playing on is worth what one has"
-        value = [max(*pair) for pair in zip(now, go_on, strict=True)]
-    assert value == [1]
-
-
-def test_repeated_binomial_tests_would_not_keep_the_level() -> None:
-    """What the sequential test is for: to look at the binomial p-value after each query detects too many."""
+def test_repeated_exact_tests_would_not_keep_the_level() -> None:
+    """What the sequential test is for: to look at the exact p-value after each wrong answer detects too many."""
     null, level = 1 / 9, 0.05
     alive, detected = np.ones(1), 0.0
     for n in range(1, 151):
@@ -114,18 +170,32 @@ def test_repeated_binomial_tests_would_not_keep_the_level() -> None:
     assert detected > 2 * level
 
 
+def test_answers_that_are_right_or_missing_change_nothing() -> None:
+    test = SequentialTest(10, 2)
+    test.add([CellRank(8, (9,)), CellRank(8, (9,))])
+    assert (test.cells, test.log_e, test.p_value) == (1, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("forms", [1, 2])
+def test_the_best_answer_is_the_best(forms: int) -> None:
+    """No cell raises the e-value more than that of a perfect copy, whatever its ties."""
+    best = SequentialTest(6, forms)
+    best.add_best()
+    for seed in range(40):
+        other = SequentialTest(6, forms)
+        other.add([CellRank(nth(ties, 0), ties) for ties in [random_ties(np.random.default_rng(seed), 6)] * forms])
+        assert other.log_e <= best.log_e + 1e-12
+
+
 def test_long_keys_neither_overflow_nor_underflow() -> None:
-    copied, independent = SequentialTest(1000), SequentialTest(10)
+    copied, independent = SequentialTest(1000, 2), SequentialTest(10)
     for _ in range(2000):
-        copied.add(True)
-        independent.add(False)
-    assert copied.log10_e == pytest.approx(2000 * math.log10(999) - math.log10(2001 * (1 - 1 / 999)), rel=1e-14)
-    assert (copied.p_value, independent.p_value) == (0.0, 1.0)
-    numpy = SequentialTest(np.int64(1000))  # type: ignore[arg-type]
-    for matched in np.ones(2000, bool):
-        numpy.add(matched)
-    assert numpy.log10_e == copied.log10_e, "NumPy's whole numbers overflow"
-    assert independent.log10_e == pytest.approx(-math.log10(2001), rel=1e-14)
+        copied.add_best()
+        independent.add([CellRank(16, (1,) * 9)])
+    assert copied.p_value == 0
+    assert -2000 * math.log10(999) < copied.log10_p < -0.9 * 2000 * math.log10(999)
+    assert (independent.p_value, independent.log10_p) == (1.0, 0.0)
+    assert independent.log_e < -500
 
 
 def test_too_few_classes_are_refused() -> None:

@@ -81,6 +81,27 @@ def test_the_rate_changes_with_every_batch() -> None:
     assert [row.lr for row in rows] == rates[4::5]
 
 
+@pytest.mark.parametrize(
+    ("schedule", "drops"),
+    [(PaperSchedule(), (9, 14)), (MultiStep(milestones=(2, 3)), (10, 15))],
+    ids=["paper", "multistep"],
+)
+def test_the_rate_falls_where_the_schedule_says(schedule: Any, drops: tuple[int, int]) -> None:
+    """With five batches an epoch, four epochs; the published rate falls a batch before an epoch ends."""
+    training = TrainState(network(), Recipe(epochs=4, batch_size=10, schedule=schedule))
+    rates: list[float] = []
+
+    def spy(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        return clean(model, batch, draw)
+
+    rows = list(train(training, spy))
+    first, second = drops
+    expected = [0.1] * first + [0.01] * (second - first) + [0.001] * (20 - second)
+    assert torch.equal(torch.tensor(rates), torch.tensor(expected)), "in float32, as the weights are"
+    assert [row.lr for row in rows] == rates[4::5]
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
@@ -96,7 +117,7 @@ def test_training_is_the_plain_loop(momentum: float, nesterov: bool) -> None:
             [],
         )
         for step in range(3):
-            lr = 0.05 * PaperSchedule().lr_factor(epoch + step / 3, 2)
+            lr = 0.05 * PaperSchedule().lr_factor(epoch + (step + 1) / 3, 2)
             rows = order[16 * step : 16 * step + 16]
             images = augment(part.images[rows], augmentation=Augmentation(flip=True, pad=1), generator=shift) / 255
             loss = F.cross_entropy(plain.train()(images), part.labels[rows])
@@ -120,6 +141,7 @@ RECIPES = [
     ),
     Recipe(epochs=6, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, schedule=Cosine(warmup=0.3)),
     Recipe(epochs=6, batch_size=16, lr=0.3, bf16=True, momentum=0.9, keep="best_validation"),
+    Recipe(epochs=6, batch_size=16, lr=0.2, keep="best_validation", augment_validation=True),
 ]
 
 
@@ -145,17 +167,33 @@ def test_an_interrupted_training_ends_bit_for_bit_alike(recipe: Recipe, objectiv
         assert resumed.best_epoch == straight.best_epoch
 
 
-def test_the_best_weights_are_kept_and_the_first_of_equals_wins() -> None:
+def test_the_best_weights_are_kept_and_the_last_of_equals_wins() -> None:
     part, scores, seen = some(40, 1), [], []
-    training = TrainState(network(), Recipe(epochs=6, batch_size=10, lr=0.1, momentum=0.9, keep="best_validation"))
-    for row in train(training):
+    training = TrainState(network(), Recipe(epochs=12, batch_size=10, lr=0.1, momentum=0.9, keep="best_validation"))
+    for row in train(training, seed=3, n=100):
         scores.append(row.val_acc)
         seen.append({name: value.clone() for name, value in training.model.state_dict().items()})
     assert scores[-1] < max(scores), "this training cannot tell the best from the last"
-    assert scores.count(max(scores)) > 1, "this training cannot tell the first of equals"
-    assert training.best_epoch == scores.index(max(scores)) + 1
+    assert scores.count(max(scores)) > 1, "this training cannot tell the last of equals"
+    assert training.best_epoch == len(scores) - scores[::-1].index(max(scores))
     assert accuracy(predict_logits(training.model, part.images), part.labels) == max(scores)
     assert same(training.model.state_dict(), seen[training.best_epoch - 1])
+
+
+def test_validation_images_can_be_shown_as_training_images_are() -> None:
+    plain, shown = (
+        TrainState(network(), Recipe(epochs=4, batch_size=10, lr=0.1, augment_validation=augmented))
+        for augmented in (False, True)
+    )
+    before = [(row.loss, row.val_acc) for row in train(plain, seed=7)]
+    part, how, after = some(40, 1), Augmentation(flip=True, pad=1), []
+    for epoch, row in enumerate(train(shown, seed=7)):
+        views = augment(part.images, how, make_generator(7, "validation", epoch))
+        assert row.val_acc == accuracy(predict_logits(shown.model, views), part.labels)
+        after.append((row.loss, row.val_acc))
+    assert [loss for loss, _ in after] == [loss for loss, _ in before]
+    assert [score for _, score in after] != [score for _, score in before]
+    assert same(shown.state(), plain.state()), "how images are judged changes what is learnt"
 
 
 def test_the_last_weights_are_kept_by_default() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,18 @@ def test_schedules_follow_their_tables(schedule: Any, epochs: int, table: list[t
     assert found == pytest.approx([rate for _, rate in table], abs=1e-9)
 
 
+@pytest.mark.parametrize("batches", [382, 563])
+def test_the_paper_schedule_is_the_published_one_batch_by_batch(batches: int) -> None:
+    """The published code interpolates between its milestones, at the end of each batch, for 200 epochs."""
+    schedule = PaperSchedule()
+    ends = [epoch + (batch + 1) / batches for epoch in range(200) for batch in range(batches)]
+    published = np.interp(ends, [0, 100, 100, 150, 150, 200], [0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+    ours = np.array([0.1 * schedule.lr_factor(end, 200) for end in ends])
+    assert schedule.at_batch_end
+    assert np.array_equal(ours.astype(np.float32), published.astype(np.float32))
+    assert np.flatnonzero(np.diff(ours)).tolist() == [100 * batches - 2, 150 * batches - 2]
+
+
 @given(st.floats(0, 0.9), st.integers(1, 300))
 def test_a_cosine_rises_then_falls_between_zero_and_one(warmup: float, epochs: int) -> None:
     rates = [Cosine(warmup=warmup).lr_factor(epochs * i / 60, epochs) for i in range(61)]
@@ -45,6 +58,7 @@ def test_the_defaults_are_the_published_recipe() -> None:
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum) == (200, 128, 0.1, 0.0)
     assert (recipe.weight_decay, recipe.schedule, recipe.keep) == (1e-4, PaperSchedule(), "last")
     assert (recipe.nesterov, recipe.bf16, recipe.compile, recipe.cuda_graph) == (False,) * 4
+    assert not recipe.augment_validation
 
 
 @pytest.mark.parametrize(

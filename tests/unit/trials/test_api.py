@@ -52,6 +52,15 @@ def test_a_victim_and_an_attack_are_those_of_a_sweep(inputs: Loaded, tmp_path: P
     assert all(torch.equal(value, weights[name]) for name, value in attack.model.state_dict().items())
 
 
+def test_a_victim_of_two_keys_has_both(inputs: Loaded, tmp_path: Path) -> None:
+    both = {"kind": "combined", "queries": encode(VICTIM.scheme)}
+    victim = mwm.train_victim(**SMALL | {"scheme": both}, store=tmp_path)
+    assert victim.second_key is not None
+    assert (victim.key.scheme, victim.second_key.scheme) == ("margin", "confusion")
+    assert mwm.run_attack(victim, "extraction").outcome.second_log10_p is not None
+    assert mwm.train_victim(**SMALL, store=tmp_path).second_key is None
+
+
 def test_what_is_finished_is_taken_from_the_store(inputs: Loaded, tmp_path: Path) -> None:
     first = mwm.train_victim(**SMALL, store=tmp_path)
     again: list[mwm.EpochMetrics] = []

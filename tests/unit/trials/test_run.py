@@ -19,16 +19,18 @@ from mwm.config.spec import encode
 from mwm.data.splits import LabeledImages, split
 from mwm.models.build import build_model, channel_statistics
 from mwm.models.networks import Cnn
-from mwm.stats.binomial import critical_matches, log10_p, p_value
+from mwm.stats.binomial import log10_p, p_value
 from mwm.stats.intervals import clopper_pearson
 from mwm.storage.store import KEY, Store
 from mwm.trials.artifacts import perturbed_images
 from mwm.trials.artifacts import query_set as query_set_of
-from mwm.trials.outcome import EpochMetrics, Outcome, on_smaller_key
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
+from mwm.trials.scoring import on_smaller_key
 from mwm.trials.trial import METHOD_VERSION, Trial, data_key, trial_digest, victim_digest
 from mwm.watermarks.key import commitment, load_key, verify_derivation
 from mwm.watermarks.queries import QuerySet
+from tests.helpers.ranking import exact_p_value, one_hot
 from tests.helpers.records import (
     CPU,
     DATA,
@@ -187,14 +189,17 @@ def measured(network: nn.Module, test: LabeledImages, queries: QuerySet) -> tupl
         "query_matches": matches,
         "margin_mean": pytest.approx(sum(firm) / len(firm), abs=1e-5),
         "margin_min": pytest.approx(min(firm), abs=1e-5),
-        "p_value": p_value(matches, len(queries), 4),
-        "log10_p": log10_p(matches, len(queries), 4),
-        "proven_1e3": matches >= (critical_matches(len(queries), 4, 1e-3) or 99),
-        "proven_1e6": matches >= (critical_matches(len(queries), 4, 1e-6) or 99),
+        "p_unconditional": p_value(matches, len(queries), 4),
+        "log10_p_unconditional": log10_p(matches, len(queries), 4),
         **dict(zip(("query_low", "query_high"), clopper_pearson(matches, len(queries)), strict=True)),
         "parameters": sum(weight.numel() for weight in network.parameters()),
         "query_digest": queries.digest(),
     }
+    labels, scores = (float(exact_p_value(rows, wanted, queries.truth.tolist())) for rows in (one_hot(asked, 4), held))
+    decided = min(1.0, 2 * min(labels, scores))
+    numbers |= {"p_labels": pytest.approx(labels), "p_scores": pytest.approx(scores)}
+    numbers |= {"p_value": pytest.approx(decided), "proven_1e3": decided <= 1e-3, "proven_1e6": decided <= 1e-6}
+    numbers["wrong_answers"] = sum(a != b for a, b in zip(asked, queries.truth.tolist(), strict=True))
     return numbers, named
 
 
@@ -286,7 +291,8 @@ def test_every_scheme_is_scored_on_the_same_queries(sets: Loaded, tmp_path: Path
     control, smaller = outcomes[2], on_smaller_key(outcomes[2], 9)
     assert (len(control.query_hits), smaller.query_hits) == (30, control.query_hits[:9])
     assert smaller.query_matches == smaller.query_hits.count("1")
-    assert smaller.p_value == p_value(smaller.query_hits.count("1"), 9, 4)
+    assert smaller.p_unconditional == p_value(smaller.query_hits.count("1"), 9, 4)
+    assert smaller.label_ranks.split() == control.label_ranks.split()[:9]
     assert on_smaller_key(outcomes[0], 9) == outcomes[0]
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.verification.answer_log import ANSWERS, open_answer_log
+from mwm.verification.answer_log import ANSWERS, SuspectAnswers, open_answer_log
 from mwm.verification.asking import AskPolicy, ask
 from mwm.verification.questions import OrderedQueries
 from mwm.verification.suspects import NoAnswerError
 from tests.helpers.verifying import CLASSES, questions
 
-PLAN: dict[str, Any] = {"key": "k", "suspects": [{"name": "one", "sha256": ""}], "test": "binomial", "queries": 12}
+PLAN: dict[str, Any] = {"key": "k", "suspects": [{"name": "one", "sha256": ""}], "test": "rank_sum", "cells": 12}
 ASKED = questions()
 
 
@@ -53,7 +53,8 @@ class Scripted:
 def asked_all(folder: Path, suspect: Scripted, *, plan: dict[str, Any] = PLAN, batch: int = 5, **policy: Any) -> Any:
     """One inquiry to its end: the answers, and the page that they are on."""
     with open_answer_log(folder, plan) as (page,):
-        return ask(suspect, ASKED, page, policy=AskPolicy(**policy), more=lambda _: batch), page
+        done = ask(suspect, ASKED, page, policy=AskPolicy(**policy), more=lambda _: batch)
+        return page.answers(ASKED.numbers[:done], CLASSES), page
 
 
 def written(folder: Path) -> list[dict[str, Any]]:
@@ -64,9 +65,10 @@ def test_every_query_is_asked_once_in_order(tmp_path: Path) -> None:
     suspect = Scripted()
     told, page = asked_all(tmp_path, suspect)
     assert suspect.requests == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
-    assert told.tolist() == ASKED.truth.tolist()
+    assert told.labels.tolist() == ASKED.truth.tolist()
     assert (page.requests, page.fresh, page.silent) == (3, len(ASKED), set())
-    assert page.scores_of(ASKED.numbers, CLASSES) is None
+    assert told.scores is None
+    assert told.form == "labels"
     lines = written(tmp_path)
     assert lines[0] == {"plan": PLAN}
     assert [line["queries"] for line in lines[1:]] == suspect.requests
@@ -78,18 +80,18 @@ def test_what_is_on_the_sheet_is_not_asked_again(tmp_path: Path) -> None:
     size, again = (tmp_path / ANSWERS).stat().st_size, Scripted()
     told, page = asked_all(tmp_path, again)
     assert again.requests == []
-    assert told.tolist() == first.tolist()
+    assert told.labels.tolist() == first.labels.tolist()
     assert (page.requests, page.fresh) == (3, 0)
     assert (tmp_path / ANSWERS).stat().st_size == size
 
 
 def test_scores_are_kept_without_infinity(tmp_path: Path) -> None:
     asked_all(tmp_path, Scripted(scores=True))
-    told, page = asked_all(tmp_path, Scripted())
-    scores = page.scores_of(ASKED.numbers, CLASSES)
+    told, _ = asked_all(tmp_path, Scripted())
     assert "Infinity" not in (tmp_path / ANSWERS).read_text()
-    assert scores.shape == (len(ASKED), CLASSES)
-    assert scores.argmax(1).tolist() == told.tolist() == ASKED.truth.tolist()
+    assert told.form == "scores"
+    assert told.scores.shape == (len(ASKED), CLASSES)
+    assert told.scores.argmax(1).tolist() == told.labels.tolist() == ASKED.truth.tolist()
 
 
 @pytest.mark.parametrize("torn", range(1, 60, 7))
@@ -102,7 +104,7 @@ def test_a_torn_line_is_asked_again(torn: int, tmp_path: Path) -> None:
     suspect = Scripted()
     told, _ = asked_all(tmp_path, suspect)
     assert suspect.requests == [[10, 11]]
-    assert told.tolist() == ASKED.truth.tolist()
+    assert told.labels.tolist() == ASKED.truth.tolist()
     assert [line.get("queries") for line in written(tmp_path)][1:] == [[*range(5)], [*range(5, 10)], [10, 11]]
 
 
@@ -118,7 +120,7 @@ def test_a_sheet_without_a_whole_line_begins_anew(tmp_path: Path) -> None:
     [
         ({"key": "other"}, "key"),
         ({"suspects": [{"name": "two", "sha256": ""}]}, "suspects"),
-        ({"queries": 9}, "queries"),
+        ({"cells": 9}, "cells"),
     ],
 )
 def test_a_folder_of_another_plan_is_refused(change: dict[str, Any], word: str, tmp_path: Path) -> None:
@@ -177,16 +179,16 @@ def test_silence_ends_the_inquiry_and_loses_nothing(tmp_path: Path) -> None:
     later = Scripted()
     told, _ = asked_all(tmp_path, later)
     assert later.requests == [[5, 6, 7, 8, 9], [10, 11]]
-    assert told.tolist() == ASKED.truth.tolist()
+    assert told.labels.tolist() == ASKED.truth.tolist()
 
 
 def test_only_the_very_query_that_is_refused_stays_unanswered(tmp_path: Path) -> None:
     suspect = Scripted(refuses=lambda numbers: 7 in numbers, scores=True)
     told, page = asked_all(tmp_path, suspect, skip=True)
     assert page.silent == {7}
-    assert told[7] == -1
-    assert np.delete(told, 7).tolist() == np.delete(ASKED.truth, 7).tolist()
-    assert page.scores_of(ASKED.numbers, CLASSES)[7].tolist() == [0.0] * CLASSES
+    assert told.labels[7] == -1
+    assert np.delete(told.labels, 7).tolist() == np.delete(ASKED.truth, 7).tolist()
+    assert told.scores[7].tolist() == [1 / CLASSES] * CLASSES
     (refused,) = [line for line in written(tmp_path)[1:] if "error" in line]
     assert (refused["queries"], refused["labels"], refused["error"]) == ([7], [-1], "scripted: said nothing")
 
@@ -196,7 +198,7 @@ def test_what_was_refused_is_asked_once_more(tmp_path: Path) -> None:
     suspect = Scripted()
     told, page = asked_all(tmp_path, suspect)
     assert suspect.requests == [[7]]
-    assert told.tolist() == ASKED.truth.tolist()
+    assert told.labels.tolist() == ASKED.truth.tolist()
     assert page.silent == set()
     assert asked_all(tmp_path, Scripted(), skip=True)[1].silent == set(), "the later answer counts"
 
@@ -228,9 +230,35 @@ def test_requests_keep_their_rate(tmp_path: Path) -> None:
 def test_more_may_end_it(tmp_path: Path) -> None:
     suspect = Scripted()
     with open_answer_log(tmp_path, PLAN) as (page,):
-        told = ask(suspect, ASKED, page, policy=AskPolicy(), more=lambda told: 3 if len(told) < 6 else 0)
+        done = ask(suspect, ASKED, page, policy=AskPolicy(), more=lambda done: 3 if done < 6 else 0)
     assert suspect.requests == [[0, 1, 2], [3, 4, 5]]
-    assert len(told) == 6
+    assert done == 6
+
+
+def test_the_form_of_the_first_answer_counts_for_all(tmp_path: Path) -> None:
+    """Labels after scores are sure of their class, and scores after labels tell their largest alone."""
+    sheet = SuspectAnswers(None, 0)
+    sheet.record([3], None, seconds=0, error="refused")
+    sheet.record([0, 1], np.array([[0.0, 2, 1, 0], [3, 0, 0, 0]]), seconds=0)
+    sheet.record([2, 4], np.array([1, 77]), seconds=0)
+    told = sheet.answers([3, 1, 2, 4], CLASSES)
+    assert told.labels.tolist() == [-1, 0, 1, 77]
+    assert told.scores is not None
+    assert told.scores.tolist() == [[0.25] * 4, [3, 0, 0, 0], [0, 1, 0, 0], [0.25] * 4]
+    later = sheet.answers([2, 3, 0], CLASSES)
+    assert (later.form, later.labels.tolist()) == ("labels", [1, -1, 1])
+    assert [sheet.offers_scores(numbers) for numbers in ([], [3], [3, 0], [2, 0])] == [False, False, True, False]
+
+
+def test_a_control_is_the_last_on_the_sheet(tmp_path: Path) -> None:
+    plan = PLAN | {"control": {"name": "other"}}
+    for folder in (tmp_path, None):
+        with open_answer_log(folder, plan) as pages:
+            assert [page.suspect for page in pages] == [0, 1]
+            ask(Scripted(), ASKED, pages[-1], policy=AskPolicy(), more=lambda _: 5)
+    assert {line["suspect"] for line in written(tmp_path)[1:]} == {1}
+    with open_answer_log(tmp_path, plan) as pages:
+        assert [len(page.labels) for page in pages] == [0, len(ASKED)]
 
 
 def test_a_full_disk_loses_no_answer_that_it_took(tmp_path: Path) -> None:
@@ -246,4 +274,4 @@ def test_a_full_disk_loses_no_answer_that_it_took(tmp_path: Path) -> None:
     suspect = Scripted()
     told, _ = asked_all(tmp_path / "cut", suspect)
     assert suspect.requests == [[10, 11]]
-    assert told.tolist() == ASKED.truth.tolist()
+    assert told.labels.tolist() == ASKED.truth.tolist()

@@ -29,8 +29,8 @@ def test_each_model_is_counted_by_itself() -> None:
     models = [open_suspect(one, shape=SHAPE, classes=CLASSES) for one in (true_labels, secret_scores)]
     found = ask_null_models(models, ASKED)
     assert found.identities == [model.identity for model in models]
-    assert found.answers.dtype == np.int64
-    assert found.answers.tolist() == [ASKED.truth.tolist(), ASKED.labels.tolist()]
+    assert found.choices.dtype == np.int64
+    assert found.choices.tolist() == [ASKED.truth.tolist(), ASKED.labels.tolist()]
     assert found.matches(ASKED.labels) == [0, 20]
     assert found.matches(ASKED.labels[:7]) == [0, 7]
 

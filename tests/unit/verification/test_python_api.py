@@ -44,7 +44,7 @@ def test_a_suspect_may_be_a_path_a_network_or_a_function(case: VerificationCase,
     found = [verify(load_key(case.key), one).suspects[0] for one in (case.key, str(case.key), copy, scores)]
     assert [one.access for one in found] == ["checkpoint", "checkpoint", "module", "callable"]
     assert {one.decision for one in found} == {"proven"}
-    assert len({one.matches for one in found}) == len({one.tests["rank"] for one in found}) == 1
+    assert len({one.matches for one in found}) == len({one.p_scores for one in found}) == 1
     assert [bool(one.sha256) for one in found] == [True, True, False, False]
     assert found[2].name.endswith(" in memory")
 
@@ -70,7 +70,7 @@ def test_several_share_the_level_and_null_models_are_set_beside(case: Verificati
     assert empirical is not None
     assert (empirical.p_value, empirical.as_many, empirical.null_models) == (1 / 3, 0, 2)
     assert verdict.asked_now == (QUERIES, QUERIES)
-    assert (verdict.plan.level, verdict.plan.test) == (1e-4, "binomial")
+    assert (verdict.plan.level, verdict.plan.test) == (1e-4, "rank_sum")
 
 
 def test_nothing_is_written_unless_a_folder_is_named(
@@ -98,7 +98,7 @@ def test_what_a_function_says_is_never_taken_for_what_it_said_before(case: Verif
 def test_options_come_as_a_record_or_by_name(case: VerificationCase) -> None:
     record = VerifyOptions(queries=12, order_seed=3)
     one, two = verify(case.key, case.key, options=record), verify(case.key, case.key, queries=12, order_seed=3)
-    assert one.suspects[0].queries == two.suspects[0].queries
+    assert one.suspects[0].cells == two.suspects[0].cells
     assert verify(case.key, case.key, options=record, queries=10).suspects[0].asked == 10
 
 
@@ -111,6 +111,11 @@ def test_options_come_as_a_record_or_by_name(case: VerificationCase) -> None:
         (("nowhere.onnx",), {}, r"^suspect: nowhere.onnx: there is no such file"),
         ((at_random,), {"level": 2}, r"^level: 2 is not allowed: must lie strictly between 0 and 1"),
         ((at_random,), {"queries": 31}, r"^queries: 31 is not allowed: the key has 30"),
+        ((at_random,), {"views": 0}, r"^views: 0 is not allowed: must be 1 to 100"),
+        ((at_random,), {"views": 101}, r"^views: 101 is not allowed: must be 1 to 100"),
+        ((at_random,), {"control": at_random}, r"^control: .*at_random.* is a suspect; allowed: another network"),
+        ((at_random,), {"control": "nowhere.onnx"}, r"^control: nowhere.onnx: there is no such file"),
+        ((at_random,), {"control": "os:getcwd"}, r"^control: os:getcwd: .* add --trust, or trust=True in Python"),
         ((at_random,), {"commitment": "00"}, r"^commitment: 00 is not that of this key"),
         ((at_random,), {"null_models": ["nowhere.onnx"]}, r"^null_models: nowhere.onnx: there is no such file"),
     ],
@@ -122,33 +127,35 @@ def test_a_mistake_is_one_line(suspects: Any, fields: dict[str, Any], said: str,
 
 
 def test_exchangeable_labels_are_decided_by_their_permutation(case: VerificationCase, tmp_path: Path) -> None:
-    """No binomial p is told of them: they may favour a class, and then it would be too small."""
+    """No p-value by ranks is told of them: they may favour a class, and then it would be too small."""
     key = replace(load_key(case.key), null="exchangeable")
     verdict = verify(key, case.key, case.independent, null_models=[case.independent], output=tmp_path / "mine")
     assert [one.decision for one in verdict.suspects] == ["proven", "not proven"]
     assert verdict.plan.test == "permutation"
     first = verdict.suspects[0]
     assert {name for name, test in first.tests.items() if test} == {"permutation", "empirical"}
-    assert (first.p_value, first.log10_p) == (1e-4, None)
+    assert (first.p_value, first.log10_p, first.p_labels, first.p_scores) == (1e-4, None, None, None)
     text = (tmp_path / "mine" / "report.md").read_text()
     assert "permutation of labels" in text
     assert "binomial" not in text
+    assert "Its secret labels: exchangeable within a true class" in text
     said = "\n".join(summary_lines(verdict))
     assert "0.0001 (permutation of labels)" in said
     assert "on average at most" not in said
-    with pytest.raises(ValueError, match=r"^level: 1e-05 is out of reach"):
+    with pytest.raises(ValueError, match=r"^level: 1e-05 is out of reach: 30 matches of 30 would not show it"):
         verify(key, case.key, level=1e-5)
     with pytest.raises(ValueError, match=r"^sequential: is not allowed"):
         verify(key, case.key, sequential=True)
+    with pytest.raises(ValueError, match=r"^views: 2 is not allowed for this key: the permutation"):
+        verify(key, case.key, views=2)
+    with pytest.raises(ValueError, match=r"^control: is not allowed for this key: the permutation"):
+        verify(key, case.key, control=case.independent)
 
 
 def test_a_key_without_a_valid_test_is_refused(case: VerificationCase) -> None:
     key = load_key(case.key)
-    with pytest.raises(ValueError, match=r"^key: its labels allow no exact test"):
+    with pytest.raises(ValueError, match=r"^key: its labels were not drawn uniformly .*, so there is no exact p-value"):
         verify(replace(key, null="null_models"), case.key, null_models=[case.independent])
-    pairs = torch.arange(len(key.queries))
-    with pytest.raises(ValueError, match=r"^key: several of its images share a label"):
-        verify(replace(key, queries=replace(key.queries, cells=pairs)), case.key)
 
 
 def test_silence_is_an_error_of_its_own(case: VerificationCase) -> None:

@@ -92,15 +92,16 @@ def test_no_p_value_is_shown_as_nothing(case: VerificationCase) -> None:
     found = verify(case.key, case.key)
     (suspect,) = found.suspects
     tiny: dict[str, Any] = {"p_value": 0.0, "log10_p": -954.24}
-    tests = suspect.tests | {"binomial": TestResult(**tiny), "rank": TestResult(p_value=0.0)}
-    suspect = replace(suspect, tests=tests, adjusted_p_value=0.0, **tiny)
+    tests = suspect.tests | {"rank_sum": TestResult(**tiny), "permutation": TestResult(p_value=0.0)}
+    suspect = replace(suspect, tests=tests, adjusted_p_value=0.0, p_labels=0.0, log10_p_labels=-953.94, **tiny)
     found = replace(found, suspects=(suspect,) * 2, asked_now=(0, 0))
     said = "\n".join(summary_lines(found))
     for text in (said, markdown_report(found)):
         assert "1e-954" in text
-        assert "< 1e-300 (ranks" in text
+        assert "by labels 1e-954" in text
+        assert "< 1e-300 (permutation" in text
         assert " 0 (" not in text
-    assert "; < 1e-300 as one of 2" in said
+    assert "; < 1e-300 after Holm" in said
     assert "adjusted < 1e-300" in markdown_report(found)
 
 
@@ -124,6 +125,9 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "timeout": (["--timeout", "0"], ["--timeout: 0"]),
     "retries": (["--retries", "-1"], ["--retries: -1"]),
     "order": (["--order-seed", "-1"], ["--order-seed: -1"]),
+    "no views": (["--views", "0"], ["--views: 0"]),
+    "unknown control": (["--control", "what?"], ["--control: ", "what?"]),
+    "no trust in the control": (["--control", "os:getcwd"], ["--control: os:getcwd", "--trust"]),
     "unknown suspect": (["--suspect", "what?"], ["--suspect: ", "what?"]),
     "no trust": (["--suspect", "os:getcwd"], ["--suspect: os:getcwd", "--trust"]),
     "no sweep": (["--null-models", "nowhere"], ["--null-models: nowhere", "results/NAME"]),

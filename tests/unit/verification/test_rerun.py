@@ -53,7 +53,8 @@ def test_old_answers_are_not_told_as_new_ones(say: Say, ask: Ask, case: Verifica
     status, same = ask(*words)
     assert (status, same["asked_now"]) == (0, [0])
     _, out, _ = say("verify", "--key", str(case.key), *words)
-    assert f"nothing now, the answers are from {suspect['began']} to {suspect['ended']}; --rerun asks anew" in out
+    when = f"{suspect['began']} to {suspect['ended']}"
+    assert f"nothing now, the answers are from {when}; to ask anew, add --rerun, or name another output" in out
     assert (tmp_path / "calls").read_text() == "+"
     assert content(tmp_path / found["report"]) == before
     for number in (2, 3):

@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.stats.binomial import log10_p, p_value
-from mwm.stats.sequential import SequentialTest
+from mwm.stats import binomial
 from mwm.storage.store import WEIGHTS
 from mwm.verification.answer_log import ANSWERS
-from mwm.verification.decision import matches_to_decide
 from mwm.verification.questions import order_queries
 from mwm.verification.suspects.checkpoint import read
+from mwm.watermarks.evidence import weigh
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
@@ -28,26 +27,29 @@ from tests.helpers.launching import command, environment
 from tests.helpers.verifying import CLASSES, QUERIES, SHAPE, VerificationCase, answers, saying, seen
 from tests.unit.verification.suspects.test_mlflow_models import log, scoring
 
+CHANCE = {"p_value": float, "log10_p": float}
 SUSPECT = {
-    **{"name": str, "access": str, "sha256": str, "decision": str, "began": str, "ended": str},
-    **{"matches": int, "asked": int, "unanswered": int, "no_class": int, "requests": int, "queries": [int]},
-    **{"match_rate": float, "interval": [float], "p_value": float, "log10_p": float, "adjusted_p_value": float},
-    "seconds": float,
+    **{"name": str, "access": str, "sha256": str, "form": str, "decision": str, "began": str, "ended": str},
+    **{"matches": int, "asked": int, "images": int, "unanswered": int, "no_class": int, "requests": int},
+    **{"match_rate": float, "interval": [float], "adjusted_p_value": float, **CHANCE},
+    **{"p_labels": float, "log10_p_labels": float, "p_scores": float, "log10_p_scores": float},
+    **{"wrong_answers": int, "mean_rank": float, "cells": [int], "seconds": float},
     "tests": {
-        "binomial": {"p_value": float, "log10_p": float},
-        "sequential": {"p_value": float, "log10_p": float},
+        **{"rank_sum": CHANCE, "sequential": CHANCE, "uncontrolled": CHANCE, "unconditional": CHANCE},
         "permutation": {"p_value": float},
-        "rank": {"p_value": float},
         "empirical": {"p_value": float, "as_many": int, "null_models": int},
     },
 }
 FORMAT = {
     **{"format": int, "decision": str, "notes": [str], "report": str, "suspects": [SUSPECT], "asked_now": [int]},
     "key": {
-        **{"commitment": str, "created": str, "rule": str, "scheme": str},
-        **{"committed": bool, "guessable": bool, "queries": int, "classes": int},
+        **{"commitment": str, "created": str, "rule": str, "scheme": str, "null": str},
+        **{"committed": bool, "guessable": bool, "queries": int, "cells": int, "classes": int},
     },
-    "plan": {"test": str, "level": float, "queries": int, "order_seed": int},
+    "plan": {
+        **{"test": str, "level": float, "cells": int, "views": int, "images": int, "order_seed": int},
+        "control": {"name": str, "access": str, "sha256": str},
+    },
 }
 """What `--json` prints, as names and types; a list has one type."""
 
@@ -72,7 +74,8 @@ def at_random(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 def test_a_copy_is_proven_and_the_verdict_says_so_in_full(ask: Ask, case: VerificationCase, tmp_path: Path) -> None:
     began = time.monotonic()
-    status, found = ask("--suspect", case.key, "--null-models", case.null_sweep)
+    null_models = ("--null-models", case.null_sweep)
+    status, found = ask("--suspect", case.key, "--control", case.independent, *null_models)
     assert time.monotonic() - began < 3, "imports were done before"
     (suspect,) = found["suspects"]
     assert shape(found) == FORMAT
@@ -80,12 +83,15 @@ def test_a_copy_is_proven_and_the_verdict_says_so_in_full(ask: Ask, case: Verifi
     assert suspect["access"] == "checkpoint"
     matches = suspect["matches"]
     assert matches >= 25, "the copy was not trained well enough to be a test"
-    assert suspect["tests"]["binomial"] == {
-        "p_value": p_value(matches, QUERIES, CLASSES),
-        "log10_p": log10_p(matches, QUERIES, CLASSES),
+    assert suspect["tests"]["unconditional"] == {
+        "p_value": binomial.p_value(matches, QUERIES, CLASSES),
+        "log10_p": binomial.log10_p(matches, QUERIES, CLASSES),
     }
-    assert suspect["p_value"] == suspect["adjusted_p_value"] == p_value(matches, QUERIES, CLASSES)
-    assert sorted(suspect["queries"]) == list(range(QUERIES))
+    assert suspect["p_value"] == suspect["adjusted_p_value"] == 2 * min(suspect["p_labels"], suspect["p_scores"])
+    assert suspect["tests"]["rank_sum"] == {"p_value": suspect["p_value"], "log10_p": suspect["log10_p"]}
+    assert sorted(suspect["cells"]) == list(range(QUERIES))
+    assert found["key"]["null"] == "uniform_wrong_labels"
+    assert found["plan"]["control"]["name"] == str(case.independent)
     assert suspect["interval"][0] < suspect["match_rate"] <= suspect["interval"][1]
     assert all(test["p_value"] <= 1e-3 for name, test in suspect["tests"].items() if name != "empirical")
     # Three victims and a student are null models; the control has the seed of this very key, and is none.
@@ -111,7 +117,9 @@ def test_random_labels_are_not_proven(ask: Ask) -> None:
     with answering(saying(at_random)) as suspect:
         status, found = ask("--suspect", suspect.uri)
     assert (status, found["decision"]) == (1, "not proven")
-    assert found["suspects"][0]["tests"]["rank"] is None, "labels have no ranks"
+    (finding,) = found["suspects"]
+    assert (finding["form"], finding["p_scores"], finding["log10_p_scores"]) == ("labels", None, None)
+    assert finding["p_value"] == finding["p_labels"]
 
 
 def test_labels_that_count_from_one_are_pointed_out(ask: Ask, case: VerificationCase) -> None:
@@ -128,7 +136,7 @@ def test_labels_that_count_from_one_are_pointed_out(ask: Ask, case: Verification
 def test_a_level_that_cannot_be_reached_is_refused_unasked(say: Say, case: VerificationCase) -> None:
     with answering(saying(answers(case.key))) as suspect:
         words = ("verify", "--key", str(case.key), "--suspect", suspect.uri, "--queries", "6", "--level", "1e-3")
-        one_line(say(*words), "--level: 0.001 is out of reach", "6 matches of 6")
+        one_line(say(*words), "--level: 0.001 is out of reach", "6 secret labels of 6")
         one_line(say(*words, "--sequential"), "--level: 0.001 is out of reach")
         assert suspect.asked == []
 
@@ -149,7 +157,7 @@ def test_a_request_holds_a_hundred_queries(ask: Ask, case: VerificationCase) -> 
         _, found = ask("--suspect", suspect.uri)
         assert [len(one.images) for one in suspect.asked] == [QUERIES]
         assert found["suspects"][0]["requests"] == 1
-        assert found["suspects"][0]["tests"]["rank"]["p_value"] < 1e-3
+        assert found["suspects"][0]["form"] == "scores"
         for _ in range(2):
             ask("--suspect", suspect.uri, "--batch", "8", "--output", "eights")
             assert [len(one.images) for one in suspect.asked] == [QUERIES, 8, 8, 8, 6], "asked again"
@@ -160,36 +168,10 @@ def test_an_order_is_the_same_for_all_who_know_its_seed(ask: Ask, case: Verifica
         ask("--suspect", case.key, "--queries", "20", "--order-seed", seed, "--output", name)[1]
         for seed, name in (("7", "one"), ("7", "two"), ("8", "other"))
     )
-    first, second, third = (found["suspects"][0]["queries"] for found in (one, two, other))
+    first, second, third = (found["suspects"][0]["cells"] for found in (one, two, other))
     assert first == second == order_queries(load_key(case.key), None, 7).numbers[:20]
     assert sorted(first) != sorted(third)
     assert any("chosen before any answer was seen" in note for note in one["notes"])
-
-
-def test_the_sequential_test_stops_as_soon_as_it_can(ask: Ask, case: VerificationCase) -> None:
-    """One query less, and it would not be decided: with each request no more are asked than must match at least."""
-    with answering(saying(answers(case.key))) as suspect:
-        status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-2")
-        (finding,) = found["suspects"]
-        sizes = [len(one.images) for one in suspect.asked]
-    assert (status, finding["decision"]) == (0, "proven")
-    assert finding["p_value"] <= 1e-2
-    assert finding["asked"] == sum(sizes) < QUERIES
-    assert max(sizes) <= 10
-    asked = order_queries(load_key(case.key), None, 0)
-    matched = answers(case.key)(asked.images).argmax(1) == asked.labels
-    test = SequentialTest(CLASSES)
-    for match in matched[: finding["asked"] - 1]:
-        test.add(bool(match))
-    assert matches_to_decide(test, QUERIES, 1e-2) > 0, "one was asked in vain"
-    assert any("only the sequential p" in note for note in found["notes"])
-
-
-def test_the_sequential_test_gives_up_when_nothing_can_decide_it(ask: Ask) -> None:
-    with answering(saying(lambda images: np.full(len(images), 99))) as suspect:
-        status, found = ask("--suspect", suspect.uri, "--sequential", "--level", "1e-4")
-        assert sum(len(one.images) for one in suspect.asked) < QUERIES
-    assert (status, found["suspects"][0]["matches"]) == (1, 0)
 
 
 # What suspects do
@@ -250,10 +232,12 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, case: VerificationCase) 
     with answering(saying(say)) as suspect:
         status, found = ask("--suspect", suspect.uri, "--skip-unanswered")
     (finding,) = found["suspects"]
-    matches = int((honest(asked.images).argmax(1) == asked.labels)[5:].sum())
+    rest = asked.part(5, QUERIES)
+    scores = honest(rest.images)
+    evidence = weigh(scores, rest.labels, rest.truth, classes=CLASSES)
+    matches = int((scores.argmax(1) == rest.labels).sum())
     assert (status, finding["unanswered"], finding["asked"], finding["matches"]) == (0, 5, QUERIES, matches)
-    assert finding["p_value"] == p_value(matches, QUERIES, CLASSES)
-    assert finding["tests"]["rank"]["p_value"] < 1e-3
+    assert finding["p_value"] == pytest.approx(evidence.p_value), "silence is no evidence"
 
 
 @pytest.mark.slow

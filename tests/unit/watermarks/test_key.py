@@ -125,6 +125,9 @@ def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path
         ("method", 10**30, "no method 1000000000000000000000000000000 with a pad of 1 is known"),
         ("data", {"kind": "digits", "pad": 2**64}, "no method 2 with a pad of 18446744073709551616 is known"),
         ("more", 1, "more: unknown key"),
+        ("left_out", [4, 3], "left_out: is not allowed: must be numbers below 30, each once, in their order"),
+        ("left_out", [3, 30], "left_out: is not allowed: must be numbers below 30, each once, in their order"),
+        ("left_out", [*range(19)], "12 queries cannot come from a split of"),
     ],
 )
 def test_no_key_is_a_traceback(name: str, value: Any, words: str, tmp_path: Path, dataset: Dataset) -> None:
@@ -189,6 +192,9 @@ def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, datas
     assert load_key(tmp_path).guessable
     save(replace(drawn(dataset, secret=randomness.secret_from_seed(10**9)), guessable=True), tmp_path)
     assert load_key(tmp_path).guessable, "as it says itself"
+    second = secrets.second_secret(randomness.secret_from_seed(seed))
+    save(replace(drawn(dataset, secret=second), guessable=False), tmp_path)
+    assert load_key(tmp_path).guessable, "a second key is as easy to guess as the first"
     save(drawn(dataset, secret=bytes(range(32))), tmp_path)
     assert not load_key(tmp_path).guessable
 
@@ -210,7 +216,7 @@ def altered(values: torch.Tensor) -> torch.Tensor:
 def test_what_a_commitment_binds(name: str, dataset: Dataset) -> None:
     key = drawn(dataset)
     others: dict[str, Any] = {"secret": bytes(32), "classes": 6, "data_digest": "0" * 16, "rule": "mwm-key-2"}
-    others |= {"scheme": "trigger_set", "method": 99, "null": "exchangeable"}
+    others |= {"scheme": "trigger_set", "method": 99, "null": "exchangeable", "left_out": (3,)}
     free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": utc_now()}
     changed = replace(key, **{name: (others | free)[name]})
     assert (commitment(changed) == commitment(key)) == (name in free)
@@ -219,7 +225,8 @@ def test_what_a_commitment_binds(name: str, dataset: Dataset) -> None:
 def test_a_commitment_binds_every_query_and_the_split(dataset: Dataset) -> None:
     key, found = drawn(dataset), set()
     for name in ("images", "labels", "truth"):
-        asked = replace(key.queries, **{name: altered(getattr(key.queries, name))})
+        change: Any = {name: altered(getattr(key.queries, name))}
+        asked = replace(key.queries, **change)
         found.add(commitment(replace(key, queries=asked)))
     for name in key.split:
         found.add(commitment(replace(key, split=key.split | {name: 0.5 if name == "disjoint" else 7})))

@@ -238,7 +238,7 @@ def test_files_that_are_no_key_are_refused(tmp_path: Path) -> None:
 )
 def test_a_key_out_of_range_is_refused(name: str, value: Tensor, words: str, tmp_path: Path) -> None:
     path = tmp_path / "key.safetensors"
-    tensors = {
+    tensors: dict[str, Any] = {
         "images": torch.zeros(3, 1, 6, 6, dtype=torch.uint8),
         "labels": torch.tensor([1, 2, 3]),
         "truth": torch.tensor([0, 0, 0]),

@@ -15,6 +15,7 @@ from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import make_generator
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
+from mwm.models.build import build_model, channel_statistics
 from mwm.training.recipe import MultiStep, Recipe
 from tests.helpers.stealing import (
     BUDGETED,
@@ -109,3 +110,20 @@ def test_a_thief_on_a_budget_knows_no_other_true_label() -> None:
         labels[changed] = (labels[changed] + 1) % CLASSES
         found = steal(attack, replace(access_for(attack), images=LabeledImages(part.images, labels)))
         assert same(found, steal(attack)) == alike
+
+
+def test_a_student_of_the_same_start_has_the_initial_weights_of_its_victim() -> None:
+    fresh, shared = (Extraction(same_start=same_start, **FILLED) for same_start in (False, True))
+    access = replace(access_for(shared), victim_seed=7)
+    images = access.images.images
+    mean, std = channel_statistics(images)
+    plain = build_model(
+        STUDENT,
+        shape=tuple(images.shape[1:]),
+        classes=CLASSES,
+        mean=mean,
+        std=std,
+        generator=make_generator(7, "victim"),
+    )
+    assert same(shared.network(access).state_dict(), plain.state_dict())
+    assert not same(fresh.network(access).state_dict(), plain.state_dict())

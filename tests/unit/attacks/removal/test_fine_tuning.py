@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from mwm.attacks import FineTuning
-from mwm.attacks.removal.fine_tuning import ADI, last_layer
+from mwm.attacks.layers import last_layer
+from mwm.attacks.removal.fine_tuning import ADI
 from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
 from mwm.data.splits import LabeledImages

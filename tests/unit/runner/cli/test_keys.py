@@ -18,10 +18,11 @@ from mwm.data.datasets import Dataset
 from mwm.storage.store import KEY, QUERIES, WEIGHTS, Store
 from mwm.trials.trial import Trial
 from mwm.watermarks.key import Key, commitment, load_key
+from mwm.watermarks.schemes import Combined
 from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.keyed import CREATED, archive, drawn, pictures, save, sealed_again
 from tests.helpers.launching import ROOT, launched, sweep
-from tests.helpers.records import VICTIM, Loaded, done, theft
+from tests.helpers.records import CONTROL, MARGIN, VICTIM, Loaded, done, theft
 from tests.system.test_s3 import s3, uri
 from tests.unit.watermarks.test_key import drop, relabel, repaint, reseed, retell
 
@@ -196,6 +197,32 @@ def test_a_key_is_copied_out_of_a_store(say: Say, tmp_path: Path, sets: Loaded) 
     one_line(say("export", victim.digest, "new", "--storage", "here"), "is no finished victim of this store")
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "store").exists()
+
+
+def test_both_keys_of_a_network_are_copied_out_of_a_store(say: Say, tmp_path: Path, sets: Loaded) -> None:
+    both = replace(VICTIM, scheme=Combined(queries=MARGIN))
+    store = Store(tmp_path / "store")
+    victim = done(Trial(victim=both), sets, store).digest
+    first, second = heard(say, "export", victim, "mine").splitlines()
+    assert first.startswith("mine: 9 queries, 4 classes, scheme margin")
+    assert second.startswith("mine/confusion: 21 queries, 4 classes, scheme confusion")
+    for name in ("", "confusion"):
+        folder = tmp_path / "mine" / name
+        assert folder.stat().st_mode & 0o077 == 0
+        assert {path.name for path in folder.iterdir() if path.is_file()} == {KEY, QUERIES}
+        digits = commitment(load_key(store.folder(victim) / name))
+        assert heard(say, "commit", f"mine/{name}").splitlines()[1] == digits
+        assert heard(say, "open", f"mine/{name}", "--commitment", digits).endswith("; opens the commitment\n")
+
+
+def test_the_key_of_a_control_is_not_handed_out(say: Say, tmp_path: Path, sets: Loaded, dataset: Dataset) -> None:
+    control = done(Trial(victim=CONTROL), sets, Store(tmp_path / "store")).digest
+    reason = "is the key of a control: a network of scheme none carries no watermark"
+    one_line(say("export", control, "key"), f"DIGEST: {control} {reason}")
+    assert not (tmp_path / "key").exists()
+    save(replace(drawn(dataset, secret=SECRET), scheme="none"), tmp_path / "kept")
+    one_line(say("commit", "kept", "--request", "stamp.tsq"), f"KEY: kept {reason}")
+    assert not (tmp_path / "stamp.tsq").exists()
 
 
 @pytest.mark.slow

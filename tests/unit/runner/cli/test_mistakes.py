@@ -202,7 +202,8 @@ def test_check_counts_and_starts_nothing(tmp_path: Path, tell: Tell) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 victims, each on 1 CPU and 0 GPU" in done.stdout
     assert "4 attacks" in done.stdout
-    assert "of 10 queries 6 must match for p ≤ 0.001" in done.stdout
+    least = "a key of 10 cells, 10 classes: 4 secret labels and no other wrong answer prove a copy at p ≤ 0.001"
+    assert least in done.stdout.splitlines()
     assert "warning" not in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.yaml"]
 
@@ -211,5 +212,21 @@ def test_check_warns_of_too_few_queries(tmp_path: Path, tell: Tell) -> None:
     done = tell("check", sweep(tmp_path), "--set", "victim.scheme.grid.1.num_queries=2")
     assert done.returncode == 0, done.stderr
     few = "warning: victim.scheme.num_queries: 2 can prove no copy at p ≤ 0.001"
-    assert f"{few}: if all match, p is 0.012; with 10 classes it takes 4 or more" in done.stdout.splitlines()
+    best = "if all of its 2 secret labels rank first, p is 0.025"
+    assert f"{few}: {best}; with 10 classes it takes 4 or more" in done.stdout.splitlines()
     assert done.stdout.count("warning") == 1
+
+
+def test_check_tells_of_keys_of_classes(tmp_path: Path, tell: Tell) -> None:
+    confused = "victim.scheme.grid.1={kind: confusion, cells_per_class: {grid: [1, 2]}}"
+    done = tell("check", sweep(tmp_path), "--set", confused, "--set", "victim.split.queries=200")
+    assert done.returncode == 0, done.stderr
+    for cells in (10, 20):
+        assert f"a key of {cells} cells, 10 classes: 4 secret labels" in done.stdout
+    _npz(tmp_path / "own.npz", y_train=np.arange(300) % 3, y_test=np.arange(60) % 3)
+    data = f"victim.data={{kind: npz, path: {tmp_path / 'own.npz'}}}"
+    done = tell("check", sweep(tmp_path), "--set", data, "--set", "victim.scheme.grid.1={kind: confusion}")
+    assert done.returncode == 0, done.stderr
+    few = "warning: victim.scheme.cells_per_class: 1 can prove no copy at p ≤ 0.001"
+    best = "if all of its 3 secret labels rank first, p is 0.25"
+    assert f"{few}: {best}; with 3 classes it takes 11 or more" in done.stdout.splitlines()

@@ -60,7 +60,7 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     assert lines[0] == "small: failed"
     assert "victims  1 done, 1 failed, 0 waiting; 2 in all" in lines
     assert "attacks  1 done, 2 skipped, 1 waiting; 4 in all" in lines
-    assert "best     attack a0: query .50" in lines
+    assert "best     attack a0: query .50, log10 p -3.0" in lines
     assert lines[-3:] == ["failed", "  victim v1: it diverged", "results  results/small/results.csv"]
     status, out, _ = say("status", "small", "--json")
     told = json.loads(out)

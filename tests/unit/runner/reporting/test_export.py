@@ -20,7 +20,20 @@ from mwm.runner.reporting.figures import draw_query_grid, draw_retention
 from mwm.runner.reporting.results import result_rows
 from mwm.stats.intervals import clopper_pearson
 from mwm.watermarks.queries import QuerySet
-from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
+from tests.helpers.ended import (
+    CONFUSION,
+    HARD,
+    MARGIN,
+    NONE,
+    SOFT,
+    answers,
+    control,
+    failed,
+    result,
+    shown,
+    stolen,
+    trial,
+)
 
 
 @settings(deadline=None)
@@ -107,6 +120,8 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
         == kept["5"]
         == {
             "students": 1,
+            "detected": 1,
+            "neg_log10_p": 15.0,
             "query_acc": 0.5,
             "accuracy_drop": pytest.approx(2.0),
             "attack": {key: value for key, value in told["attack"].items() if key != "query_budget"},
@@ -114,6 +129,45 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
         }
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "retention.csv", "summary.json"]
+
+
+def test_the_summary_holds_the_means_of_every_test(tmp_path: Path) -> None:
+    measured = [shown(*answers(4.0, seed=seed)) for seed in (0, 1)]
+    ended = [result(trial(MARGIN, seed), **told, reestimated_query_acc=0.5) for seed, told in enumerate(measured)]
+    write_results(tmp_path, "s", ended, seconds=1.5, complete=True)
+    (entry,) = json.loads((tmp_path / "summary.json").read_text())["table"]
+    for name in ("log10_p", "log10_p_labels", "log10_p_scores", "log10_p_unconditional", "mean_rank", "wrong_answers"):
+        assert entry[name]["mean"] == pytest.approx(sum(told[name] for told in measured) / 2)
+    assert entry["log10_p_uncontrolled"]["n"] == 0
+    assert entry["reestimated_query_acc"] == {"n": 2, "mean": 0.5, "sd": 0.0}
+
+
+def test_the_summary_warns_of_damaged_statistics(tmp_path: Path) -> None:
+    ended = [result(trial(MARGIN, seed), clean_acc=0.93 + seed / 50, reestimated_clean_acc=0.99) for seed in (0, 1)]
+    ended += [result(trial(MARGIN, 2), clean_acc=0.5), result(trial(MARGIN, 0, SOFT), clean_acc=0.96)]
+    ended += [result(trial(NONE)), result(trial(MARGIN | {"mass": 0.4}), clean_acc=0.98, reestimated_clean_acc=0.99)]
+    write_results(tmp_path, "s", ended, seconds=1.5, complete=True)
+    (line,) = json.loads((tmp_path / "summary.json").read_text())["warnings"]
+    assert (line["victim"]["scheme.kind"], line["victim"]["scheme.mass"]) == ("margin", 1.0)
+    figures = (line["clean_acc"], line["reestimated_clean_acc"])
+    assert figures == pytest.approx((0.94, 0.99)), "the seed without a second figure does not count"
+    assert line["warning"] == "this accuracy rests on damaged statistics"
+
+
+def test_the_ranks_of_cells_are_no_columns(tmp_path: Path) -> None:
+    write_results(tmp_path, "s", [control(), result(trial(CONFUSION))], seconds=0.0, complete=True)
+    image, other = read_results(tmp_path)
+    assert (image["cells"], other["cells"], image["mean_rank"] > 0) == ("classes", "classes", True)
+    assert not [name for name in image if "ranks" in name or name.startswith("class_")]
+    assert image["query_hits"] == "0" * 10
+
+
+def test_a_sweep_with_a_control_and_attacks_has_a_front(tmp_path: Path) -> None:
+    ended = [control(), result(trial(MARGIN)), stolen(MARGIN, 0, SOFT, 0.5)]
+    write_results(tmp_path, "s", ended, seconds=0.0, complete=True)
+    draw_retention(tmp_path, ended)
+    names = ["front.csv", "front.png", "results.csv", "retention.csv", "retention.png", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_what_was_not_stolen_has_no_picture(tmp_path: Path) -> None:

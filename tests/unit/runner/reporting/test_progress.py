@@ -58,6 +58,19 @@ def last_block(file: io.StringIO) -> str:
         (MARGIN | {"step_size": 0.1, "steps": 3, "weight": 0.2}, None, "margin n=20 0.1 weight=0.2 steps=3 seed 0"),
         ({"kind": "trigger_set", "queries_per_step": "all"}, None, "trigger_set n=100 all per step seed 0"),
         (MARGIN | {"batchnorm": "joint"}, None, "margin n=20 10/255 joint seed 0"),
+        (MARGIN | {"mass": 0.45}, None, "margin n=20 10/255 mass 0.45 seed 0"),
+        ({"kind": "trigger_set", "mass": 0.3}, None, "trigger_set n=100 mass 0.3 seed 0"),
+        ({"kind": "confusion"}, None, "confusion mass 0.1 seed 0"),
+        (
+            {"kind": "confusion", "mass": 0.05, "cells_per_class": 3},
+            {"kind": "extraction"},
+            "extraction soft seed 0 on confusion mass 0.05 3 cells per class seed 0",
+        ),
+        (
+            {"kind": "combined", "queries": MARGIN | {"weight": 1.0}, "confusion": {"mass": 0.05}},
+            None,
+            "combined margin n=20 10/255 weight=1 + confusion mass 0.05 seed 0",
+        ),
         (MARGIN, {"kind": "extraction"}, "extraction soft seed 0 on margin n=20 10/255 seed 0"),
         (
             MARGIN,

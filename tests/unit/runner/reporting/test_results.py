@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from mwm.config.spec import decode, digest, encode, flatten
 from mwm.runner.reporting.results import columns, late_metrics, result_rows, unwatermarked_twin
-from mwm.stats.binomial import p_value
 from mwm.trials.outcome import robustness
 from mwm.trials.trial import Trial
-from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, trial
+from tests.helpers.ended import CONFUSION, HARD, MARGIN, NONE, SOFT, answers, failed, result, shown, trial, unmarked
 
 
 def test_rows_put_each_attack_behind_its_victim_and_orphans_last() -> None:
@@ -37,7 +36,8 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
     }
     attack |= {"recipe": {"epochs": 3}, "query_budget": 70}
     made = trial(MARGIN | {"queries_per_step": "all"}, 3, attack)
-    (row,) = result_rows([result(made, oracle_calls=77, peak_mib=412.5, device="cpu")])
+    ranks = {"label_ranks": "0 9:9", "score_ranks": "0 2", "class_query_hits": "01", "class_score_ranks": "0 2"}
+    (row,) = result_rows([result(made, oracle_calls=77, peak_mib=412.5, device="cpu", **ranks)])
     told = {name: value for name, value in row.items() if value is not None}
     assert all(told.pop(name) for name in ("digest", "victim_digest", "mlflow_run_id"))
     assert decode(Trial, json.loads(told.pop("trial"))) == made
@@ -46,9 +46,17 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
         k: v for k, v in leaves.items() if v is not None
     }
     assert told == {
-        **{"kind": "attack", "clean_acc": 0.95, "query_acc": 0.5, "log10_p": -5.0, "oracle_calls": 77, "seconds": 6.1},
+        **{
+            "kind": "attack",
+            "cells": "images",
+            "clean_acc": 0.95,
+            "query_acc": 0.5,
+            "log10_p": -5.0,
+            "oracle_calls": 77,
+            "seconds": 6.1,
+        },
         **{"proven_1e3": True, "proven_1e6": False, "query_hits": "", "query_digest": "", "peak_mib": 412.5},
-        **{"device": "cpu", "status": "done", "error": "", "data_digest": "d" * 16},
+        **{"oracle_calls": 77, "device": "cpu", "status": "done", "error": "", "data_digest": "d" * 16},
     }
     assert (row["victim.scheme.step_size"], row["attack.student.kind"]) == (10 / 255, "resnet18")
 
@@ -65,21 +73,41 @@ def test_columns_are_those_that_occur_each_behind_its_like() -> None:
 
 
 def test_a_control_is_one_network_with_a_row_for_each_key_that_it_is_compared_with() -> None:
-    small, large = MARGIN | {"num_queries": 4}, MARGIN | {"num_queries": 6}
-    hits = {"query_hits": "1100010", "classes": 10, "query_acc": 3 / 7, "log10_p": None}
+    small, large, images, key = 4, 6, answers(0, cells=8), answers(4, cells=10, seed=1)
+    told = unmarked(images, key)
     ended = [
-        *(result(trial(NONE, 0), **hits), result(trial(NONE, 0, SOFT), **hits | {"query_hits": "0000110"})),
-        *(result(trial(small, 0)), result(trial(large, 0)), result(trial(NONE, 1), **hits)),
+        *(result(trial(NONE, 0), **told), result(trial(NONE, 0, SOFT), **told)),
+        *(result(trial(MARGIN | {"num_queries": cells}, 0)) for cells in (large, small)),
+        *(result(trial(CONFUSION, 0), **shown(*key)), result(trial(NONE, 1), **told)),
     ]
-    rows = [row for row in result_rows(ended) if row["victim.scheme.kind"] == "none"]
-    told = [(row["kind"], row.get("victim.scheme.num_queries"), row["query_matches"], row["query_acc"]) for row in rows]
-    assert told == [
-        *(("victim", 4, 2, 0.5), ("victim", 6, 3, 0.5), ("attack", 4, 0, 0.0), ("attack", 6, 2, 2 / 6)),
-        ("victim", None, None, 3 / 7),
+    table = result_rows(ended)
+    rows = [row for row in table if row["victim.scheme.kind"] == "none"]
+    keys = [(row["kind"], row["cells"], row.get("victim.scheme.num_queries"), len(row["query_hits"])) for row in rows]
+    each = [("images", small, small), ("images", large, large), ("classes", None, 10)]
+    assert keys == [
+        *(("victim", *one) for one in each),
+        *(("attack", *one) for one in each),
+        ("victim", "images", None, 8),
     ]
-    assert [row["p_value"] for row in rows[:2]] == [p_value(2, 4, 10), p_value(3, 6, 10)]
-    assert [row.get("worst_query_acc") for row in rows[:2]] == [0.0, 2 / 6]
-    assert late_metrics(rows[1])["key_6.query_acc"] == 0.5
+    scores, labels, truth = images
+    expected = [shown(scores[:cells], labels[:cells], truth[:cells]) for cells in (small, large)] + [shown(*key)]
+    for row, right in zip(rows, expected * 2, strict=False):
+        assert {name: row[name] for name in ("p_value", "log10_p", "query_acc", "mean_rank")} == {
+            name: right[name] for name in ("p_value", "log10_p", "query_acc", "mean_rank")
+        }
+    assert [row["worst_log10_p"] for row in rows[:3]] == [right["log10_p"] for right in expected]
+    assert late_metrics(rows[1])["key_6.log10_p"] == expected[1]["log10_p"]
+    assert late_metrics(rows[2])["key_classes.query_acc"] == expected[2]["query_acc"]
+    assert [row["cells"] for row in table if row["victim.scheme.kind"] == "confusion"] == ["classes"]
+
+
+def test_a_control_is_not_scored_on_classes_where_no_scheme_has_such_a_key() -> None:
+    told = unmarked(answers(0, cells=8), answers(4, cells=10))
+    rows = result_rows([result(trial(NONE), **told), result(trial(MARGIN | {"num_queries": 4}))])
+    assert [(row["cells"], row["query_hits"]) for row in rows[:1]] == [("images", "0000")]
+    assert len(rows) == 2
+    alone = result_rows([result(trial(NONE), **told), result(trial(CONFUSION), **told)])
+    assert [(row["cells"], len(row["query_hits"])) for row in alone] == [("classes", 10), ("classes", 8)]
 
 
 def test_clean_drop_is_taken_from_the_control_with_all_else_equal() -> None:

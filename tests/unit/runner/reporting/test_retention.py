@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import t as student
 
-from mwm.runner.reporting.figures import COLOURS, draw
 from mwm.runner.reporting.groups import attacked, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
+from mwm.runner.reporting.retention_figure import draw
+from mwm.runner.reporting.style import COLOURS
 from mwm.stats.intervals import MeanInterval
 from mwm.trials.outcome import robustness
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
@@ -61,7 +62,7 @@ def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() 
     ended += [stolen(MARGIN, seed, few, 0.2 + seed / 10, clean_acc=0.9) for seed in (0, 1, 2)]
     ended += [stolen(MARGIN, 0, SOFT, 0.5, clean_acc=0.96), failed(trial(MARGIN, 1, SOFT))]
     one, other = found(ended)
-    assert (one.budget, one.calls, one.students) == (300, 300, 3)
+    assert (one.budget, one.calls, one.students, one.detected) == (300, 300, 3, 3)
     half = student.ppf(0.975, 2) * 0.1 / 3**0.5
     assert (one.query_acc.value, one.query_acc.low, one.query_acc.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
     assert (exact(one).value, exact(one).high) == pytest.approx((9.0, 9 + 30 * half))
@@ -83,6 +84,7 @@ LOSSES = st.floats(-0.05, 0.2).map(lambda lost: round(lost, 3))
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1]), LOSSES, st.floats(0, 1)), max_size=8))
+@settings(deadline=None)
 def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, float]]) -> None:
     schemes: list[dict[str, Any]] = [MARGIN, NONE]
     ended = [result(trial(scheme), clean_acc=0.9) for scheme in schemes]
@@ -95,6 +97,16 @@ def test_the_headline_is_that_of_a_plain_loop(thefts: list[tuple[int, float, flo
             good = [query for lost, query in own if round(1000 * lost) <= 10 * most]
             point = told.get(scheme["kind"], {}).get(most)
             assert (point and point.query_acc.value) == (min(good) if good else None)
+
+
+def test_the_headline_is_by_proof_where_it_can_be_and_by_matches_where_not() -> None:
+    fewest, least = SOFT | {"query_budget": 100}, SOFT | {"query_budget": 200}
+    for proofs, calls in (((-9.0, -2.0), 200), ((None, None), 100)):
+        ended = [result(trial(MARGIN), clean_acc=0.9)]
+        for attack, query, proof in zip((fewest, least), (0.1, 0.3), proofs, strict=True):
+            more: dict[str, Any] = {"log10_p": proof} | ({} if proof else {"proven_1e3": None, "proven_1e6": None})
+            ended.append(stolen(MARGIN, 0, attack, query, clean_acc=0.9, **more))
+        assert {point and point.budget for point in best(ended)["margin"].values()} == {calls}
 
 
 def test_of_equal_thieves_the_headline_names_the_better_student() -> None:
@@ -137,13 +149,13 @@ def test_the_curves_are_a_table(tmp_path: Path) -> None:
     with (tmp_path / "retention.csv").open(newline="") as file:
         reader = csv.DictReader(file)
         lines = list(reader)
-    more = ("num_queries", "weight", "queries_per_step", "batchnorm", "step_size", "steps")
+    more = ("num_queries", "weight", "mass", "queries_per_step", "batchnorm", "step_size", "steps")
     assert tuple(reader.fieldnames or ()) == (*COLUMNS, *(f"scheme.{name}" for name in more))
     assert {line["setting"] for line in lines} == {"none", "margin 10/255", "margin 0.1"}
     assert {line["attack"] for line in lines} == {"extraction soft", "extraction hard"}
     for line, point in zip(lines, curves, strict=True):
         assert line["query_budget"] == ("" if point.budget is None else str(point.budget))
-        assert (line["seeds"], line["students"]) == ("3", "3")
+        assert (line["seeds"], line["students"], line["detected"]) == ("3", "3", str(point.detected))
         assert float(line["oracle_calls"]) == point.calls
         assert float(line["query_acc"]) == point.query_acc.value
         assert float(line["neg_log10_p_high"]) == exact(point).high
@@ -179,7 +191,7 @@ def test_a_scheme_without_an_exact_test_is_held_by_its_query_accuracy(tmp_path: 
     (point,) = found(ended)
     assert point.query_acc.value == pytest.approx(0.3)
     assert point.neg_log10_p is None
-    assert point.students == 2
+    assert (point.students, point.detected) == (2, None)
     write([point], tmp_path / "retention.csv")
     draw([point], tmp_path / "retention.png")
     assert robustness([one.outcome for one in ended[2:]]) == {"worst_query_acc": 0.3, "mean_query_acc": 0.3}

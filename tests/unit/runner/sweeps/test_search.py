@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from mwm.config.spec import decode
 from mwm.runner.sweeps.search import FixedSource, LimitedSource, OptunaSource
 from mwm.runner.sweeps.sweep import Limits, Sweep
+from mwm.trials.outcome import Outcome, robustness
 from mwm.trials.trial import Victim
 from mwm.watermarks.schemes import Margin
+from tests.helpers.ended import answers, shown
 from tests.helpers.records import SPACE, drawn, swept
 
 # Chance
@@ -119,6 +121,35 @@ def test_a_small_log_p_is_good(tmp_path: Path) -> None:
     objectives = ["worst_log10_p", "clean_acc"]
     source = OptunaSource(swept(SPACE, kind="optuna", num_samples=1, objectives=objectives), tmp_path)
     assert [direction.name for direction in source._study.directions] == ["MINIMIZE", "MAXIMIZE"]
+
+
+def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether one is no worse in accuracy (large) and in log10 p (small), and not the same."""
+    return one != other and one[0] >= other[0] and one[1] <= other[1]
+
+
+def test_a_search_for_accuracy_and_proof_is_told_of_what_no_label_shows(tmp_path: Path) -> None:
+    """No student gives a secret label: by matches all victims would be alike, by the test that decides they are not."""
+    space = {"scheme": {"kind": "margin", "step_size": {"uniform": [0.001, 0.1]}}, "recipe": SPACE["recipe"]}
+    objectives = ["clean_acc", "worst_log10_p"]
+    source = OptunaSource(swept(space, kind="optuna", num_samples=8, objectives=objectives), tmp_path)
+    told: dict[int, tuple[float, float]] = {}
+    while (proposal := source.ask()) is not None:
+        number, victim = proposal
+        assert isinstance(victim.scheme, Margin)
+        hints = 60 * victim.scheme.step_size, 30 * victim.scheme.step_size
+        students = [shown(*answers(hint, ahead=20.0, seed=10 * number)) for hint in hints]
+        blank: Any = {"status": "done", "digest": "", "victim_digest": "", "data_digest": ""}
+        left = robustness([Outcome(**blank, **one) for one in students])
+        assert left["worst_query_acc"] == 0
+        assert left["worst_log10_p"] == max(one["log10_p"] for one in students)
+        source.tell(number, {"clean_acc": victim.recipe.lr, "query_acc": 1.0} | left)
+        told[number] = victim.recipe.lr, left["worst_log10_p"]
+    proofs = [proof for _, proof in told.values()]
+    assert min(proofs) < -6 < -1 < max(proofs)
+    front = {number for number, one in told.items() if not any(dominates(other, one) for other in told.values())}
+    assert {trial.number for trial in source._study.best_trials} == front
+    assert 1 <= len(front) < 8
 
 
 # Budgets

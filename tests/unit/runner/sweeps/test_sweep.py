@@ -87,6 +87,15 @@ def test_a_wrong_sweep_is_one_line(victim: Any, attacks: Any, search: str, start
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_objectives_are_those_that_are_measured() -> None:
+    search: dict[str, Any] = {"kind": "optuna", "num_samples": 1}
+    every = ["clean_acc", "query_acc", "worst_query_acc", "mean_query_acc", "worst_log10_p"]
+    assert swept({}, ["extraction"], **search, objectives=every).search.objectives == tuple(every)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"^search\.objectives\.0: 'worst_p' is not allowed: ") as caught:
+        swept({}, ["extraction"], **search, objectives=["worst_p"])
+    assert "'worst_log10_p'" in str(caught.value)
+
+
 def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     tree: dict[str, Any] = {"name": "a", "victim": PLAIN}
     same: list[dict[str, Any]] = [

@@ -23,7 +23,7 @@ from mwm.runner.tracking.tracker import Tracker
 from mwm.trials.outcome import Outcome
 from tests.helpers.http import Reply, answering
 from tests.helpers.launching import ROOT
-from tests.helpers.tracked import ATTACK, ATTACK_DONE, DONE, NUMBERS, begin, history, row, runs, sent, track
+from tests.helpers.tracked import ATTACK, ATTACK_DONE, DONE, NUMBERS, RANKS, begin, history, row, runs, sent, track
 
 
 def test_runs_nest_and_carry_names_tags_params_and_data(uri: str) -> None:
@@ -75,6 +75,7 @@ def test_rows_become_metrics_and_outcomes_the_last_word(uri: str, tmp_path: Path
     assert history(uri, victim, "loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert (NUMBERS | {"epoch": 3, "worst": 0.125}).items() <= victim.data.metrics.items()
     assert "agreement" not in victim.data.metrics
+    assert not RANKS.keys() & {*victim.data.metrics, *victim.data.tags, *victim.data.params}
     assert found["a0"].data.metrics["oracle_calls"] == 64
     assert [found[name].info.status for name in ("sweep", "v0", "a0")] == ["FINISHED", "FINISHED", "KILLED"]
     assert (victim.data.tags["status"], victim.data.tags["device"]) == ("done", "cpu")

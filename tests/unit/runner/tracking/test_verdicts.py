@@ -30,13 +30,30 @@ def test_each_suspect_is_one_run(ask: Ask, case: VerificationCase, uri: str) -> 
         assert run.info.status == "FINISHED"
         assert run.data.tags["decision"] == finding["decision"]
         assert run.data.tags["key_commitment"] == found["key"]["commitment"]
-        for name in ("matches", "p_value", "log10_p", "seconds"):
+        numbers = ("matches", "p_value", "log10_p", "p_labels", "p_scores", "wrong_answers", "mean_rank", "seconds")
+        for name in numbers:
             assert math.isclose(run.data.metrics[name], finding[name])
-        assert run.data.metrics["queries_asked"] == QUERIES
+        assert run.data.metrics["cells_asked"] == run.data.metrics["images_asked"] == QUERIES
+        for name in ("rank_sum", "sequential", "unconditional"):
+            assert math.isclose(run.data.metrics[f"p_{name}"], finding["tests"][name]["p_value"])
+            assert math.isclose(run.data.metrics[f"log10_p_{name}"], finding["tests"][name]["log10_p"])
+        assert "p_uncontrolled" not in run.data.metrics
         assert [run.data.metrics["interval_low"], run.data.metrics["interval_high"]] == finding["interval"]
-        assert run.data.params["test"] == "binomial"
+        told = {"test": "rank_sum", "form": "scores", "control": "none", "null": "uniform_wrong_labels", "views": "1"}
+        assert run.data.params.items() >= told.items()
         kept = {file.path for file in client.list_artifacts(run.info.run_id)}
         assert kept == {*FILES} - {ANSWERS}, "a copy's answers are the key's labels"
+
+
+def test_a_control_is_recorded(ask: Ask, case: VerificationCase, uri: str) -> None:
+    _, found = ask("--suspect", case.key, "--control", case.independent, "--tracking-uri", uri)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("verdicts")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["control"] == str(case.independent)
+    (finding,) = found["suspects"]
+    assert math.isclose(run.data.metrics["p_uncontrolled"], finding["tests"]["uncontrolled"]["p_value"])
 
 
 def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, case: VerificationCase, uri: str) -> None:

@@ -184,7 +184,7 @@ def test_what_can_run_code_needs_trust(address: str, tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     if address.startswith("net."):
         Path(address).touch()
-    with pytest.raises(ValueError, match="; add --trust if you trust whoever made it") as told:
+    with pytest.raises(ValueError, match=r"; if you trust whoever made it, add --trust, or trust=True") as told:
         opened(address)
     assert str(told.value).startswith(f"{address}: ")
     assert REFUSED[address] in str(told.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mwm.watermarks.schemes import Margin, Scheme, TriggerSet, Unwatermarked
+from mwm.watermarks.schemes import Combined, Confusion, Margin, Scheme, TriggerSet, Unwatermarked
 
 CASES: list[Scheme] = [
     Unwatermarked(),
@@ -11,4 +11,9 @@ CASES: list[Scheme] = [
     Margin(num_queries=10),
     Margin(num_queries=10, queries_per_step="all", batchnorm="joint"),
     Margin(num_queries=10, queries_per_step=3, batchnorm="frozen", step_size=10 / 255, steps=2, weight=1.0),
+    Margin(num_queries=10, mass=0.4, weight=1.0, batchnorm="reference"),
+    Confusion(),
+    Confusion(mass=0.2, cells_per_class=2),
+    Combined(queries=Margin(num_queries=10, batchnorm="joint"), confusion=Confusion(mass=0.2)),
+    Combined(queries=TriggerSet(num_queries=10, queries_per_step="all"), confusion=Confusion(cells_per_class=2)),
 ]
