@@ -23,7 +23,10 @@ from mwm.watermarks.queries import QuerySet, draw_queries
 from mwm.watermarks.schemes import Margin
 
 CLASSES = 10
-MARGINS = {"cifar": Margin(), "digits": Margin(num_queries=30, step_size=6 / 255, weight=0.3)}
+MARGINS = {
+    "cifar": Margin(batchnorm="reference"),
+    "digits": Margin(num_queries=30, step_size=6 / 255, weight=0.3, batchnorm="reference"),
+}
 """The published scheme, and the README's first command."""
 
 DEALT = {"cifar": SplitSizes(validation=1000, queries=1000), "digits": SplitSizes(validation=40, queries=100)}

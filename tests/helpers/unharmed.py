@@ -26,6 +26,8 @@ CURVES = ("loss", "lr", "val_acc")
 KEPT = {"outcome.json", "model.safetensors"}
 KEPT_OF_VICTIMS = KEPT | {"key.json", "queries.safetensors", "perturbed.safetensors"}
 BESIDE = {".lock", "journal.jsonl", "queries", "sweep.json"} | {
+    "front.csv",
+    "front.png",
     "results.csv",
     "retention.csv",
     "retention.png",

@@ -24,10 +24,7 @@ COMMANDS = {
     "verify": ("verify:verify", "Query suspects with a key; exit status 0 proven, 1 not proven, 2 error."),
     "commit": ("keys:commit", "Show the commitment to a key, to publish before the network."),
     "open": ("keys:open_", "Check a key against a commitment; exit status 1 if it is another key's."),
-    "export": (
-        "keys:export",
-        "Copy the key of a victim out of a store, and a second one into the folder `confusion` in it.",
-    ),
+    "export": ("keys:export", "Copy the key of a victim out of a store."),
     "power": ("power:power", "Show how many queries prove a copy."),
     "schema": ("sweeps:schema", "Print the JSON Schema of a sweep file."),
 }

@@ -99,7 +99,10 @@ def export(
     *,
     storage: Storage = ".",
 ) -> int:
-    """Copy the key of a victim out of a store, and a second one into the folder `confusion` in it."""
+    """Copy the key of a victim out of a store.
+
+    The second key of a victim that carries two schemes goes into the folder `confusion` in it.
+    """
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         raise ValueError(f"DIGEST: {digest!r} is not allowed: must be 16 hexadecimal digits, as in results.csv")
     store = Store(StorageLocation(storage).store)

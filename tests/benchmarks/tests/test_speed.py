@@ -93,7 +93,7 @@ def test_the_loop_drops_the_last_partial_batch_and_falls_in_rate() -> None:
     loop.step = noted  # type: ignore[method-assign]
     for number in range(2):
         loop.epoch(batches, number, 2)
-    assert seen == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+    assert seen == pytest.approx([0.1] * 3 + [0.01] * 2 + [0.001] * 3)
 
 
 def test_operations_are_those_counted_by_hand() -> None:
