@@ -88,3 +88,9 @@ def sealed_again(folder: Path, change: Callable[[dict[str, Any]], None]) -> None
     del content["sha256"]
     change(content)
     (folder / KEY).write_bytes(seal(content))
+
+
+def altered(values: torch.Tensor) -> torch.Tensor:
+    changed = values.clone()
+    changed.view(-1)[0] ^= 1
+    return changed

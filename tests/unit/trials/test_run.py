@@ -22,7 +22,6 @@ from mwm.models.networks import Cnn
 from mwm.stats.binomial import log10_p, p_value
 from mwm.stats.intervals import clopper_pearson
 from mwm.storage.store import KEY, Store
-from mwm.trials.artifacts import perturbed_images
 from mwm.trials.artifacts import query_set as query_set_of
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
@@ -294,17 +293,3 @@ def test_every_scheme_is_scored_on_the_same_queries(sets: Loaded, tmp_path: Path
     assert smaller.p_unconditional == p_value(smaller.query_hits.count("1"), 9, 4)
     assert smaller.label_ranks.split() == control.label_ranks.split()[:9]
     assert on_smaller_key(outcomes[0], 9) == outcomes[0]
-
-
-def test_no_query_is_trained_on_or_chosen_by(sets: Loaded, tmp_path: Path) -> None:
-    store, views = Store(tmp_path), split(sets[data_key(DATA)], VICTIM.split, CPU)
-    outcome = done(Trial(victim=VICTIM), sets, store)
-    queries = query_set_of(store, outcome.digest)
-    rows = {name: {image.numpy().tobytes() for image in getattr(views, name).images} for name in views.__slots__}
-    asked = {image.numpy().tobytes() for image in queries.images}
-    assert len(asked) == 9
-    assert asked <= rows["queries"]
-    for role in ("owner", "validation", "disjoint", "test"):
-        assert not asked & rows[role], role
-    drift = (perturbed_images(store, outcome.digest).int() - queries.images.int()).abs()
-    assert 0 < int(drift.max()) <= 2 * 8 + 1

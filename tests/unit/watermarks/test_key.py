@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,12 +18,7 @@ from mwm.storage.store import KEY, QUERIES
 from mwm.watermarks import secret as secrets
 from mwm.watermarks.key import Key, commitment, load_key, utc_now, verify_derivation
 from mwm.watermarks.queries import QuerySet, draw_wrong_labels
-from tests.helpers.keyed import CREATED, drawn, pictures, same, save, sealed_again
-
-
-@pytest.fixture
-def dataset() -> Dataset:
-    return pictures()
+from tests.helpers.keyed import CREATED, altered, drawn, pictures, same, save, sealed_again
 
 
 def refused(folder: Path, words: str = ".") -> str:
@@ -159,33 +151,6 @@ def test_the_secret_is_not_shown(dataset: Dataset) -> None:
     assert "\\xab" not in repr(key)
 
 
-def strangers_commitment(key: Key) -> str:
-    """The commitment, by plain loops over the bytes that its text names."""
-    data, images = key.data, key.queries.images.shape
-    asked, how = key.queries, key.split
-    content = b"mwm-key-1" + key.secret
-    numbers = [key.method, key.classes, how["validation"], how["queries"], how["seed"], data["flip"], data["pad"]]
-    for number in (*numbers, *images, len(key.scheme)):
-        content += int(number).to_bytes(8, "big")
-    content += np.array(how["disjoint"], ">f8").tobytes() + f"{key.data_digest}{key.scheme}".encode("ascii")
-    content += bytes(asked.images.flatten().tolist())
-    for values in (asked.labels, asked.truth):
-        for value in values.tolist():
-            content += value.to_bytes(8, "big")
-    return hashlib.sha256(content).hexdigest()
-
-
-def test_a_stranger_commits_alike(dataset: Dataset) -> None:
-    for secret, flip in ((None, True), (bytes(range(32)), False)):
-        key = drawn(dataset, secret=secret, flip=flip)
-        assert commitment(key) == strangers_commitment(key)
-    assert {field.name for field in fields(SplitSizes)} == {"validation", "queries", "seed", "disjoint"}
-
-
-def test_the_commitment_of_this_version_stays_the_same(dataset: Dataset) -> None:
-    assert commitment(drawn(dataset)) == "ba0e207b4c6e7d46f5f360ba369705f7572e0c7644e2ea565d27e43caa620c63"
-
-
 @pytest.mark.parametrize("seed", [0, 7, secrets.GUESSES - 1])
 def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, dataset: Dataset) -> None:
     save(replace(drawn(dataset, secret=randomness.secret_from_seed(seed)), guessable=False), tmp_path)
@@ -197,45 +162,6 @@ def test_no_key_can_deny_that_it_can_be_guessed(seed: int, tmp_path: Path, datas
     assert load_key(tmp_path).guessable, "a second key is as easy to guess as the first"
     save(drawn(dataset, secret=bytes(range(32))), tmp_path)
     assert not load_key(tmp_path).guessable
-
-
-@pytest.mark.parametrize("change", [{"scheme": "trigger_set"}, {"method": 1}, {"flip": False}, {"pad": 0}], ids=str)
-def test_what_is_sealed_again_no_longer_opens(change: dict[str, Any], tmp_path: Path, dataset: Dataset) -> None:
-    save(drawn(dataset), tmp_path)
-    sealed_again(tmp_path, lambda told: (told if {*change} & {*told} else told["data"]).update(change))
-    assert commitment(load_key(tmp_path)) != commitment(drawn(dataset))
-
-
-def altered(values: torch.Tensor) -> torch.Tensor:
-    changed = values.clone()
-    changed.view(-1)[0] ^= 1
-    return changed
-
-
-@pytest.mark.parametrize("name", [field.name for field in fields(Key) if field.name not in ("queries", "split")])
-def test_what_a_commitment_binds(name: str, dataset: Dataset) -> None:
-    key = drawn(dataset)
-    others: dict[str, Any] = {"secret": bytes(32), "classes": 6, "data_digest": "0" * 16, "rule": "mwm-key-2"}
-    others |= {"scheme": "trigger_set", "method": 99, "null": "exchangeable", "left_out": (3,)}
-    free = {"data": key.data | {"path": "moved.npz"}, "guessable": False, "created": utc_now()}
-    changed = replace(key, **{name: (others | free)[name]})
-    assert (commitment(changed) == commitment(key)) == (name in free)
-
-
-def test_a_commitment_binds_every_query_and_the_split(dataset: Dataset) -> None:
-    key, found = drawn(dataset), set()
-    for name in ("images", "labels", "truth"):
-        change: Any = {name: altered(getattr(key.queries, name))}
-        asked = replace(key.queries, **change)
-        found.add(commitment(replace(key, queries=asked)))
-    for name in key.split:
-        found.add(commitment(replace(key, split=key.split | {name: 0.5 if name == "disjoint" else 7})))
-    shape = key.queries.images.transpose(2, 3)
-    found.add(commitment(replace(key, queries=replace(key.queries, images=shape))))
-    for shown in ({"flip": False}, {"pad": 0}):
-        found.add(commitment(replace(key, data=key.data | shown)))
-    assert len(found) == 10
-    assert commitment(key) not in found
 
 
 def relabel(key: Key) -> Key:

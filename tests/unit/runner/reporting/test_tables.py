@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.reporting.tables import WIDTH, WORST_CASE, tables
+from mwm.runner.reporting.tables import WIDTH, tables
 from tests.helpers.ended import (
     CONFUSION,
     DISTILLED,
@@ -28,38 +27,9 @@ from tests.helpers.ended import (
     unmarked,
 )
 from tests.helpers.ended import shown as answered
+from tests.helpers.tabled import cells, headings, sheet, shown
 
 TRIGGERS = {"kind": "trigger_set", "num_queries": 20}
-
-
-def shown(results: list[TrialResult]) -> str:
-    console = Console(record=True, width=WIDTH, file=io.StringIO())
-    for made in tables(results):
-        console.print(made)
-    return console.export_text()
-
-
-def sheet(results: list[TrialResult], number: int = 0) -> Table:
-    made = [*tables(results)][number].renderables[0]
-    assert isinstance(made, Table)
-    return made
-
-
-def cells(results: list[TrialResult], number: int = 0) -> list[list[str]]:
-    """A table's cells, row by row."""
-    made = sheet(results, number)
-    return [
-        list(row)
-        for row in zip(*([str(cell).strip() for cell in column.cells] for column in made.columns), strict=True)
-    ]
-
-
-def headings(results: list[TrialResult], number: int = 0) -> list[str]:
-    return [str(column.header).replace("\n", " ") for column in sheet(results, number).columns]
-
-
-def caption(results: list[TrialResult], number: int = 2) -> str:
-    return str([*tables(results)][number].renderables[1])
 
 
 def test_the_table_shows_means_and_deviations_over_seeds() -> None:
@@ -269,43 +239,6 @@ def test_accuracy_that_rests_on_damaged_statistics_is_told() -> None:
     assert "margin weight=0.1: .940, re-estimated .990" in text
     assert text.count("re-estimated .9") == 1, "a point is no damage, nor is what seeds differ by"
     assert "warning" not in shown(ended[1:4])
-
-
-def test_the_worst_case_is_by_proof_and_not_by_matches() -> None:
-    ended = [result(trial(MARGIN, seed), clean_acc=0.95) for seed in (0, 1)]
-    for seed in (0, 1):
-        ended.append(stolen(MARGIN, seed, SOFT, 0.0, log10_p=-12.0, clean_acc=0.95))
-        ended.append(stolen(MARGIN, seed, HARD, 0.3, log10_p=-2.0 - 2 * seed, clean_acc=0.93))
-    assert cells(ended, 2) == [["margin", "12.0/.00", "3.0/.30", "3.0/.30"]]
-    bold = [getattr(cell, "style", None) for column in sheet(ended, 2).columns for cell in column.cells]
-    assert bold == ["", "bold", "", ""], "one of the two students of the worst attack is not proven"
-
-
-def test_the_headline_is_that_of_the_best_thief_who_gives_up_so_much() -> None:
-    ended = [result(trial(MARGIN, seed), clean_acc=0.95) for seed in (0, 1)]
-    ended += [result(trial(NONE, seed), clean_acc=0.98) for seed in (0, 1)]
-    for seed in (0, 1):
-        ended.append(stolen(MARGIN, seed, SOFT, 0.6, clean_acc=0.96))
-        ended.append(stolen(MARGIN, seed, SOFT | {"query_budget": 100}, 0.2 + 0.1 * seed, clean_acc=0.9 + 0.02 * seed))
-        ended.append(stolen(NONE, seed, SOFT | {"query_budget": 100}, 0.0, clean_acc=0.8))
-    assert headings(ended, 2) == ["scheme", "≤1 lost", "≤3 lost", "≤5 lost"]
-    assert cells(ended, 2) == [["margin", "18.0/.60", "18.0/.60", "7.5/.25"], ["none", "-", "-", "-"]]
-    assert caption(ended) == f"{WORST_CASE}; mean of 2 seeds"
-
-
-def test_the_headline_says_over_how_many_seeds_and_which_thieves_it_leaves_out() -> None:
-    few = SOFT | {"query_budget": 100}
-    ended = [result(trial(scheme, seed)) for scheme, seeds in ((MARGIN, 3), (NONE, 1)) for seed in range(seeds)]
-    assert caption([*ended, failed(trial(MARGIN, 0, SOFT))]).endswith(
-        "at most; left out: 1 of 1 attacks, whose seeds are not all done"
-    )
-    ended.append(stolen(NONE, 0, SOFT, 0.0))
-    assert caption(ended) == f"{WORST_CASE}; 1 seed"
-    ended += [stolen(MARGIN, seed, SOFT, 0.6) for seed in range(3)]
-    assert caption(ended) == f"{WORST_CASE}; mean of 1-3 seeds"
-    ended += [stolen(MARGIN, 0, few, 0.1), stolen(MARGIN, 1, few, 0.1), failed(trial(MARGIN, 2, few))]
-    assert caption(ended) == f"{WORST_CASE}; mean of 1-3 seeds; left out: 1 of 3 attacks, whose seeds are not all done"
-    assert cells(ended, 2)[0] == ["margin", *["18.0/.60"] * 3]
 
 
 def test_where_nothing_was_stolen_there_is_one_table() -> None:

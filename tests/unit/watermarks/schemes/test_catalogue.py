@@ -288,19 +288,3 @@ def test_all_queries_take_part_once_each() -> None:
     ]
     assert loss == pytest.approx((sums[0] + 0.3 * sums[1]).item() / 26, abs=1e-12)
     assert torch.equal(draw.get_state(), seeded(0).get_state())
-
-
-@pytest.mark.parametrize(
-    ("tree", "words"),
-    [
-        ({"kind": "margin", "step_size": 4.0}, r"scheme\.step_size: 4.0 is not allowed"),
-        ({"kind": "margin", "steps": 0}, r"scheme\.steps: 0 is not allowed"),
-        ({"kind": "trigger_set", "queries_per_step": 0}, r"scheme\.queries_per_step"),
-        ({"kind": "margin", "batchnorm": "off"}, r"scheme\.batchnorm: 'off' is not allowed"),
-        ({"kind": "none", "weight": 0.1}, r"scheme\.weight: unknown key"),
-        ("marg", r"scheme: kind 'marg' is unknown; allowed: 'none', 'trigger_set', 'margin', 'confusion'"),
-    ],
-)
-def test_wrong_values_are_refused(tree: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        decode(Scheme, tree, "scheme")

@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mwm.config.spec import decode
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.training.step import Batch
 from mwm.watermarks.partition import draw_class_cells, partition
 from mwm.watermarks.queries import QuerySet, draw_queries, draw_wrong_labels
-from mwm.watermarks.schemes import Confusion, Margin, Scheme, TriggerSet
+from mwm.watermarks.schemes import Confusion, Margin, TriggerSet
 
 SECRET = bytes(range(32))
 SHOWN = Augmentation(flip=False, pad=1)
@@ -129,17 +128,3 @@ def test_a_class_without_an_image_is_told() -> None:
     few = source(CLASSES - 1)
     with pytest.raises(ValueError, match="class 4 has 0 images among 4 queries; 1 are needed"):
         draw_class_cells(few, classes=CLASSES, augmentation=SHOWN, secret=SECRET)
-
-
-@pytest.mark.parametrize(
-    ("tree", "words"),
-    [
-        ({"kind": "margin", "mass": 0.0}, r"scheme\.mass: 0.0 is not allowed"),
-        ({"kind": "trigger_set", "mass": 1.1}, r"scheme\.mass: 1.1 is not allowed"),
-        ({"kind": "confusion", "mass": 0.5}, r"scheme\.mass: 0.5 is not allowed"),
-        ({"kind": "confusion", "num_queries": 5}, r"scheme\.num_queries: unknown key"),
-    ],
-)
-def test_wrong_values_are_refused(tree: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        decode(Scheme, tree, "scheme")
