@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mwm.data.images import Augmentation, augment, to_float
+
 
 @contextmanager
 def frozen_running_stats(model: nn.Module) -> Iterator[None]:
@@ -59,3 +61,17 @@ class CumulativeStatistics:
         self._model.eval()
         for layer, momentum in zip(self._layers, before, strict=True):
             layer.momentum = momentum
+
+    def add_pass(
+        self,
+        images: Tensor,
+        augmentation: Augmentation,
+        *,
+        order: torch.Generator,
+        views: torch.Generator,
+        batch_size: int,
+    ) -> None:
+        """Take in all images (uint8 n c h w), augmented as in training, in batches of a random order."""
+        every = torch.randperm(len(images), generator=order, device=images.device)
+        for pick in torch.split(every, batch_size):
+            self.add(to_float(augment(images[pick], augmentation, views)))

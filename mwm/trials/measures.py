@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mwm.config.randomness import make_generator
-from mwm.data.images import augment, to_float
 from mwm.training.batchnorm import CumulativeStatistics, has_statistics
 from mwm.training.evaluation import EVAL_BATCH_SIZE, accuracy, logit_margins, predict_logits
 from mwm.trials.scoring import UNTESTED, scored
@@ -109,13 +108,10 @@ def _reestimated(stage: TrialStage, model: nn.Module) -> dict[str, float]:
     """
     if not has_statistics(model):
         return {}
-    copy, images, test, queries = deepcopy(model), stage.views.owner, stage.views.test, stage.queries
-    statistics, device = CumulativeStatistics(copy), images.labels.device
-    views = make_generator(0, "reestimation", device=device)
+    copy, images, test, queries = deepcopy(model), stage.views.owner.images, stage.views.test, stage.queries
+    statistics, drawn = CumulativeStatistics(copy), make_generator(0, "reestimation", device=images.device)
     for _ in range(REESTIMATION_PASSES):
-        order = torch.randperm(len(images), generator=views, device=device)
-        for pick in torch.split(order, EVAL_BATCH_SIZE):
-            statistics.add(to_float(augment(images.images[pick], stage.augmentation, views)))
+        statistics.add_pass(images, stage.augmentation, order=drawn, views=drawn, batch_size=EVAL_BATCH_SIZE)
     by_cell = queries.by_cell(predict_logits(copy, queries.images))
     return {
         "reestimated_clean_acc": accuracy(predict_logits(copy, test.images), test.labels),

@@ -6,15 +6,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from mwm.attacks.access import WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, spec
-from mwm.data.images import augment, to_float
 from mwm.training.batchnorm import CumulativeStatistics
 from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import Epoch
@@ -50,20 +48,16 @@ class BatchNormReestimation(WhiteBoxAttack):
             estimated.restore(access.start)
         while estimated.epoch < self.passes:
             began = time.perf_counter()
-            self._pass(estimated, access, before)
+            self._pass(estimated, access)
             answers = predict_logits(estimated.model, access.validation.images)
             loss = F.cross_entropy(predict_logits(estimated.model, images), before).item()
             score = accuracy(answers, access.validation.labels)
             yield Epoch(estimated, estimated.epoch, loss, 0.0, score, time.perf_counter() - began)
 
-    def _pass(self, estimated: Estimated, access: WhiteBoxAccess, labels: Tensor) -> None:
-        images, device, epoch = access.images.images, labels.device, estimated.epoch
-        order = torch.randperm(
-            len(images), generator=make_generator(access.seed, "order", epoch, device=device), device=device
-        )
-        views = make_generator(access.seed, "augment", epoch, device=device)
-        for pick in torch.split(order, self.batch_size):
-            estimated.statistics.add(to_float(augment(images[pick], access.augmentation, views)))
+    def _pass(self, estimated: Estimated, access: WhiteBoxAccess) -> None:
+        images, epoch = access.images.images, estimated.epoch
+        order, views = (make_generator(access.seed, use, epoch, device=images.device) for use in ("order", "augment"))
+        estimated.statistics.add_pass(images, access.augmentation, order=order, views=views, batch_size=self.batch_size)
         estimated.epoch += 1
 
 
