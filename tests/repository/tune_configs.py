@@ -17,10 +17,10 @@ SHIPPED = sorted((ROOT / "tune_configs").rglob("*.yaml"))
 
 
 def small_archive(path: Path) -> Path:
-    """Write a data set of noise in the form of an npz data set (3 x 32 x 32, ten classes)."""
+    """Write noise as an npz data set (3 x 32 x 32, ten classes), of the size that the largest sweep asks for."""
     chance = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
-    for part, count in (("train", 2000), ("test", 100)):
+    for part, count in (("train", 10_000), ("test", 100)):
         arrays[f"x_{part}"] = chance.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
         arrays[f"y_{part}"] = np.arange(count) % 10
     np.savez(path, **arrays)
