@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from mwm.config.spec import DISCRIMINATED, Count, spec
 from mwm.models.networks import (
@@ -90,7 +91,7 @@ def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor])
     It never has initial weights: a record that names a huge network takes no memory before it is refused.
     """
     shape, blank = architecture.shape, [1.0] * architecture.shape[0]
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         network = build_model(
             architecture.model,
             shape=shape,
@@ -141,6 +142,13 @@ def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
         means.append(first / (255 * n))
         deviations.append(max((n * second - first**2) ** 0.5 / n, 1) / 255)
     return means, deviations
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out all random draws: on the meta device they give nothing, and load PyTorch's compiler, a second long."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
 
 
 def _network(model: Model, channels: int, classes: int) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +117,19 @@ def test_a_network_with_constants_is_rebuilt() -> None:
     assert torch.equal(again(images), trained(images))
     with pytest.raises(ValueError, match=r"normalize: constants for 3 channels are not allowed: images have 1"):
         rebuild_model(ArchitectureSpec(model=model, shape=(1, 8, 8), classes=10), trained.state_dict())
+
+
+def test_rebuilding_a_network_does_not_load_the_compiler() -> None:
+    """That takes a second, more than all the rest of a verdict."""
+    source = (
+        "import sys\nfrom mwm.models.build import ArchitectureSpec, rebuild_model\n"
+        "from mwm.models.networks import Cnn\n"
+        "architecture = ArchitectureSpec(model=Cnn(), shape=(1, 8, 8), classes=10)\n"
+        "try:\n    rebuild_model(architecture, {})\nexcept RuntimeError:\n    pass\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def images_of(channels: int) -> Dataset:
