@@ -14,7 +14,7 @@ from mwm.stats.nonparametric import empirical_p_value, permutation_test
 from mwm.stats.rank_sum import CellRank, RankSum
 from mwm.stats.sequential import SequentialTest
 from mwm.verification.options import PERMUTATION, RANK_SUM, SEQUENTIAL
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.verdict import NOT_PROVEN, PROVEN, TestResult
 from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.queries import Null

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.verification.answer_log import Answers
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.answer_log import Answers
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 
 

@@ -11,12 +11,12 @@ from typing import Any
 from mwm.config.spec import digest
 from mwm.stats.intervals import clopper_pearson
 from mwm.verification import report
-from mwm.verification.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
-from mwm.verification.asking import AskPolicy, ask
 from mwm.verification.decision import cells_to_decide, decide, run_tests
 from mwm.verification.null_models import NullAnswers
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
+from mwm.verification.querying.asking import AskPolicy, ask
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NO_ANSWER, NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,

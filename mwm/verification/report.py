@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.local import sha256
-from mwm.verification.answer_log import ANSWERS
 from mwm.verification.options import RANK_SUM, VerifyOptions
+from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.verdict import NOT_PROVEN, PROVEN, KeySummary, SuspectResult, TestResult, Verdict, VerdictPlan
 from mwm.watermarks.key import Key
 

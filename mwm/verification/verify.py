@@ -14,7 +14,7 @@ from mwm.verification.decision import best_p_value, deciding_test
 from mwm.verification.null_models import ask_null_models
 from mwm.verification.options import PERMUTATION, VerifyOptions
 from mwm.verification.procedure import OpenSuspect, PreparedVerification
-from mwm.verification.questions import OrderedQueries, order_queries
+from mwm.verification.querying.order import OrderedQueries, order_queries
 from mwm.verification.suspects import Suspect, SuspectLike, open_suspect
 from mwm.verification.verdict import Verdict
 from mwm.watermarks.key import Key, commitment, load_key

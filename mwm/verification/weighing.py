@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.stats.sequential import SequentialTest
-from mwm.verification.answer_log import Answers, Labels, Scores
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.answer_log import Answers, Labels, Scores
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NO_ANSWER
 from mwm.watermarks.evidence import Evidence, weigh
 

@@ -20,7 +20,7 @@ from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import Store
 from mwm.trials.outcome import Outcome
 from mwm.trials.trial import Trial
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects import open_suspect
 from mwm.watermarks.key import Key
 from mwm.watermarks.queries import QuerySet, draw_cell_labels

@@ -78,7 +78,7 @@ CATALOGUES = {"watermarks/schemes", "attacks/extraction", "attacks/removal", "at
 """Folders of one file per kind, which may grow."""
 NOT_EMPTY = {"", "watermarks/schemes", "attacks", "verification/suspects"}
 """Packages whose `__init__` says something: the public names, the unions, and `open_suspect`."""
-IN_PLACE = {"objective", "clean_loss", "run", "__init__", "_measure"}
+IN_PLACE = {"objective", "clean_loss", "run", "__init__", "_measure", "__torch_function__"}
 """Functions that may take more than three arguments by their place: what an Objective takes, and trials."""
 
 FILES = [*sorted((ROOT / "mwm").rglob("*.py")), ROOT / "launch.py"]

@@ -104,7 +104,7 @@ def _output(prepared: PreparedVerification, storage: Path, *, rerun: bool) -> Pa
     """Where a verdict goes: always the same folder for the same plan, unless everything is to be asked anew."""
     from mwm.runner.workspace.location import StorageLocation
     from mwm.storage.tracking_uri import VERDICTS
-    from mwm.verification.answer_log import ANSWERS
+    from mwm.verification.querying.answer_log import ANSWERS
 
     named = prepared.options.output
     own = named or StorageLocation(storage).results / VERDICTS / prepared.digest

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.verification.answer_log import ANSWERS, SuspectAnswers, open_answer_log
-from mwm.verification.asking import AskPolicy, ask
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.answer_log import ANSWERS, SuspectAnswers, open_answer_log
+from mwm.verification.querying.asking import AskPolicy, ask
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects import NoAnswerError
 from tests.helpers.verifying import CLASSES, questions
 

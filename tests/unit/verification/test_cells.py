@@ -15,7 +15,7 @@ from mwm.data.images import to_float
 from mwm.stats import binomial
 from mwm.storage.store import Store
 from mwm.trials.trial import Trial
-from mwm.verification.questions import order_queries
+from mwm.verification.querying.order import order_queries
 from mwm.verification.report import markdown_report, summary_lines
 from mwm.verification.verify import verify
 from mwm.watermarks.evidence import weigh

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.verification.answer_log import ANSWERS
 from mwm.verification.procedure import UnansweredError
-from mwm.verification.questions import OrderedQueries, order_queries
+from mwm.verification.querying.answer_log import ANSWERS
+from mwm.verification.querying.order import OrderedQueries, order_queries
 from mwm.verification.report import markdown_report, summary_lines
 from mwm.verification.verify import verify
 from mwm.watermarks.evidence import weigh

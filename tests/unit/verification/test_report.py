@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mwm.storage.store import WEIGHTS
-from mwm.verification.answer_log import ANSWERS
+from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.report import HASH, markdown_report, summary_lines
 from mwm.verification.verdict import TestResult
 from mwm.verification.verify import verify

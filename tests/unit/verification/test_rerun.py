@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mwm.verification import procedure, report
-from mwm.verification.answer_log import ANSWERS
-from mwm.verification.questions import order_queries
+from mwm.verification.querying.answer_log import ANSWERS
+from mwm.verification.querying.order import order_queries
 from mwm.verification.suspects.credentials import TOKEN
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line

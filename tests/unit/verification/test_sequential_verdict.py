@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mwm.verification.decision import cells_to_decide
-from mwm.verification.questions import order_queries
+from mwm.verification.querying.order import order_queries
 from mwm.verification.verify import verify
 from mwm.watermarks.evidence import weigh
 from mwm.watermarks.key import load_key

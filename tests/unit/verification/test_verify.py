@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mwm.stats import binomial
 from mwm.storage.store import WEIGHTS
-from mwm.verification.answer_log import ANSWERS
-from mwm.verification.questions import order_queries
+from mwm.verification.querying.answer_log import ANSWERS
+from mwm.verification.querying.order import order_queries
 from mwm.verification.suspects.checkpoint import read
 from mwm.watermarks.evidence import weigh
 from mwm.watermarks.key import commitment, load_key

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mwm.config.randomness import secret_from_seed
-from mwm.verification.answer_log import ANSWERS, Answers
-from mwm.verification.questions import order_queries
+from mwm.verification.querying.answer_log import ANSWERS, Answers
+from mwm.verification.querying.order import order_queries
+from mwm.verification.querying.views import draw_views
 from mwm.verification.verify import verify
-from mwm.verification.views import draw_views
 from mwm.verification.weighing import weigh_answers
 from mwm.watermarks.key import load_key
 from tests.helpers.asking import Ask, Say, one_line

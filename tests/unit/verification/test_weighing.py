@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mwm.stats import binomial
-from mwm.verification.answer_log import Answers
-from mwm.verification.questions import OrderedQueries, order_queries
+from mwm.verification.querying.answer_log import Answers
+from mwm.verification.querying.order import OrderedQueries, order_queries
 from mwm.verification.verify import verify
 from mwm.verification.weighing import Progress, weigh_answers
 from tests.helpers.verifying import CLASSES, random_key, recalling

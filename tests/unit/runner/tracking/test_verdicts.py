@@ -10,7 +10,7 @@ import numpy as np
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
-from mwm.verification.answer_log import ANSWERS
+from mwm.verification.querying.answer_log import ANSWERS
 from tests.helpers.asking import Ask, Say, heard
 from tests.helpers.http import answering
 from tests.helpers.verifying import FILES, QUERIES, VerificationCase, answers, saying

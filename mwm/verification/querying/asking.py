@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mwm.storage.redaction import redact
-from mwm.verification.answer_log import SuspectAnswers
-from mwm.verification.questions import OrderedQueries
+from mwm.verification.querying.answer_log import SuspectAnswers
+from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 
 StoppingRule = Callable[[int], int]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.config.randomness import keyed_permutation, secret_from_seed
-from mwm.verification.views import draw_views
+from mwm.verification.querying.views import draw_views
 from mwm.watermarks.key import Key
 
 
