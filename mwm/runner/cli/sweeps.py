@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,13 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mwm.runner.cli.options import Storage, TrackingUri, make_console
+from mwm.runner.cli.comparing import how_to_compare
+from mwm.runner.cli.options import NOWHERE_ELSE, RecordingOptions, Storage, make_console
 from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.stats.binomial import DEFAULT_LEVEL
-from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import DEFAULT_TRACKING_URI, resolve_tracking_uri
 from mwm.trials.names import attack_name, trial_name
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
 from mwm.watermarks.schemes import Confusion, Scheme
@@ -53,7 +51,7 @@ def run(
         str | None, Parameter(help="Ray cluster to join; without it RAY_ADDRESS, else one on this machine.")
     ] = None,
     storage: Storage = ".",
-    tracking_uri: TrackingUri = None,
+    recording: RecordingOptions = NOWHERE_ELSE,
 ) -> int:
     """Run a sweep, or resume it.
 
@@ -63,7 +61,8 @@ def run(
     from mwm.runner.execution import driver
     from mwm.runner.reporting.tables import tables
 
-    done = driver.run_sweep(sweep, console, storage=storage, address=address, tracking_uri=tracking_uri, resume=resume)
+    where = asdict(recording)
+    done = driver.run_sweep(sweep, console, storage=storage, address=address, resume=resume, **where)
     if done.hours_spent:
         limit = f"the limit of {sweep.limits.hours:g} hours is reached"
         console.out(f"{limit}: no more victims were begun", highlight=False)
@@ -81,12 +80,8 @@ def _print_summary(console: Console, done: SweepRun) -> None:
     which = "all cached, nothing was run" if everything else f"{done.cached} cached"
     ended += f" ({which})" if done.cached else ""
     console.out(f"{ended or 'nothing was run'}; results in {done.folder / 'results.csv'}", highlight=False)
-    here = done.uri == resolve_tracking_uri(DEFAULT_TRACKING_URI)
-    mlflow = Path(sys.executable).with_name("mlflow")
-    words = [str(mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow), "ui"]
-    shown = redact(done.uri)
-    command = shlex.join(words if here else [*words, "--backend-store-uri", shown])
-    console.out(f"compare the runs: {shown if done.uri.startswith('http') else command}", highlight=False)
+    shown = how_to_compare(done.uri, experiment=done.experiment, experiment_id=done.experiment_id)
+    console.out(f"compare the runs: {shown}", highlight=False)
 
 
 def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags: Tags = None) -> int:

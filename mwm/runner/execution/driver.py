@@ -23,19 +23,19 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
 from mwm.runner.workspace.heartbeat import Heartbeat
-from mwm.runner.workspace.journal import SWEEP_FILE, Journal
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.store import Store
-from mwm.storage.tracking_uri import resolve_tracking_uri, sqlite_file
+from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri, sqlite_file
 from mwm.trials.outcome import STATUSES
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import TrialInputs
 
 if TYPE_CHECKING:
     from mwm.runner.execution.recorder import SweepRecorder
-    from mwm.runner.tracking.client import Status
+    from mwm.runner.tracking.runs import Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ class SweepRun:
 
     `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
     trial is done, 1 if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims, as its
-    limit says. The results lie in `folder`, the runs of MLflow at `uri`.
+    limit says. The results lie in `folder`, the runs of MLflow at `uri`, in the experiment called `experiment` there
+    and `experiment_id` in its addresses.
     """
 
     results: Sequence[TrialResult]
@@ -54,16 +55,26 @@ class SweepRun:
     hours_spent: bool
     folder: Path
     uri: str
+    experiment: str
+    experiment_id: str
 
 
 def run_sweep(
-    sweep: Sweep, console: Console, *, storage: str, address: str | None, tracking_uri: str | None, resume: bool
+    sweep: Sweep,
+    console: Console,
+    *,
+    storage: str,
+    address: str | None,
+    tracking_uri: str | None,
+    resume: bool,
+    experiment: str | None = None,
 ) -> SweepRun:
     """Run a sweep to its end, or resume it; on the console it shows its progress alone."""
     uri, place = resolve_tracking_uri(tracking_uri), StorageLocation(storage)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
+        experiment = experiment_name(experiment or read_journal(folder).begin.get("experiment"), sweep.name, uri)
         elsewhere = address or os.environ.get("RAY_ADDRESS")
         if not elsewhere:
             require_compiler(sweep)
@@ -74,7 +85,9 @@ def run_sweep(
         with sweep_lock(folder), ray_cluster(address), _graceful_stop() as stopped:
             patience = NODE_TIMEOUT_S if elsewhere else 0.0
             check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-            recorder, left, spent = _run(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
+            recorder, left, spent = _run(
+                sweep, console, place, folder=folder, sets=sets, uri=uri, experiment=experiment, stopped=stopped
+            )
     return SweepRun(
         results=recorder.results(),
         counts={status: recorder.count(status) for status in STATUSES},
@@ -83,6 +96,8 @@ def run_sweep(
         hours_spent=spent,
         folder=folder,
         uri=uri,
+        experiment=experiment,
+        experiment_id=recorder.tracker.experiment_id,
     )
 
 
@@ -119,6 +134,7 @@ def _run(
     folder: Path,
     sets: TrialInputs,
     uri: str,
+    experiment: str,
     stopped: list[int],
 ) -> tuple[SweepRecorder, int, bool]:
     """Run what is left of a sweep: its record, how many trials are not done in the end, and whether time ran out."""
@@ -129,7 +145,8 @@ def _run(
 
     made = provenance()
     tags = {**made, "mwm.config_digest": sweep.config_digest, **sweep.tags}
-    with Tracker(uri, sweep.name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
+    params = flatten(encode(sweep.search), "search")
+    with Tracker(uri, sweep.name, tags=tags, params=params, experiment=experiment) as tracker:
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         source, store = victim_source(sweep, folder), Store(place.store)
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
@@ -139,7 +156,7 @@ def _run(
             sweep.name, folder, tracker, progress=progress, store=store, sets=sets, journal=journal, copy=place.upload
         )
         searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
-        journal.begin(totals=progress.totals, provenance=made)
+        journal.begin(totals=progress.totals, provenance=made, experiment=experiment)
         left = 1
         with closing(Heartbeat(folder, progress.snapshot)):
             try:

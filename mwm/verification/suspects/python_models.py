@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import check_database, resolve_tracking_uri, set_mlflow_defaults
+from mwm.storage.tracking_uri import avoid_proxies, check_database, resolve_tracking_uri, set_mlflow_defaults
 from mwm.verification.suspects.identity import address_identity
 from mwm.verification.suspects.in_process import InProcessSuspect, as_open_error
 
@@ -37,6 +37,7 @@ def open_mlflow_model(address: str, *, classes: int, tracking_uri: str | None) -
     """
     uri = resolve_tracking_uri(tracking_uri)
     set_mlflow_defaults()
+    avoid_proxies(uri)
 
     def ask(pixels: Any) -> Any:
         return model.predict(pixels)
