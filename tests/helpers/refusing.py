@@ -23,15 +23,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Refusal:
-    """What is answered in place of the server."""
+    """What is answered in place of the server; it may be no refusal, but a lie."""
 
     status: int = 404
     body: bytes = b"<html><body>Not Found</body></html>"
-
-
-def endpoint_not_found() -> Refusal:
-    """How MLflow answers for an endpoint that it does not know."""
-    return Refusal(404, b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "no such endpoint"}')
 
 
 Rule = Callable[[Asked], Refusal | None]
@@ -77,7 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    def __getattr__(self, name: str) -> Callable[[], None]:
+        if name.startswith("do_"):
+            return self.do_GET
+        raise AttributeError(name)
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 
-NO_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+NO_PLACE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 """How a system says that a folder cannot be made."""
 
 
