@@ -146,6 +146,18 @@ def test_a_server_that_asks_who_is_there_is_told_with_what_to_set(through: Gate,
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(
+    through: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Asked] = []
+    with gate(through.uri) as proxy:
+        proxy.rules.append(seen.append)  # type: ignore[arg-type]
+        for name, value in (("http_proxy", proxy.uri), ("no_proxy", ""), ("NO_PROXY", "")):
+            monkeypatch.setenv(name, value)
+        assert record(through, "direct", tmp_path) == 0
+    assert not seen
+
+
 def test_a_server_that_wants_other_names_says_so(through: Gate) -> None:
     reason = b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "An absolute path is required."}'
     through.rules.append(at("experiments/create", Refusal(400, reason)))
