@@ -94,7 +94,7 @@ def test_what_is_refused_of_one_kind_is_told_once_and_brought_later(
     assert left > 0
     assert lacking(server.uri, sweep) == {kind}
     told = capsys.readouterr().err.splitlines()
-    assert told[0].startswith(f"warning: MLflow: {kind} are not taken: ")
+    assert told[0].startswith(f"warning: MLflow: writing {kind} failed: ")
     assert told[1:] == [f"warning: MLflow: not taken: {left} of {kind}; bring them later by launch.py sync {sweep}"]
     through.rules.clear()
     assert record(through, sweep, tmp_path) == 0
@@ -183,7 +183,7 @@ def test_no_file_goes_into_a_folder_that_the_server_does_not_see(
         for _ in range(2):
             assert record(through, "elsewhere", tmp_path) == 1
             told = capsys.readouterr().err.splitlines()
-            assert "files are not taken: " in told[0]
+            assert "writing files failed: " in told[0]
             assert "a folder that this machine does not share with the server; let it hand out files" in told[0]
             assert len(told) == 2
             assert lacking(local.uri, "elsewhere") == {"files"}

@@ -126,7 +126,7 @@ class Outbox:
         """Tell of a failure; whether the write is given up."""
         hopeless = error_code(error) in self._permanent
         here = hopeless or self._is_reachable()
-        what = f"{write.kind} are not taken: " if write.kind and here else ""
+        what = f"writing {write.kind} failed: " if write.kind and here else ""
         self.warn(what + type(error).__name__ + error_code(error), what + reason(error))
         write.attempts += here
         if hopeless or write.attempts >= MAX_ATTEMPTS:

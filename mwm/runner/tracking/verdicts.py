@@ -61,10 +61,11 @@ def log_verdict(experiment: MlflowExperiment, verdict: Verdict, folder: Path) ->
             if run is None or run.data.tags.get(RECORDED) != "all":
                 run_id = run.info.run_id if run else experiment.create(suspect.name, {"mwm.digest": name})
                 _write(experiment, run_id, verdict=verdict, suspect=suspect, folder=folder, failures=failures)
-    for kind, error in failures.items():
-        first = "when that is mended, " if error_code(error) in PERMANENT_ERRORS else ""
+    for why in sorted({reason(error) for error in failures.values()}):
+        kinds = [kind for kind, error in failures.items() if reason(error) == why]
+        first = "when that is mended, " if error_code(failures[kinds[0]]) in PERMANENT_ERRORS else ""
         hint = f"{first}the same command again records the rest"
-        print(f"warning: MLflow: {kind} are not taken: {reason(error)}; {hint}", file=sys.stderr)
+        print(f"warning: MLflow: writing {', '.join(kinds)} failed: {why}; {hint}", file=sys.stderr)
 
 
 @contextmanager
