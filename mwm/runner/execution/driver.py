@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from mwm.config.errors import show
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
+from mwm.config.written import plain
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import victim_source
@@ -104,11 +106,24 @@ def _require_same_sweep(sweep: Sweep, folder: Path, *, resume: bool) -> None:
     path = folder / SWEEP_FILE
     if not path.exists():
         if resume:
+            validate(sweep, download=False)  # a mistake in what is asked may be why it is not found
             raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
         return
-    before: Sweep = decode(Sweep, load_yaml(path))
-    if before.config_digest != sweep.config_digest:
-        raise ValueError(f"name: {sweep.name!r} is another sweep in {folder}; choose a new one by --name")
+    if differs := _difference(sweep, path):
+        validate(sweep, download=False)
+        raise ValueError(f"name: {sweep.name!r} is another sweep in {folder} ({differs}); choose a new one by --name")
+
+
+def _difference(sweep: Sweep, path: Path) -> str:
+    """What a sweep asks otherwise than the one whose file lies at `path`, or that nobody knows; empty if nothing."""
+    try:
+        before: Sweep = decode(Sweep, load_yaml(path))
+    except ValueError:
+        return f"{path.name} is of another release, or damaged"
+    asked, there = flatten(sweep.question), plain(flatten(before.question))
+    changed = (key for key in {**asked, **there} if asked.get(key) != there.get(key))
+    told = (f"{key}: {show(plain(asked.get(key)))}, there {show(there.get(key))}" for key in changed)
+    return next(told, "")
 
 
 def _run(
