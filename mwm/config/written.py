@@ -36,7 +36,7 @@ class Written:
         return self.text
 
     def __reduce__(self) -> Any:
-        return type(self.value), (self.value,)
+        return plain, (self.value,)
 
 
 class WrittenInt(Written, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,6 @@ def test_text_stays_text_in_overrides_and_under_domains(path: Path) -> None:
 
 
 def test_a_sweep_is_read_back_from_its_json(path: Path, tmp_path: Path) -> None:
-    import json
-
     sweep = load_sweep(path, ["tags.a=1.10"])
     kept = tmp_path / "sweep.json"
     kept.write_text(json.dumps(encode(sweep), indent=1), encoding="utf-8")
@@ -115,9 +114,13 @@ FAULTS = [
 @pytest.mark.parametrize(("change", "line"), FAULTS)
 def test_a_fault_tells_the_value_as_it_was_written(change: str, line: str, path: Path) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        sweep = load_sweep(path, [change])
-        _ = sweep.attack_specs, sweep.victim_specs
+        _expanded(path, change)
     assert str(caught.value) == line
+
+
+def _expanded(path: Path, change: str) -> Any:
+    sweep = load_sweep(path, [change])
+    return sweep.attack_specs, sweep.victim_specs
 
 
 @pytest.mark.parametrize(
