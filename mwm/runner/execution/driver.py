@@ -18,6 +18,7 @@ from mwm.config.errors import show
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.config.written import plain
+from mwm.runner.execution.joining import cluster_address
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import victim_source
@@ -62,11 +63,10 @@ def run_sweep(
     sweep: Sweep, console: Console, *, storage: str, address: str | None, tracking_uri: str | None, resume: bool
 ) -> SweepRun:
     """Run a sweep to its end, or resume it; on the console it shows its progress alone."""
-    uri, place = resolve_tracking_uri(tracking_uri), StorageLocation(storage)
+    uri, place, elsewhere = resolve_tracking_uri(tracking_uri), StorageLocation(storage), cluster_address(address)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
-        elsewhere = address or os.environ.get("RAY_ADDRESS")
         if not elsewhere:
             require_compiler(sweep)
         sets, _ = validate(sweep, download=True)
