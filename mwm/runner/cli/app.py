@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from inspect import BoundArguments
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from mwm.runner.cli.options import as_option
 from mwm.trials.provenance import __version__
@@ -70,6 +70,9 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     _check_words(asked, others)
     try:
         command, bound, _ = make_app(asked).parse_args(list(words), exit_on_error=False, print_error=False)
+    except UnusedCliTokensError as error:
+        word = (error.unused_tokens or [""])[0]
+        raise ValueError(f"{word}: is not allowed here: write a value that holds spaces in quotes") from None
     except CycloptsError as error:
         raise ValueError(" ".join(str(error).split())) from None
     except ValueError as error:
