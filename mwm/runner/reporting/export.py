@@ -29,7 +29,7 @@ from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, Outcome
 
-WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial", "sweep"}
+WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial"}
 """Columns whose content may look like a number, and is none."""
 
 PATHS = ("path", "root", "secret")
