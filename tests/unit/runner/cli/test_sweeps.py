@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.asking import Say
-from tests.helpers.launching import ROOT, environment, sweep
+from tests.helpers.launching import ROOT, command, environment, sweep
 
 HERE = "name: 'small' is another sweep in results/small"
 
@@ -85,3 +85,17 @@ def test_a_file_and_its_overrides_are_utf_8_in_any_locale(tmp_path: Path) -> Non
     asked = [sys.executable, "-c", code, *words]
     done = subprocess.run(asked, env=settings, capture_output=True, check=True)
     assert done.stdout.decode().strip() == ascii({"by": "Müller", "place": "Köln", "note": "日本"})
+
+
+def test_a_file_is_found_by_its_name_in_any_locale(tmp_path: Path) -> None:
+    folder = tmp_path / "Müller"
+    folder.mkdir()
+    secret = folder / "geheim.txt"
+    secret.write_text("not hexadecimal", encoding="utf-8")
+    settings = environment() | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+    asked = command("check", sweep(folder), "--set", f"victim.secret={secret}")
+    done = subprocess.run(asked, cwd=folder, env=settings, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"victim.secret: ")
+    assert b"64 hexadecimal digits" in done.stderr
+    assert b"codec" not in done.stderr
