@@ -34,7 +34,7 @@ RENAMED = {
 """Keys and kinds of the release before, and what they are called now."""
 
 
-def fault_lines(faults: Sequence[Any], tree: Any, path: str, domains: Sequence[str] = ()) -> Iterator[str]:
+def fault_lines(faults: Sequence[Any], tree: Any, path: str, *, domains: Sequence[str] = ()) -> Iterator[str]:
     """One line per place: the branches of a union each refuse the same value in their own words.
 
     `domains` are the words that may stand for many values in this tree, as in `{grid: [1, 2]}`.

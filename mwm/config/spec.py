@@ -93,7 +93,7 @@ def spec(cls: type[T]) -> type[T]:
     return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=strict)(cls)  # type: ignore[return-value]
 
 
-def decode(kind: Any, tree: Any, path: str = "", domains: Sequence[str] = ()) -> Any:
+def decode(kind: Any, tree: Any, path: str = "", *, domains: Sequence[str] = ()) -> Any:
     """Read a record of type `kind` from a tree of dicts, lists and scalars, or of what was written in their place.
 
     Raises ValueError with one line per fault: the dotted path from `path` on, the value, what is allowed. `domains` are
@@ -103,7 +103,7 @@ def decode(kind: Any, tree: Any, path: str = "", domains: Sequence[str] = ()) ->
     try:
         return TypeAdapter(kind).validate_python(tree)
     except pydantic.ValidationError as error:
-        raise ValueError("\n".join(fault_lines(error.errors(), tree, path, domains))) from None
+        raise ValueError("\n".join(fault_lines(error.errors(), tree, path, domains=domains))) from None
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def run(
 
     Exit status: 0 if every trial is done, 1 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
     """
-    sweep, console = _asked(config, changes, name, tags), make_console()
+    sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     from mwm.runner.execution import driver
     from mwm.runner.reporting.tables import tables
 
@@ -90,7 +90,7 @@ def _print_summary(console: Console, done: SweepRun) -> None:
     console.out(f"compare the runs: {shown if done.uri.startswith('http') else command}", highlight=False)
 
 
-def _asked(config: Path, changes: list[str] | None, name: str | None, tags: list[str] | None) -> Sweep:
+def _asked(config: Path, changes: list[str] | None, *, name: str | None, tags: list[str] | None) -> Sweep:
     """The sweep that is asked for. Like its file, what is said of it is UTF-8, whatever the locale takes it for."""
     changes, tags = ([_utf8(word) for word in words or ()] for words in (changes, tags))
     return load_sweep(config, changes, name=name and _utf8(name), tags=tags)
@@ -108,7 +108,7 @@ def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags
 
     Every corner of its space is decoded and checked against the data, the networks and the resources.
     """
-    sweep, console = _asked(config, changes, name, tags), make_console()
+    sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     sets, notes = validate(sweep, download=False)
     victims, attacks = sweep.victim_specs, [attack for _, attack in sweep.attack_specs]
     _show_victims(sweep, victims, console)

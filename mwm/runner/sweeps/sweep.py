@@ -175,7 +175,7 @@ class Sweep:
                     raise ValueError(f"{here.path}.{here.kind}: is not allowed: {reason}")
             _refuse_many(tree, grid_options, path)
             for one in expand(tree, grid_options, path):
-                attack = decode(Attack, one, path, ("grid",))
+                attack = decode(Attack, one, path, domains=("grid",))
                 found.setdefault(digest(encode(attack)), (path, attack))
         return list(found.values())
 
@@ -220,7 +220,7 @@ def _refuse_grids(sweep: Sweep) -> None:
 
 def decode_victim(tree: Any) -> Victim:
     """Decode a victim's tree in which no domain is left."""
-    victim: Victim = decode(Victim, tree, "victim", DOMAIN_KINDS)
+    victim: Victim = decode(Victim, tree, "victim", domains=DOMAIN_KINDS)
     return victim
 
 

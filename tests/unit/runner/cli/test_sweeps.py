@@ -78,7 +78,7 @@ def test_a_file_and_its_overrides_are_utf_8_in_any_locale(tmp_path: Path) -> Non
     code = (
         "import sys; from mwm.runner.cli.app import parse; from mwm.runner.cli.sweeps import _asked; "
         "bound = parse(sys.argv[1:])[1].arguments; "
-        "print(ascii(_asked(bound['config'], bound['changes'], None, bound['tags']).tags))"
+        "print(ascii(_asked(bound['config'], bound['changes'], name=None, tags=bound['tags']).tags))"
     )
     words = ["check", str(path), "--set", "tags.place=Köln", "--tag", "note=日本"]
     settings = environment() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}
