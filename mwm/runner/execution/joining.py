@@ -48,7 +48,12 @@ def cluster_address(address: str | None) -> str | None:
 def require_cluster(address: str, named: str | None) -> None:
     """Refuse an address at which no Ray of this version answers; `named` is what --address said, or None."""
     if address == "auto":
-        return
+        from ray._private.services import canonicalize_bootstrap_address
+
+        found = canonicalize_bootstrap_address("auto")
+        if found is None:
+            raise ValueError(f"{_named(named)}: auto is not allowed: no Ray runs on this machine; {ASKED}")
+        address = found
     where = urlsplit(f"//{address}")
     assert where.hostname is not None, "an address was checked before"
     try:
