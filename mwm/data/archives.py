@@ -18,11 +18,6 @@ CLASSES = "classes"
 
 WORDS = {"x": ("x", "image", "img", "data", "pixel", "feature"), "y": ("y", "label", "target", "class")}
 """What others call images and labels."""
-OBJECTS = {
-    "x": "np.stack([np.asarray(image) for image in {0}])",
-    "y": "np.array({0}.tolist())",
-    "c": "{0}.astype('str')",
-}
 
 
 def read_archive(data: Npz) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
@@ -47,7 +42,7 @@ def _array(archive: Any, name: str, path: str) -> NDArray[Any]:
     except Exception as error:  # an archive that is cut or changed fails in a dozen unrelated ways
         reason = " ".join(str(error).split()) or type(error).__name__
         if "allow_pickle" in reason:
-            line = f"{name} = {OBJECTS[name[0]].format(name)}"
+            line = f"{name} = np.array({name}.tolist())"
             reason = f"it is an array of Python objects, read by no allow_pickle; in NumPy: {line}"
         raise ValueError(
             f"{path}: no readable {name}; allowed: an array of numbers, or of strings ({reason})"
@@ -78,7 +73,7 @@ def _alike(name: str, held: list[str]) -> str:
 
 
 def _names(path: str, names: NDArray[Any]) -> tuple[str, ...]:
-    fault = f"{path}: {CLASSES} has type {names.dtype} and shape {names.shape}; allowed: strings, a name for each class"
-    require(names.ndim == 1 and names.dtype.kind in "US", fault)
-    texts = np.char.decode(names, "utf-8", "backslashreplace") if names.dtype.kind == "S" else names
+    fault = f"{path}: {CLASSES} has type {names.dtype} and shape {names.shape}; allowed: a name for each class"
+    require(names.ndim == 1 and names.dtype.kind in "USiu", fault)
+    texts = np.char.decode(names, "utf-8", "backslashreplace") if names.dtype.kind == "S" else names.astype(np.str_)
     return tuple(texts.tolist())
