@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.data.datasets import Findings, ImageFolder, require, shortened
-from mwm.data.listing import Listing, is_hidden, list_part, scan
+from mwm.data.listing import Listing, is_hidden, list_part, readable, scan
 from mwm.data.pictures import WHITES, Picture, read_picture, to_eight_bits
 
 PARTS = ("train", "test")
@@ -51,7 +51,7 @@ def _read(paths: Sequence[str], data: ImageFolder) -> tuple[NDArray[np.uint8], l
                 pixels, picture = read_picture(path, data.size, data.background)
             except Exception as error:  # pictures fail in a dozen unrelated ways
                 reason = " ".join(str(error).split()) or type(error).__name__
-                faults.append(f"{path}: no readable image; allowed: any picture that Pillow opens ({reason})")
+                faults.append(f"{readable(path)}: no readable image; allowed: any picture that Pillow opens ({reason})")
                 continue
             pictures.append(picture)
             if picture.depth:
@@ -97,5 +97,5 @@ def _findings(
         deeper=train.deeper + test.deeper,
         hidden=train.hidden + test.hidden + sum(map(is_hidden, beside)),
         no_pictures=(*train.no_pictures, *test.no_pictures),
-        unclassed=(*train.unclassed, *test.unclassed, *(name for name in beside if not is_hidden(name))),
+        unclassed=(*train.unclassed, *test.unclassed, *(readable(name) for name in beside if not is_hidden(name))),
     )

@@ -39,7 +39,7 @@ def list_part(root: Path, part: str) -> Listing:
         elif _is_folder(entry):
             folders.append(entry)
         else:
-            found.unclassed.append(f"{part}/{entry.name}")
+            found.unclassed.append(f"{part}/{readable(entry.name)}")
     if not folders:
         raise ValueError(_without_classes(root, part))
     for folder in folders:
@@ -66,14 +66,14 @@ def scan(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _list_class(folder: os.DirEntry[str], found: Listing, root: Path) -> None:
-    name, pictures, others = _readable(folder.name), [], []
+    name, pictures, others = readable(folder.name), [], []
     # By folder, then by name, as torchvision lists them: who has used that has the same data.
     for where, entry in sorted(_walk(folder.path, found, ()), key=lambda pair: (pair[0], pair[1].name)):
-        if is_picture(entry.name) and (entry.is_file() or not Path(entry.path).exists()):
+        if is_picture(entry.name) and _is_file(entry):
             pictures.append((entry.path, name))
             found.deeper += where != folder.path
         else:
-            others.append(os.path.relpath(entry.path, root))
+            others.append(readable(os.path.relpath(entry.path, root)))
     if not pictures:
         told = f" (but {shortened(others)})" if others else ""
         raise ValueError(f"{folder.path}: holds no picture{told}; allowed: one or more in the folder of a class")
@@ -104,6 +104,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether something can be read as a file, or is a link that leads nowhere, which reading it tells."""
+    try:
+        return entry.is_file() or not Path(entry.path).exists()
+    except OSError:
+        return True
+
+
 def _without_classes(root: Path, part: str) -> str:
     """What is wrong where a part has no classes, and what there is instead."""
     place = next((one for one in (root / part, root) if one.is_dir()), None)
@@ -115,7 +123,7 @@ def _without_classes(root: Path, part: str) -> str:
     return f"{fault} (in {place} there are the folders {names})" if names else f"{fault} ({place or 'root'} has none)"
 
 
-def _readable(name: str) -> str:
-    """The name of a folder as text: composed, and with escapes in place of what cannot be printed."""
+def readable(name: str) -> str:
+    """The name of a file or folder as text: composed, and with escapes in place of what cannot be printed."""
     text = normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

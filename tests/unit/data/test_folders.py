@@ -95,6 +95,8 @@ def test_names_that_are_no_plain_text_are_made_readable(tmp_path: Path) -> None:
         (tmp_path / part / "b").rename(tmp_path / part / ("Zoe\u0308" if part == "train" else "Zo\u00eb"))
         (tmp_path / part / "Müller").rename(tmp_path / part / os.fsdecode(b"M\xfcller"))
         draw(tmp_path / part / "two\nlines" / "a.png", 9)
+        (tmp_path / part / "Zo\u00eb" / os.fsdecode(b"\xff\n.txt")).write_text("") if part == "test" else None
+    assert found(tmp_path).no_pictures == ("test/Zoë/\\xff\\n.txt",)
     assert read(tmp_path).class_names == ("M\\xfcller", "Zoë", "two\\nlines")
 
 
@@ -104,6 +106,15 @@ def test_labels_follow_names_where_the_parts_sort_differently(tmp_path: Path) ->
     dataset = read(tmp_path)
     assert dataset.class_names == ("Zoë", "Zof")
     assert dataset.y_test.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["self.png", "self"])
+def test_a_link_to_itself(name: str, tmp_path: Path) -> None:
+    (folder(tmp_path) / "train" / "ant" / name).symlink_to(name)
+    if name == "self":
+        assert found(tmp_path).no_pictures == ("train/ant/self",)
+    else:
+        assert "self.png: no readable image" in refusal(tmp_path)
 
 
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:

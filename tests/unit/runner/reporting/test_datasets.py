@@ -31,8 +31,9 @@ def noise(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 6, 5)) -> Any:
 
 
 def dataset(**changes: Any) -> Dataset:
-    arrays = {"x_train": noise(60), "y_train": np.arange(60) % 3, "x_test": noise(30, 1), "y_test": np.arange(30) % 3}
-    return Dataset(**{"classes": 3, "digest": ""} | arrays | changes)
+    fields: dict[str, Any] = {"x_train": noise(60), "x_test": noise(30, 1), "classes": 3, "digest": ""}
+    fields |= {"y_train": np.arange(60) % 3, "y_test": np.arange(30) % 3} | changes
+    return Dataset(**fields)
 
 
 def warnings(held: Dataset) -> list[str]:
