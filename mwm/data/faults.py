@@ -75,7 +75,7 @@ def label_fault(name: str, y: NDArray[Any], count: int) -> str:
     """Why an array is none of the labels of `count` images, in one line; nothing if it is."""
     if y.ndim == 2 and 1 in y.shape and y.size == count:
         return _told(f"{name} has shape {y.shape}: a table", f"({count},)", f"{name} = {name}.reshape(-1)")
-    if y.ndim == 2 and len(y) == count and y.dtype.kind in "fiub":
+    if y.ndim == 2 and len(y) == count and y.dtype.kind in "fiub" and np.allclose(y.sum(1), 1):
         told = f"{name} has shape {y.shape}: a column for each class"
         return _told(told, f"({count},), the numbers of classes", f"{name} = {name}.argmax(1)")
     if y.dtype.kind in "US":
@@ -95,7 +95,8 @@ def numbering_fault(y_train: NDArray[Any], y_test: NDArray[Any]) -> str:
     low, high, count = int(held[0]), int(held[-1]), len(held)
     if count > 1 and (low, high) == (1, count):
         said = f"y_train holds the labels 1 to {count}: they begin at 1"
-        return _told(said, f"0 to {count - 1}", "y_train, y_test = y_train - 1, y_test - 1")
+        both = "y_train, y_test = y_train - 1, y_test - 1"
+        return _told(said, f"0 to {count - 1}", both if y_test.min() > 0 else "y_train = y_train - 1")
     if low < 0 or high >= 2**31:
         said = f"y_train holds the label {low if low < 0 else high}"
         return _told(said, "0 to the number of classes - 1", NUMBERED)

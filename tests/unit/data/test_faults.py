@@ -127,6 +127,8 @@ def test_flat_images(tmp_path: Path) -> None:
         ({"y_train": SOUND["y_train"] + 0.5}, "float64"),
         ({"y_train": SOUND["y_train"][:5]}, "(5,); allowed: (12,), a label for each image"),
         ({"y_test": SOUND["y_test"] + 1}, "y_test = y_test - 1"),
+        ({"y_train": SOUND["y_train"] + 1}, "in NumPy: y_train = y_train - 1"),
+        ({"y_train": np.arange(48).reshape(12, 4)}, "(12, 4); allowed: (12,), a label for each image"),
         ({"x_train": np.zeros_like(SOUND["x_train"])}, "all 12 training images are equal"),
         ({"classes": ["a", "b"]}, "2 names for 4 classes"),
         ({"classes": ["a", "b", "b", "c"]}, "'b' is the name of 2"),

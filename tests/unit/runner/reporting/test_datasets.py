@@ -12,7 +12,7 @@ from PIL import Image
 
 from mwm.data.datasets import Dataset
 from mwm.runner.reporting.datasets import dataset_lines, draw_contact_sheet
-from tests.conftest import Say
+from tests.helpers.asking import Say
 
 SWEEP = {
     "name": "s",
