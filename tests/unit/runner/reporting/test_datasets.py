@@ -119,3 +119,13 @@ def test_a_sheet_shows_grey_and_colour_and_long_names(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.width < 300 + 8 * (80 + 4)
         assert sheet.height > 3 * 100 + 3 * 6 * 13
+
+
+@pytest.mark.slow
+def test_a_run_names_what_is_left_out_before_anything_is_started(say: Say, tmp_path: Path) -> None:
+    pictures(tmp_path / "pictures", ["ant", "bee", "cat"])
+    (tmp_path / "pictures" / "train" / "ant" / "notes.txt").write_text("")
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(SWEEP))
+    status, out, err = say("run", "s.yaml", "--address", "127.0.0.1:9")
+    assert (status, out) == (2, "left out: 1 no pictures (train/ant/notes.txt)\n")
+    assert err.startswith("--address: 127.0.0.1:9")
