@@ -45,7 +45,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             ray.init(address=joined, runtime_env={"py_modules": [str(Path(__file__).parents[2])]}, **quiet)
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        what = f"{'--address' if address else 'RAY_ADDRESS'}: {joined} cannot be joined" if joined else "Ray cannot be started on this machine"
+        named = f"{'--address' if address else 'RAY_ADDRESS'}: {joined} cannot be joined"
+        what = named if joined else "Ray cannot be started on this machine"
         raise ValueError(f"{what}: {reason}") from None
     _silence_ray()
     try:
