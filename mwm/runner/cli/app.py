@@ -16,7 +16,7 @@ from mwm.trials.provenance import __version__
 
 COMMANDS = {
     "run": ("sweeps:run", "Run a sweep, or resume it."),
-    "check": ("sweeps:check", "Read a sweep and count its trials; start nothing."),
+    "check": ("sweeps:check", "Read a sweep, count its trials and tell what its data are; start nothing."),
     "status": ("workspace:status", "Show how a sweep is getting on, while it runs and after."),
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
     "sync": ("workspace:sync", "Bring to MLflow what it has missed of a sweep; may be repeated."),
