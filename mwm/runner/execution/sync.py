@@ -48,7 +48,8 @@ def sync_mlflow(
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
         expected = totals(history, {})
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
-        experiment = experiment_name(experiment or history.begin.get("experiment"), name, uri)
+        before = history.begin.get("experiment")
+        experiment = experiment_name(before if experiment is None else experiment, name, uri)
         status: Status = history.end.get("status", "KILLED")
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
         params = flatten(encode(sweep.search), "search")

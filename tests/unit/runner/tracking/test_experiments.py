@@ -58,4 +58,5 @@ def test_an_experiment_needs_an_mlflow(say: Say, case: VerificationCase) -> None
 def test_databricks_wants_an_absolute_path(say: Say, tmp_path: Path) -> None:
     said = say("run", str(sweep(tmp_path)), "--tracking-uri", "databricks")
     one_line(said, "--experiment: 'small' is not allowed: Databricks wants an absolute path")
+    one_line(say("run", str(sweep(tmp_path)), "--experiment", ""), "--experiment: '' is not allowed")
     assert not (tmp_path / "results").exists()
