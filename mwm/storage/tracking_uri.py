@@ -71,12 +71,13 @@ def is_server(uri: str) -> bool:
     return _service(uri) in SERVERS
 
 
-def experiment_name(asked: str | None, own: str, uri: str) -> str:
+def experiment_name(asked: str | None, own: str, uri: str, *, before: str | None = None) -> str:
     """The experiment of MLflow at `uri` for what is called `own`: `asked`, which may end with / and be a folder of it.
 
-    Raises ValueError for a name that MLflow refuses; Databricks wants an absolute path.
+    Without it that of the time `before`, else one of its own name. Raises ValueError for a name that MLflow refuses; Databricks wants an absolute path.
     """
-    name = f"{asked}{own}" if asked and asked.endswith("/") else own if asked is None else asked
+    asked = before or own if asked is None else asked
+    name = asked + own if asked.endswith("/") else asked
     wrong = ""
     if not name.strip() or not name.isprintable() or len(name) > MAX_EXPERIMENT_CHARS:
         wrong = f"must be 1 to {MAX_EXPERIMENT_CHARS} printable letters"

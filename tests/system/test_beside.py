@@ -246,7 +246,7 @@ def test_sync_says_what_is_missing_and_brings_it_where_the_sweep_went(
     assert experiment is not None
     found = [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["kind"] != "sweep"]
     assert len(found) == 6
-    assert all(run.data.params and run.inputs.dataset_inputs for run in found)
+    assert all(run.data.params and run.inputs and run.inputs.dataset_inputs for run in found)
 
 
 @pytest.mark.slow

@@ -151,7 +151,7 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(
 ) -> None:
     seen: list[Asked] = []
     with gate(through.uri) as proxy:
-        proxy.rules.append(seen.append)  # type: ignore[arg-type]
+        proxy.rules.append(seen.append)
         for name, value in (("http_proxy", proxy.uri), ("no_proxy", ""), ("NO_PROXY", "")):
             monkeypatch.setenv(name, value)
         assert record(through, "direct", tmp_path) == 0

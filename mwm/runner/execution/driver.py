@@ -79,22 +79,19 @@ def run_sweep(
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
         before = read_journal(folder).begin.get("experiment")
-        experiment = experiment_name(before if experiment is None else experiment, sweep.name, uri)
+        experiment = experiment_name(experiment, sweep.name, uri, before=before)
         if not elsewhere:
             require_compiler(sweep)
         sets, _ = validate(sweep, download=True)
-        for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
-            for line in left_out_lines(found):
-                console.out(line, highlight=False)
+        _tell_left_out(sets, console)
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
         with sweep_lock(folder), ray_cluster(address), _graceful_stop() as stopped:
             patience = NODE_TIMEOUT_S if elsewhere else 0.0
             check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-            recorder, left, spent = _run(
-                sweep, console, place, folder=folder, sets=sets, uri=uri, experiment=experiment, stopped=stopped
-            )
+            where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
+            recorder, left, spent = _run(sweep, console, place, **where, sets=sets, stopped=stopped)
     return SweepRun(
         results=recorder.results(),
         counts={status: recorder.count(status) for status in STATUSES},
@@ -106,6 +103,12 @@ def run_sweep(
         experiment=experiment,
         experiment_id=recorder.tracker.experiment_id,
     )
+
+
+def _tell_left_out(sets: TrialInputs, console: Console) -> None:
+    for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
+        for line in left_out_lines(found):
+            console.out(line, highlight=False)
 
 
 def _require_durable_paths(place: StorageLocation, uri: str) -> None:

@@ -48,8 +48,7 @@ def sync_mlflow(
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
         expected = totals(history, {})
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
-        before = history.begin.get("experiment")
-        experiment = experiment_name(before if experiment is None else experiment, name, uri)
+        experiment = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         status: Status = history.end.get("status", "KILLED")
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
         params = flatten(encode(sweep.search), "search")
@@ -70,10 +69,19 @@ def sync_mlflow(
                     _replay_all(recorder, tracker, sweep=sweep, history=history)
             finally:
                 left = recorder.close(status, complete=status == "FINISHED")
-    counts = ", ".join(f"{recorder.count(status)} {status}" for status in STATUSES if recorder.count(status))
-    lost = f", but for {told_missing(tracker.missing)}" if tracker.missing else ", but not all" if left else ""
-    console.out(f"{counts or 'no trial has ended'}; brought to {redact(uri)}{lost}", highlight=False)
+    console.out(f"{_counts(recorder)}; brought to {redact(uri)}{_lost(tracker, left)}", highlight=False)
     return int(left > 0)
+
+
+def _counts(recorder: SweepRecorder) -> str:
+    counts = [f"{recorder.count(status)} {status}" for status in STATUSES if recorder.count(status)]
+    return ", ".join(counts) or "no trial has ended"
+
+
+def _lost(tracker: Tracker, left: int) -> str:
+    if tracker.missing:
+        return f", but for {told_missing(tracker.missing)}"
+    return ", but not all" if left else ""
 
 
 def _replay_all(recorder: SweepRecorder, tracker: Tracker, *, sweep: Sweep, history: SweepHistory) -> None:

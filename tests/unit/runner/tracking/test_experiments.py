@@ -32,6 +32,7 @@ def test_sweeps_that_share_an_experiment_leave_each_others_runs_alone(uri: str) 
             assert experiment is not None
             found = client.search_runs([experiment.experiment_id], "tags.`mwm.sweep` = 'other'")
             assert [run.info.status for run in found] == ["RUNNING"] * 3
+    assert experiment is not None
     every = client.search_runs([experiment.experiment_id])
     assert sorted(run.data.tags["mwm.sweep"] for run in every) == sorted(["first", "second", "other"] * 3)
     above = {run.info.run_id: run for run in every}
