@@ -74,7 +74,8 @@ def is_server(uri: str) -> bool:
 def experiment_name(asked: str | None, own: str, uri: str, *, before: str | None = None) -> str:
     """The experiment of MLflow at `uri` for what is called `own`: `asked`, which may end with / and be a folder of it.
 
-    Without it that of the time `before`, else one of its own name. Raises ValueError for a name that MLflow refuses; Databricks wants an absolute path.
+    Without it that of the time `before`, else one of its own name. Raises ValueError for a name that MLflow refuses;
+    Databricks wants an absolute path.
     """
     asked = before or own if asked is None else asked
     name = asked + own if asked.endswith("/") else asked
