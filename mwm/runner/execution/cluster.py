@@ -140,9 +140,11 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
         ),
         run_config=tune.RunConfig(name=tune_folder.name, storage_path=str(tune_folder.parent), verbose=0),
     )
-    tuner.fit()
-    searcher.collect_finished()
-    shutil.rmtree(tune_folder, ignore_errors=True)
+    try:
+        tuner.fit()
+        searcher.collect_finished()
+    finally:
+        shutil.rmtree(tune_folder, ignore_errors=True)
 
 
 class _FifoScheduler(FIFOScheduler):

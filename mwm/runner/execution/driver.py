@@ -27,6 +27,7 @@ from mwm.runner.workspace.journal import SWEEP_FILE, Journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.storage.filesystem import write_atomic
+from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import resolve_tracking_uri, sqlite_file
 from mwm.trials.outcome import STATUSES
@@ -71,7 +72,7 @@ def run_sweep(
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
-        with sweep_lock(folder), ray_cluster(address), _graceful_stop() as stopped:
+        with sweep_lock(folder, store=place.local_store), ray_cluster(address), _graceful_stop() as stopped:
             patience = NODE_TIMEOUT_S if elsewhere else 0.0
             check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
             recorder, left, spent = _run(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
@@ -130,6 +131,7 @@ def _run(
     made = provenance()
     tags = {**made, "mwm.config_digest": sweep.config_digest, **sweep.tags}
     with Tracker(uri, sweep.name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
+        place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         source, store = victim_source(sweep, folder), Store(place.store)
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
@@ -140,16 +142,20 @@ def _run(
         )
         searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
         journal.begin(totals=progress.totals, provenance=made)
-        left = 1
+        left, reason = 1, ""
         with closing(Heartbeat(folder, progress.snapshot)):
             try:
                 with progress:
                     run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
                 left = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
+            except BaseException as error:
+                reason = redacted_excerpt(f"{type(error).__name__}: {error}")
+                raise
             finally:
                 with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
                     status: Status = "KILLED" if stopped else "FAILED" if left else "FINISHED"
-                    recorder.close(status, complete=left == 0 and not source.spent)
+                    reason = f"stopped by {signal.Signals(stopped[0]).name}" if stopped else reason
+                    recorder.close(status, complete=left == 0 and not source.spent, reason=reason)
     return recorder, left, source.spent
 
 

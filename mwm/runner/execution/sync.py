@@ -36,7 +36,7 @@ def sync_mlflow(console: Console, storage: StorageLocation, *, name: str, tracki
     Raises ValueError for a name that there is not, a sweep that is being run, and an MLflow that cannot be reached.
     """
     folder, uri = find_sweep(storage.local_root, name), resolve_tracking_uri(tracking_uri)
-    with sweep_lock(folder, "sync"):
+    with sweep_lock(folder, "sync", store=storage.local_store):
         history = read_journal(folder, trials=True)
         if not history.begin:
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)

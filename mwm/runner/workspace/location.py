@@ -10,7 +10,9 @@ from pathlib import Path, PurePath
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import SWEEP_FILE
 from mwm.runner.workspace.lock import holder, remove_lock
+from mwm.runner.workspace.users import record_user
 from mwm.storage.filesystem import Files, open_filesystem, require_writable, write_atomic
+from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import as_storage_error
 
 RESULTS, STORE = "results", "store"
@@ -23,7 +25,8 @@ class StorageLocation:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
 
     Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder.
-    `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI.
+    `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI,
+    `local_store` is the folder of the store, None if it is none on this machine.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -31,6 +34,8 @@ class StorageLocation:
         self.local_root = Path() if self._remote else Path(place)
         self.results = self.local_root / RESULTS
         self.store = _below(str(place), STORE) if self._remote else str(self.local_root / STORE)
+        files = self._remote or LocalFiles(self.local_root)
+        self.local_store = files.path / STORE if isinstance(files, LocalFiles) else None
         self.remote = self._remote is not None
         self.display_name = self._remote.display_name if self._remote else str(place)
         self._sent: dict[str, tuple[int, int]] = {}
@@ -45,6 +50,14 @@ class StorageLocation:
         self.download(name)
         return folder
 
+    def record_user(self) -> None:
+        """Write down in the store that the sweeps in results/ use it; ValueError where that cannot be written."""
+        if self.local_store is not None:
+            try:
+                record_user(self.results, self.local_store)
+            except OSError as error:
+                raise ValueError(f"--storage: {self.local_store} cannot be written ({error.strerror})") from None
+
     @contextmanager
     def sweep_dir(self, name: str) -> Iterator[Path]:
         """The folder of a sweep, prepared; what was made for one that has not begun in the end goes again."""
@@ -55,7 +68,7 @@ class StorageLocation:
             yield self.prepare_sweep_dir(name)
         finally:
             if not (folder / SWEEP_FILE).exists():
-                for place in {folder, self.results}.intersection([folder, *made]):
+                for place in {folder, self.results, Path(self.store)}.intersection([folder, *made]):
                     remove_lock(place)
             for place in made:
                 with suppress(OSError):  # it is none on this machine, or holds something by now
