@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from mwm.storage.addresses import file_path
 from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import ObjectStore, as_storage_error
 
@@ -21,7 +21,7 @@ def open_filesystem(root: str | Path) -> Files:
     """The files under a folder or a URI; ValueError, in one line, for a URI that cannot be understood."""
     text = str(root)
     if text.startswith("file://"):
-        return LocalFiles(unquote(urlsplit(text).path))
+        return LocalFiles(file_path(text))
     if "://" in text:
         return ObjectStore(text)
     if re.match(r"[a-z][a-z0-9+.-]+:/", text):

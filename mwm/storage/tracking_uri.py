@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from mwm.storage.addresses import expand_home, file_uri, sqlite_file, sqlite_uri
 from mwm.storage.redaction import redact
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
@@ -16,7 +16,6 @@ DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 VERDICTS = "verdicts"
 """The experiment of verdicts, and their folder in results/: no sweep may have this name."""
 
-SQLITE = "sqlite:///"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("postgresql", "mysql", "mssql")
 ALLOWED = "http://HOST:PORT, https://HOST, sqlite:///PATH, postgresql://..., mysql://..., mssql://... or databricks"
@@ -40,23 +39,16 @@ def resolve_tracking_uri(uri: str | None) -> str:
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
     if file := sqlite_file(uri):
-        _, mark, options = uri.partition("?")
-        return f"{SQLITE}{file.expanduser().absolute()}{mark}{options}"
+        return sqlite_uri(expand_home(file), uri.partition("?")[2])
     if uri == "databricks" or ("://" in uri and _service(uri) in (*SERVERS, *DATABASES)):
         return re.sub("^postgresql://", "postgresql+psycopg2://", uri)  # SQLAlchemy 2.1 would ask for psycopg 3
     raise ValueError(f"--tracking-uri: {redact(uri)!r} is not allowed; write one of {ALLOWED}")
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite database on disk; None for any other address."""
-    path = uri.removeprefix(SQLITE).partition("?")[0]
-    return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
-
-
 def artifact_location(uri: str, experiment: str) -> str | None:
     """Where the files of an experiment go: beside a SQLite database, wherever that is; else as the store likes."""
     database = sqlite_file(uri)
-    return (database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if database else None
+    return file_uri(database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)) if database else None
 
 
 def check_database(uri: str) -> None:

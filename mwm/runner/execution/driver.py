@@ -26,10 +26,11 @@ from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
+from mwm.storage.addresses import sqlite_file
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import Store
-from mwm.storage.tracking_uri import resolve_tracking_uri, sqlite_file
+from mwm.storage.tracking_uri import resolve_tracking_uri
 from mwm.trials.outcome import STATUSES
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import TrialInputs

@@ -16,6 +16,7 @@ from mwm.config.randomness import derive_seed
 from mwm.runner.sweeps.space import Domain, expand, grid_options, sample
 from mwm.runner.sweeps.sweep import Limits, OptunaSearch, RandomSearch, Sweep, decode_victim, unique_victims
 from mwm.runner.sweeps.trial_queue import VictimSource
+from mwm.storage.addresses import sqlite_uri
 from mwm.trials.trial import Victim
 
 
@@ -92,7 +93,7 @@ class OptunaSource:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._tree, self._objectives, self.total = sweep.victim, search.objectives, search.num_samples
         self._study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}"),
+            storage=optuna.storages.RDBStorage(sqlite_uri(folder / "optuna.db")),
             study_name=sweep.name,
             load_if_exists=True,
             directions=["minimize" if name == "worst_log10_p" else "maximize" for name in search.objectives],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mwm.config.spec import encode, flatten
+from mwm.storage.addresses import file_uri, sqlite_file
 from mwm.storage.redaction import failure_reason, redact
 from mwm.storage.tracking_uri import artifact_location, check_database, set_mlflow_defaults, short_timeouts
 from mwm.trials.outcome import EpochMetrics, Outcome
@@ -176,11 +177,18 @@ def _shortened(tags: Mapping[str, str]) -> dict[str, str]:
 
 def _connect(uri: str) -> MlflowClient:
     set_mlflow_defaults()
+    database = sqlite_file(uri)
+    new = database is not None and not database.exists()
     check_database(uri)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if database is not None and new:
+        # MLflow itself would take the name of the current folder for SQL, in which a quote or a colon means something.
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(uri, file_uri(database.parent / "mlruns"))  # type: ignore[no-untyped-call]
     return MlflowClient(tracking_uri=uri)
 
 

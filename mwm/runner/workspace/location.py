@@ -11,6 +11,7 @@ from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import SWEEP_FILE
 from mwm.runner.workspace.lock import holder, remove_lock
 from mwm.runner.workspace.users import record_user
+from mwm.storage.addresses import expand_home
 from mwm.storage.filesystem import Files, open_filesystem, require_writable, write_atomic
 from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import as_storage_error
@@ -31,7 +32,7 @@ class StorageLocation:
 
     def __init__(self, place: str | Path) -> None:
         self._remote: Files | None = open_filesystem(place) if "://" in str(place) else None
-        self.local_root = Path() if self._remote else Path(place)
+        self.local_root = Path() if self._remote else expand_home(place)
         self.results = self.local_root / RESULTS
         self.store = _below(str(place), STORE) if self._remote else str(self.local_root / STORE)
         files = self._remote or LocalFiles(self.local_root)
