@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-SQLITE = "sqlite:///"
+_SQLITE = re.compile(r"sqlite(\+pysqlite)?:///(?P<path>[^?]+)")
+_SPECIAL = re.compile(r"[%?#{}\x00-\x1f\x7f]")
+"""What means something in the address of a database, to SQLAlchemy, to MLflow or to Optuna."""
 
 
 def sqlite_uri(database: Path, options: str = "") -> str:
-    """The address of a SQLite database, as SQLAlchemy reads it: whatever means something in an address is quoted."""
-    return SQLITE + quote(str(database.absolute())) + (f"?{options}" if options else "")
+    """The address of a SQLite database, as SQLAlchemy reads it: what means something in an address is quoted.
+
+    Such an address names the driver, too, because of one that does not MLflow makes the folder as it is written there.
+    """
+    path = str(database.absolute())
+    quoted = _SPECIAL.sub(lambda sign: quote(sign[0]), path)
+    return f"sqlite{'' if quoted == path else '+pysqlite'}:///{quoted}" + (f"?{options}" if options else "")
 
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite database on disk; None for any other address."""
-    path = uri.removeprefix(SQLITE).partition("?")[0]
-    return Path(unquote(path)) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
+    found = _SQLITE.match(uri)
+    return Path(unquote(found["path"])) if found and found["path"] != ":memory:" else None
 
 
 def file_uri(path: Path) -> str:
