@@ -75,6 +75,21 @@ def is_locked(file: IO[Any]) -> bool:
     return bool(_claims(Path(file.name), now=time.time(), shared=True))
 
 
+def knows_record_locks(folder: Path) -> bool:
+    """Whether files in a folder can be locked as SQLite does it. Raises OSError where nothing can be written."""
+    probe = folder / temporary_name(".probe")
+    try:
+        with probe.open("w") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in UNKNOWN:
+            raise
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
 @contextmanager
 def _claim(path: Path, *, shared: bool, patience: float) -> Iterator[bool]:
     """Claim a path by a file beside it: whoever comes first stays, of two at once neither."""

@@ -186,7 +186,8 @@ class Store:
         for place, file in found.items():
             digest = _digest_of(file)
             done = place == _place(digest, CHECKPOINT) and _place(digest, OUTCOME) in found
-            if done or (place.rpartition("/")[2].startswith(".") and place != LOCK):
+            locks = place == LOCK or place.startswith(f".{LOCK}.")
+            if done or (place.rpartition("/")[2].startswith(".") and not locks):
                 yield digest, file
 
     def remove(self, digest: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mwm.storage.addresses import expand_home, file_uri, sqlite_file, sqlite_uri
+from mwm.storage.lock import knows_record_locks
 from mwm.storage.redaction import redact
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
@@ -59,6 +60,8 @@ def check_database(uri: str) -> None:
 
     if path := sqlite_file(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not knows_record_locks(path.parent):
+            raise ValueError("the file system knows no locks, which SQLite needs; name a local disk, or a server")
     engine = create_engine(uri)
     try:
         engine.connect().close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from json import dumps
 from math import inf
@@ -146,12 +146,13 @@ def clean(
         raise ValueError(f"--older-than: {older_than:g} is not allowed: must be 0 hours or more")
     place, console = StorageLocation(storage), make_console()
     results, store = _cleanable(place)
-    with cleanup_lock(results, *([store] if store.is_dir() else [])) if delete else nullcontext(True) as alone:
+    places = [results, *([store] if store.is_dir() else [])]
+    with cleanup_lock(*places) if delete else nullcontext(True) as alone, _as_one_line():
         others = other_users(results, store, forget or ())
         _require_rest(place.local_root, [results, *others], alone=alone)
         since = -inf if sole_user else recorded_since(store)
         sparing = Sparing(hours=older_than, secret_keys=not keys, others=others, since=since)
-        found = list(garbage(place.local_root, Store(place.store), sparing=sparing))
+        found = list(garbage(place.local_root, Store(place.store), sparing))
         going = [item for item in found if not item.spared]
         for item in going:
             console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
@@ -163,6 +164,15 @@ def clean(
     for reason in sorted({item.spared for item in found if item.spared}):
         console.out(f"spared {_amount([item for item in found if item.spared == reason])}, {reason}", highlight=False)
     return 0
+
+
+@contextmanager
+def _as_one_line() -> Iterator[None]:
+    """Tell of what cannot be read or removed in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"--storage: {error.filename}: {error.strerror}; what was named before is done") from None
 
 
 def _cleanable(place: StorageLocation) -> tuple[Path, Path]:

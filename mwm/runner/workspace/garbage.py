@@ -68,12 +68,11 @@ class Sparing:
         return ""
 
 
-def garbage(storage: Path, store: Store, hours: float = 24.0, *, sparing: Sparing | None = None) -> Iterator[Garbage]:
+def garbage(storage: Path, store: Store, sparing: Sparing) -> Iterator[Garbage]:
     """What no sweep needs, spared or not; to be asked while no sweep is running.
 
     Raises ValueError when what names the needed cannot be read: nothing is garbage then.
     """
-    sparing = sparing or Sparing(hours=hours)
     from mwm.storage.store import KEY
 
     named = referenced_digests(storage).union(*map(_named_in, sparing.others))

@@ -46,8 +46,8 @@ class StorageLocation:
         folder = self.results / name
         for place in (self.store, folder):
             require_writable(place)
-        for part in ("", PICTURES):  # a driver that was killed may have been writing there
-            open_filesystem(folder).remove_stale(part)
+        for place in (self.store, self.results, folder, folder / PICTURES):  # the dead may have been writing there
+            open_filesystem(place).remove_stale("")
         self.download(name)
         return folder
 

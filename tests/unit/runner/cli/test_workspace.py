@@ -58,6 +58,7 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     assert status == 0
     lines = out.splitlines()
     assert lines[0] == "small: failed"
+    assert not [line for line in lines if line.startswith("reason")]
     assert "victims  1 done, 1 failed, 0 waiting; 2 in all" in lines
     assert "attacks  1 done, 2 skipped, 1 waiting; 4 in all" in lines
     assert "best     attack a0: query .50, log10 p -3.0" in lines
@@ -66,6 +67,16 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     told = json.loads(out)
     assert (status, told["state"], told["best"]["digest"]) == (0, "failed", "a0")
     one_line(say("status", "smal"), "NAME: there is no sweep 'smal'", "there are other, small")
+
+
+def test_why_a_driver_ended_stands_in_every_view(say: Say, tmp_path: Path) -> None:
+    begun(tmp_path / "results" / "small").end("FAILED", totals={}, reason="RuntimeError: Ray is\ngone")
+    begun(tmp_path / "results" / "dead")
+    for name, reason in (("small", "RuntimeError: Ray is gone"), ("dead", "its driver ended without a word")):
+        lines = say("status", name)[1].splitlines()
+        assert [line for line in lines if line.startswith(f"reason   {reason}")] == lines[1:2]
+        assert reason in " ".join(json.loads(say("status", name, "--json")[1])["reason"].split())
+        assert any(line.startswith(name) and reason in line for line in say("list")[1].splitlines())
 
 
 def test_a_long_list_of_failures_is_cut(say: Say, tmp_path: Path) -> None:
