@@ -40,7 +40,9 @@ def require_writable(root: str | Path) -> None:
         Path(files.root).mkdir(parents=True, exist_ok=True)
         _probe(files)
     except OSError as error:
-        reason = f"cannot be written ({error.strerror}); name a folder you own"
+        lost = Path(files.root).is_symlink() and not Path(files.root).exists()
+        why = "it is a link that leads nowhere" if lost else error.strerror
+        reason = f"cannot be written ({why}); name a folder you own"
         raise ValueError(f"--storage: {root} {reason}") from None
     return None
 

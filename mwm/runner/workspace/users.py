@@ -81,8 +81,10 @@ def _records(store: Path) -> list[Path]:
 def _read(path: Path) -> StoreUser:
     try:
         return StoreUser(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: who uses the store cannot be read ({error}); nothing is removed") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError):
+        raise ValueError(f"{path}: is damaged, so that somebody uses the store of whom nothing is known") from None
 
 
 def _is_of_another_store(user: StoreUser, store: Path) -> bool:
