@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def open_filesystem(root: str | Path) -> Files:
             f"--storage: {text.partition('@')[2] or text} is neither a folder nor a URI; write SCHEME://PATH"
         )
     return LocalFiles(root)
+
+
+def require_folder(path: Path) -> None:
+    """ValueError, in one line, for what is there but is no folder that can be read, or can never be there."""
+    try:
+        os.scandir(path).close()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ValueError(f"--storage: {path} cannot be read ({getattr(error, 'strerror', error)})") from None
 
 
 def require_writable(root: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -41,10 +42,9 @@ def list_(*, storage: Storage = ".") -> int:
     place = StorageLocation(storage)
     place.download()
     rows = [_row(sweep_status(folder)) for folder in list_sweeps(place.local_root)]
-    if not rows:
-        make_console().out(f"no sweeps in {place.results}", highlight=False)
-        return 0
-    _print(make_console(), _aligned([HEADINGS, *rows]))
+    closed = [path for path in place.results.glob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
+    _print(make_console(), _aligned([HEADINGS, *rows]) if rows else [f"no sweeps in {place.results}"] * (not closed))
+    _print(make_console(), [f"{path}: cannot be read (Permission denied)" for path in closed])
     return 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 from mwm.runner.execution.searcher import TrialSearcher
 from mwm.runner.execution.worker import trainable, trial_resources
 from mwm.runner.sweeps.sweep import EarlyStopping, Resources, Sweep, TrialResources
-from mwm.runner.workspace.location import TUNE
+from mwm.runner.workspace.location import TUNE, remove_tune
 from mwm.trials.trial import TrialInputs
 
 CONNECT_TIMEOUT_S = 5.0
@@ -121,7 +120,7 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
     `folder` is the sweep's; trials are made of `sets`, and leave what they make in the store of the root `store`.
     """
     resources, tune_folder = sweep.resources, folder.resolve() / TUNE
-    shutil.rmtree(tune_folder, ignore_errors=True)
+    remove_tune(folder)
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -144,7 +143,7 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
         tuner.fit()
         searcher.collect_finished()
     finally:
-        shutil.rmtree(tune_folder, ignore_errors=True)
+        remove_tune(folder)
 
 
 class _FifoScheduler(FIFOScheduler):

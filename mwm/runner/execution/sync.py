@@ -17,7 +17,7 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
-from mwm.runner.workspace.location import StorageLocation
+from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import find_sweep, totals
 from mwm.storage.redaction import redact
@@ -37,6 +37,7 @@ def sync_mlflow(console: Console, storage: StorageLocation, *, name: str, tracki
     """
     folder, uri = find_sweep(storage.local_root, name), resolve_tracking_uri(tracking_uri)
     with sweep_lock(folder, "sync", store=storage.local_store):
+        remove_tune(folder)
         history = read_journal(folder, trials=True)
         if not history.begin:
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import JOURNAL
-from mwm.runner.workspace.location import RESULTS, STORE, TUNE
+from mwm.runner.workspace.location import RESULTS, STORE, TUNE, remove_tune
 from mwm.runner.workspace.lock import LOCK
 from mwm.runner.workspace.status import TABLE, list_sweeps
 
@@ -135,4 +134,4 @@ def _left_in_results(storage: Path, sparing: Sparing) -> Iterator[Garbage]:
                 yield Garbage(str(path), state.st_size, "left behind", path.unlink, sparing.young(state.st_mtime))
         if (tune := folder / TUNE).is_dir():
             size = sum(path.lstat().st_size for path in tune.rglob("*"))
-            yield Garbage(str(tune), size, "left behind", partial(shutil.rmtree, tune, ignore_errors=True))
+            yield Garbage(str(tune), size, "left behind", partial(remove_tune, folder))

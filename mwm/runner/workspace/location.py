@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
@@ -12,7 +13,7 @@ from mwm.runner.workspace.journal import SWEEP_FILE
 from mwm.runner.workspace.lock import holder, remove_lock
 from mwm.runner.workspace.users import record_user
 from mwm.storage.addresses import expand_home
-from mwm.storage.filesystem import Files, open_filesystem, require_writable, write_atomic
+from mwm.storage.filesystem import Files, open_filesystem, require_folder, require_writable, write_atomic
 from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import as_storage_error
 
@@ -24,6 +25,8 @@ PICTURES, TUNE = "queries", "tune"
 
 class StorageLocation:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
+
+    Raises ValueError, in one line, for what can be neither.
 
     Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder.
     `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI,
@@ -39,6 +42,8 @@ class StorageLocation:
         self.local_store = files.path / STORE if isinstance(files, LocalFiles) else None
         self.remote = self._remote is not None
         self.display_name = self._remote.display_name if self._remote else str(place)
+        if not self.remote:
+            require_folder(self.results)
         self._sent: dict[str, tuple[int, int]] = {}
 
     def prepare_sweep_dir(self, name: str) -> Path:
@@ -109,6 +114,13 @@ class StorageLocation:
     def is_outside(self, folder: Path) -> bool:
         """Whether its files stay when `folder` is deleted."""
         return self._remote is not None or not self.local_root.resolve().is_relative_to(folder)
+
+
+def remove_tune(folder: Path) -> None:
+    """Remove what Ray Tune keeps in the folder of a sweep, its pickles among it: nothing is ever read from there."""
+    shutil.rmtree(folder / TUNE, ignore_errors=True)
+    with suppress(OSError):  # it was a folder, and is gone
+        (folder / TUNE).unlink()
 
 
 def _below(uri: str, name: str) -> str:
