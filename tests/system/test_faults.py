@@ -121,6 +121,7 @@ def test_signals_end_a_sweep_in_good_order(
             driver.process.send_signal(number)
             assert driver.wait(90) == 128 + number, driver.said()
             gone(driver.trainers())
+        assert sweep_status(folder / "results" / "small").reason == f"stopped by {number.name}"
         statuses = Counter(run.info.status for run in runs(folder))
         assert statuses["RUNNING"] == 0, "a run is left as running"
         assert statuses["KILLED"] >= 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -82,8 +81,3 @@ def test_what_a_killed_driver_leaves_goes_with_the_next_command(tmp_path: Path) 
     assert f"{Path('results/small/tune')}: " in launched(tmp_path, "clean").stdout
     assert launched(tmp_path, "clean", "--delete").returncode == 0
     assert not (folder / "tune").exists()
-    with driving(tmp_path) as driver:
-        wait_for(lambda: (folder / "tune").is_dir(), driver)
-        driver.process.send_signal(signal.SIGTERM)
-        assert driver.wait() == 143
-    assert "reason   stopped by SIGTERM" in launched(tmp_path, "status", "small").stdout.splitlines()
