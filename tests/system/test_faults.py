@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mwm.runner.workspace.status import sweep_status
 from tests.helpers.driver import Driver, driving, gone, wait_for
 from tests.helpers.launching import launched, sweep
 from tests.helpers.servers import mlflow_server

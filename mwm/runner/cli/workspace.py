@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -25,7 +26,7 @@ from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES
 
 if TYPE_CHECKING:
-    from mwm.runner.workspace.garbage import Garbage
+    from mwm.runner.workspace.garbage import Garbage, Sparing
 
 SHOWN = 20
 """Trials of a kind that are listed; all are in the JSON."""
@@ -134,36 +135,42 @@ def clean(
     """List what no sweep needs, or remove it.
 
     What is kept: every trial that the journal or the table of a sweep in results/ names, finished or not, and the
-    victims of its attacks. So is what a sweep in any other folder names that uses the same store: each run writes into
-    the store from which folder it came. To let go of a sweep, remove its folder (rm -r results/NAME): its trials,
-    unless another sweep shares them, are then no longer needed, and `clean` lists them. Nothing is done while a sweep
-    is running.
+    victims of its attacks, also of sweeps in other folders that use the store. To let go of a sweep, remove its folder
+    (rm -r results/NAME): its trials, unless another sweep shares them, are then no longer needed, and `clean` lists
+    them. Nothing is done while a sweep is running.
     """
-    from mwm.runner.workspace.garbage import Sparing, garbage
-    from mwm.storage.store import Store
+    from mwm.runner.workspace.garbage import Sparing
 
     if not older_than >= 0:
         raise ValueError(f"--older-than: {older_than:g} is not allowed: must be 0 hours or more")
-    place, console = StorageLocation(storage), make_console()
+    place = StorageLocation(storage)
     results, store = _cleanable(place)
     places = [results, *([store] if store.is_dir() else [])]
     with cleanup_lock(*places) if delete else nullcontext(True) as alone, _as_one_line():
         others = other_users(results, store, forget or ())
         _require_rest(place.local_root, [results, *others], alone=alone)
         since = -inf if sole_user else recorded_since(store)
-        sparing = Sparing(hours=older_than, secret_keys=not keys, others=others, since=since)
-        found = list(garbage(place.local_root, Store(place.store), sparing))
-        going = [item for item in found if not item.spared]
-        for item in going:
-            console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
-            if delete:
-                item.remove()
+        _clean(place, Sparing(hours=older_than, secret_keys=not keys, others=others, since=since), delete=delete)
         if delete:
             forget_users(store, forget or ())
-    _print_total(console, going, delete=delete)
-    for reason in sorted({item.spared for item in found if item.spared}):
-        console.out(f"spared {_amount([item for item in found if item.spared == reason])}, {reason}", highlight=False)
     return 0
+
+
+def _clean(place: StorageLocation, sparing: Sparing, *, delete: bool) -> None:
+    """List what can go, and what is spared in a line for each reason; or remove it, too."""
+    from mwm.runner.workspace.garbage import garbage
+    from mwm.storage.store import Store
+
+    console, spared, going = make_console(), defaultdict[str, list["Garbage"]](list), list["Garbage"]()
+    for item in garbage(place.local_root, Store(place.store), sparing):
+        (spared[item.spared] if item.spared else going).append(item)
+    for item in going:
+        console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
+        if delete:
+            item.remove()
+    _print_total(console, going, delete=delete)
+    for reason, items in sorted(spared.items()):
+        console.out(f"spared {_amount(items)}, {reason}", highlight=False)
 
 
 @contextmanager

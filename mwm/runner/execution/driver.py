@@ -18,7 +18,7 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.sweeps.search import victim_source
+from mwm.runner.sweeps.search import LimitedSource, victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
@@ -143,21 +143,27 @@ def _run(
         )
         searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
         journal.begin(totals=progress.totals, provenance=made)
-        left, reason = 1, ""
-        with closing(Heartbeat(folder, progress.snapshot)):
-            try:
-                with progress:
-                    run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
-                left = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
-            except BaseException as error:
-                reason = redacted_excerpt(f"{type(error).__name__}: {error}")
-                raise
-            finally:
-                with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
-                    status: Status = "KILLED" if stopped else "FAILED" if left else "FINISHED"
-                    reason = f"stopped by {signal.Signals(stopped[0]).name}" if stopped else reason
-                    recorder.close(status, complete=left == 0 and not source.spent, reason=reason)
-    return recorder, left, source.spent
+        with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
+            with progress:
+                run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
+            left[0] = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
+    return recorder, left[0], source.spent
+
+
+@contextmanager
+def _recorded_end(recorder: SweepRecorder, source: LimitedSource, stopped: list[int]) -> Iterator[list[int]]:
+    """Record how a sweep ends, and why if its driver ends before; the list takes how many trials are not done."""
+    left, reason = [1], ""
+    try:
+        yield left
+    except BaseException as error:
+        reason = redacted_excerpt(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
+            status: Status = "KILLED" if stopped else "FAILED" if left[0] else "FINISHED"
+            reason = f"stopped by {signal.Signals(stopped[0]).name}" if stopped else reason
+            recorder.close(status, complete=left[0] == 0 and not source.spent, reason=reason)
 
 
 @contextmanager
