@@ -186,6 +186,7 @@ def _cleanable(place: StorageLocation) -> tuple[Path, Path]:
     """The folders of results and of the store; ValueError where nothing tells what is needed."""
     if place.remote or place.local_store is None:
         raise ValueError(f"--storage: {place.display_name} cannot be cleaned: sweeps elsewhere may be using it")
+    place.download()
     if not place.results.is_dir():
         raise ValueError(
             f"--storage: {place.local_root} has no {RESULTS}/: nothing there tells what is needed of its store"

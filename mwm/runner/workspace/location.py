@@ -26,8 +26,6 @@ PICTURES, TUNE = "queries", "tune"
 class StorageLocation:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
 
-    Raises ValueError, in one line, for what can be neither.
-
     Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder.
     `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI,
     `local_store` is the folder of the store, None if it is none on this machine.
@@ -42,8 +40,6 @@ class StorageLocation:
         self.local_store = files.path / STORE if isinstance(files, LocalFiles) else None
         self.remote = self._remote is not None
         self.display_name = self._remote.display_name if self._remote else str(place)
-        if not self.remote:
-            require_folder(self.results)
         self._sent: dict[str, tuple[int, int]] = {}
 
     def prepare_sweep_dir(self, name: str) -> Path:
@@ -69,11 +65,11 @@ class StorageLocation:
         """The folder of a sweep, prepared; what was made for one that has not begun in the end goes again."""
         folder = self.results / name
         places = folder, self.results, Path(self.store), self.local_root, *self.local_root.parents
-        made = [place for place in places if not place.exists()]
+        made = [place for place in places if not _may_be_there(place)]
         try:
             yield self.prepare_sweep_dir(name)
         finally:
-            if not (folder / SWEEP_FILE).exists():
+            if not _may_be_there(folder / SWEEP_FILE):
                 for place in {folder, self.results, Path(self.store)}.intersection([folder, *made]):
                     remove_lock(place)
             for place in made:
@@ -83,8 +79,10 @@ class StorageLocation:
     def download(self, name: str = "") -> None:
         """Bring here what the copy has of a sweep, or of all, and is newer than what is here.
 
-        A sweep that is being worked on here is left alone. Raises ValueError when the copy cannot be read.
+        A sweep that is being worked on here is left alone. Raises ValueError when the copy, or what is here, cannot be
+        read.
         """
+        require_folder(self.results)
         if (remote := self._remote) is not None:
             as_storage_error(remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/"))
 
@@ -121,6 +119,14 @@ def remove_tune(folder: Path) -> None:
     shutil.rmtree(folder / TUNE, ignore_errors=True)
     with suppress(OSError):  # it was a folder, and is gone
         (folder / TUNE).unlink()
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether something is there, or cannot be looked for."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _below(uri: str, name: str) -> str:

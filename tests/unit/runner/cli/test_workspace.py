@@ -112,6 +112,16 @@ def test_what_is_being_run_is_left_alone(say: Say, tmp_path: Path) -> None:
     one_line(say("clean", "--delete"), "small is running")
 
 
+def test_what_is_no_folder_is_one_line(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "results").write_text("")
+    for place, why in (("file", "Not a directory"), ("odd", "Not a directory"), ("x" * 300, "File name too long")):
+        for words in (["list"], ["status", "small"], ["sync", "small"], ["clean"]):
+            one_line(say(*words, "--storage", place), f"--storage: {place}/results cannot be read ({why})")
+        one_line(say("run", str(sweep(tmp_path)), "--storage", place), f"--storage: {place}/", why)
+
+
 def test_an_age_must_be_an_age(say: Say, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     for hours in ("-1", "nan"):
