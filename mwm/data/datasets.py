@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -67,11 +68,15 @@ class Npz:
 
 @spec
 class ImageFolder:
-    """Any images as files `root/train/CLASS/*` and `root/test/CLASS/*`, resized to `size` × `size` pixels in colour."""
+    """Any images as files `root/train/CLASS/*` and `root/test/CLASS/*`, resized to `size` × `size` pixels in colour.
+
+    Transparent pictures are composed on `background`.
+    """
 
     kind: Literal["imagefolder"] = "imagefolder"
     root: NonEmptyStr
     size: Count = 32
+    background: Literal["white", "black"] = "white"
     flip: StrictBool = True
     pad: NonNegativeInt = 4
 
@@ -79,9 +84,36 @@ class ImageFolder:
 DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What the files of a data set are, beside pictures as a network sees them.
+
+    So many pictures of each mode (Pillow's word), `smallest` and `largest` by width and height. `whites` says which
+    number was read as white, for modes of more than 8 bits. So many pictures were `turned` by their orientation,
+    `composed` on a background, are the first of several `frames`, or lie `deeper` than in the folder of a class.
+    Left out: so many `hidden` files and folders, files that are `no_pictures`, and what has no class (`unclassed`).
+    """
+
+    modes: Mapping[str, int]
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    whites: Mapping[str, float]
+    turned: int
+    composed: int
+    frames: int
+    deeper: int
+    hidden: int
+    no_pictures: tuple[str, ...]
+    unclassed: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Dataset:
-    """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it."""
+    """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it.
+
+    `class_names` holds a name for each class where the data have them, else nothing. No digest depends on names.
+    `findings` tells of the files, where each is a picture.
+    """
 
     x_train: NDArray[np.uint8]
     y_train: NDArray[np.int64]
@@ -89,11 +121,25 @@ class Dataset:
     y_test: NDArray[np.int64]
     classes: int
     digest: str
+    class_names: tuple[str, ...] = ()
+    findings: Findings | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return self.x_train.shape[1], self.x_train.shape[2], self.x_train.shape[3]
+
+
+def names_fault(names: Sequence[str], classes: int) -> str:
+    """What is wrong with the names of so many classes; nothing for no names at all."""
+    if len(names) not in (0, classes):
+        return f"{len(names)} names for {classes} classes"
+    for name in names:
+        if not name.isprintable() or not name.strip():
+            return f"{name!r} is no printable name"
+        if names.count(name) > 1:
+            return f"{name!r} is the name of {names.count(name)} classes"
+    return ""
 
 
 def array_digest(*arrays: NDArray[Any]) -> str:
@@ -103,6 +149,12 @@ def array_digest(*arrays: NDArray[Any]) -> str:
         content.update(f"{array.dtype.str}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:16]
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def require(holds: bool, fault: str) -> None:

@@ -51,7 +51,7 @@ def require_writable(root: str | Path) -> None:
         Path(files.root).mkdir(parents=True, exist_ok=True)
         _probe(files)
     except OSError as error:
-        lost = Path(files.root).is_symlink() and not Path(files.root).exists()
+        lost = isinstance(error, FileExistsError) and Path(files.root).is_symlink()
         why = "it is a link that leads nowhere" if lost else error.strerror
         reason = f"cannot be written ({why}); name a folder you own"
         raise ValueError(f"--storage: {root} {reason}") from None

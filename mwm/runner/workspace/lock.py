@@ -71,7 +71,7 @@ def holder(folder: Path) -> Holder | None:
 
 def remove_lock(folder: Path) -> None:
     """Take away the lock of a folder in which nothing was begun, unless somebody holds it."""
-    with suppress(OSError), (folder / LOCK).open("r+") as lock, hold_lock(lock) as alone:
+    with suppress(OSError), (folder / LOCK).open("r+", encoding="utf-8") as lock, hold_lock(lock) as alone:
         if alone:
             (folder / LOCK).unlink()
 

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mwm.config.spec import decode
+from mwm.data.datasets import DatasetSpec
 from mwm.runner.reporting.export import read_results, write_results
 from mwm.runner.reporting.figures import draw_query_grid, draw_retention
 from mwm.runner.reporting.results import result_rows
@@ -34,6 +36,15 @@ from tests.helpers.ended import (
     stolen,
     trial,
 )
+
+
+def test_words_that_look_like_numbers_are_read_back_as_words(tmp_path: Path) -> None:
+    secret = replace(trial(MARGIN).victim, secret="0012", data=decode(DatasetSpec, {"kind": "npz", "path": "61e9540"}))
+    ended = result(replace(trial(MARGIN), victim=secret), clean_acc=0.5)
+    write_results(tmp_path, "s", [ended], seconds=1.5, complete=True)
+    (row,) = read_results(tmp_path)
+    assert (row["victim.secret"], row["victim.data.path"]) == ("0012", "61e9540")
+    assert row["clean_acc"] == 0.5
 
 
 @settings(deadline=None)
@@ -195,6 +206,10 @@ def test_the_picture_shows_every_query_and_the_ascent_only_if_it_moved_something
     assert (still == 100).all(-1).sum() >= count * 96**2
     assert (moved == 150).all(-1).sum() >= count * 96**2
     assert (still == 150).all(-1).sum() < 96, "an image where nothing moved"
+    draw_query_grid(asked, asked.images, tmp_path / "named.png", class_names=[f"{c} " * 40 for c in range(10)])
+    named = np.asarray(Image.open(tmp_path / "named.png"))
+    assert named.shape[1] == still.shape[1]
+    assert still.shape[0] < named.shape[0] < moved.shape[0]
 
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
