@@ -79,7 +79,7 @@ def knows_record_locks(folder: Path) -> bool:
     """Whether files in a folder can be locked as SQLite does it. Raises OSError where nothing can be written."""
     probe = folder / temporary_name(".probe")
     try:
-        with probe.open("w") as file:
+        with probe.open("wb") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in UNKNOWN:
