@@ -8,10 +8,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
-from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from mwm.storage.addresses import expand_home, file_uri, sqlite_file, sqlite_uri
+from mwm.storage.lock import knows_record_locks
 from mwm.storage.redaction import redact
 
 DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
@@ -23,7 +24,6 @@ VERDICTS = "verdicts"
 MAX_EXPERIMENT_CHARS = 500
 """Letters of the name of an experiment."""
 
-SQLITE = "sqlite:///"
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("postgresql", "mysql", "mssql")
 ALLOWED = "http://HOST:PORT, https://HOST, sqlite:///PATH, postgresql://..., mysql://..., mssql://... or databricks"
@@ -47,23 +47,16 @@ def resolve_tracking_uri(uri: str | None) -> str:
     """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING_URI
     if file := sqlite_file(uri):
-        _, mark, options = uri.partition("?")
-        return f"{SQLITE}{file.expanduser().absolute()}{mark}{options}"
+        return sqlite_uri(expand_home(file), uri.partition("?")[2])
     if uri == "databricks" or ("://" in uri and _service(uri) in (*SERVERS, *DATABASES)):
         return re.sub("^postgresql://", "postgresql+psycopg2://", uri)  # SQLAlchemy 2.1 would ask for psycopg 3
     raise ValueError(f"--tracking-uri: {redact(uri)!r} is not allowed; write one of {ALLOWED}")
 
 
-def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite database on disk; None for any other address."""
-    path = uri.removeprefix(SQLITE).partition("?")[0]
-    return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
-
-
 def artifact_location(uri: str, experiment: str) -> str | None:
     """Where the files of an experiment go: beside a SQLite database, wherever that is; else as the store likes."""
     database = sqlite_file(uri)
-    return (database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)).as_uri() if database else None
+    return file_uri(database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)) if database else None
 
 
 def is_server(uri: str) -> bool:
@@ -99,6 +92,8 @@ def check_database(uri: str) -> None:
 
     if path := sqlite_file(uri):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not knows_record_locks(path.parent):
+            raise ValueError("the file system knows no locks, which SQLite needs; name a local disk, or a server")
     engine = create_engine(uri)
     try:
         engine.connect().close()

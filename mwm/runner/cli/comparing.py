@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mwm.storage.addresses import sqlite_file
 from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import resolve_tracking_uri, sqlite_file
+from mwm.storage.tracking_uri import resolve_tracking_uri
 
 STARS = "***"
 """What is shown in place of a password."""

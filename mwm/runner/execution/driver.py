@@ -22,7 +22,7 @@ from mwm.runner.execution.joining import cluster_address
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.sweeps.search import victim_source
+from mwm.runner.sweeps.search import LimitedSource, victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
@@ -30,9 +30,11 @@ from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
+from mwm.storage.addresses import sqlite_file
 from mwm.storage.filesystem import write_atomic
+from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import Store
-from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri, sqlite_file
+from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
 from mwm.trials.outcome import STATUSES
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import TrialInputs
@@ -87,7 +89,7 @@ def run_sweep(
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
-        with sweep_lock(folder), ray_cluster(address), _graceful_stop() as stopped:
+        with sweep_lock(folder, store=place.local_store), ray_cluster(address), _graceful_stop() as stopped:
             patience = NODE_TIMEOUT_S if elsewhere else 0.0
             check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
             where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
@@ -170,6 +172,7 @@ def _run(
     tags = {**made, "mwm.config_digest": sweep.config_digest, **sweep.tags}
     params = flatten(encode(sweep.search), "search")
     with Tracker(uri, sweep.name, tags=tags, params=params, experiment=experiment) as tracker:
+        place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         source, store = victim_source(sweep, folder), Store(place.store)
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
@@ -180,17 +183,27 @@ def _run(
         )
         searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
         journal.begin(totals=progress.totals, provenance=made, experiment=experiment)
-        left = 1
-        with closing(Heartbeat(folder, progress.snapshot)):
-            try:
-                with progress:
-                    run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
-                left = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
-            finally:
-                with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
-                    status: Status = "KILLED" if stopped else "FAILED" if left else "FINISHED"
-                    recorder.close(status, complete=left == 0 and not source.spent)
-    return recorder, left, source.spent
+        with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
+            with progress:
+                run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
+            left[0] = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
+    return recorder, left[0], source.spent
+
+
+@contextmanager
+def _recorded_end(recorder: SweepRecorder, source: LimitedSource, stopped: list[int]) -> Iterator[list[int]]:
+    """Record how a sweep ends, and why if its driver ends before; the list takes how many trials are not done."""
+    left, reason = [1], ""
+    try:
+        yield left
+    except BaseException as error:
+        reason = redacted_excerpt(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
+            status: Status = "KILLED" if stopped else "FAILED" if left[0] else "FINISHED"
+            reason = f"stopped by {signal.Signals(stopped[0]).name}" if stopped else reason
+            recorder.close(status, complete=left[0] == 0 and not source.spent, reason=reason)
 
 
 @contextmanager

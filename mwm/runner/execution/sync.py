@@ -18,7 +18,7 @@ from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.runs import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
-from mwm.runner.workspace.location import StorageLocation
+from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import find_sweep, totals
 from mwm.storage.redaction import redact
@@ -40,7 +40,8 @@ def sync_mlflow(
     is being run, and an MLflow that cannot be reached.
     """
     folder, uri = find_sweep(storage.local_root, name), resolve_tracking_uri(tracking_uri)
-    with sweep_lock(folder, "sync"):
+    with sweep_lock(folder, "sync", store=storage.local_store):
+        remove_tune(folder)
         history = read_journal(folder, trials=True)
         if not history.begin:
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)

@@ -12,6 +12,7 @@ from mwm.data.datasets import DatasetSpec
 from mwm.runner.tracking.artifacts import ArtifactSender
 from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, reason
 from mwm.runner.tracking.runs import MetricPoint, Status
+from mwm.storage.addresses import file_uri, sqlite_file
 from mwm.storage.tracking_uri import (
     artifact_location,
     avoid_proxies,
@@ -162,9 +163,16 @@ def _send_short(send: Callable[[Mapping[str, str]], Answer], texts: Mapping[str,
 def _connect(uri: str) -> MlflowClient:
     set_mlflow_defaults()
     avoid_proxies(uri)
+    database = sqlite_file(uri)
+    new = database is not None and not database.exists()
     check_database(uri)
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    if database is not None and new:
+        # MLflow itself would take the name of the current folder for SQL, in which a quote or a colon means something.
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(uri, file_uri(database.parent / "mlruns"))  # type: ignore[no-untyped-call]
     return MlflowClient(tracking_uri=uri)

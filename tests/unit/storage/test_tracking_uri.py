@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mwm.storage.addresses import sqlite_file
 from mwm.storage.tracking_uri import (
     MLFLOW_DEFAULTS,
     artifact_location,
@@ -17,7 +18,6 @@ from mwm.storage.tracking_uri import (
     resolve_tracking_uri,
     set_mlflow_defaults,
     short_timeouts,
-    sqlite_file,
 )
 
 
