@@ -47,8 +47,7 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        expected = totals(history, {})
-        progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
+        progress = Progress(console, **{f"{kind}s": count for kind, count in totals(history, {}).items()})
         experiment = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         status: Status = history.end.get("status", "KILLED")
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
