@@ -47,7 +47,8 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        progress = Progress(console, **{f"{kind}s": count for kind, count in totals(history, {}).items()})
+        expected = totals(history, {})
+        progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
         experiment = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         status: Status = history.end.get("status", "KILLED")
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
