@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-PROVEN, NOT_PROVEN = "proven", "not proven"
+PROVEN, NOT_PROVEN, INCONCLUSIVE = "proven", "not proven", "inconclusive"
+
+DECIDED, ALL_ASKED, OUT_OF_REACH = "decided", "all asked", "out of reach"
+"""Why the sequential test stopped: it reached its limit; nothing was left; nothing that was left could reach it."""
 
 FORMAT_VERSION, PROCEDURE_VERSION = 3, 2
 """Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
@@ -30,6 +33,20 @@ class TestResult:
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What networks that never saw the key answered to the cells that a suspect was asked.
+
+    `who` they are: the control or null models, so many `networks`. In the mean they named the true class of so many
+    (`right`), and the secret label of so many (`matches`).
+    """
+
+    who: str
+    networks: int
+    right: float
+    matches: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +107,13 @@ class SuspectResult:
     `p_labels` is the p-value by first choices, `p_scores` by scores, `p_value` that of the test that decides;
     `adjusted_p_value` is for the number of suspects (Holm, 1979). Each `log10_p` tells what is too small for a number.
     None is what cannot be told. `matches` counts the cells that were taken for their secret label, `interval` is that
-    of their rate (Clopper and Pearson, 95 %).
+    of their rate (Clopper and Pearson, 95 %). `right` counts those taken for their true class, `secret_first` those
+    whose secret label has a better score than every other wrong class; None without scores. `compared` are networks
+    that were asked the same.
+
+    `limit` is the largest p-value by which it would be proven, as the level is shared. The sequential test says why it
+    `stopped`, and about how many cells `more`, answered like those so far, would decide it; None if none would.
+    `reasons` say why it may not be asked rightly, if that is so.
 
     `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to `ended`.
     """
@@ -103,12 +126,15 @@ class SuspectResult:
     p_value: float
     log10_p: float | None
     adjusted_p_value: float
+    limit: float
     p_labels: float | None
     log10_p_labels: float | None
     p_scores: float | None
     log10_p_scores: float | None
     wrong_answers: int
     mean_rank: float
+    secret_first: int | None
+    right: int
     matches: int
     match_rate: float
     interval: tuple[float, float]
@@ -122,11 +148,16 @@ class SuspectResult:
     seconds: float
     began: str
     ended: str
+    compared: tuple[Comparison, ...] = ()
+    stopped: str | None = None
+    more: int | None = None
+    reasons: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         tree = {field.name: getattr(self, field.name) for field in fields(self)}
-        tree |= {"interval": list(self.interval), "cells": list(self.cells)}
+        tree |= {name: list(tree[name]) for name in ("interval", "cells", "reasons")}
+        tree |= {"compared": [asdict(one) for one in self.compared]}
         return tree | {"tests": {name: test and test.to_dict() for name, test in self.tests.items()}}
 
 
