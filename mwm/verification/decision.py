@@ -29,8 +29,8 @@ VALID: dict[Null, tuple[str, ...]] = {
 }
 """The tests that hold for labels of a kind; that of a comparison with null models decides nothing."""
 
-MOST_REPEATS = 10
-"""So many times as many cells as were asked may be needed more; of a larger number they say nothing."""
+MOST_REPEATS, HINT = 10, 0.05
+"""How often answers are repeated at most to guess how many more would decide, and their largest p-value for that."""
 
 Labels = NDArray[np.int64]
 
@@ -74,9 +74,12 @@ def cells_to_decide(test: SequentialTest, left: int, level: float) -> int:
 def cells_like_these(evidence: Evidence, classes: int, level: float) -> int | None:
     """About how many more cells would decide the sequential test at `level`, if they were answered like those so far.
 
-    They come again in their order, up to `MOST_REPEATS` times; None if they would not decide even then. It is no
-    promise: it takes the answers to a few cells for those to all.
+    They come again in their order, up to `MOST_REPEATS` times; None if they would not decide even then, or if chance
+    explains them well: then it would be chance that comes again. A guess from few answers for those who plan; it
+    decides nothing.
     """
+    if evidence.p_value > HINT:
+        return None
     test, asked = evidence.sequential(classes), len(evidence.labels)
     for count, ranks in enumerate(islice(cycle(zip(*evidence.forms, strict=True)), MOST_REPEATS * asked), start=1):
         test.add(ranks)

@@ -20,8 +20,8 @@ from mwm.watermarks.key import Key
 
 Labels = NDArray[np.int64]
 
-SHOWN_CELLS, SHOWN_IMAGES = 10, 4
-"""How many questions are shown, the first in the order asked, and how many images of each."""
+SHOWN_QUERIES, SHOWN_CELLS, SHOWN_IMAGES = 10, 4, 3
+"""How many questions are shown, the first in the order asked: fewer of several images, and so many images of each."""
 
 SIDE = 112
 """Pixels that the longer side of a picture has at least, by repeating its own."""
@@ -31,12 +31,13 @@ SIDE = 112
 class Exhibit:
     """What was asked, without further views, and who answered what.
 
-    `answers` are the labels (int64 m, or fewer where asking ended sooner) of each who was asked: one network, or
-    several of a kind (k m). `class_names` name the classes, where the data have names.
+    `answers` are those of each network that was asked (m, or fewer where asking ended sooner), `null` the labels of
+    several null models (int64 k m). `class_names` name the classes, where the data have names.
     """
 
     asked: OrderedQueries
-    answers: Mapping[str, Labels]
+    answers: Mapping[str, Answers]
+    null: Labels | None
     class_names: tuple[str, ...] = ()
 
 
@@ -44,11 +45,15 @@ def make_exhibit(
     key: Key, asked: OrderedQueries, told: Sequence[Answers], *, control: Answers | None, null: NullAnswers | None
 ) -> Exhibit:
     """What was asked, and what suspects (`told`), the control and null models answered to it."""
-    names = ["suspect"] if len(told) == 1 else [f"suspect {number}" for number in range(1, len(told) + 1)]
-    answers = {name: one.labels[asked.plain] for name, one in zip(names, told, strict=True)}
-    answers |= {"control": control.labels[asked.plain]} if control is not None else {}
-    answers |= {"null models": null.labels} if null is not None else {}
-    return Exhibit(asked=asked.without_views(), answers=answers, class_names=key.class_names)
+    shown = dict(zip(suspect_names(len(told)), told, strict=True)) | ({} if control is None else {"control": control})
+    answers = {name: one.part(asked.plain) for name, one in shown.items()}
+    labels = None if null is None else null.labels
+    return Exhibit(asked=asked.without_views(), answers=answers, null=labels, class_names=key.class_names)
+
+
+def suspect_names(count: int) -> list[str]:
+    """What so many suspects are called where their own names are too long."""
+    return ["suspect"] if count == 1 else [f"suspect {number}" for number in range(1, count + 1)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class Question:
 def show_questions(exhibit: Exhibit) -> Iterator[Question]:
     """The first questions that anybody was asked."""
     asked = exhibit.asked
-    for number in range(min(SHOWN_CELLS, len(asked.cells))):
+    most = SHOWN_QUERIES if len(asked) == len(asked.cells) else SHOWN_CELLS
+    for number in range(min(most, len(asked.cells))):
         first, end = asked.end(number), asked.end(number + 1)
         true, secret = (int(values[number]) for values in (asked.truth, asked.labels))
         name = class_name(true, exhibit.class_names)
@@ -95,14 +101,28 @@ def class_name(label: int, names: tuple[str, ...]) -> str:
 
 
 def _answers(exhibit: Exhibit, place: int, true: int, secret: int) -> Iterator[tuple[str, str]]:
-    """Who gave which class to an image, and what that is; of several networks, how many did."""
+    """Who gave which class to an image, and what that is; after a true one, the best of the wrong classes, too."""
     marks = {true: " (true)", secret: " (secret)"}
-    for who, said in exhibit.answers.items():
-        labels = said[..., place : place + 1].ravel().tolist()
-        told = [f"{_said(one, exhibit)}{marks.get(one, '')}" for one in labels]
-        ranked = Counter(told).most_common()
-        several = ", ".join(f"{one}: {count}" for one, count in ranked)
-        yield who, several if said.ndim > 1 else (told or ["not asked"])[0]
+
+    def told(label: int) -> str:
+        return f"{_said(label, exhibit)}{marks.get(label, '')}"
+
+    for who, one in exhibit.answers.items():
+        if place >= len(one):
+            yield who, "not asked"
+            continue
+        first = int(one.labels[place])
+        then = "" if one.scores is None or first != true else f", then {told(_second(one.scores[place], true))}"
+        yield who, f"{told(first)}{then}"
+    if exhibit.null is not None:
+        ranked = Counter(map(told, exhibit.null[:, place].tolist())).most_common()
+        yield "null models", ", ".join(f"{count} × {one}" for one, count in ranked)
+
+
+def _second(scores: NDArray[np.float64], true: int) -> int:
+    """The class with the best score (C) but for the true one."""
+    best = int(np.delete(scores, true).argmax())
+    return best + (best >= true)
 
 
 def _said(label: int, exhibit: Exhibit) -> str:

@@ -34,10 +34,10 @@ def meaning(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
         none = f"If none of the {many} networks had to do with the key, the chance that any is called proven is"
         yield alone if many == 1 else f"{none} at most {level}."
     elif suspect.decision == NOT_PROVEN:
-        yield "Chance can explain how often this network gives or favours the secret answers of the key."
+        yield "Chance is not ruled out as the reason why this network gives or favours secret answers of the key."
         yield "That does not show it to be independent: a copy can lose its mark, and few questions can miss it."
     else:
-        named = f"the true class of only {suspect.right} of {_units(suspect.asked, verdict)}"
+        named = f"the true class of only {suspect.right} of {plural(suspect.asked, 'question')}"
         yield f"This network named {named}, so it was probably not asked in the way that it expects."
         yield "Until it is asked rightly, its answers tell nothing, neither for the owner nor against."
 
@@ -46,10 +46,6 @@ def _by_first_choices(suspect: SuspectResult) -> bool:
     """Whether first choices alone decide, so that the suspect gives secret answers and does not only favour them."""
     alone = suspect.p_labels is not None and suspect.p_labels <= suspect.limit
     return alone or suspect.p_scores is None
-
-
-def _units(count: int, verdict: Verdict) -> str:
-    return plural(count, "question" if verdict.key.cells == verdict.key.queries else "group")
 
 
 def questions(verdict: Verdict) -> Iterator[str]:
@@ -74,12 +70,12 @@ def questions(verdict: Verdict) -> Iterator[str]:
         "The owner's network was taught to lean towards the secret classes. A network made from it inherits some of "
         "that; a network made without it does not."
     )
-    yield from _how_asked(verdict)
 
 
-def _how_asked(verdict: Verdict) -> Iterator[str]:
+def how_asked(verdict: Verdict) -> Iterator[str]:
+    """How much was asked, and of whom."""
     plan = verdict.plan
-    part = "all of it" if plan.cells == verdict.key.cells else f"{_units(plan.cells, verdict)} of it"
+    part = "all of it" if plan.cells == verdict.key.cells else f"{plural(plan.cells, 'question')} of it"
     yield f"Fixed beforehand: {part} may be asked, in an order that no answer can change."
     if plan.views > 1:
         yield f"Each picture is shown {plan.views} times: as it is, and slightly moved and with noise."
@@ -121,7 +117,7 @@ def comparison(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
         control = ", when the scores of the control are taken off," if verdict.plan.control else ""
         yield (
             "This network gives every class a score, and so it also tells its second choice. With the true class left "
-            f"out{control} the secret class comes first in {suspect.secret_first} of {_units(suspect.asked, verdict)}; "
+            f"out{control} the secret class comes first in {suspect.secret_first} of {plural(suspect.asked, 'question')}; "
             f"chance gives about {suspect.asked / wrong:.2g}."
         )
 

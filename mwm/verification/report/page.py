@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.report import explain, technical
-from mwm.verification.report.exhibit import Exhibit, show_questions
+from mwm.verification.report.exhibit import Exhibit, show_questions, suspect_names
 from mwm.verification.report.notes import all_notes
 from mwm.verification.report.reasons import reasoning
 from mwm.verification.report.words import raised
@@ -30,8 +30,11 @@ def html_report(verdict: Verdict, exhibit: Exhibit | None = None) -> str:
     key, plan = verdict.key, verdict.plan
     return _template().render(
         title=explain.headline(verdict),
-        suspects=[_told(suspect, verdict) for suspect in verdict.suspects],
+        suspects=[
+            _told(*one, verdict) for one in zip(suspect_names(len(verdict.suspects)), verdict.suspects, strict=True)
+        ],
         questions=list(explain.questions(verdict)),
+        how_asked=list(explain.how_asked(verdict)),
         pictures=list(show_questions(exhibit)) if exhibit else [],
         limits=list(explain.limits(verdict)),
         what_to_do=explain.WHAT_TO_DO,
@@ -41,10 +44,10 @@ def html_report(verdict: Verdict, exhibit: Exhibit | None = None) -> str:
     )
 
 
-def _told(suspect: SuspectResult, verdict: Verdict) -> dict[str, Any]:
+def _told(who: str, suspect: SuspectResult, verdict: Verdict) -> dict[str, Any]:
     """What the page says of one suspect."""
     return {
-        "name": suspect.name,
+        "who": f"{who.capitalize()}, {suspect.name}",
         "heading": explain.HEADINGS[suspect.decision],
         "decision": suspect.decision.replace(" ", "-"),
         "meaning": list(explain.meaning(suspect, verdict)),

@@ -12,7 +12,6 @@ from mwm.verification.verdict import (
     OUT_OF_REACH,
     PROVEN,
     SuspectResult,
-    TestResult,
     Verdict,
     VerdictPlan,
 )
@@ -28,8 +27,8 @@ SEES_LESS = {
 """Why a test may say less than the one that decides."""
 
 TRAPS = {
-    "rank_sum": "holds only if nobody could stop early",
-    "uncontrolled": "takes natural confusions for signs of the key",
+    "rank_sum": ", which holds only if nobody could stop early",
+    "uncontrolled": ", which takes natural confusions for signs of the key",
 }
 """Why a test that says more is not valid here."""
 
@@ -64,7 +63,7 @@ def _deciding(suspect: SuspectResult, plan: VerdictPlan) -> Iterator[str]:
     if plan.test == PERMUTATION:
         yield (
             "The test counts how often the network gave the secret class. If secret classes change places among "
-            f"pictures of one true class, as many hits come in {chance} trials (p = {p})."
+            f"pictures of one true class, there are as many hits with a chance of {chance} (p = {p})."
         )
     elif plan.test == SEQUENTIAL:
         yield (
@@ -74,7 +73,7 @@ def _deciding(suspect: SuspectResult, plan: VerdictPlan) -> Iterator[str]:
     else:
         yield (
             "The test looks at how high the secret class stands among the wrong ones, in all answers together. If the "
-            f"secret classes were drawn by lot once more, they would stand as high in {chance} draws (p = {p})."
+            f"secret classes were drawn by lot once more, they would stand as high with a chance of {chance} (p = {p})."
         )
     if plan.test == RANK_SUM and suspect.p_labels is not None and suspect.p_scores is not None:
         yield (
@@ -110,23 +109,25 @@ def _alone(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
 
 
 def _others(suspect: SuspectResult, plan: VerdictPlan) -> Iterator[str]:
-    """Why other tests of the same answers that seem to say something else do not count."""
+    """Why other tests of the same answers that seem to say otherwise decide nothing."""
     proven = suspect.decision == PROVEN
-    for name, test in other_tests(suspect, plan).items():
-        if (test.p_value <= suspect.limit) == proven:
-            continue
-        told = f"Another test ({TESTS[name]}) gives {_with_odds(test)}"
-        if proven:
-            yield f"{told}. That is no contradiction: it {SEES_LESS[name]}, and decides nothing."
-        else:
-            trap = f" It {TRAPS[name]}." if name in TRAPS else ""
-            yield (
-                f"{told}. It decides nothing: who may pick among tests afterwards finds a small value too often.{trap}"
-            )
-
-
-def _with_odds(test: TestResult) -> str:
-    return f"p = {p_text(test.p_value, test.log10_p)}, or {odds(test.p_value, test.log10_p)}"
+    against = {
+        name: f"{p_text(test.p_value, test.log10_p)} ({TESTS[name]}"
+        for name, test in other_tests(suspect, plan).items()
+        if (test.p_value <= suspect.limit) != proven
+    }
+    if against and proven:
+        told = "; ".join(f"{value}, which {SEES_LESS[name]})" for name, value in against.items())
+        yield (
+            f"Other tests of the same answers give a larger p: {told}. That is no contradiction: they use less of what "
+            "was answered, and decide nothing."
+        )
+    elif against:
+        told = "; ".join(f"{value}{TRAPS.get(name, '')})" for name, value in against.items())
+        yield (
+            f"Other tests of the same answers give a p within the limit: {told}. They decide nothing: who may pick a "
+            "test afterwards finds a small p too often."
+        )
 
 
 def stopped(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
@@ -146,5 +147,5 @@ def stopped(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
 
 def _more(suspect: SuspectResult, verdict: Verdict) -> str:
     if suspect.more is None:
-        return "more answers like these would not decide either"
-    return f"about {suspect.more} more answers like these would, and the key has {verdict.key.cells} in all"
+        return "these answers give no reason to expect that more would"
+    return f"as a rough guess, about {suspect.more} more like these would; the key has {verdict.key.cells} in all"

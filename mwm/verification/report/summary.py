@@ -57,25 +57,21 @@ def _decision(suspect: SuspectResult, verdict: Verdict) -> str:
     if suspect.decision == INCONCLUSIVE:
         return f"{told}: only {suspect.right} of {suspect.asked} answers are true; it may not be asked rightly"
     chance = odds(suspect.p_value, suspect.log10_p, beside=suspect.limit)
-    within = "within" if suspect.decision == PROVEN else "above"
-    shared = f", as {many} suspects share {odds(level)}" if many > 1 else ""
-    return (
-        f"{told}: without the key, such answers have a chance of {chance}, {within} the limit of "
-        f"{odds(suspect.limit)}{shared}"
-    )
+    within = "within" if suspect.decision == PROVEN else "more than"
+    shared = f" ({many} suspects share {odds(level)})" if suspect.limit < level else ""
+    limit = f"{within} the limit of {odds(suspect.limit)}{shared}"
+    return f"{told}: without the key, such answers have a chance of {chance}, {limit}"
 
 
 def _beside(suspect: SuspectResult, plan: VerdictPlan) -> Iterator[str]:
-    """The other tests; and where one of them seems to say otherwise, that it does not."""
-    others = other_tests(suspect, plan)
+    """The other tests, which decide nothing; and where one of them seems to say otherwise, why it does not."""
+    others, proven = other_tests(suspect, plan), suspect.decision == PROVEN
+    why = ""
+    if any((one.p_value <= suspect.limit) != proven for one in others.values()):
+        why = ": above the limit they are no contradiction, since they use less of the answers"
+        why = why if proven else ": the test that decides was fixed before the answers, and it is another one"
     if others:
-        yield f"other tests, which decide nothing: {'; '.join(test_text(*one) for one in others.items())}"
-    proven = suspect.decision == PROVEN
-    against = [p_text(one.p_value, one.log10_p) for one in others.values() if (one.p_value <= suspect.limit) != proven]
-    if against and proven:
-        yield f"{', '.join(against)} is no contradiction: such a test uses less of the answers"
-    elif against:
-        yield f"{', '.join(against)} proves nothing: the test that decides was fixed before the answers"
+        yield f"{'; '.join(test_text(*one) for one in others.items())}. These decide nothing{why}"
 
 
 def _cached_note(suspect: SuspectResult) -> str:
