@@ -284,4 +284,5 @@ def _key_summary(key: Key, *, committed: bool) -> KeySummary:
         queries=len(key.queries),
         cells=key.queries.num_cells,
         classes=key.classes,
+        class_names=key.class_names,
     )

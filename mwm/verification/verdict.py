@@ -37,7 +37,7 @@ class KeySummary:
     """What may be said of a key: not its secret. `committed`: it opens a commitment that was given.
 
     It has so many images (`queries`) in so many `cells`, of which each has a secret label. `null` says how these were
-    drawn.
+    drawn, `class_names` what its classes are called, if they have names.
     """
 
     commitment: str
@@ -50,6 +50,7 @@ class KeySummary:
     queries: int
     cells: int
     classes: int
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ class Verdict:
         return {
             "format": FORMAT_VERSION,
             "decision": self.decision,
-            "key": asdict(self.key),
+            "key": asdict(self.key) | {"class_names": list(self.key.class_names)},
             "plan": asdict(self.plan),
             "suspects": [suspect.to_dict() for suspect in self.suspects],
             "notes": list(self.notes),
