@@ -9,33 +9,45 @@ from pathlib import Path
 from typing import Any
 
 from mwm.config.spec import digest
-from mwm.stats.intervals import clopper_pearson
 from mwm.stats.multiple_testing import holm_limits
-from mwm.verification.decision import cells_to_decide, decide, run_tests, why_stopped
+from mwm.verification.decision import (
+    cells_to_decide,
+    decide,
+    default_accuracy_bound,
+    judge,
+    overall,
+    run_tests,
+    why_stopped,
+)
+from mwm.verification.findings import counted, ranked
 from mwm.verification.null_models import NullAnswers, compare
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
-from mwm.verification.querying.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
+from mwm.verification.querying.answer_log import Answers, SuspectAnswers, open_answer_log
 from mwm.verification.querying.asking import AskPolicy, ask
 from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.report import notes
 from mwm.verification.report.exhibit import make_exhibit
 from mwm.verification.report.files import write_report
-from mwm.verification.suspects.outputs import NO_ANSWER, NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
-    NOT_PROVEN,
+    KEYS_OWN,
     PROCEDURE_VERSION,
-    PROVEN,
     ControlSummary,
     KeySummary,
     SuspectResult,
-    TestResult,
     Verdict,
     VerdictPlan,
 )
 from mwm.verification.weighing import Progress, weigh_answers
 from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.key import Key, commitment
+
+PLANNED = (
+    *("test", "level", "cells", "views", "order_seed"),
+    *("input_range", "layout", "class_order", "accuracy_bound"),
+)
+"""What a verdict says of its plan as the plan does."""
 
 
 class UnansweredError(ValueError):
@@ -89,7 +101,17 @@ class PreparedVerification:
             "cells": len(self.asked.cells),
             "views": options.views,
             "order_seed": options.order_seed,
+            "input_range": options.input_range,
+            "layout": options.layout,
+            "class_order": options.classes or KEYS_OWN,
+            "accuracy_bound": self.accuracy_bound,
         }
+
+    @property
+    def accuracy_bound(self) -> float:
+        """The share of true classes below which a suspect that is not proven is inconclusive."""
+        given = self.options.accuracy_bound
+        return default_accuracy_bound(self.key.classes) if given is None else given
 
     @property
     def digest(self) -> str:
@@ -177,13 +199,12 @@ class PreparedVerification:
                 log10_p=test.log10_p,
                 adjusted_p_value=p,
                 limit=limit,
-                decision=decision,
+                decision=judge(decision, one["right"], one["asked"], self.accuracy_bound),
             )
             for one, test, (p, decision), limit in zip(found, deciding, decided, limits, strict=True)
         )
-        proven = any(one.decision == PROVEN for one in results)
         return Verdict(
-            decision=PROVEN if proven else NOT_PROVEN,
+            decision=overall([one.decision for one in results]),
             key=_key_summary(self.key, committed=self.options.commitment is not None),
             plan=self._planned(),
             suspects=results,
@@ -201,7 +222,7 @@ class PreparedVerification:
         if self.control:
             one = self.control.suspect
             control = ControlSummary(name=one.name, access=one.access, sha256=self.control.sha256)
-        fixed = {name: self.plan[name] for name in ("test", "level", "cells", "views", "order_seed")}
+        fixed = {name: self.plan[name] for name in PLANNED}
         return VerdictPlan(**fixed, images=len(self.asked), control=control)
 
     def _found(
@@ -225,9 +246,9 @@ class PreparedVerification:
             "mean_rank": evidence.mean_rank,
             "tests": tests,
             "compared": compare(asked, control, self.null),
-            **_ranked(evidence, tests[RANK_SUM]),
+            **ranked(evidence, tests[RANK_SUM]),
             **self._stopped(evidence, asked),
-            **_counted(asked, log, answers, choices=choices),
+            **counted(asked, log, answers, choices=choices),
         }
 
     def _stopped(self, evidence: Evidence, asked: OrderedQueries) -> dict[str, Any]:
@@ -236,39 +257,6 @@ class PreparedVerification:
             return {}
         each = self.options.level / len(self.suspects)
         return why_stopped(evidence, asked, planned=len(self.asked.cells), level=each)
-
-
-def _ranked(evidence: Evidence, test: TestResult | None) -> dict[str, float | None]:
-    """The p-values of labels and of scores, and how often scores rank the secret label first; None if not valid."""
-    forms = {"labels": evidence.labels, "scores": evidence.scores}
-    told = {name: ranks if test else None for name, ranks in forms.items()}
-    found = {f"p_{name}": None if ranks is None else ranks.p_value for name, ranks in told.items()}
-    found |= {f"log10_p_{name}": None if ranks is None else ranks.log10_p for name, ranks in told.items()}
-    scores = told["scores"]
-    return found | {"secret_first": None if scores is None else sum(cell.doubled == 0 for cell in scores)}
-
-
-def _counted(asked: OrderedQueries, log: SuspectAnswers, answers: Answers, *, choices: Labels) -> dict[str, Any]:
-    """What one suspect answered to all that was asked, counted."""
-    right, matches = (int((choices == values).sum()) for values in (asked.truth, asked.labels))
-    count = len(choices)
-    silent = len(log.silent.intersection(asked.numbers))
-    outside = (answers.labels <= NO_ANSWER) | (answers.labels >= asked.classes)
-    return {
-        "right": right,
-        "matches": matches,
-        "match_rate": matches / count,
-        "interval": clopper_pearson(matches, count),
-        "asked": count,
-        "images": len(asked),
-        "unanswered": silent,
-        "no_class": int(outside.sum()) - silent,
-        "cells": tuple(asked.cells),
-        "requests": log.requests,
-        "seconds": round(log.seconds, 3),
-        "began": log.began,
-        "ended": log.ended,
-    }
 
 
 def _keyed_name(identity: str, key: Key) -> str:

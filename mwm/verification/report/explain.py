@@ -115,10 +115,10 @@ def comparison(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
     )
     if suspect.secret_first is not None:
         control = ", when the scores of the control are taken off," if verdict.plan.control else ""
+        first = f"{suspect.secret_first} of {plural(suspect.asked, 'question')}"
         yield (
             "This network gives every class a score, and so it also tells its second choice. With the true class left "
-            f"out{control} the secret class comes first in {suspect.secret_first} of {plural(suspect.asked, 'question')}; "
-            f"chance gives about {suspect.asked / wrong:.2g}."
+            f"out{control} the secret class comes first in {first}; chance gives about {suspect.asked / wrong:.2g}."
         )
 
 

@@ -94,7 +94,7 @@ def _compared(suspect: SuspectResult) -> str:
         return f"A chance of {chance} is within the limit of {limit}. So it is proven."
     told = f"A chance of {chance} is more than the limit of {limit}. So it is not proven."
     if suspect.decision == INCONCLUSIVE:
-        return f"{told} But it answers so few questions truly that it may not have been asked rightly: no decision."
+        return f"{told} But so few answers are true that it may not have been asked rightly. So there is no decision."
     return f"{told} A small p above the limit is a hint at most." if suspect.p_value <= 0.05 else told
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mwm.verification.options import RANK_SUM
+from mwm.verification.options import RANK_SUM, VerifyOptions
 from mwm.verification.report.notes import all_notes
 from mwm.verification.report.reasons import stopped
 from mwm.verification.report.words import DRAWN, asked_text, odds, other_tests, p_text, share, size_text, test_text
-from mwm.verification.verdict import INCONCLUSIVE, PROVEN, SuspectResult, Verdict, VerdictPlan
+from mwm.verification.verdict import INCONCLUSIVE, KEYS_OWN, PROVEN, SuspectResult, Verdict, VerdictPlan
 
 
 def summary_lines(verdict: Verdict) -> Iterator[str]:
@@ -21,6 +21,7 @@ def summary_lines(verdict: Verdict) -> Iterator[str]:
     for suspect, fresh in zip(verdict.suspects, verdict.asked_now, strict=True):
         yield f"suspect   {suspect.name} ({suspect.access}), answers with {suspect.form}"
         yield f"asked     {asked_text(suspect, plan)}{'' if fresh else _cached_note(suspect)}"
+        yield from (f"shown     {line}" for line in _shown(plan))
         yield f"answers   {answers_text(suspect, verdict)}"
         yield f"p         {deciding_text(suspect, plan)}"
         yield f"decision  {_decision(suspect, verdict)}"
@@ -28,6 +29,13 @@ def summary_lines(verdict: Verdict) -> Iterator[str]:
         yield from (f"because   {why}" for why in stopped(suspect, verdict))
         yield from (f"beside    {line}" for line in _beside(suspect, plan))
     yield from (f"note      {note}" for note in all_notes(verdict))
+
+
+def _shown(plan: VerdictPlan) -> Iterator[str]:
+    """How images were shown and classes read, where that is not the usual way."""
+    usual = VerifyOptions()
+    if (plan.input_range, plan.layout, plan.class_order) != (usual.input_range, usual.layout, KEYS_OWN):
+        yield f"input range {plan.input_range}, layout {plan.layout}, classes in this order: {plan.class_order}"
 
 
 def answers_text(suspect: SuspectResult, verdict: Verdict) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mwm.verification.report.summary import deciding_text
-from mwm.verification.report.words import DRAWN, TESTS, asked_text, odds, p_text, share, size_text, test_text
+from mwm.verification.report.words import DRAWN, TESTS, asked_text, odds, p_text, plural, share, size_text, test_text
 from mwm.verification.verdict import KeySummary, SuspectResult, Verdict, VerdictPlan
 
 
@@ -19,6 +19,9 @@ def fixed(key: KeySummary, plan: VerdictPlan) -> dict[str, str]:
         "Level": f"{plan.level:g} ({odds(plan.level)}) for all suspects together (Holm, 1979)",
         "Cells asked": f"{plan.cells}, the first in the order by seed {plan.order_seed}",
         "Images asked": f"{plan.images}, with {plan.views} view{'s' * (plan.views > 1)} of each image of the key",
+        "Images are shown": f"in the range {plan.input_range}, with axes {plan.layout}",
+        "Classes are read": f"in the order {plan.class_order}",
+        "Bound of true answers": f"{plan.accuracy_bound:.3g}; with a smaller share, not proven is inconclusive",
         "Control": "none",
     }
     if control := plan.control:
@@ -37,6 +40,7 @@ def figures(suspect: SuspectResult, verdict: Verdict) -> dict[str, str]:
         "Answers": f"{suspect.right} of {suspect.asked} true, {suspect.matches} secret; {_wrong(suspect)}",
         "p": f"{deciding_text(suspect, verdict.plan)}; adjusted {p_text(suspect.adjusted_p_value)}",
         "Limit of p": f"{suspect.limit:.4g}",
+        "Shown beside": f"{plural(suspect.tried, 'image')} to find out how it is asked rightly, which are no evidence",
         "Matches": _matches(suspect, verdict.key),
         "Every test": "; ".join(test_text(name, test) for name, test in suspect.tests.items() if test),
         "Cells": ", ".join(map(str, suspect.cells)),
