@@ -126,7 +126,8 @@ class PreparedVerification:
             told = self._ask_all(own, control)
             verdict = self._verdict(own, told, control)
             if output is not None:
-                write_report(output, verdict, make_exhibit(self.key, self.asked, told, control=control, null=self.null))
+                null = None if self.null is None else self.null.labels
+                write_report(output, verdict, make_exhibit(self.key, self.asked, told, control=control, null=null))
         return replace(verdict, asked_now=tuple(log.fresh for log in own), output=output)
 
     def _ask_control(self, log: SuspectAnswers) -> Answers | None:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mwm.verification.null_models import NullAnswers
 from mwm.verification.querying.answer_log import Answers
 from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NO_ANSWER
@@ -42,13 +41,12 @@ class Exhibit:
 
 
 def make_exhibit(
-    key: Key, asked: OrderedQueries, told: Sequence[Answers], *, control: Answers | None, null: NullAnswers | None
+    key: Key, asked: OrderedQueries, told: Sequence[Answers], *, control: Answers | None, null: Labels | None
 ) -> Exhibit:
-    """What was asked, and what suspects (`told`), the control and null models answered to it."""
+    """What was asked, and what suspects (`told`), the control and null models (labels k m) answered to it."""
     shown = dict(zip(suspect_names(len(told)), told, strict=True)) | ({} if control is None else {"control": control})
     answers = {name: one.part(asked.plain) for name, one in shown.items()}
-    labels = None if null is None else null.labels
-    return Exhibit(asked=asked.without_views(), answers=answers, null=labels, class_names=key.class_names)
+    return Exhibit(asked=asked.without_views(), answers=answers, null=null, class_names=key.class_names)
 
 
 def suspect_names(count: int) -> list[str]:
@@ -88,7 +86,7 @@ def show_questions(exhibit: Exhibit) -> Iterator[Question]:
             Picture(
                 source=data_address(asked.images[place]),
                 alt=f"Picture {place - first + 1} of question {number + 1}; its true class is {name}",
-                answers=tuple(_answers(exhibit, place, true, secret)),
+                answers=tuple(_answers(exhibit, place, true=true, secret=secret)),
             )
             for place in range(first, min(end, first + SHOWN_IMAGES))
         )
@@ -100,7 +98,7 @@ def class_name(label: int, names: tuple[str, ...]) -> str:
     return names[label] if 0 <= label < len(names) else f"class {label}"
 
 
-def _answers(exhibit: Exhibit, place: int, true: int, secret: int) -> Iterator[tuple[str, str]]:
+def _answers(exhibit: Exhibit, place: int, *, true: int, secret: int) -> Iterator[tuple[str, str]]:
     """Who gave which class to an image, and what that is; after a true one, the best of the wrong classes, too."""
     marks = {true: " (true)", secret: " (secret)"}
 

@@ -88,19 +88,17 @@ def how_asked(verdict: Verdict) -> Iterator[str]:
 
 def counts(suspect: SuspectResult, verdict: Verdict) -> list[tuple[str, ...]]:
     """Who answered how many questions by the true class, by the secret class, and otherwise."""
-    asked, classes = suspect.asked, verdict.key.classes
-    rows = [_row("this network", suspect.right, suspect.matches, asked)]
+    found: list[tuple[str, float, float]] = [("this network", suspect.right, suspect.matches)]
     for one in suspect.compared:
-        several = f"{one.who} (mean of {one.networks})"
-        rows.append(_row(one.who if one.networks == 1 else several, one.right, one.matches, asked))
+        several = f" (mean of {one.networks})" if one.networks > 1 else ""
+        found.append((f"{one.who}{several}", one.right, one.matches))
     if verdict.key.null == "uniform_wrong_labels":
-        lot = (asked - suspect.right) / (classes - 1)
-        rows.append(_row("chance, with as many true answers", suspect.right, lot, asked))
-    return rows
-
-
-def _row(who: str, right: float, secret: float, asked: int) -> tuple[str, ...]:
-    return (who, *(f"{round(value, 1):g}" for value in (right, secret, asked - right - secret)))
+        lot = (suspect.asked - suspect.right) / (verdict.key.classes - 1)
+        found.append(("chance, with as many true answers", suspect.right, lot))
+    return [
+        (who, *(f"{round(count, 1):g}" for count in (right, secret, suspect.asked - right - secret)))
+        for who, right, secret in found
+    ]
 
 
 def comparison(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
