@@ -232,7 +232,8 @@ class PreparedVerification:
         """What one suspect answered (m), and every test of it: the fields of its result but for the decision."""
         asked = self.asked.part(0, self.asked.whole(len(answers)))
         plain = weigh_answers(asked, answers)
-        evidence = plain if control is None else weigh_answers(asked, answers, control.part(slice(len(answers))))
+        known = None if control is None else control.part(slice(len(answers)))
+        evidence = plain if known is None else weigh_answers(asked, answers, known)
         places, shown = asked.places[asked.plain], answers.part(asked.plain)
         choices = shown.first_choices(places, len(asked.cells), asked.classes)
         null = self.null.matches(asked.labels) if self.null else None
@@ -246,7 +247,7 @@ class PreparedVerification:
             "wrong_answers": plain.wrong_answers,
             "mean_rank": evidence.mean_rank,
             "tests": tests,
-            "compared": compare(asked, control, self.null),
+            "compared": compare(asked, known, self.null),
             **ranked(evidence, tests[RANK_SUM]),
             **self._stopped(evidence, asked),
             **counted(asked, log, answers, choices=choices),
