@@ -16,6 +16,7 @@ from mwm.verification.null_models import NullAnswers
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
 from mwm.verification.querying.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
 from mwm.verification.querying.asking import AskPolicy, ask
+from mwm.verification.querying.numbering import NumberedSuspect, Way
 from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NO_ANSWER, NoAnswerError, Suspect
 from mwm.verification.verdict import (
@@ -51,7 +52,7 @@ class UnansweredError(ValueError):
 class OpenSuspect:
     """A suspect or control that was opened, and the SHA-256 of its files, empty if it has none here."""
 
-    suspect: Suspect
+    suspect: NumberedSuspect
     sha256: str
 
     def named(self, key: Key) -> dict[str, str]:
@@ -71,6 +72,7 @@ class PreparedVerification:
     suspects: list[OpenSuspect]
     control: OpenSuspect | None
     null: NullAnswers | None
+    way: Way
     notes: tuple[str, ...]
 
     @property
@@ -90,9 +92,9 @@ class PreparedVerification:
             "cells": len(self.asked.cells),
             "views": options.views,
             "order_seed": options.order_seed,
-            "input_range": options.input_range,
-            "layout": options.layout,
-            "class_order": options.classes or "the key's",
+            "input_range": self.way.presentation.range,
+            "layout": self.way.presentation.layout,
+            "class_order": self.way.numbering.described(self.key.class_names),
             "accuracy_bound": self.accuracy_bound,
         }
 
