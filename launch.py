@@ -4,7 +4,7 @@
 import sys
 
 try:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - any Python may be asked to start this
         raise ModuleNotFoundError("Python 3.11 or later is needed")
     from mwm.runner.cli.app import main, program
 except ModuleNotFoundError as error:

@@ -44,8 +44,8 @@ class SweepRun:
     """How a sweep ended.
 
     `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
-    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims, as its
-    limit says. The results lie in `folder`, the runs of MLflow at `uri`.
+    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims,
+    as its limit says. The results lie in `folder`, the runs of MLflow at `uri`.
     """
 
     results: Sequence[TrialResult]
