@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.tracking_uri import resolve_tracking_uri
 from mwm.verification.suspects.identity import address_identity, files_identity, folder_identity, onnx_identity
-from mwm.verification.suspects.outputs import NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NoAnswerError, Presentable, Suspect
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 if TYPE_CHECKING:
     from mwm.verification.suspects.live import LiveSuspect
@@ -53,50 +54,61 @@ RUNS_CODE = {
 """Why a form is opened only for those who trust its maker."""
 
 
-def open_suspect(  # noqa: PLR0913 - what `verify` offers
-    suspect: SuspectLike,
-    *,
-    shape: tuple[int, int, int],
-    classes: int,
-    trust: bool = False,
-    timeout: float = 30.0,
-    retries: int = 5,
-    tracking_uri: str | None = None,
-    rate: float | None = None,
-    memory_limit: float | None = None,
-) -> Suspect:
-    """Open a suspect, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
+class OpenOptions(TypedDict, total=False):
+    """How suspects are opened.
 
     What can run code is opened with `trust` alone; it and ONNX run in a process of their own, which may take
     `memory_limit` GiB (None: half of what there is, 8 at most). `timeout` is seconds for an answer. `retries` and
     `rate` (requests a second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for
-    models of MLflow. Raises ValueError, in one line, for what cannot be opened.
+    models of MLflow.
     """
+
+    trust: bool
+    timeout: float
+    retries: int
+    tracking_uri: str | None
+    rate: float | None
+    memory_limit: float | None
+
+
+def open_suspect(
+    suspect: SuspectLike,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    presentation: InputFormat = UNIT_RANGE,
+    **options: Unpack[OpenOptions],
+) -> Presentable:
+    """Open a suspect, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
+
+    `presentation` says how images are shown. Raises ValueError, in one line, for what cannot be opened.
+    """
+    presentation.check(shape[0])
+    how: Any = {"classes": classes, "presentation": presentation}
     if not isinstance(suspect, (str, Path)):
         from mwm.verification.suspects.live import open_live
 
-        return open_live(suspect, classes=classes)
+        return open_live(suspect, **how)
     address = str(suspect)
     form = _format(address)
-    if form in RUNS_CODE and not trust:
+    if form in RUNS_CODE and not options.get("trust"):
         anyway = "if you trust whoever made it, add --trust, or trust=True in Python"
         raise ValueError(f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; {anyway}")
     if form == "checkpoint":
         from mwm.verification.suspects.checkpoint import open_checkpoint
 
-        return open_checkpoint(address, shape=shape, classes=classes)
+        return open_checkpoint(address, shape=shape, **how)
     if form == "endpoint":
         from mwm.verification.suspects.endpoint import Endpoint
 
-        return Endpoint(address, classes=classes, timeout=timeout, retries=retries, rate=rate)
-    return _isolated(form, address, tracking_uri, timeout=timeout, memory=memory_limit, shape=shape, classes=classes)
+        limits: Any = {name: options[name] for name in ("timeout", "retries", "rate") if name in options}
+        return Endpoint(address, **limits, **how)
+    return _isolated(form, address, options, shape=shape, **how)
 
 
-def _isolated(
-    form: str, address: str, tracking_uri: str | None, *, timeout: float, memory: float | None, **options: Any
-) -> Suspect:
+def _isolated(form: str, address: str, options: OpenOptions, **how: Any) -> Presentable:
     """A suspect that runs in a process of its own."""
-    from mwm.verification.suspects.isolated.parent import IsolatedSuspect, Limits
+    from mwm.verification.suspects.isolated.parent import Limits, open_isolated
 
     identify: Callable[[], str] = partial(files_identity, Path(address))
     if form == "onnx":
@@ -104,12 +116,12 @@ def _isolated(
     elif form == "callable":
         identify = partial(address_identity, form, address)
     elif form == "mlflow":
-        options["tracking_uri"] = uri = resolve_tracking_uri(tracking_uri)
+        how["tracking_uri"] = uri = resolve_tracking_uri(options.get("tracking_uri"))
         identify = partial(address_identity, form, address, uri)
         if Path(address).is_dir():
             identify = partial(folder_identity, Path(address))
-    limits = Limits(timeout) if memory is None else Limits(timeout, memory)
-    return IsolatedSuspect(form, address, limits=limits, identify=identify, **options)
+    limits = Limits(options.get("timeout"), options.get("memory_limit"))
+    return open_isolated(form, address, limits=limits, identify=identify, **how)
 
 
 def _format(address: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import responses
@@ -20,6 +21,7 @@ from mwm.storage.redaction import redact_url, redacted_excerpt, root_cause
 from mwm.verification.suspects.credentials import auth_hook, bearer_token, split_credentials
 from mwm.verification.suspects.identity import address_identity
 from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, describe_error, parse_outputs
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 T = TypeVar("T")
 DAY = 86400
@@ -28,9 +30,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 
 BASE_BYTES, SCORE_BYTES = 2**20, 100
 """An answer to n images may have BASE_BYTES, and SCORE_BYTES for each of n C scores."""
-
-GREY_LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(str).astype(float).astype(object)
-"""The 256 grey levels in [0, 1], with as many digits as tell float32 numbers apart."""
 
 
 class Endpoint:
@@ -43,7 +42,16 @@ class Endpoint:
 
     access = "endpoint"
 
-    def __init__(self, address: str, *, classes: int, timeout: float, retries: int, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        classes: int,
+        timeout: float = 30.0,
+        retries: int = 5,
+        rate: float | None = None,
+        presentation: InputFormat = UNIT_RANGE,
+    ) -> None:
         """Ask nothing yet; ValueError if the address cannot be one, or a setting is out of its bounds."""
         if not (0 < timeout <= DAY and retries >= 0):
             allowed = f"up to {DAY} s, 0 and above"
@@ -57,12 +65,19 @@ class Endpoint:
         self._gap, self._next = 1 / rate if rate else 0.0, 0.0
         self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
         self._classes, self._timeout, self._retries = classes, timeout, retries
+        self.presentation = presentation
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
-        question = {"inputs" if self._mlflow else "images": GREY_LEVELS[images].tolist()}
+        question = {"inputs" if self._mlflow else "images": self.presentation.as_lists(images)}
         longest = BASE_BYTES + SCORE_BYTES * len(images) * self._classes
         return self._read(self._post_with_retries(json.dumps(question).encode(), longest), len(images))
+
+    def shown(self, presentation: InputFormat) -> Endpoint:
+        """The same endpoint, asked in another way; no request is repeated."""
+        other = copy(self)
+        other.presentation, other._retries = presentation, 0
+        return other
 
     def _read(self, content: bytes, count: int) -> Outputs:
         """What an answer says, in the protocol of this endpoint."""

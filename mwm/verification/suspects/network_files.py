@@ -17,6 +17,7 @@ from mwm.verification.suspects.in_process import (
     only_batch,
     probed,
 )
+from mwm.verification.suspects.presentation import InputFormat
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ LARGEST = 1024
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-def open_onnx(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_onnx(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """A network in ONNX: one input of images, of which the first output counts.
 
     onnxruntime runs its own operators only, since no library is registered with it; it reads weights beside the file
@@ -47,15 +48,15 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
         taken = ", ".join(f"{one.name} {one.type}" for one in inputs)
         raise ValueError(f"{address}: takes {taken or 'nothing'}; allowed: one input of floats")
     name, kind, output = inputs[0].name, FLOATS[inputs[0].type], session.get_outputs()[0].name
-    batch = only_batch(address, inputs[0].shape, shape)
+    batch = only_batch(address, inputs[0].shape, presentation.shape(shape))
 
     def ask(pixels: NDArray[np.float32]) -> Any:
         return session.run([output], {name: pixels.astype(kind)})[0]
 
-    return probed(InProcessSuspect(address, "onnx", "", classes, ask, batch), shape)
+    return probed(InProcessSuspect(address, "onnx", "", classes, ask, batch, presentation), shape)
 
 
-def open_export(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_export(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """A network that torch.export has saved."""
     import torch
 
@@ -65,11 +66,13 @@ def open_export(address: str, *, shape: Shape, classes: int) -> InProcessSuspect
         inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
     if len(inputs) != 1:
         raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
-    batch = only_batch(address, inputs[0], shape)
-    return probed(InProcessSuspect(address, "export", "", classes, as_numpy_function(network), batch), shape)
+    batch = only_batch(address, inputs[0], presentation.shape(shape))
+    return probed(
+        InProcessSuspect(address, "export", "", classes, as_numpy_function(network), batch, presentation), shape
+    )
 
 
-def open_torch(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_torch(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """A network in TorchScript, or a pickled one."""
     import torch
     from torch import nn
@@ -79,7 +82,8 @@ def open_torch(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
     access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
-    suspect = InProcessSuspect(address, access, "", classes, as_numpy_function(found.eval()))
+    ask = as_numpy_function(found.eval())
+    suspect = InProcessSuspect(address, access, "", classes, ask, presentation=presentation)
     return probed(suspect, shape, _traced_batch_sizes(found) if isinstance(found, torch.jit.ScriptModule) else ())
 
 

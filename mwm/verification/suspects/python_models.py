@@ -13,9 +13,10 @@ from typing import Any
 from mwm.storage.redaction import redact
 from mwm.storage.tracking_uri import check_database, set_mlflow_defaults
 from mwm.verification.suspects.in_process import InProcessSuspect, Shape, as_open_error, only_batch, probed
+from mwm.verification.suspects.presentation import InputFormat
 
 
-def open_callable(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_callable(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """The function that `module:function` names; ValueError in one line if it cannot be imported."""
     del shape
     module, _, name = address.partition(":")
@@ -25,10 +26,12 @@ def open_callable(address: str, *, shape: Shape, classes: int) -> InProcessSuspe
             found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
-    return InProcessSuspect(address, "callable", "", classes, found)
+    return InProcessSuspect(address, "callable", "", classes, found, presentation=presentation)
 
 
-def open_mlflow_model(address: str, *, shape: Shape, classes: int, tracking_uri: str) -> InProcessSuspect:
+def open_mlflow_model(
+    address: str, *, shape: Shape, classes: int, presentation: InputFormat, tracking_uri: str
+) -> InProcessSuspect:
     """A model of MLflow in a folder, or from the store at `tracking_uri`; ValueError in one line if there is none.
 
     It gets what its signature asks for: images alone or under a name, so many at a time as it takes.
@@ -45,13 +48,14 @@ def open_mlflow_model(address: str, *, shape: Shape, classes: int, tracking_uri:
         inputs = model.metadata.get_input_schema()
         example = model.input_example
     tensors = inputs.inputs if inputs is not None and inputs.is_tensor_spec() else []
-    batch = only_batch(address, tensors[0].shape, shape) if len(tensors) == 1 else None
+    batch = only_batch(address, tensors[0].shape, presentation.shape(shape)) if len(tensors) == 1 else None
     name = tensors[0].name if len(tensors) == 1 else None
 
     def ask(pixels: Any) -> Any:
         return model.predict({name: pixels} if name else pixels)
 
-    return probed(InProcessSuspect(address, "mlflow", "", classes, ask, batch), shape, _counts(example))
+    suspect = InProcessSuspect(address, "mlflow", "", classes, ask, batch, presentation)
+    return probed(suspect, shape, _counts(example))
 
 
 def _counts(example: Any) -> list[int]:

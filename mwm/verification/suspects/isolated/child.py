@@ -22,6 +22,7 @@ from mwm.verification.suspects.in_process import InProcessSuspect
 from mwm.verification.suspects.isolated.protocol import packed, receive
 from mwm.verification.suspects.network_files import open_export, open_onnx, open_torch
 from mwm.verification.suspects.outputs import NoAnswerError
+from mwm.verification.suspects.presentation import InputFormat
 from mwm.verification.suspects.python_models import open_callable, open_mlflow_model
 
 OPENERS: dict[str, Callable[..., InProcessSuspect]] = {
@@ -54,7 +55,9 @@ def main(form: str, number: int) -> None:
                 suspect = OPENERS[form](asked["address"], **_options(asked))
                 said, answer = {"access": suspect.access}, b""
             else:
-                found = suspect(np.frombuffer(content, np.uint8).reshape(asked["shape"]))
+                found = suspect.shown(InputFormat(**asked["presentation"]))(
+                    np.frombuffer(content, np.uint8).reshape(asked["shape"])
+                )
                 said, answer = {"dtype": found.dtype.name, "shape": found.shape}, found.tobytes()
         except (ValueError, NoAnswerError) as error:
             said, answer = {"silent": isinstance(error, NoAnswerError), "error": str(error)}, b""
@@ -62,7 +65,8 @@ def main(form: str, number: int) -> None:
 
 
 def _options(asked: dict[str, Any]) -> dict[str, Any]:
-    return {**asked["options"], "shape": tuple(asked["options"]["shape"])}
+    told = asked["options"]
+    return {**told, "shape": tuple(told["shape"]), "presentation": InputFormat(**told["presentation"])}
 
 
 def _end_with_parent(parent: int) -> None:

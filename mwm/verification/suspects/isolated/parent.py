@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -25,9 +25,13 @@ from mwm.storage.redaction import MAX_REASON_CHARS, redacted_excerpt
 from mwm.verification.suspects.credentials import TOKEN
 from mwm.verification.suspects.isolated.protocol import Message, packed, receive
 from mwm.verification.suspects.outputs import NoAnswerError, Outputs, parse_outputs
+from mwm.verification.suspects.presentation import InputFormat
 
 START_SECONDS = 300.0
 """How long the process may take to begin, before any code of the suspect's runs."""
+
+USUAL_SECONDS = 30.0
+"""How long an answer may take."""
 
 OPENING = 10
 """How much longer than an answer it may take to open a suspect."""
@@ -46,12 +50,11 @@ def default_memory() -> float:
     return min(8.0, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB / 2)
 
 
-@dataclass(frozen=True)
 class Limits:
-    """What the process of a suspect may take: seconds for an answer, and GiB of memory."""
+    """What the process of a suspect may take: seconds for an answer, and GiB of memory; None for what is usual."""
 
-    seconds: float = 30.0
-    memory: float = field(default_factory=default_memory)
+    def __init__(self, seconds: float | None, memory: float | None) -> None:
+        self.seconds, self.memory = seconds or USUAL_SECONDS, memory or default_memory()
 
 
 class _EndedError(Exception):
@@ -183,29 +186,58 @@ def _memory(group: int) -> int:
     return found * os.sysconf("SC_PAGE_SIZE")
 
 
-class IsolatedSuspect:
-    """A suspect of some form in a process of its own, which begins anew after it was ended.
+class _Session:
+    """A suspect of some form in a process, which begins anew after it was ended; `options` are its opener's."""
 
-    `options` are those of the form's opener. `identify` tells who it is, once it has been opened. Raises ValueError, in
-    one line, if it cannot be opened.
-    """
-
-    def __init__(self, form: str, address: str, *, limits: Limits, identify: Callable[[], str], **options: Any) -> None:
-        self.name = address
-        self._form, self._limits, self._options = form, limits, options
+    def __init__(self, form: str, address: str, *, limits: Limits, **options: Any) -> None:
+        self._form, self._address, self._limits, self._options = form, address, limits, options
         self._process: _Process | None = None
+
+    def open(self) -> dict[str, Any]:
+        """Start the process and let it open the suspect; what it says of it."""
+        here = str(Path.cwd())
+        told = {
+            "address": self._address,
+            "options": self._options,
+            "path": [*sys.path, *[here] * (here not in sys.path)],
+        }
+        return self._said(told, b"", seconds=OPENING * self._limits.seconds, longest=0)[0]
+
+    def ask(self, header: dict[str, Any], content: bytes, longest: int) -> Message:
+        """What the suspect says; NoAnswerError or ValueError if it says nothing, or that something is wrong."""
+        if self._process is None:
+            self.open()
+        return self._said(header, content, seconds=self._limits.seconds, longest=longest)
+
+    def _said(self, header: dict[str, Any], content: bytes, *, seconds: float, longest: int) -> Message:
         try:
-            self.access = str(self._open()["access"])
-        except (NoAnswerError, KeyError) as error:
-            raise ValueError(str(error)) from None
-        self.identity = identify()
+            self._process = self._process or _Process(self._form, self._limits)
+            said, answer = self._process.request(header, content, seconds=seconds, longest=longest)
+        except _EndedError as error:
+            self._process = None
+            raise NoAnswerError(f"{self._address}: {error}") from None
+        if "error" in said:
+            reason = redacted_excerpt(str(said["error"]), 2 * MAX_REASON_CHARS)
+            raise NoAnswerError(reason) if said.get("silent") else ValueError(reason)
+        return said, answer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class IsolatedSuspect:
+    """A suspect that runs in the process of a session, and gets images as `presentation` shows them."""
+
+    name: str
+    access: str
+    identity: str
+    classes: int
+    presentation: InputFormat
+    _session: _Session
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
-        if self._process is None:
-            self._open()
-        count, classes = len(images), self._options["classes"]
-        said, content = self._ask({"shape": images.shape}, images.tobytes(), longest=8 * count * classes)
+        count, classes = len(images), self.classes
+        asked = {"shape": images.shape, "presentation": asdict(self.presentation)}
+        said, content = self._session.ask(asked, images.tobytes(), longest=8 * count * classes)
         forms: dict[Any, tuple[int, ...]] = {"int64": (count,), "float64": (count, classes)}
         shape = forms.get(said.get("dtype"), ())
         if list(shape) != said.get("shape") or len(content) != 8 * math.prod(shape):
@@ -213,26 +245,21 @@ class IsolatedSuspect:
         found = np.frombuffer(content, said["dtype"]).reshape(shape)
         return parse_outputs(found, count=count, classes=classes, who=self.name)
 
-    def _open(self) -> dict[str, Any]:
-        """Start the process and let it open the suspect; what it says of it."""
-        here = str(Path.cwd())
-        path = [*sys.path, *[here] * (here not in sys.path)]
-        try:
-            self._process = _Process(self._form, self._limits)
-        except _EndedError as error:
-            raise NoAnswerError(f"{self.name}: {error}") from None
-        told = {"address": self.name, "path": path, "options": self._options}
-        return self._ask(told, seconds=OPENING * self._limits.seconds)[0]
+    def shown(self, presentation: InputFormat) -> IsolatedSuspect:
+        """The same suspect, asked in another way."""
+        return replace(self, presentation=presentation)
 
-    def _ask(self, header: dict[str, Any], content: bytes = b"", *, seconds: float = 0, longest: int = 0) -> Message:
-        assert self._process is not None
-        try:
-            seconds = seconds or self._limits.seconds
-            said, answer = self._process.request(header, content, seconds=seconds, longest=longest)
-        except _EndedError as error:
-            self._process = None
-            raise NoAnswerError(f"{self.name}: {error}") from None
-        if "error" in said:
-            reason = redacted_excerpt(str(said["error"]), 2 * MAX_REASON_CHARS)
-            raise NoAnswerError(reason) if said.get("silent") else ValueError(reason)
-        return said, answer
+
+def open_isolated(
+    form: str, address: str, *, limits: Limits, identify: Callable[[], str], presentation: InputFormat, **options: Any
+) -> IsolatedSuspect:
+    """Open a suspect in a process of its own; ValueError, in one line, if it cannot be opened.
+
+    `options` are those of the form's opener. `identify` tells who it is, once it has been opened.
+    """
+    session = _Session(form, address, limits=limits, presentation=asdict(presentation), **options)
+    try:
+        access = str(session.open().get("access"))
+    except NoAnswerError as error:
+        raise ValueError(str(error)) from None
+    return IsolatedSuspect(address, access, identify(), options["classes"], presentation, session)
