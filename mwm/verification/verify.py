@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from mwm.verification.procedure import OpenSuspect, PreparedVerification
 from mwm.verification.querying.numbering import NumberedSuspect, Way, parse_numbering
 from mwm.verification.querying.order import OrderedQueries, order_queries
 from mwm.verification.suspects import SuspectLike, open_suspect
+from mwm.verification.suspects.identity import folder_identity
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 from mwm.verification.verdict import Verdict
 from mwm.watermarks.key import Key, commitment, load_key
@@ -121,6 +121,7 @@ def _open(name: str, suspect: SuspectLike, *, way: Way, options: VerifyOptions, 
     shape: Any = asked.images.shape[1:]
     limits: dict[str, Any] = {"timeout": options.timeout, "retries": options.retries, "rate": options.rate}
     limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust, "presentation": way.presentation}
+    limits |= {"memory_limit": options.memory_limit}
     try:
         found = open_suspect(suspect, shape=shape, classes=len(way.numbering.order), **limits)
     except ValueError as error:
@@ -135,6 +136,4 @@ def _path_sha256(suspect: SuspectLike) -> str:
     path = Path(suspect)
     if path.is_file():
         return sha256(path)
-    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-    sums = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
-    return hashlib.sha256(sums.encode()).hexdigest() if names else ""
+    return folder_identity(path) if path.is_dir() else ""

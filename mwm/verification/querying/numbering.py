@@ -13,11 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.verification.suspects.names import RANKED
-from mwm.verification.suspects.outputs import Outputs, Presentable
+from mwm.verification.suspects.outputs import NO_CLASS, Outputs, Presentable
 from mwm.verification.suspects.presentation import InputFormat
-
-NO_CLASS = -2
-"""What stands for the name of a class that the key does not have."""
 
 TEXT, NUMBER, FROM_ONE = "text", "number", "from-1"
 COUNTED = re.compile(r"(?:label_)?(\d{1,9})")
@@ -214,6 +211,6 @@ def _counted(names: NDArray[Any]) -> bool:
 
 
 def _least(scores: NDArray[Any]) -> NDArray[np.float64]:
-    """The score of classes that are not listed (n): 0, or the least of a row if that is below."""
-    least: NDArray[np.float64] = np.minimum(scores.min(1), 0.0)
-    return least
+    """The score of classes that are not listed (n): 0, or below the least of a row if that is negative."""
+    least = scores.min(1)
+    return np.where(least < 0, least - 1, 0.0)

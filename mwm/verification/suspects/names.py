@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 LONGEST = 100
 """Letters of a name that count."""
 
-RANKED = np.dtype([("name", np.str_, LONGEST), ("score", np.float64)])
-"""A name with its score; an empty name fills up a row."""
+NAMES = np.dtype((np.str_, LONGEST))
+RANKED = np.dtype([("name", NAMES), ("score", np.float64)])
+"""Names, and names with their scores; an empty name fills up a row."""
 
 NAME = ("label", "class_name", "class", "name", "category", "prediction")
 SCORE = ("score", "probability", "confidence", "prob")
@@ -28,12 +29,12 @@ def read_names(rows: Any, classes: int) -> NDArray[Any] | None:
     if not isinstance(rows, list) or not rows:
         return None
     if all(isinstance(row, str) for row in rows):
-        return np.array([row[:LONGEST] for row in rows], np.str_)
+        return np.array(rows, NAMES)
     pairs = [_pairs(row) for row in rows]
     if not all(pairs):
         return None
     if any(score is None for row in pairs for _, score in row):
-        return np.array([row[0][0] for row in pairs], np.str_)
+        return np.array([row[0][0] for row in pairs], NAMES)
     found = np.zeros((len(rows), max(classes, *map(len, pairs))), RANKED)
     for place, row in enumerate(pairs):
         found[place, : len(row)] = row
@@ -43,17 +44,17 @@ def read_names(rows: Any, classes: int) -> NDArray[Any] | None:
 def _pairs(row: Any) -> list[tuple[str, float | None]]:
     """The names in a row with their scores, if they have any; nothing if it is no such row."""
     if isinstance(row, str):
-        return [(row[:LONGEST], None)]
+        return [(row, None)]
     if isinstance(row, Mapping):
         named = next((key for key in NAME if isinstance(row.get(key), (str, int))), None)
         if named is not None:
-            return [(str(row[named])[:LONGEST], next((_number(row[key]) for key in SCORE if key in row), None))]
+            return [(str(row[named]), next((_number(row[key]) for key in SCORE if key in row), None))]
         by_name = all(isinstance(name, str) and not name.isdecimal() for name in row)
-        return [(name[:LONGEST], _number(score)) for name, score in row.items()] if by_name else []
+        return [(name, _number(score)) for name, score in row.items()] if by_name else []
     if not isinstance(row, (list, tuple)):
         return []
     if len(row) > 1 and isinstance(row[-2], str) and not isinstance(row[-1], (str, list, tuple, Mapping)):
-        return [(row[-2][:LONGEST], _number(row[-1]))]
+        return [(row[-2], _number(row[-1]))]
     parts = [_pairs(one) for one in row]
     return [pair for part in parts for pair in part] if all(parts) else []
 

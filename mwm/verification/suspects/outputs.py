@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mwm.storage.redaction import redacted_excerpt
-from mwm.verification.suspects.names import NAME, RANKED, read_names
+from mwm.verification.suspects.names import NAME, NAMES, RANKED, read_names
 from mwm.verification.suspects.presentation import InputFormat
 
 NO_ANSWER = -1
 """What stands for the answer to a query that was left open: it matches no label."""
+
+NO_CLASS = -2
+"""What stands for an answer that names no class of the key, or none before the others."""
 
 Outputs = NDArray[np.int64 | np.float64]
 """Labels (int64, n) or scores (float64, n C)."""
 
 PLAIN = {"logits": 2, "probabilities": 2, "labels": 1}
 """The names of answers, the most telling first, and their number of axes."""
+
+FORMS = {"labels": np.dtype(np.int64), "scores": np.dtype(np.float64), "names": NAMES, "ranked": RANKED}
+"""The forms of answers, and what each of their parts is."""
 
 WHOLE = 2**53
 """Below it every whole number is a float64 of its own."""
@@ -138,11 +144,11 @@ def _split_rows(came: dict[Any, Any]) -> list[dict[Any, Any]]:
 
 
 def _rows(came: Any) -> Any:
-    """A data frame as rows by name, text in an array or series as a list; anything else as it is."""
+    """A data frame as rows by name, names in an array or series as a list; anything else as it is."""
     if hasattr(came, "columns") and hasattr(came, "to_dict"):
         return came.to_dict("records")
     kind = getattr(getattr(came, "dtype", None), "kind", "")
-    return came.tolist() if kind in ("U", "O", "T") else came
+    return came.tolist() if kind in ("U", "O", "T", "V") else came
 
 
 def _numbers(came: Any) -> NDArray[Any] | None:
@@ -156,7 +162,8 @@ def _numbers(came: Any) -> NDArray[Any] | None:
 
 def _plain(came: Any) -> Any:
     """Tensors, on their own or inside, as arrays: without gradients, of a type that NumPy knows, in main memory."""
-    if isinstance(came, Tensor):
+    torch = sys.modules.get("torch")  # whoever made a tensor has imported it
+    if torch is not None and isinstance(came, torch.Tensor):
         came = came.detach()
         return (came.float() if came.is_floating_point() and came.element_size() < 4 else came).cpu().numpy()
     if isinstance(came, dict):
