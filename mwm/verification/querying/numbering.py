@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mwm.verification.suspects.names import RANKED
 from mwm.verification.suspects.outputs import NO_CLASS, Outputs, Presentable
 from mwm.verification.suspects.presentation import InputFormat
+from mwm.verification.verdict import KEYS_OWN
 
 TEXT, NUMBER, FROM_ONE = "text", "number", "from-1"
 COUNTED = re.compile(r"(?:label_)?(\d{1,9})")
@@ -42,7 +43,7 @@ class Numbering:
     def described(self, own: tuple[str, ...]) -> str:
         """What a plan says of it, if a key has its `own` names: what the suspect calls its classes, in its order."""
         if self.usual:
-            return "the key's" if self.names == own else ",".join(self.names)
+            return KEYS_OWN if self.names == own else ",".join(self.names)
         if self.first:
             return FROM_ONE
         return ",".join("-" if one < 0 else own[one] if own else str(one) for one in self.order)
