@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mwm.verification.suspects import credentials
-from mwm.verification.suspects.credentials import TOKEN, bearer_token
+from mwm.verification.suspects.endpoints.credentials import TOKEN, bearer_token
 from tests.helpers.http import Reply, answering
 from tests.helpers.suspected import IMAGES, labels, network, opened, scores
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mwm.verification.suspects import NoAnswerError, endpoint
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from tests.helpers.http import Asked, Reply, Server, answering
 from tests.helpers.servers import free_port
 from tests.helpers.suspected import CLASSES, IMAGES, labels, network, opened, scores
