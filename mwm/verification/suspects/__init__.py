@@ -6,9 +6,11 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mwm.storage.redaction import redacted_excerpt
-from mwm.verification.suspects import checkpoint, endpoint, network_files, python_models
+from mwm.verification.suspects import checkpoint, network_files, python_models
+from mwm.verification.suspects.endpoints.endpoint import Endpoint
 from mwm.verification.suspects.in_process import InProcessSuspect
 from mwm.verification.suspects.live import LiveSuspect, open_live
 from mwm.verification.suspects.outputs import NoAnswerError, Suspect
@@ -63,11 +65,13 @@ def open_suspect(
     retries: int = 5,
     tracking_uri: str | None = None,
     rate: float | None = None,
+    protocol: str | None = None,
 ) -> Suspect:
     """Open a suspect, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
 
     What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries` and `rate` (requests a
-    second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for models of MLflow.
+    second at most, repetitions among them; None: no limit) and `protocol` (None: by the address) are for endpoints,
+    `tracking_uri` for models of MLflow.
     Raises ValueError, in one line, for what cannot be opened.
     """
     if not isinstance(suspect, (str, Path)):
@@ -82,7 +86,8 @@ def open_suspect(
     if form in NETWORKS:
         return NETWORKS[form](address, shape=shape, classes=classes)
     if form == "endpoint":
-        return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries, rate=rate)
+        how: dict[str, Any] = {"timeout": timeout, "retries": retries, "rate": rate, "protocol": protocol}
+        return Endpoint(address, classes=classes, **how)
     if form == "mlflow":
         return python_models.open_mlflow_model(address, classes=classes, tracking_uri=tracking_uri)
     return python_models.open_callable(address, classes=classes)

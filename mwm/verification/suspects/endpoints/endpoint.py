@@ -1,30 +1,30 @@
-"""Suspects behind HTTP: MLflow's scoring protocol, and a plain one in JSON."""
+"""Suspects behind HTTP."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http.client import responses
-from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any, TypeVar
+import re
 from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.redaction import redact_url, redacted_excerpt, root_cause
-from mwm.verification.suspects.credentials import auth_hook, bearer_token, split_credentials
+from mwm.storage.redaction import redact_url, redacted_excerpt
+from mwm.verification.suspects.endpoints.credentials import Credentials, UnusableAddressError, find_credentials
+from mwm.verification.suspects.endpoints.protocols import (
+    KSERVE,
+    OUTPUTS,
+    KserveInput,
+    body,
+    choose_protocol,
+    flat_table,
+    unwrap,
+)
+from mwm.verification.suspects.endpoints.proxies import proxy_of
+from mwm.verification.suspects.endpoints.reasons import reason_in
+from mwm.verification.suspects.endpoints.transport import DAY, Connection, RefusedError
 from mwm.verification.suspects.identity import address_identity
-from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, describe_error, parse_outputs
-
-T = TypeVar("T")
-DAY = 86400
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
-"""Seconds before the first repetition, each next pause being twice as long; and at most, whatever a server asks for."""
+from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, parse_outputs
 
 BASE_BYTES, SCORE_BYTES = 2**20, 100
 """An answer to n images may have BASE_BYTES, and SCORE_BYTES for each of n C scores."""
@@ -32,18 +32,35 @@ BASE_BYTES, SCORE_BYTES = 2**20, 100
 GREY_LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(str).astype(float).astype(object)
 """The 256 grey levels in [0, 1], with as many digits as tell float32 numbers apart."""
 
+DOUBLE = re.compile(r"(?=.*\b(double|float64)\b).*\b(float|float32)\b", re.IGNORECASE)
+"""What PyTorch says of a network in float32 that was given float64."""
+
+NO_SIGNATURE = (
+    "its network takes float32, and MLflow's server gives float64 to a model without a signature: its owner may log "
+    "it with one (mlflow.models.infer_signature), and you may ask models:/... in its place"
+)
+
 
 class Endpoint:
-    """A suspect at an http(s) address; one whose path ends in /invocations speaks MLflow's scoring protocol.
+    """A suspect at an http(s) address, in the protocol that was named or that its path tells.
 
-    Each call is one request. What may pass (no connection, no answer in `timeout` seconds, 408, 429, 5xx) is tried
-    `retries` times more, after pauses of 0.5, 1, 2, ... seconds or as long as the server asks; all else is final.
-    It gets no more than `rate` requests a second, repetitions among them.
+    Each request holds as many images as the server takes, as far as is known. What may pass (no connection, no answer
+    in `timeout` seconds, 408, 429, 5xx) is tried `retries` times more, after pauses of 0.5, 1, 2, ... seconds or as
+    long as the server asks; all else is final. It gets no more than `rate` requests a second, repetitions among them.
     """
 
     access = "endpoint"
 
-    def __init__(self, address: str, *, classes: int, timeout: float, retries: int, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        classes: int,
+        timeout: float,
+        retries: int,
+        rate: float | None = None,
+        protocol: str | None = None,
+    ) -> None:
         """Ask nothing yet; ValueError if the address cannot be one, or a setting is out of its bounds."""
         if not (0 < timeout <= DAY and retries >= 0):
             allowed = f"up to {DAY} s, 0 and above"
@@ -51,127 +68,115 @@ class Endpoint:
         if not (rate is None or rate * DAY >= 1):
             raise ValueError(f"rate {rate} is not allowed; allowed: {1 / DAY:.2g} requests a second and above")
         self.name = redact_url(address)
-        self._url, authorization = _address_and_authorization(address, self.name)
-        self.identity = address_identity("endpoint", self._url, authorization)
-        self._auth = auth_hook(authorization)
-        self._gap, self._next = 1 / rate if rate else 0.0, 0.0
-        self._mlflow = urlsplit(self._url).path.rstrip("/").endswith("/invocations")
-        self._classes, self._timeout, self._retries = classes, timeout, retries
+        credentials = _usable_credentials(address, self.name)
+        self._protocol = choose_protocol(credentials.url, protocol)
+        proxy = proxy_of(credentials.url)
+        self.identity = _identity(credentials, protocol, proxy)
+        self.notes = (f"{self.name} was asked through the proxy {redact_url(proxy)}",) * bool(proxy)
+        self.most: int | None = None
+        gap = 1 / rate if rate else 0.0
+        self._connection = Connection(self.name, credentials, proxy=proxy, timeout=timeout, retries=retries, gap=gap)
+        self._url, self._classes = _inference_url(credentials.url, self._protocol), classes
+        self._kserve: KserveInput | None = None
+        self._flat = False
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
-        question = {"inputs" if self._mlflow else "images": GREY_LEVELS[images].tolist()}
+        parts: list[Outputs] = []
+        done = 0
+        while done < len(images):
+            some = images[done : done + (self.most or len(images))]
+            try:
+                parts.append(self._ask(some))
+                done += len(some)
+            except RefusedError as refusal:
+                if not refusal.too_much:
+                    raise
+                if len(some) == 1:
+                    sent = f"one image ({len(self._question(some))} bytes)"
+                    raise NoAnswerError(f"{self.name}: refuses {sent} with {refusal.said}") from None
+                self.most = len(some) // 2
+        if len({part.ndim for part in parts}) > 1:
+            raise NoAnswerError(f"{self.name}: answered with labels to some images and with scores to others")
+        return np.concatenate(parts)
+
+    def _ask(self, images: NDArray[np.uint8]) -> Outputs:
+        """The answer to one question; a network in MLflow that cannot take float64 images is asked by a table."""
+        try:
+            return self._ask_once(images)
+        except RefusedError as refusal:
+            if self._flat or self._protocol != "mlflow" or not DOUBLE.search(refusal.said):
+                raise
+            self._flat = True
+            try:
+                return self._ask_once(images)
+            except NoAnswerError:
+                self._flat = False
+                raise NoAnswerError(f"{refusal}; {NO_SIGNATURE}") from None
+
+    def _ask_once(self, images: NDArray[np.uint8]) -> Outputs:
         longest = BASE_BYTES + SCORE_BYTES * len(images) * self._classes
-        return self._read(self._post_with_retries(json.dumps(question).encode(), longest), len(images))
+        told = self._connection.send(self._url, self._question(images), longest=longest, divisible=len(images) > 1)
+        return self._read(told, len(images))
+
+    def _question(self, images: NDArray[np.uint8]) -> bytes:
+        pixels = GREY_LEVELS[images]
+        if self._protocol == KSERVE:
+            try:
+                return json.dumps(self._kserve_input().body(pixels)).encode()
+            except ValueError as error:
+                raise NoAnswerError(f"{self.name}: {error}") from None
+        return json.dumps(flat_table(pixels) if self._flat else body(self._protocol, pixels)).encode()
+
+    def _kserve_input(self) -> KserveInput:
+        """What the model takes by its metadata, which is asked for once, and which not every server has."""
+        if self._kserve is None:
+            try:
+                told = self._connection.send(self._url.removesuffix("/infer"), None, longest=BASE_BYTES)
+                self._kserve = KserveInput.of(json.loads(told))
+            except (RefusedError, json.JSONDecodeError, UnicodeDecodeError):
+                self._kserve = KserveInput()
+        return self._kserve
 
     def _read(self, content: bytes, count: int) -> Outputs:
-        """What an answer says, in the protocol of this endpoint."""
+        """What an answer says."""
         try:
             came = json.loads(content)
         except (ValueError, RecursionError):
             raise NoAnswerError(f"{self.name}: answered with {len(content)} bytes that are no JSON") from None
-        key = next((key for key in PLAIN if isinstance(came, dict) and key in came), "")
-        if not (self._mlflow or key):
-            raise NoAnswerError(f"{self.name}: answered with none of {', '.join(PLAIN)}")
-        found = parse_outputs(came[key] if key else came, count=count, classes=self._classes, who=self.name)
-        if found.ndim != PLAIN.get(key, found.ndim):
-            raise NoAnswerError(f"{self.name}: answered with {key} of shape {found.shape}")
-        return found
-
-    def _post_with_retries(self, body: bytes, longest: int) -> bytes:
-        """The content of a sound answer, after as many attempts as are allowed."""
-        fault = None
-        for attempt in range(self._retries + 1):
-            if fault is not None:
-                time.sleep(min(max(FIRST_PAUSE * 2 ** (attempt - 1), fault.retry_after), LONGEST_PAUSE))
-            time.sleep(max(self._next - time.monotonic(), 0.0))
-            self._next = time.monotonic() + self._gap
-            try:
-                return _with_deadline(self._timeout, lambda: self._post(body, longest))
-            except _TransientError as error:
-                fault = error
-            except TimeoutError:
-                fault = _TransientError(f"no answer within {self._timeout:g} s")
-        tried = f"gave no answer in {self._retries + 1} attempts"
-        raise NoAnswerError(f"{self.name}: {tried}; the last: {fault}", permanent=False)
-
-    def _post(self, body: bytes, longest: int) -> bytes:
-        import requests
-
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-        options: dict[str, Any] = {"timeout": self._timeout, "allow_redirects": False, "stream": True}
-        try:
-            with requests.post(self._url, body, headers=headers, auth=self._auth, **options) as response:
-                self._check(response.status_code, response.headers)
-                content = b""
-                for part in response.iter_content(2**16):
-                    content += part
-                    if len(content) > longest:
-                        raise NoAnswerError(f"{self.name}: answered with more than {longest} bytes")
-                return content
-        except requests.RequestException as error:
-            raise _TransientError(describe_error(root_cause(error))) from error
-
-    def _check(self, status: int, headers: Any) -> None:
-        said = f"{status} {responses.get(status, '')}".strip()
-        if 300 <= status < 400:
-            aim = redacted_excerpt(redact_url(headers.get("Location", "")))
-            raise NoAnswerError(f"{self.name}: sends on to {aim!r}; no redirect is followed")
-        if status in (408, 429) or status >= 500:
-            raise _TransientError(said, _retry_after(headers.get("Retry-After", "")))
-        if not 200 <= status < 300:
-            raise NoAnswerError(f"{self.name}: refuses with {said}")
+        key, found = unwrap(came)
+        if not (isinstance(found, list) and found) and (reason := self._connection.reason(reason_in(came))):
+            raise NoAnswerError(f"{self.name}: answered with an error: {reason}")
+        if isinstance(found, dict):
+            names = redacted_excerpt(", ".join(found))
+            raise NoAnswerError(f"{self.name}: answered with {names or 'nothing'}; needed: one of {', '.join(OUTPUTS)}")
+        outputs = parse_outputs(found, count=count, classes=self._classes, who=self.name)
+        if outputs.ndim != PLAIN.get(key, outputs.ndim):
+            raise NoAnswerError(f"{self.name}: answered with {key} of shape {outputs.shape}")
+        return outputs
 
 
-class _TransientError(Exception):
-    """A fault that may pass; `retry_after`: seconds for which the server asks to be left alone."""
-
-    def __init__(self, what: str, retry_after: float = 0.0) -> None:
-        super().__init__(what)
-        self.retry_after = retry_after
-
-
-def _address_and_authorization(address: str, name: str) -> tuple[str, str]:
-    """The address that is asked, and the Authorization for it, if any; ValueError, in one line, if it is no address."""
-    from requests import Request
+def _usable_credentials(address: str, name: str) -> Credentials:
+    """The address that is asked, and as whom; ValueError, in one line, if it is no address."""
+    from requests import Request, RequestException
 
     try:
-        url, authorization = split_credentials(address)
-        Request("POST", url).prepare()
-    except ValueError:
+        found = find_credentials(address, name)
+        Request("POST", found.url).prepare()
+    except (UnusableAddressError, RequestException, UnicodeError):
         hint = "write / : @ ? # in a password as %2F %3A %40 %3F %23"
         raise ValueError(f"{name}: is no usable address; {hint}") from None
-    return url, authorization or bearer_token(url)
+    return found
 
 
-def _retry_after(header: str) -> float:
-    """How many seconds a Retry-After asks for: a number, or a date (RFC 9110, section 10.2.3); else 0."""
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        return (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
+def _identity(credentials: Credentials, protocol: str | None, proxy: str) -> str:
+    """Of all that decides who answers, and to what; what is not out of the ordinary is left out."""
+    more = [f"{name} {value}" for name, value in (("protocol", protocol), ("proxy", proxy)) if value]
+    return address_identity("endpoint", credentials.url, credentials.authorization, *more)
 
 
-def _with_deadline(seconds: float, act: Callable[[], T]) -> T:
-    """What `act` returns, or raises, within so many seconds; TimeoutError after that.
-
-    A socket's own timeout begins anew with every byte, so that a server could hold one for ever.
-    """
-    done: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            done.put((act(), None))
-        except Exception as error:
-            done.put((None, error))
-
-    Thread(target=work, daemon=True).start()
-    try:
-        result, error = done.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]
+def _inference_url(url: str, protocol: str) -> str:
+    """Where questions go: a model of the open inference protocol may be named without its last word."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    return parts._replace(path=f"{path.removesuffix('/infer')}/infer").geturl() if protocol == KSERVE else url

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from mwm.verification.suspects import NoAnswerError, endpoint
+from mwm.verification.suspects import NoAnswerError
+from mwm.verification.suspects.endpoints import endpoint
 from tests.helpers.http import Asked, Reply, answering
 from tests.helpers.suspected import CLASSES, IMAGES, labels, network, opened, scores
 
@@ -77,9 +78,10 @@ UNUSABLE = {
     "no UTF-8": (b'{"labels": ["\xff"]}', "no JSON"),
     "deep": (b"[" * 10**6, "no JSON"),
     "long number": (b'{"labels": [' + b"9" * 5000 + b"]}", "no JSON"),
-    "other keys": ({"classes": [1]}, "none of logits, probabilities, labels"),
-    "a list": ([1, 2], "none of logits, probabilities, labels"),
-    "a string": ("labels", "none of logits, probabilities, labels"),
+    "other keys": ({"colour": "red", "size": 1}, "colour, size; needed: one of logits, probabilities, probs, scores, "),
+    "no keys": ({}, "nothing; needed: one of logits"),
+    "a list": ([1, 2], f"shape (2,); {NUMBERS}"),
+    "a string": ("no model is loaded", "an error: no model is loaded"),
     "too few": ({"labels": LABELS[1:].tolist()}, f"shape (22,); {NUMBERS}"),
     "too many": ({"labels": [*LABELS.tolist(), 1]}, f"shape (24,); {NUMBERS}"),
     "one": ({"labels": 3}, f"shape (); {NUMBERS}"),
