@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -81,7 +82,10 @@ DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dataset:
-    """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it."""
+    """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it.
+
+    `class_names` holds a name for each class where the data have them, else nothing. No digest depends on names.
+    """
 
     x_train: NDArray[np.uint8]
     y_train: NDArray[np.int64]
@@ -89,11 +93,24 @@ class Dataset:
     y_test: NDArray[np.int64]
     classes: int
     digest: str
+    class_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return self.x_train.shape[1], self.x_train.shape[2], self.x_train.shape[3]
+
+
+def names_fault(names: Sequence[str], classes: int) -> str:
+    """What is wrong with the names of so many classes; nothing for no names at all."""
+    if len(names) not in (0, classes):
+        return f"{len(names)} names for {classes} classes"
+    for name in names:
+        if not name.isprintable() or not name.strip():
+            return f"{name!r} is no printable name"
+        if names.count(name) > 1:
+            return f"{name!r} is the name of {names.count(name)} classes"
+    return ""
 
 
 def array_digest(*arrays: NDArray[Any]) -> str:

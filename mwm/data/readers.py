@@ -23,6 +23,7 @@ from mwm.data.datasets import (
     Npz,
     Svhn,
     array_digest,
+    names_fault,
     require,
 )
 
@@ -40,7 +41,11 @@ def load_dataset(data: DatasetSpec) -> Dataset:
     held = len(np.unique(y_train))
     require(1 < held == classes, f"{name}: y_train has {held} of classes 0 to {classes - 1}; allowed: all, 2 or more")
     require(largest < classes, f"{name}: y_test holds the label {largest}; allowed: 0 to {classes - 1} as in y_train")
-    return Dataset(x_train, y_train, x_test, y_test, classes, array_digest(x_train, y_train, x_test, y_test))
+    names = _class_names(data)
+    fault = names_fault(names, classes)
+    require(not fault, f"{name}: the names of the classes are not allowed: {fault}")
+    arrays = (x_train, y_train, x_test, y_test)
+    return Dataset(*arrays, classes=classes, digest=array_digest(*arrays), class_names=names)
 
 
 def download_note(data: DatasetSpec) -> str | None:
@@ -69,6 +74,24 @@ def _read(data: DatasetSpec, part: str) -> Arrays:
         case ImageFolder():
             return _folder(Path(data.root).expanduser(), part, data.size)
     return _public(data, part)
+
+
+def _class_names(data: DatasetSpec) -> tuple[str, ...]:
+    """What the classes are called, where the data say so."""
+    if isinstance(data, Npz):
+        with Path(data.path).expanduser().open("rb") as file, np.lib.npyio.NpzFile(file) as archive:
+            if "classes" not in archive:
+                return ()
+        names = _member(data.path, "classes")
+        require(names.dtype.kind in "US", f"{data.path}: classes has type {names.dtype}; allowed: strings")
+        return tuple(np.char.decode(names, "utf-8").tolist() if names.dtype.kind == "S" else names.tolist())
+    from torchvision import datasets
+
+    if isinstance(data, ImageFolder):
+        return tuple(datasets.ImageFolder(Path(data.root).expanduser() / "train").classes)
+    if isinstance(data, Cifar10 | Cifar100):
+        return tuple(getattr(datasets, data.kind.upper())(data.root).classes)
+    return ()
 
 
 def _digits(part: str) -> Arrays:

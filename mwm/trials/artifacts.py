@@ -22,12 +22,13 @@ def save_key(store: Store, digest: str, key: Key, *, perturbed: Tensor, second: 
     """Keep a key, a second one in a folder of its own, and the images of the first (n c h w in [0, 1]).
 
     The images are `perturbed` as the scheme's last step would show them. A key that is kept again, because something
-    else of its entry was damaged, stays as old as it is.
+    else of its entry was damaged, stays as old as it is, and its classes keep the names that they have.
     """
     for one, folder in zip((key, second), FOLDERS, strict=True):
         if one is not None:
-            created = unseal(store.read(digest, folder + KEY) or b"").get("created", one.created)
-            content = to_files(replace(one, created=created))
+            kept = unseal(store.read(digest, folder + KEY) or b"")
+            told = {"created": kept["created"], "class_names": tuple(kept.get("class_names", ()))} if kept else {}
+            content = to_files(replace(one, **told))
             store.keep(digest, folder + QUERIES, content[QUERIES])
             # Not `keep`: what `commit` finds may be a duplicate's, a second older.
             store.write(digest, folder + KEY, content[KEY])

@@ -121,6 +121,7 @@ class VictimStage(TrialStage):
             created=utc_now(),
             method=METHOD_VERSION,
             null=victim.scheme.null,
+            class_names=self.dataset.class_names,
         )
 
 

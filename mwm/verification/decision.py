@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
 
 import numpy as np
@@ -15,7 +15,7 @@ from mwm.stats.rank_sum import CellRank, RankSum
 from mwm.stats.sequential import SequentialTest
 from mwm.verification.options import PERMUTATION, RANK_SUM, SEQUENTIAL
 from mwm.verification.querying.order import OrderedQueries
-from mwm.verification.verdict import NOT_PROVEN, PROVEN, TestResult
+from mwm.verification.verdict import INCONCLUSIVE, NOT_PROVEN, PROVEN, TestResult
 from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.queries import Null
 
@@ -108,3 +108,25 @@ def _ranked(evidence: Evidence) -> TestResult:
 def decide(p_values: Sequence[float], level: float) -> list[tuple[float, str]]:
     """For each suspect its p-value adjusted for their number (Holm, 1979), and the decision on it."""
     return [(p, PROVEN if p <= level else NOT_PROVEN) for p in holm_adjust(p_values)]
+
+
+def default_accuracy_bound(classes: int) -> float:
+    """The share of true classes that a network reaches which has learnt something: a quarter of the way to 1 by chance.
+
+    One that is asked rightly lies far above it, and one that is asked wrongly near 1 / C.
+    """
+    return 1 / classes + (1 - 1 / classes) / 4
+
+
+def judge(decision: str, right: int, asked: int, bound: float) -> str:
+    """The decision on a suspect that took `right` of the cells `asked` for their true class.
+
+    What is proven stays so: a copy may give the secret labels in place of the true ones. Else it is inconclusive below
+    the `bound`: a suspect that gives neither may not have been asked rightly. No secret label is looked at.
+    """
+    return INCONCLUSIVE if decision == NOT_PROVEN and right < bound * asked else decision
+
+
+def overall(decisions: Collection[str]) -> str:
+    """The decision on several suspects together."""
+    return next(one for one in (PROVEN, INCONCLUSIVE, NOT_PROVEN) if one in decisions)

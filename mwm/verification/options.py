@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mwm.stats.binomial import DEFAULT_LEVEL
 
 RANK_SUM, SEQUENTIAL, PERMUTATION = "rank_sum", "sequential", "permutation"
 """The tests of which one decides."""
+
+Layout = Literal["nchw", "nhwc", "nchw-bgr", "nhwc-bgr"]
+"""Channels first or last; colours in the order red, green, blue, or the other way round."""
 
 BATCH_SIZE = 100
 """Images in a request."""
@@ -40,6 +44,16 @@ class VerifyOptions:
     """Go on without the images that the suspect refuses for good."""
     trust: bool = False
     """Open what may run code: all but safetensors, ONNX and endpoints."""
+    input_range: str = "0,1"
+    """Range in which suspects take images: LOW,HIGH, or MEAN/STD, or imagenet, cifar10, cifar100, mnist."""
+    layout: Layout = "nchw"
+    """Order of axes and colours in which suspects take images."""
+    classes: str | None = None
+    """Order of a suspect's classes: a comma list, a file, or text, number, from-1; without it the key's."""
+    accuracy_bound: float | None = None
+    """Share of true classes below which not proven is inconclusive; without it a quarter of chance to 1; 0: none."""
+    no_diagnosis: bool = False
+    """Ask an inconclusive suspect nothing more to find out how it wants to be asked."""
     batch: int | None = None
     """Images in a request; without it 100."""
     rate: float | None = None
@@ -57,6 +71,7 @@ class VerifyOptions:
         positive = "must be above 0"
         for name, value, fine, allowed in (
             ("level", self.level, 0 < self.level < 1, "must lie strictly between 0 and 1"),
+            ("accuracy_bound", self.accuracy_bound, 0 <= (self.accuracy_bound or 0) <= 1, "must be 0 to 1"),
             ("order_seed", self.order_seed, self.order_seed >= 0, "must be 0 or more"),
             ("queries", self.queries, self.queries is None or self.queries > 0, positive),
             ("views", self.views, 0 < self.views <= MOST_VIEWS, f"must be 1 to {MOST_VIEWS}"),

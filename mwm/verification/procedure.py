@@ -11,7 +11,7 @@ from typing import Any
 from mwm.config.spec import digest
 from mwm.stats.intervals import clopper_pearson
 from mwm.verification import report
-from mwm.verification.decision import cells_to_decide, decide, run_tests
+from mwm.verification.decision import cells_to_decide, decide, default_accuracy_bound, judge, overall, run_tests
 from mwm.verification.null_models import NullAnswers
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
 from mwm.verification.querying.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
@@ -20,9 +20,7 @@ from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NO_ANSWER, NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
-    NOT_PROVEN,
     PROCEDURE_VERSION,
-    PROVEN,
     ControlSummary,
     KeySummary,
     SuspectResult,
@@ -33,6 +31,12 @@ from mwm.verification.verdict import (
 from mwm.verification.weighing import Progress, weigh_answers
 from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.key import Key, commitment
+
+PLANNED = (
+    *("test", "level", "cells", "views", "order_seed"),
+    *("input_range", "layout", "class_order", "accuracy_bound"),
+)
+"""What a verdict says of its plan as the plan does."""
 
 
 class UnansweredError(ValueError):
@@ -86,7 +90,17 @@ class PreparedVerification:
             "cells": len(self.asked.cells),
             "views": options.views,
             "order_seed": options.order_seed,
+            "input_range": options.input_range,
+            "layout": options.layout,
+            "class_order": options.classes or "the key's",
+            "accuracy_bound": self.accuracy_bound,
         }
+
+    @property
+    def accuracy_bound(self) -> float:
+        """The share of true classes below which a suspect that is not proven is inconclusive."""
+        given = self.options.accuracy_bound
+        return default_accuracy_bound(self.key.classes) if given is None else given
 
     @property
     def digest(self) -> str:
@@ -167,12 +181,17 @@ class PreparedVerification:
         deciding = [one["tests"][self.test] for one in found]
         decided = decide([one.p_value for one in deciding], self.options.level)
         results = tuple(
-            SuspectResult(**one, p_value=test.p_value, log10_p=test.log10_p, adjusted_p_value=p, decision=decision)
+            SuspectResult(
+                **one,
+                p_value=test.p_value,
+                log10_p=test.log10_p,
+                adjusted_p_value=p,
+                decision=judge(decision, one["right"], one["asked"], self.accuracy_bound),
+            )
             for one, test, (p, decision) in zip(found, deciding, decided, strict=True)
         )
-        proven = any(one.decision == PROVEN for one in results)
         return Verdict(
-            decision=PROVEN if proven else NOT_PROVEN,
+            decision=overall([one.decision for one in results]),
             key=_key_summary(self.key, committed=self.options.commitment is not None),
             plan=self._planned(),
             suspects=results,
@@ -190,7 +209,7 @@ class PreparedVerification:
         if self.control:
             one = self.control.suspect
             control = ControlSummary(name=one.name, access=one.access, sha256=self.control.sha256)
-        fixed = {name: self.plan[name] for name in ("test", "level", "cells", "views", "order_seed")}
+        fixed = {name: self.plan[name] for name in PLANNED}
         return VerdictPlan(**fixed, images=len(self.asked), control=control)
 
     def _found(
@@ -233,6 +252,7 @@ def _counted(asked: OrderedQueries, log: SuspectAnswers, answers: Answers, *, ch
     outside = (answers.labels <= NO_ANSWER) | (answers.labels >= asked.classes)
     return {
         "matches": matches,
+        "right": int((choices == asked.truth).sum()),
         "match_rate": matches / count,
         "interval": clopper_pearson(matches, count),
         "asked": count,
@@ -264,4 +284,5 @@ def _key_summary(key: Key, *, committed: bool) -> KeySummary:
         queries=len(key.queries),
         cells=key.queries.num_cells,
         classes=key.classes,
+        class_names=key.class_names,
     )

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-PROVEN, NOT_PROVEN = "proven", "not proven"
+PROVEN, NOT_PROVEN, INCONCLUSIVE = "proven", "not proven", "inconclusive"
 
-FORMAT_VERSION, PROCEDURE_VERSION = 3, 2
+FORMAT_VERSION, PROCEDURE_VERSION = 4, 3
 """Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
 
 
@@ -37,7 +37,7 @@ class KeySummary:
     """What may be said of a key: not its secret. `committed`: it opens a commitment that was given.
 
     It has so many images (`queries`) in so many `cells`, of which each has a secret label. `null` says how these were
-    drawn.
+    drawn, `class_names` what its classes are called, if they have names.
     """
 
     commitment: str
@@ -50,6 +50,7 @@ class KeySummary:
     queries: int
     cells: int
     classes: int
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,9 @@ class VerdictPlan:
     """What was fixed before anything was asked.
 
     The test that decides, its level, and what is asked: the first `cells` of the key in an order by a seed, with all
-    their images in so many `views`, which makes so many `images`.
+    their images in so many `views`, which makes so many `images`. They are shown to suspects in an `input_range` and
+    `layout`, and the answers read in a `class_order`. A suspect that is not proven and gives a smaller share of true
+    classes than the `accuracy_bound` is inconclusive.
     """
 
     test: str
@@ -75,6 +78,10 @@ class VerdictPlan:
     views: int
     images: int
     order_seed: int
+    input_range: str
+    layout: str
+    class_order: str
+    accuracy_bound: float
     control: ControlSummary | None
 
 
@@ -90,7 +97,9 @@ class SuspectResult:
     `p_labels` is the p-value by first choices, `p_scores` by scores, `p_value` that of the test that decides;
     `adjusted_p_value` is for the number of suspects (Holm, 1979). Each `log10_p` tells what is too small for a number.
     None is what cannot be told. `matches` counts the cells that were taken for their secret label, `interval` is that
-    of their rate (Clopper and Pearson, 95 %).
+    of their rate (Clopper and Pearson, 95 %). `right` counts those that were taken for their true class. Where these
+    are too few, `reasons` are what may be the matter, in words; to find them it was shown `tried` images more, which
+    are no evidence.
 
     `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to `ended`.
     """
@@ -110,6 +119,7 @@ class SuspectResult:
     wrong_answers: int
     mean_rank: float
     matches: int
+    right: int
     match_rate: float
     interval: tuple[float, float]
     tests: dict[str, TestResult | None]
@@ -122,17 +132,19 @@ class SuspectResult:
     seconds: float
     began: str
     ended: str
+    reasons: tuple[str, ...] = ()
+    tried: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         tree = {field.name: getattr(self, field.name) for field in fields(self)}
-        tree |= {"interval": list(self.interval), "cells": list(self.cells)}
+        tree |= {"interval": list(self.interval), "cells": list(self.cells), "reasons": list(self.reasons)}
         return tree | {"tests": {name: test and test.to_dict() for name, test in self.tests.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The decision on several suspects: *proven* if it is for one of them.
+    """The decision on several suspects: *proven* if it is for one of them, else *inconclusive* if it is for one.
 
     `asked_now` counts the images that each was shown for it now; the other answers were known. `output` is the folder
     of the report, if one was written.
@@ -156,7 +168,7 @@ class Verdict:
         return {
             "format": FORMAT_VERSION,
             "decision": self.decision,
-            "key": asdict(self.key),
+            "key": asdict(self.key) | {"class_names": list(self.key.class_names)},
             "plan": asdict(self.plan),
             "suspects": [suspect.to_dict() for suspect in self.suspects],
             "notes": list(self.notes),

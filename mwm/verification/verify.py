@@ -15,7 +15,9 @@ from mwm.verification.null_models import ask_null_models
 from mwm.verification.options import PERMUTATION, VerifyOptions
 from mwm.verification.procedure import OpenSuspect, PreparedVerification
 from mwm.verification.querying.order import OrderedQueries, order_queries
-from mwm.verification.suspects import Suspect, SuspectLike, open_suspect
+from mwm.verification.suspects import SuspectLike, open_suspect
+from mwm.verification.suspects.outputs import Presentable
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 from mwm.verification.verdict import Verdict
 from mwm.watermarks.key import Key, commitment, load_key
 
@@ -59,11 +61,13 @@ def prepare(
     _check_commitment(own, options.commitment)
     test = deciding_test(own.null, sequential=options.sequential)
     _check_use(test, options, control)
+    shown = InputFormat(options.input_range, options.layout)
+    shown.check(own.queries.images.shape[1])
     asked = order_queries(own, options.queries, options.order_seed, views=options.views)
     _check_suspects(suspects, control)
     _check_reach(options, asked, test=test, count=len(suspects))
     how: dict[str, Any] = {"options": options, "asked": asked}
-    opened = [OpenSuspect(_open("suspect", one, **how), _path_sha256(one)) for one in suspects]
+    opened = [OpenSuspect(_open("suspect", one, presentation=shown, **how), _path_sha256(one)) for one in suspects]
     compared = None if control is None else OpenSuspect(_open("control", control, **how), _path_sha256(control))
     independent = [_open("null_models", one, **how) for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
@@ -110,10 +114,17 @@ def _check_reach(options: VerifyOptions, asked: OrderedQueries, *, test: str, co
         raise ValueError(f"level: {options.level:g}{shared} is out of reach: {best} would not show it")
 
 
-def _open(name: str, suspect: SuspectLike, *, options: VerifyOptions, asked: OrderedQueries) -> Suspect:
+def _open(
+    name: str,
+    suspect: SuspectLike,
+    *,
+    options: VerifyOptions,
+    asked: OrderedQueries,
+    presentation: InputFormat = UNIT_RANGE,
+) -> Presentable:
     shape: Any = asked.images.shape[1:]
     limits: dict[str, Any] = {"timeout": options.timeout, "retries": options.retries, "rate": options.rate}
-    limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust}
+    limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust, "presentation": presentation}
     try:
         return open_suspect(suspect, shape=shape, classes=asked.classes, **limits)
     except ValueError as error:

@@ -13,7 +13,7 @@ import torch
 
 from mwm.config.randomness import DERIVATION
 from mwm.config.spec import Count, Field, NonEmptyStr, NonNegativeInt, Strict, StrictBool, decode, encode, spec
-from mwm.data.datasets import Dataset, DatasetSpec
+from mwm.data.datasets import Dataset, DatasetSpec, names_fault
 from mwm.data.images import Augmentation
 from mwm.data.splits import SplitSizes, split
 from mwm.storage.sealed import seal, unseal
@@ -31,7 +31,7 @@ class Key:
     `guessable` tells that the secret follows from an integer seed, `created` when the key was first kept (ISO 8601,
     UTC; the owner's own word, which nothing backs), `method` the version of the method and `rule` how all is drawn from
     the secret. `data` and `split` are trees. `left_out` are the positions in the query split, in their order, of images
-    that are another key's, and so not drawn for this one.
+    that are another key's, and so not drawn for this one. `class_names` are those of the data set, if it has any.
     """
 
     queries: QuerySet
@@ -47,6 +47,7 @@ class Key:
     rule: str = DERIVATION
     null: Null = "uniform_wrong_labels"
     left_out: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 @spec
@@ -66,11 +67,14 @@ class _KeyFile:
     queries: NonEmptyStr
     null: Null = "uniform_wrong_labels"
     left_out: tuple[NonNegativeInt, ...] = ()
+    class_names: tuple[NonEmptyStr, ...] = ()
 
     def __post_init__(self) -> None:
         most = self.split.queries
         if list(self.left_out) != sorted({place for place in self.left_out if place < most}):
             raise ValueError(f"left_out is not allowed: must be numbers below {most}, each once, in their order")
+        if fault := names_fault(self.class_names, self.classes):
+            raise ValueError(f"class_names is not allowed: {fault}; must be a name for each class, or nothing")
 
 
 def utc_now() -> str:
@@ -83,7 +87,7 @@ def to_files(key: Key) -> dict[str, bytes]:
     tensors = queries.pack(key.queries)
     told = {name: getattr(key, name) for name in _KeyFile.__annotations__ if name not in ("secret", "queries")}
     told |= {"secret": key.secret.hex(), "queries": hashlib.sha256(tensors).hexdigest()}
-    usual = {"null": "uniform_wrong_labels", "left_out": ()}
+    usual = {"null": "uniform_wrong_labels", "left_out": (), "class_names": ()}
     for name in [name for name, value in usual.items() if told[name] == value]:
         del told[name]  # what goes without saying: such a file is the one that was always written
     return {KEY: seal(told), QUERIES: tensors}
@@ -105,7 +109,7 @@ def load_key(folder: Path | str) -> Key:
     except ValueError as error:
         raise ValueError(f"{place / KEY}: the secret is {error}") from None
     told = {"queries": asked, "secret": secret, "guessable": sheet.guessable or is_guessable(secret)}
-    key = Key(**encode(sheet) | told | {"left_out": sheet.left_out})
+    key = Key(**encode(sheet) | told | {"left_out": sheet.left_out, "class_names": sheet.class_names})
     if fault := _defect(key):
         raise ValueError(f"{place}: no sound key: {fault}")
     return key
@@ -156,7 +160,8 @@ def commitment(key: Key) -> str:
     (8); the ASCII of the data digest (16) and of the scheme; the images in the order n c h w (1 a pixel); the n labels
     and the n true labels as unsigned integers (8 each). Where a cell holds several images, the n numbers of their cells
     (8 each); where the labels are not drawn uniformly from the wrong classes, the ASCII of `null`; where images
-    are left out for another key, their positions (8 each). All numbers are big-endian.
+    are left out for another key, their positions (8 each). Where classes have names, the ASCII of `class_names`, then
+    for each class the number of bytes of its name (8) and these bytes, in UTF-8. All numbers are big-endian.
 
     Not in it: `created`, the owner's own word; `guessable`, which follows from the secret; where the data lie.
     """
@@ -170,6 +175,10 @@ def commitment(key: Key) -> str:
     if key.null != "uniform_wrong_labels":
         content.update(key.null.encode())
     content.update(struct.pack(f">{len(key.left_out)}Q", *key.left_out))
+    if key.class_names:
+        content.update(b"class_names")
+        for text in (name.encode() for name in key.class_names):
+            content.update(struct.pack(">Q", len(text)) + text)
     return content.hexdigest()
 
 
@@ -183,6 +192,8 @@ def verify_derivation(key: Key, dataset: Dataset) -> None:
     if dataset.digest != key.data_digest or dataset.classes != key.classes:
         found = f"{dataset.digest} of {dataset.classes} classes"
         raise ValueError(f"data: has the digest {found}; the key was drawn from {key.data_digest} of {key.classes}")
+    if key.class_names and dataset.class_names and key.class_names != dataset.class_names:
+        raise ValueError("data: its classes have other names, or another order of them, than those of the key")
     if key.null != "uniform_wrong_labels":
         reason = f"a key of scheme {key.scheme} does not follow from its secret and its data alone"
         raise ValueError(f"{reason}: what was committed to can be checked, but not drawn again")

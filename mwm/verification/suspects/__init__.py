@@ -6,14 +6,15 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from mwm.storage.redaction import redacted_excerpt
 from mwm.verification.suspects import checkpoint, network_files, python_models
 from mwm.verification.suspects.endpoints.endpoint import Endpoint
 from mwm.verification.suspects.in_process import InProcessSuspect
 from mwm.verification.suspects.live import LiveSuspect, open_live
-from mwm.verification.suspects.outputs import NoAnswerError, Suspect
+from mwm.verification.suspects.outputs import NoAnswerError, Presentable, Suspect
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 __all__ = ["NoAnswerError", "Suspect", "SuspectLike", "open_suspect"]
 
@@ -55,42 +56,53 @@ RUNS_CODE = {
 """Why a form is opened only for those who trust its maker."""
 
 
+class OpenOptions(TypedDict, total=False):
+    """How suspects are opened.
+
+    What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries`, `rate` (requests a second
+    at most, repetitions among them; None: no limit) and `protocol` (None: by the address) are for endpoints,
+    `tracking_uri` for models of MLflow.
+    """
+
+    trust: bool
+    timeout: float
+    retries: int
+    tracking_uri: str | None
+    rate: float | None
+    protocol: str | None
+
+
 def open_suspect(
     suspect: SuspectLike,
     *,
     shape: tuple[int, int, int],
     classes: int,
-    trust: bool = False,
-    timeout: float = 30.0,
-    retries: int = 5,
-    tracking_uri: str | None = None,
-    rate: float | None = None,
-    protocol: str | None = None,
-) -> Suspect:
+    presentation: InputFormat = UNIT_RANGE,
+    **options: Unpack[OpenOptions],
+) -> Presentable:
     """Open a suspect, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
 
-    What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries` and `rate` (requests a
-    second at most, repetitions among them; None: no limit) and `protocol` (None: by the address) are for endpoints,
-    `tracking_uri` for models of MLflow.
-    Raises ValueError, in one line, for what cannot be opened.
+    `presentation` says how images are shown. Raises ValueError, in one line, for what cannot be opened.
     """
+    presentation.check(shape[0])
+    how: Any = {"classes": classes, "presentation": presentation}
     if not isinstance(suspect, (str, Path)):
-        return open_live(suspect, classes=classes)
+        return open_live(suspect, **how)
     address = str(suspect)
     form = _format(address)
     if form in RUNS_CODE:
-        if not trust:
+        if not options.get("trust"):
             anyway = "if you trust whoever made it, add --trust, or trust=True in Python"
             raise ValueError(f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; {anyway}")
         _look_here()
     if form in NETWORKS:
-        return NETWORKS[form](address, shape=shape, classes=classes)
+        return NETWORKS[form](address, shape=shape, **how)
     if form == "endpoint":
-        how: dict[str, Any] = {"timeout": timeout, "retries": retries, "rate": rate, "protocol": protocol}
-        return Endpoint(address, classes=classes, **how)
+        limits: Any = {name: options[name] for name in ("timeout", "retries", "rate", "protocol") if name in options}
+        return Endpoint(address, **limits, **how)
     if form == "mlflow":
-        return python_models.open_mlflow_model(address, classes=classes, tracking_uri=tracking_uri)
-    return python_models.open_callable(address, classes=classes)
+        return python_models.open_mlflow_model(address, tracking_uri=options.get("tracking_uri"), **how)
+    return python_models.open_callable(address, **how)
 
 
 def _format(address: str) -> str:

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mwm.data.images import to_float
 from mwm.verification.suspects.outputs import NoAnswerError, Outputs, describe_error, parse_outputs
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class InProcessSuspect:
-    """A suspect that is a function here: `ask` gets float32 n c h w in [0, 1], and returns labels or scores.
+    """A suspect that is a function here: `ask` gets images as `presentation` shows them, and returns labels or scores.
 
     `batch` is the one number of images that it takes at a time, if there is only one. Whatever `ask` raises, or returns
     that is no answer, becomes a NoAnswerError, the wish to exit, too: an exit status is a verdict.
@@ -32,6 +32,7 @@ class InProcessSuspect:
     classes: int
     ask: Callable[[NDArray[np.float32]], Any]
     batch: int | None = None
+    presentation: InputFormat = UNIT_RANGE
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
@@ -41,10 +42,14 @@ class InProcessSuspect:
             raise NoAnswerError(f"{self.name}: answered with labels to some images and with scores to others")
         return np.concatenate(parts)
 
+    def shown(self, presentation: InputFormat) -> InProcessSuspect:
+        """The same suspect, asked in another way."""
+        return replace(self, presentation=presentation)
+
     def _answers(self, images: NDArray[np.uint8], size: int) -> Outputs:
         full = np.resize(images, (size, *images.shape[1:]))  # begins again where there are too few
         try:
-            came = self.ask(to_float(torch.from_numpy(full)).numpy())
+            came = self.ask(self.presentation.present(full))
         except KeyboardInterrupt:
             raise
         except BaseException as error:

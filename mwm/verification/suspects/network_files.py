@@ -16,6 +16,7 @@ from torch import nn
 from mwm.verification.suspects.identity import files_identity, onnx_identity
 from mwm.verification.suspects.in_process import InProcessSuspect, as_numpy_function, as_open_error
 from mwm.verification.suspects.outputs import NoAnswerError
+from mwm.verification.suspects.presentation import InputFormat
 
 Shape = tuple[int, int, int]
 LARGEST = 1024
@@ -24,7 +25,7 @@ LARGEST = 1024
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-def open_onnx(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_onnx(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """A network in ONNX: one input of images, of which the first output counts.
 
     onnxruntime runs its own operators only, since no library is registered with it; it reads weights beside the file
@@ -45,15 +46,15 @@ def open_onnx(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
         taken = ", ".join(f"{one.name} {one.type}" for one in inputs)
         raise ValueError(f"{address}: takes {taken or 'nothing'}; allowed: one input of floats")
     name, kind, output = inputs[0].name, FLOATS[inputs[0].type], session.get_outputs()[0].name
-    batch = _batch(address, inputs[0].shape, shape)
+    batch = _batch(address, inputs[0].shape, presentation.shape(shape))
 
     def ask(pixels: NDArray[np.float32]) -> Any:
         return session.run([output], {name: pixels.astype(kind)})[0]
 
-    return _probed(InProcessSuspect(address, "onnx", identity, classes, ask, batch), shape)
+    return _probed(InProcessSuspect(address, "onnx", identity, classes, ask, batch, presentation), shape)
 
 
-def open_export(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_export(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """A network that torch.export has saved."""
     with as_open_error(f"{address}: cannot be read as torch.export"):
         program = torch.export.load(address)
@@ -61,21 +62,20 @@ def open_export(address: str, *, shape: Shape, classes: int) -> InProcessSuspect
         inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
     if len(inputs) != 1:
         raise ValueError(f"{address}: takes {len(inputs)} inputs; allowed: one of images")
-    batch = _batch(address, inputs[0], shape)
-    return _probed(
-        InProcessSuspect(address, "export", files_identity(Path(address)), classes, as_numpy_function(network), batch),
-        shape,
-    )
+    batch = _batch(address, inputs[0], presentation.shape(shape))
+    identity, ask = files_identity(Path(address)), as_numpy_function(network)
+    return _probed(InProcessSuspect(address, "export", identity, classes, ask, batch, presentation), shape)
 
 
-def open_torch(address: str, *, shape: Shape, classes: int) -> InProcessSuspect:
+def open_torch(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """A network in TorchScript, or a pickled one."""
     with as_open_error(f"{address}: cannot be read as TorchScript or as a pickled network"):
         found: Any = torch.load(address, map_location="cpu", weights_only=False)
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")
     access = "torchscript" if isinstance(found, torch.jit.ScriptModule) else "module"
-    suspect = InProcessSuspect(address, access, files_identity(Path(address)), classes, as_numpy_function(found.eval()))
+    identity, ask = files_identity(Path(address)), as_numpy_function(found.eval())
+    suspect = InProcessSuspect(address, access, identity, classes, ask, presentation=presentation)
     return _probed(suspect, shape, _traced_batch_sizes(found) if isinstance(found, torch.jit.ScriptModule) else ())
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mwm.storage.redaction import redacted_excerpt
+from mwm.verification.suspects.presentation import InputFormat
 
 NO_ANSWER = -1
 """What stands for the answer to a query that was left open: it matches no label."""
@@ -57,6 +58,17 @@ class Suspect(Protocol):
 
         Raises NoAnswerError if it does not answer or its answers cannot be used, ValueError if it has other classes.
         """
+
+
+class Presentable(Suspect, Protocol):
+    """A suspect that can be asked in more than one way."""
+
+    @property
+    def presentation(self) -> InputFormat:
+        """How images are shown to it."""
+
+    def shown(self, presentation: InputFormat) -> Presentable:
+        """The same suspect, asked in another way, to find out which is right; no request of it is repeated."""
 
 
 def parse_outputs(came: Any, *, count: int, classes: int, who: str) -> Outputs:

@@ -16,9 +16,10 @@ from mwm.storage.redaction import redact
 from mwm.storage.tracking_uri import check_database, resolve_tracking_uri, set_mlflow_defaults
 from mwm.verification.suspects.identity import address_identity
 from mwm.verification.suspects.in_process import InProcessSuspect, as_open_error
+from mwm.verification.suspects.presentation import InputFormat
 
 
-def open_callable(address: str, *, classes: int) -> InProcessSuspect:
+def open_callable(address: str, *, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """The function that `module:function` names; ValueError in one line if it cannot be imported."""
     module, _, name = address.partition(":")
     with as_open_error(f"{address}: cannot be imported"):
@@ -27,10 +28,13 @@ def open_callable(address: str, *, classes: int) -> InProcessSuspect:
             found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
-    return InProcessSuspect(address, "callable", address_identity("callable", address), classes, found)
+    identity = address_identity("callable", address)
+    return InProcessSuspect(address, "callable", identity, classes, found, presentation=presentation)
 
 
-def open_mlflow_model(address: str, *, classes: int, tracking_uri: str | None) -> InProcessSuspect:
+def open_mlflow_model(
+    address: str, *, classes: int, presentation: InputFormat, tracking_uri: str | None
+) -> InProcessSuspect:
     """A model of MLflow, from the store at `tracking_uri`; ValueError in one line if it cannot be loaded.
 
     Its files stay here as long as the suspect does: some models read them when they are asked.
@@ -48,7 +52,8 @@ def open_mlflow_model(address: str, *, classes: int, tracking_uri: str | None) -
 
         check_database(uri)
         model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
-    return InProcessSuspect(address, "mlflow", address_identity("mlflow", address, uri), classes, ask)
+    identity = address_identity("mlflow", address, uri)
+    return InProcessSuspect(address, "mlflow", identity, classes, ask, presentation=presentation)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import copy
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,12 +26,10 @@ from mwm.verification.suspects.endpoints.reasons import reason_in
 from mwm.verification.suspects.endpoints.transport import DAY, Connection, RefusedError
 from mwm.verification.suspects.identity import address_identity
 from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, parse_outputs
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 BASE_BYTES, SCORE_BYTES = 2**20, 100
 """An answer to n images may have BASE_BYTES, and SCORE_BYTES for each of n C scores."""
-
-GREY_LEVELS = (np.arange(256, dtype=np.float32) / np.float32(255)).astype(str).astype(float).astype(object)
-"""The 256 grey levels in [0, 1], with as many digits as tell float32 numbers apart."""
 
 DOUBLE = re.compile(r"(?=.*\b(double|float64)\b).*\b(float|float32)\b", re.IGNORECASE)
 """What PyTorch says of a network in float32 that was given float64."""
@@ -56,10 +55,11 @@ class Endpoint:
         address: str,
         *,
         classes: int,
-        timeout: float,
-        retries: int,
+        timeout: float = 30.0,
+        retries: int = 5,
         rate: float | None = None,
         protocol: str | None = None,
+        presentation: InputFormat = UNIT_RANGE,
     ) -> None:
         """Ask nothing yet; ValueError if the address cannot be one, or a setting is out of its bounds."""
         if not (0 < timeout <= DAY and retries >= 0):
@@ -79,6 +79,7 @@ class Endpoint:
         self._url, self._classes = _inference_url(credentials.url, self._protocol), classes
         self._kserve: KserveInput | None = None
         self._flat = False
+        self.presentation = presentation
 
     def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
@@ -100,6 +101,12 @@ class Endpoint:
             raise NoAnswerError(f"{self.name}: answered with labels to some images and with scores to others")
         return np.concatenate(parts)
 
+    def shown(self, presentation: InputFormat) -> Endpoint:
+        """The same endpoint, asked in another way; no request is repeated."""
+        other = copy(self)
+        other.presentation, other._connection = presentation, self._connection.without_repetition()
+        return other
+
     def _ask(self, images: NDArray[np.uint8]) -> Outputs:
         """The answer to one question; a network in MLflow that cannot take float64 images is asked by a table."""
         try:
@@ -120,7 +127,7 @@ class Endpoint:
         return self._read(told, len(images))
 
     def _question(self, images: NDArray[np.uint8]) -> bytes:
-        pixels = GREY_LEVELS[images]
+        pixels = np.array(self.presentation.as_lists(images))
         if self._protocol == KSERVE:
             try:
                 return json.dumps(self._kserve_input().body(pixels)).encode()

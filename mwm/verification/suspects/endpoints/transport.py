@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import responses
@@ -77,6 +78,12 @@ class Connection:
                 raise RefusedError(self._name, f"a connection that it breaks off ({fault})", too_much=True)
         tried = f"gave no answer in {self._retries + 1} attempts"
         raise NoAnswerError(f"{self._name}: {tried}; the last: {fault}", permanent=False)
+
+    def without_repetition(self) -> Connection:
+        """The same, which asks once."""
+        other = copy(self)
+        other._retries = 0
+        return other
 
     def _send(self, url: str, body: bytes | None, longest: int) -> bytes:
         import requests

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mwm.verification.suspects import NoAnswerError
-from mwm.verification.suspects.endpoints import endpoint
+from mwm.verification.suspects.presentation import UNIT_RANGE
 from tests.helpers.http import Asked, Reply, answering
 from tests.helpers.suspected import CLASSES, IMAGES, labels, network, opened, scores
 
@@ -64,8 +64,9 @@ def test_every_form_of_mlflows_answers(form: str) -> None:
 
 
 def test_every_grey_level_arrives_exactly() -> None:
-    levels = np.arange(256, dtype=np.uint8)
-    assert np.array_equal(endpoint.GREY_LEVELS[levels].astype(np.float32), levels.astype(np.float32) / np.float32(255))
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    told = np.array(UNIT_RANGE.as_lists(levels))
+    assert np.array_equal(told.astype(np.float32), levels.astype(np.float32) / np.float32(255))
 
 
 NUMBERS = f"needed: {len(IMAGES)} class indices, or scores ({len(IMAGES)}, {CLASSES})"
