@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mwm.verification.options import PERMUTATION, VerifyOptions
 from mwm.verification.procedure import OpenSuspect, PreparedVerification
 from mwm.verification.querying.order import OrderedQueries, order_queries
 from mwm.verification.suspects import SuspectLike, open_suspect
+from mwm.verification.suspects.identity import folder_identity
 from mwm.verification.suspects.outputs import Presentable
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 from mwm.verification.verdict import Verdict
@@ -71,7 +71,14 @@ def prepare(
     compared = None if control is None else OpenSuspect(_open("control", control, **how), _path_sha256(control))
     independent = [_open("null_models", one, **how) for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
-    return PreparedVerification(own, options, test, asked, opened, compared, null, tuple(notes))
+    told = (*_suspects_notes([*opened, *filter(None, [compared])]), *notes)
+    return PreparedVerification(own, options, test, asked, opened, compared, null, told)
+
+
+def _suspects_notes(opened: Sequence[OpenSuspect]) -> Iterator[str]:
+    """What has to be known of how they are reached."""
+    for one in opened:
+        yield from getattr(one.suspect, "notes", ())
 
 
 def _check_use(test: str, options: VerifyOptions, control: SuspectLike | None) -> None:
@@ -125,6 +132,7 @@ def _open(
     shape: Any = asked.images.shape[1:]
     limits: dict[str, Any] = {"timeout": options.timeout, "retries": options.retries, "rate": options.rate}
     limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust, "presentation": presentation}
+    limits |= {"memory_limit": options.memory_limit, "protocol": options.protocol}
     try:
         return open_suspect(suspect, shape=shape, classes=asked.classes, **limits)
     except ValueError as error:
@@ -138,6 +146,4 @@ def _path_sha256(suspect: SuspectLike) -> str:
     path = Path(suspect)
     if path.is_file():
         return sha256(path)
-    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-    sums = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
-    return hashlib.sha256(sums.encode()).hexdigest() if names else ""
+    return folder_identity(path) if path.is_dir() else ""

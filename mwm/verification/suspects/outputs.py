@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mwm.storage.redaction import redacted_excerpt
 from mwm.verification.suspects.presentation import InputFormat
@@ -129,7 +129,8 @@ def _numbers(came: Any) -> NDArray[Any] | None:
 
 def _plain(came: Any) -> Any:
     """Tensors, on their own or in lists, as arrays: without gradients, of a type that NumPy knows, in main memory."""
-    if isinstance(came, Tensor):
+    torch = sys.modules.get("torch")  # whoever made a tensor has imported it
+    if torch is not None and isinstance(came, torch.Tensor):
         came = came.detach()
         return (came.float() if came.is_floating_point() and came.element_size() < 4 else came).cpu().numpy()
     return [_plain(one) for one in came] if isinstance(came, (list, tuple)) else came

@@ -46,6 +46,9 @@ class Endpoint:
     Each request holds as many images as the server takes, as far as is known. What may pass (no connection, no answer
     in `timeout` seconds, 408, 429, 5xx) is tried `retries` times more, after pauses of 0.5, 1, 2, ... seconds or as
     long as the server asks; all else is final. It gets no more than `rate` requests a second, repetitions among them.
+
+    `notes` say what a reader of a verdict has to know of the way to it. `most` is how many images it takes at a time,
+    None as long as it took all.
     """
 
     access = "endpoint"
