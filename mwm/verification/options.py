@@ -64,6 +64,8 @@ class VerifyOptions:
     """GiB that a suspect which runs in a process of its own may take; without it half of what there is, 8 at most."""
     retries: int = 5
     """Repetitions of a request that failed."""
+    protocol: str | None = None
+    """Protocol of endpoints: plain, mlflow, instances, kserve, list or field:NAME; without it by the address."""
     tracking_uri: str | None = None
     """MLflow with the models:/... among the suspects; without it MLFLOW_TRACKING_URI."""
     output: Path | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,14 @@ def prepare(
     compared = None if control is None else _open("control", control, way=usual, **how)
     independent = [_open("null_models", one, way=usual, **how).suspect for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
-    return PreparedVerification(own, options, test, asked, opened, compared, null, way, tuple(notes))
+    told = (*_suspects_notes([*opened, *filter(None, [compared])]), *notes)
+    return PreparedVerification(own, options, test, asked, opened, compared, null, way, told)
+
+
+def _suspects_notes(opened: Sequence[OpenSuspect]) -> Iterator[str]:
+    """What has to be known of how they are reached."""
+    for one in opened:
+        yield from getattr(one.suspect.suspect, "notes", ())
 
 
 def _check_use(test: str, options: VerifyOptions, control: SuspectLike | None) -> None:
@@ -121,7 +128,7 @@ def _open(name: str, suspect: SuspectLike, *, way: Way, options: VerifyOptions, 
     shape: Any = asked.images.shape[1:]
     limits: dict[str, Any] = {"timeout": options.timeout, "retries": options.retries, "rate": options.rate}
     limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust, "presentation": way.presentation}
-    limits |= {"memory_limit": options.memory_limit}
+    limits |= {"memory_limit": options.memory_limit, "protocol": options.protocol}
     try:
         found = open_suspect(suspect, shape=shape, classes=len(way.numbering.order), **limits)
     except ValueError as error:
