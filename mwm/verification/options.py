@@ -59,9 +59,13 @@ class VerifyOptions:
     rate: float | None = None
     """Requests in a second at most, repetitions included."""
     timeout: float = 30.0
-    """Seconds to wait for an answer of an endpoint."""
+    """Seconds to wait for an answer; what runs in a process of its own may take ten times as long to open."""
+    memory_limit: float | None = None
+    """GiB that a suspect which runs in a process of its own may take; without it half of what there is, 8 at most."""
     retries: int = 5
     """Repetitions of a request that failed."""
+    protocol: str | None = None
+    """Protocol of endpoints: plain, mlflow, instances, kserve, list or field:NAME; without it by the address."""
     tracking_uri: str | None = None
     """MLflow with the models:/... among the suspects; without it MLFLOW_TRACKING_URI."""
     output: Path | None = None
@@ -78,6 +82,7 @@ class VerifyOptions:
             ("batch", self.batch, self.batch is None or self.batch > 0, positive),
             ("rate", self.rate, self.rate is None or self.rate > 0, positive),
             ("timeout", self.timeout, self.timeout > 0, positive),
+            ("memory_limit", self.memory_limit, self.memory_limit is None or self.memory_limit > 0, positive),
             ("retries", self.retries, self.retries >= 0, "must be 0 or more"),
         ):
             if not fine:

@@ -24,6 +24,7 @@ from mwm.verification.null_models import NullAnswers, compare
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
 from mwm.verification.querying.answer_log import Answers, SuspectAnswers, open_answer_log
 from mwm.verification.querying.asking import AskPolicy, ask
+from mwm.verification.querying.numbering import NumberedSuspect, Way
 from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.report import notes
 from mwm.verification.report.exhibit import make_exhibit
@@ -31,7 +32,6 @@ from mwm.verification.report.files import write_report
 from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
-    KEYS_OWN,
     PROCEDURE_VERSION,
     ControlSummary,
     KeySummary,
@@ -62,7 +62,7 @@ class UnansweredError(ValueError):
 class OpenSuspect:
     """A suspect or control that was opened, and the SHA-256 of its files, empty if it has none here."""
 
-    suspect: Suspect
+    suspect: NumberedSuspect
     sha256: str
 
     def named(self, key: Key) -> dict[str, str]:
@@ -82,6 +82,7 @@ class PreparedVerification:
     suspects: list[OpenSuspect]
     control: OpenSuspect | None
     null: NullAnswers | None
+    way: Way
     notes: tuple[str, ...]
 
     @property
@@ -101,9 +102,9 @@ class PreparedVerification:
             "cells": len(self.asked.cells),
             "views": options.views,
             "order_seed": options.order_seed,
-            "input_range": options.input_range,
-            "layout": options.layout,
-            "class_order": options.classes or KEYS_OWN,
+            "input_range": self.way.presentation.range,
+            "layout": self.way.presentation.layout,
+            "class_order": self.way.numbering.described(self.key.class_names),
             "accuracy_bound": self.accuracy_bound,
         }
 

@@ -57,7 +57,7 @@ def run(
 ) -> int:
     """Run a sweep, or resume it.
 
-    Exit status: 0 if every trial is done, 1 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
+    Exit status: 0 if every trial is done, 3 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
     """
     sweep, console = load_sweep(config, changes or (), name=name, tags=tags or ()), make_console()
     from mwm.runner.execution import driver
@@ -182,5 +182,5 @@ def schema() -> int:
     """
     from mwm.runner.sweeps.schema import schema_text
 
-    print(schema_text(), end="")
+    print(schema_text(in_ascii=not sys.stdout.encoding.lower().startswith("utf")), end="")
     return 0

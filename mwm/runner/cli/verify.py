@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 UNWATERMARKED = "none"
 FIELDS = {"suspect", "control", "null_models", *(field.name for field in fields(VerifyOptions))}
 DEFAULTS = VerifyOptions()
+STATUSES = {"proven": 0, "not proven": 3, "inconclusive": 4}
+"""Exit status of each decision; Python itself ends with 1, and a mistake with 2."""
 
 
 def verify(
@@ -44,9 +46,10 @@ def verify(
     json: Json = False,
     storage: Annotated[str, Parameter(help="Folder of results/, where the report goes without --output.")] = ".",
 ) -> int:
-    """Query suspects with a key; exit status 0 proven, 1 not proven, 2 error.
+    """Query suspects with a key; exit status 0 proven, 3 not proven, 4 inconclusive.
 
-    Status 0 says that one of the suspects is proven to be a copy, 1 that none is.
+    Status 0 says that one of the suspects is proven to be a copy, 3 that none is, 4 that nothing can be said, and 2
+    that there is no verdict: a mistake, or a suspect that does not answer.
 
     A suspect is a store entry's folder, `*.safetensors`, `*.onnx`, `*.pt2`, `*.ts`, `*.pt`, `*.pth`, `http(s)://...`,
     `models:/...`, `runs:/...`, `mlflow-artifacts:/...` or `module:function`. With `--tracking-uri`, or with
@@ -58,11 +61,11 @@ def verify(
         verdict = _verified(key, suspects, options, **compared, rerun=rerun, storage=storage)
     except ValueError as error:
         raise ValueError(as_option(str(error), FIELDS)) from None
-    except Exception as error:  # Python's own exit status would be 1, and that is a verdict
+    except Exception as error:  # one line, as for every other end without a verdict
         print(f"error: {type(error).__name__}: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     _show(verdict, as_json=json)
-    return 0 if verdict.proven else 1
+    return STATUSES[verdict.decision]
 
 
 def _verified(

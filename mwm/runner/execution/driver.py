@@ -26,6 +26,7 @@ from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
+from mwm.runner.workspace.status import INCOMPLETE
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import resolve_tracking_uri, sqlite_file
@@ -43,8 +44,8 @@ class SweepRun:
     """How a sweep ended.
 
     `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
-    trial is done, 1 if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims, as its
-    limit says. The results lie in `folder`, the runs of MLflow at `uri`.
+    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims,
+    as its limit says. The results lie in `folder`, the runs of MLflow at `uri`.
     """
 
     results: Sequence[TrialResult]
@@ -79,7 +80,7 @@ def run_sweep(
         results=recorder.results(),
         counts={status: recorder.count(status) for status in STATUSES},
         cached=len(recorder.cached),
-        status=128 + stopped[0] if stopped else int(left > 0),
+        status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
         hours_spent=spent,
         folder=folder,
         uri=uri,

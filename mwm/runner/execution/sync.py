@@ -19,7 +19,7 @@ from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import find_sweep, totals
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import resolve_tracking_uri
@@ -65,7 +65,7 @@ def sync_mlflow(console: Console, storage: StorageLocation, *, name: str, tracki
                 left = recorder.close(status, complete=status == "FINISHED")
     counts = ", ".join(f"{recorder.count(status)} {status}" for status in STATUSES if recorder.count(status))
     console.out(f"{counts or 'no trial has ended'}; brought to {redact(uri)}", highlight=False)
-    return int(left > 0)
+    return INCOMPLETE if left else 0
 
 
 def _replay_all(recorder: SweepRecorder, tracker: Tracker, *, sweep: Sweep, history: SweepHistory) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.storage.lock import lock_file
-from mwm.verification.suspects.outputs import NO_ANSWER
+from mwm.verification.suspects.outputs import NO_ANSWER, NO_CLASS
 from mwm.watermarks.evidence import log_probabilities
 from mwm.watermarks.key import utc_now
 
@@ -101,7 +101,8 @@ class SuspectAnswers:
             line["labels"] = answers.tolist()
         else:
             finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
-            line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
+            first = np.where((finite != finite[:, :1]).any(1), answers.argmax(1), NO_CLASS)
+            line |= {"labels": first.tolist(), "scores": finite.tolist()}
         if self.file is not None:
             _append(self.file, line)
         self.replay(line)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from mwm.verification.suspects.outputs import NoAnswerError, Outputs, describe_error, parse_outputs
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,9 +80,37 @@ def as_open_error(otherwise: str) -> Iterator[None]:
 
 def as_numpy_function(network: nn.Module) -> Callable[[NDArray[np.float32]], Any]:
     """A network as a function of NumPy arrays."""
+    import torch
 
     def ask(pixels: NDArray[np.float32]) -> Any:
         with torch.inference_mode():
             return network(torch.from_numpy(pixels))
 
     return ask
+
+
+def only_batch(address: str, given: Sequence[Any], shape: Shape) -> int | None:
+    """The one batch size that a network takes, if there is only one; ValueError if it takes other images."""
+    sizes = [size if isinstance(size, int) and size >= 0 else None for size in given]
+    if len(sizes) not in (0, 4) or any(size not in (None, side) for size, side in zip(sizes[1:], shape, strict=False)):
+        shown = ", ".join("n" if size is None else str(size) for size in sizes)
+        raise ValueError(f"{address}: is a network for images ({shown}), the key has (n, {', '.join(map(str, shape))})")
+    return sizes[0] if sizes else None
+
+
+def probed(suspect: InProcessSuspect, shape: Shape, sizes: Sequence[int] = ()) -> InProcessSuspect:
+    """A suspect that has answered to black images: what it cannot take shows before it is asked anything.
+
+    One that takes not any number of images, and does not say which, may take one at a time, or as many as in `sizes`.
+    """
+    others = () if suspect.batch else (1, *sizes)
+    faults: list[ValueError | NoAnswerError] = []
+    for tried in (suspect, *(replace(suspect, batch=size) for size in others)):
+        try:
+            for count in (1, 2):
+                tried(np.zeros((count, *shape), np.uint8))
+        except (ValueError, NoAnswerError) as error:
+            faults.append(error)
+        else:
+            return tried
+    raise ValueError(str(faults[0])) from faults[0]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mwm.verification import procedure
 from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.querying.order import order_queries
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
