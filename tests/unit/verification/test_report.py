@@ -87,7 +87,7 @@ def test_people_read_a_few_calm_lines(say: Say, case: VerificationCase) -> None:
     assert "without the key, such answers have a chance of 1 in " in out
     assert "within the limit of 1 in 1,000\n" in out
     assert "can be guessed" in out, "the secret is that of a sweep's seed"
-    out = heard_with(1, say, "verify", "--key", str(case.key), "--suspect", str(case.independent))
+    out = heard_with(3, say, "verify", "--key", str(case.key), "--suspect", str(case.independent))
     assert "NOT PROVEN" in out
     assert "does not mean independent" in out
     assert "nothing here shows the key to be older" in out
@@ -169,7 +169,7 @@ def test_a_file_that_was_exchanged_is_another_suspect(
     ask: Ask, say: Say, case: VerificationCase, tmp_path: Path
 ) -> None:
     path = tmp_path / "suspect.safetensors"
-    for source, status in ((case.independent, 1), (case.key, 0)):
+    for source, status in ((case.independent, 3), (case.key, 0)):
         shutil.copy(source / "model.safetensors", path)
         assert ask("--suspect", path)[0] == status
     assert len(list((tmp_path / "results" / "verdicts").iterdir())) == 2
