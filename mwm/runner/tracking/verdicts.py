@@ -19,7 +19,7 @@ from mwm.verification.verdict import SuspectResult, Verdict
 
 METRICS = (
     *("p_value", "log10_p", "adjusted_p_value", "p_labels", "log10_p_labels", "p_scores", "log10_p_scores"),
-    *("wrong_answers", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
+    *("wrong_answers", "right", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
 )
 """The fields of a result that are numbers, and metrics of its run."""
 

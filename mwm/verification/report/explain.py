@@ -63,7 +63,7 @@ def questions(verdict: Verdict) -> Iterator[str]:
             "they are one question."
         )
     if key.null == "uniform_wrong_labels":
-        yield "Which one it is, was drawn by lot from the owner's secret. So nobody can know it without the key."
+        yield "Which of them was drawn by lot, from the owner's secret, so nobody can know it without the key."
     else:
         yield "Among pictures of one true class any other order of the secret classes would have been as likely."
     yield (

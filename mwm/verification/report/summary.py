@@ -55,7 +55,8 @@ def deciding_text(suspect: SuspectResult, plan: VerdictPlan) -> str:
     labels = f"by labels {p_text(suspect.p_labels, suspect.log10_p_labels)}"
     if suspect.p_scores is None:
         return f"{told}: {labels}"
-    return f"{told}: {labels}, by scores {p_text(suspect.p_scores, suspect.log10_p_scores)}, the smaller one twice"
+    scores = f"by scores {p_text(suspect.p_scores, suspect.log10_p_scores)}"
+    return f"{told}: {labels}, {scores}; the smaller one counts, twice, and the other one decides nothing"
 
 
 def _decision(suspect: SuspectResult, verdict: Verdict) -> str:

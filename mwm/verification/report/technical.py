@@ -20,7 +20,7 @@ def fixed(key: KeySummary, plan: VerdictPlan) -> dict[str, str]:
         "Cells asked": f"{plan.cells}, the first in the order by seed {plan.order_seed}",
         "Images asked": f"{plan.images}, with {plan.views} view{'s' * (plan.views > 1)} of each image of the key",
         "Images are shown": f"in the range {plan.input_range}, with axes {plan.layout}",
-        "Classes are read": f"in the order {plan.class_order}",
+        "Classes are read": f"in this order: {plan.class_order}",
         "Bound of true answers": f"{plan.accuracy_bound:.3g}; with a smaller share, not proven is inconclusive",
         "Control": "none",
     }
