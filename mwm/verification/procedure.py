@@ -19,6 +19,8 @@ from mwm.verification.decision import (
     run_tests,
     why_stopped,
 )
+from mwm.verification.diagnosis.diagnose import UNDIAGNOSED, Diagnosis
+from mwm.verification.diagnosis.probe import make_probe
 from mwm.verification.findings import counted, ranked
 from mwm.verification.null_models import NullAnswers, compare
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
@@ -32,6 +34,7 @@ from mwm.verification.report.files import write_report
 from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
+    INCONCLUSIVE,
     PROCEDURE_VERSION,
     ControlSummary,
     KeySummary,
@@ -125,7 +128,7 @@ class PreparedVerification:
             own = logs[: len(self.suspects)]
             control = self._ask_control(logs[-1])
             told = self._ask_all(own, control)
-            verdict = self._verdict(own, told, control)
+            verdict = self._explained(self._verdict(own, told, control), own)
             if output is not None:
                 null = None if self.null is None else self.null.labels
                 write_report(output, verdict, make_exhibit(self.key, self.asked, told, control=control, null=null))
@@ -218,6 +221,22 @@ class PreparedVerification:
                 notes.ONE_REPORT,
             ),
         )
+
+    def _explained(self, verdict: Verdict, logs: Sequence[SuspectAnswers]) -> Verdict:
+        """The verdict with likely reasons beside what is inconclusive; what was found before is not asked again."""
+        told = zip(verdict.suspects, self.suspects, logs, strict=True)
+        return replace(verdict, suspects=tuple(self._with_reasons(*one) for one in told))
+
+    def _with_reasons(self, found: SuspectResult, one: OpenSuspect, log: SuspectAnswers) -> SuspectResult:
+        if found.decision != INCONCLUSIVE:
+            return found
+        if log.reasons is None and self.options.no_diagnosis:
+            return replace(found, reasons=(UNDIAGNOSED,))
+        if log.reasons is None:
+            diagnosis = Diagnosis(one.suspect, make_probe(self.key), self._policy, self.options.batch_size)
+            reasons = diagnosis.reasons(self.accuracy_bound, self.key.class_names)
+            log.explain(reasons, diagnosis.images)
+        return replace(found, reasons=log.reasons or (), tried=log.tried)
 
     def _planned(self) -> VerdictPlan:
         control = None
