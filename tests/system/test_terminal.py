@@ -12,6 +12,7 @@ import subprocess
 import termios
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,8 @@ def test_a_sweep_outlives_its_terminal(home: Path) -> None:
     ours, theirs = pty.openpty()
     words = command("run", sweep(home, _one_victim))
     ends: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-    process = subprocess.Popen(  # noqa: PLW1509 - no other thread is in need of it
-        words, cwd=home, env=environment(), preexec_fn=lambda: owned(theirs), **ends
-    )
+    ends["preexec_fn"] = partial(owned, theirs)
+    process = subprocess.Popen(words, cwd=home, env=environment(), **ends)
     os.close(theirs)
     begin = wait_for(home, "begin", process)
     os.close(ours)  # the system hangs up: SIGHUP comes, and every write fails
@@ -96,8 +96,7 @@ def test_ctrl_c_tells_what_was_saved_and_how_to_go_on(home: Path) -> None:
     words = command("run", sweep(home, _endless))
     process = subprocess.Popen(words, cwd=home, env=environment(), stdout=subprocess.PIPE, text=True)
     wait_for(home, "start", process)
-    saved = lambda: [*(home / "store").rglob("*")]  # noqa: E731
-    while len(saved()) < 2:
+    while not any(path.is_file() for path in (home / "store").rglob("*")):
         time.sleep(0.05)
     time.sleep(2.5)  # epochs travel to the driver once a second
     process.send_signal(signal.SIGINT)
