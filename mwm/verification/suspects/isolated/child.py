@@ -47,7 +47,10 @@ def main(form: str, number: int) -> None:
     parent.sendall(packed({"ready": True}))
     suspect: InProcessSuspect | None = None
     while True:
-        asked, content = receive(stream.read, sys.maxsize)
+        try:
+            asked, content = receive(stream.read, sys.maxsize)
+        except ValueError:  # the parent is gone
+            os.killpg(0, signal.SIGKILL)
         said: dict[str, Any]
         try:
             if suspect is None:
