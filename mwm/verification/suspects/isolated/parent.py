@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.storage.redaction import MAX_REASON_CHARS, redacted_excerpt
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.verification.suspects.isolated.protocol import Message, packed, receive
 from mwm.verification.suspects.outputs import NoAnswerError, Outputs, parse_outputs
 from mwm.verification.suspects.presentation import InputFormat
