@@ -1,4 +1,4 @@
-"""Real servers of models on 127.0.0.1, each a command of its own."""
+"""Real servers of models on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import free_port, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,3 +49,22 @@ def mlflow_scoring(model: str, store: str, folder: Path, port: int) -> Iterator[
     command = [sys.executable, "-m", "mlflow", "models", "serve", *options.split()]
     with serving(command, folder, f"http://127.0.0.1:{port}/health", MLFLOW_TRACKING_URI=store):
         yield f"http://127.0.0.1:{port}/invocations"
+
+
+@contextmanager
+def asgi(app: Any) -> Iterator[str]:
+    """An application of FastAPI or the like, behind uvicorn in this process; its address."""
+    import uvicorn
+
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", lifespan="off"))
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
