@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from mwm.verification.suspects import NoAnswerError, open_suspect
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.verification.suspects.outputs import Suspect
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.launching import ROOT
