@@ -58,9 +58,9 @@ class OpenOptions(TypedDict, total=False):
     """How suspects are opened.
 
     What can run code is opened with `trust` alone; it and ONNX run in a process of their own, which may take
-    `memory_limit` GiB (None: half of what there is, 8 at most). `timeout` is seconds for an answer. `retries` and
-    `rate` (requests a second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for
-    models of MLflow.
+    `memory_limit` GiB (None: half of what there is, 8 at most). `timeout` is seconds for an answer. `retries`, `rate`
+    (requests a second at most, repetitions among them; None: no limit) and `protocol` (None: by the address) are for
+    endpoints, `tracking_uri` for models of MLflow.
     """
 
     trust: bool
@@ -69,6 +69,7 @@ class OpenOptions(TypedDict, total=False):
     tracking_uri: str | None
     rate: float | None
     memory_limit: float | None
+    protocol: str | None
 
 
 def open_suspect(
@@ -99,9 +100,9 @@ def open_suspect(
 
         return open_checkpoint(address, shape=shape, **how)
     if form == "endpoint":
-        from mwm.verification.suspects.endpoint import Endpoint
+        from mwm.verification.suspects.endpoints.endpoint import Endpoint
 
-        limits: Any = {name: options[name] for name in ("timeout", "retries", "rate") if name in options}
+        limits: Any = {name: options[name] for name in ("timeout", "retries", "rate", "protocol") if name in options}
         return Endpoint(address, **limits, **how)
     return _isolated(form, address, options, shape=shape, **how)
 

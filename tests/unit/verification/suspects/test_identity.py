@@ -17,7 +17,7 @@ from mwm.models.build import ArchitectureSpec
 from mwm.models.networks import Cnn
 from mwm.storage.store import WEIGHTS, Store
 from mwm.verification.suspects import identity
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from tests.helpers.suspected import CLASSES, SHAPE, network, opened
 
 PLAN = ArchitectureSpec(model=Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES)

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from mwm.verification.suspects import NoAnswerError, open_suspect
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.verification.suspects.outputs import Suspect
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 from tests.helpers.asking import Ask, Say, one_line
