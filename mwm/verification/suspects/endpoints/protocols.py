@@ -25,8 +25,8 @@ ADDRESSES = {
 }
 """How the path of an address ends that says its protocol."""
 
-OUTPUTS = ("logits", "probabilities", "probs", "scores", "predictions", "labels", "outputs", "output", "results")
-OUTPUTS += ("result", "prediction", "data", "classes", "response")
+OUTPUTS: tuple[str, ...] = ("logits", "probabilities", "probs", "scores", "predictions", "labels", "outputs")
+OUTPUTS += ("output", "results", "result", "prediction", "data", "classes", "response")
 """The names under which answers are found, the most telling first."""
 
 

@@ -34,7 +34,7 @@ def _is_loopback(address: IPv4Address | IPv6Address) -> bool:
 
 
 def proxy_of(url: str) -> str:
-    """The proxy through which the environment wants an address to be asked; empty for this machine, and if it wants none.
+    """The proxy by which the environment wants an address to be asked; empty for this machine, and if there is none.
 
     Raises ValueError, in one line without its password, if it is none that can be used.
     """

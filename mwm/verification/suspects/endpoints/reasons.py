@@ -7,8 +7,8 @@ import re
 from html import unescape
 from typing import Any
 
-MESSAGES = ("message", "msg", "detail", "details", "error_message", "errormessage", "error_msg", "error_description")
-MESSAGES += ("error", "errors", "reason", "description", "exception", "cause", "title")
+MESSAGES: tuple[str, ...] = ("message", "msg", "detail", "details", "error_message", "errormessage", "error_msg")
+MESSAGES += ("error_description", "error", "errors", "reason", "description", "exception", "cause", "title")
 """Names of what people are to read, the most telling first, in small letters."""
 
 TRACES = ("stack_trace", "stacktrace", "traceback", "trace")

@@ -88,24 +88,19 @@ class Connection:
     def _send(self, url: str, body: bytes | None, longest: int) -> bytes:
         import requests
 
-        headers = dict(JSON)
-        if self._credentials.authorization:
-            headers["Authorization"] = self._credentials.authorization
-        options: dict[str, Any] = {"timeout": self._timeout, "allow_redirects": False, "stream": True}
-        options["verify"] = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
-        if self._proxy:
-            options["proxies"] = {"http": self._proxy, "https": self._proxy}
-        with requests.Session() as session:
-            session.trust_env = False  # else ~/.netrc and the proxies of the environment, for this machine, too
-            try:
-                with session.request(
-                    "GET" if body is None else "POST", url, data=body, headers=headers, **options
-                ) as came:
-                    return self._content(came, longest)
-            except requests.RequestException as error:
-                cause = root_cause(error)
-                broken = isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
-                raise _TransientError(describe_error(cause), broken=broken) from error
+        ask: dict[str, Any] = {"timeout": self._timeout, "allow_redirects": False, "stream": True, "data": body}
+        ask["headers"] = JSON | {"Authorization": self._credentials.authorization or None}
+        ask["proxies"] = dict.fromkeys(("http", "https"), self._proxy) if self._proxy else {}
+        ask["verify"] = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        try:
+            with requests.Session() as session:
+                session.trust_env = False  # it would read ~/.netrc, and find a proxy for this machine, too
+                with session.request("GET" if body is None else "POST", url, **ask) as response:
+                    return self._content(response, longest)
+        except requests.RequestException as error:
+            cause = root_cause(error)
+            broken = isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
+            raise _TransientError(describe_error(cause), broken=broken) from error
 
     def _content(self, response: Any, longest: int) -> bytes:
         """What a response holds; else RefusedError, _TransientError or NoAnswerError."""

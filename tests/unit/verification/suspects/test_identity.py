@@ -118,10 +118,7 @@ def test_an_endpoint_is_known_by_all_that_is_sent_to_it(monkeypatch: pytest.Monk
 
 
 def test_a_callable_is_known_by_its_name() -> None:
-    ask, same, other = (
-        opened(f"tests.unit.verification.suspects.test_callables:{name}", trust=True)
-        for name in ("asked", "asked", "named")
-    )
+    ask, same, other = (opened(f"math:{name}", trust=True) for name in ("exp", "exp", "log"))
     assert ask.identity == same.identity != other.identity
 
 

@@ -9,19 +9,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from mwm.verification.suspects import NoAnswerError, open_suspect
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.verification.suspects.outputs import Suspect
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.launching import ROOT
-from tests.helpers.suspected import CLASSES, IMAGES, SHAPE
+from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, network, opened_here
+from tests.unit.verification.suspects.test_network_files import to_onnx
 
 BRIGHTEST = IMAGES.reshape(len(IMAGES), -1)[:, :CLASSES].argmax(1)
 
@@ -122,12 +126,21 @@ FAULTS = {
 }
 
 
+def sleeper() -> str:
+    """For how long what a suspect starts would sleep, which tells it from all others."""
+    return f"98{os.getpid()}"
+
+
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder, in which we are, with a module of suspects."""
-    (tmp_path / "theirs.py").write_text(CODE)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    """A folder, in which we are, with a module of suspects; and one for temporary files beside it."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.mkdir()
+    temporary.mkdir()
+    (home / "theirs.py").write_text(CODE.replace("98765", sleeper()))
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    return home
 
 
 def opened(name: str, **options: Any) -> Suspect:
@@ -144,7 +157,7 @@ def test_what_code_does_in_its_process_touches_nothing_here(
     assert Path.cwd() == theirs
     assert capfd.readouterr() == ("", "")
     del suspect
-    assert not [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[1:] == ["98765"]]
+    assert not [one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[1:] == [sleeper()]]
 
 
 def test_it_is_another_process_without_our_secrets(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +170,6 @@ def test_it_is_another_process_without_our_secrets(theirs: Path, monkeypatch: py
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_code_that_does_not_answer_is_one_line(name: str, theirs: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("mwm-suspect-*"))
     suspect = opened(name, timeout=1)
     for _ in range(2):  # it begins anew
         with pytest.raises(NoAnswerError, match=f"^theirs:{name}: .*{FAULTS[name]}") as told:
@@ -165,7 +177,22 @@ def test_code_that_does_not_answer_is_one_line(name: str, theirs: Path, capfd: p
         assert "\n" not in str(told.value)
     assert capfd.readouterr() == ("", "")
     del suspect, told
-    assert set(Path(tempfile.gettempdir()).glob("mwm-suspect-*")) <= before
+    assert not [*(theirs.parent / "temporary").iterdir()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "access"), [("net.onnx", "onnx"), ("net.pt", "module")])
+def test_a_network_answers_there_as_here(name: str, access: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(network(), path) if access == "module" else to_onnx(network(), path)
+    suspect, here = open_suspect(path, shape=SHAPE, classes=CLASSES, trust=True), opened_here(path)
+    assert (suspect.name, suspect.access, here.access) == (str(path), access, access)
+    for presentation in (UNIT_RANGE, InputFormat("0,255")):
+        assert np.array_equal(suspect.shown(presentation)(IMAGES), here.shown(presentation)(IMAGES))
+    with pytest.raises(ValueError, match="answers with scores of 4 classes, the key has 3"):
+        open_suspect(path, shape=SHAPE, classes=3, trust=True)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is looked up in /proc")
@@ -198,21 +225,25 @@ def test_the_rest_is_asked_of_a_process_that_began_anew(theirs: Path) -> None:
     assert np.array_equal(suspect(white[:2]), BRIGHTEST[:2])
 
 
-def test_what_a_suspect_prints_is_in_no_document(theirs: Path, ask: Ask) -> None:
+def test_what_a_suspect_prints_is_in_no_document(theirs: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(theirs)
     status, found = ask("--suspect", "theirs:prints", "--trust")
     assert (status, found["suspects"][0]["name"]) == (STATUS[found["decision"]], "theirs:prints")
-    assert (theirs / found["report"]).is_dir()
+    assert Path(found["report"]).is_dir()
 
 
 STATUS = {"proven": 0, "not proven": 3, "inconclusive": 4}
 
 
 @pytest.mark.parametrize("name", ["exits", "leaves", "moves"])
-def test_no_suspect_chooses_the_status(name: str, theirs: Path, say: Say, case: Any) -> None:
+def test_no_suspect_chooses_the_status(
+    name: str, theirs: Path, say: Say, case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(theirs)
     said = say("verify", "--key", str(case.key), "--suspect", f"theirs:{name}", "--trust", "--json")
     if name == "moves":
         assert said[0] == STATUS[json.loads(said[1])["decision"]]
-        assert {path.name for path in theirs.iterdir()} - {"__pycache__"} == {"results", "theirs.py"}
+        assert Path("results").is_dir(), "it is where we are"
     else:
         one_line(said, f"--suspect: theirs:{name}: ", "0 of 30 answers are kept", "run the same command again")
 
