@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from mwm.stats.binomial import DEFAULT_LEVEL
 
@@ -13,6 +13,8 @@ RANK_SUM, SEQUENTIAL, PERMUTATION = "rank_sum", "sequential", "permutation"
 
 Layout = Literal["nchw", "nhwc", "nchw-bgr", "nhwc-bgr"]
 """Channels first or last; colours in the order red, green, blue, or the other way round."""
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 BATCH_SIZE = 100
 """Images in a request."""

@@ -8,6 +8,12 @@ from typing import Any, ClassVar
 
 PROVEN, NOT_PROVEN, INCONCLUSIVE = "proven", "not proven", "inconclusive"
 
+KEYS_OWN = "the key's"
+"""The order of classes of a suspect that numbers them as the key does."""
+
+DECIDED, ALL_ASKED, OUT_OF_REACH = "decided", "all asked", "out of reach"
+"""Why the sequential test stopped: it reached its limit; nothing was left; nothing that was left could reach it."""
+
 FORMAT_VERSION, PROCEDURE_VERSION = 4, 3
 """Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
 
@@ -30,6 +36,20 @@ class TestResult:
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What networks that never saw the key answered to the cells that a suspect was asked.
+
+    `who` they are: the control or null models, so many `networks`. In the mean they named the true class of so many
+    (`right`), and the secret label of so many (`matches`).
+    """
+
+    who: str
+    networks: int
+    right: float
+    matches: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +119,11 @@ class SuspectResult:
     None is what cannot be told. `matches` counts the cells that were taken for their secret label, `interval` is that
     of their rate (Clopper and Pearson, 95 %). `right` counts those that were taken for their true class. Where these
     are too few, `reasons` are what may be the matter, in words; to find them it was shown `tried` images more, which
-    are no evidence.
+    are no evidence. `secret_first` counts the cells whose secret label has a better score than every other wrong class;
+    None without scores. `compared` are networks that were asked the same.
+
+    `limit` is the largest p-value by which it would be proven, as the level is shared. The sequential test says why it
+    `stopped`, and about how many cells `more`, answered like those so far, would decide it; None where that is unknown.
 
     `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to `ended`.
     """
@@ -112,12 +136,14 @@ class SuspectResult:
     p_value: float
     log10_p: float | None
     adjusted_p_value: float
+    limit: float
     p_labels: float | None
     log10_p_labels: float | None
     p_scores: float | None
     log10_p_scores: float | None
     wrong_answers: int
     mean_rank: float
+    secret_first: int | None
     matches: int
     right: int
     match_rate: float
@@ -134,11 +160,15 @@ class SuspectResult:
     ended: str
     reasons: tuple[str, ...] = ()
     tried: int = 0
+    compared: tuple[Comparison, ...] = ()
+    stopped: str | None = None
+    more: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         tree = {field.name: getattr(self, field.name) for field in fields(self)}
-        tree |= {"interval": list(self.interval), "cells": list(self.cells), "reasons": list(self.reasons)}
+        tree |= {name: list(tree[name]) for name in ("interval", "cells", "reasons")}
+        tree |= {"compared": [asdict(one) for one in self.compared]}
         return tree | {"tests": {name: test and test.to_dict() for name, test in self.tests.items()}}
 
 

@@ -63,7 +63,12 @@ def run(
     from mwm.runner.execution import driver
     from mwm.runner.reporting.tables import tables
 
-    done = driver.run_sweep(sweep, console, storage=storage, address=address, tracking_uri=tracking_uri, resume=resume)
+    where: dict[str, Any] = {"storage": storage, "address": address, "tracking_uri": tracking_uri}
+    try:
+        done = driver.run_sweep(sweep, console, **where, resume=resume)
+    except SystemExit:  # a signal before the first trial, or a second one
+        console.out(f"stopped; what was saved is kept; {_go_on()}", highlight=False)
+        raise
     if done.hours_spent:
         limit = f"the limit of {sweep.limits.hours:g} hours is reached"
         console.out(f"{limit}: no more victims were begun", highlight=False)
@@ -77,16 +82,31 @@ def run(
 def _print_summary(console: Console, done: SweepRun) -> None:
     """How many trials ended how, where the results are, and how to compare the runs."""
     ended = ", ".join(f"{count} {status}" for status, count in done.counts.items() if count)
-    everything = done.cached == sum(done.counts.values())
+    everything = done.cached == sum(done.counts.values()) and not done.epochs
     which = "all cached, nothing was run" if everything else f"{done.cached} cached"
     ended += f" ({which})" if done.cached else ""
-    console.out(f"{ended or 'nothing was run'}; results in {done.folder / 'results.csv'}", highlight=False)
+    nothing = "no trial has ended" if done.epochs or done.status > 128 else "nothing was run"
+    console.out(f"{ended or nothing}; results in {done.folder / 'results.csv'}", highlight=False)
+    if done.status > 128:
+        saved, under_way = sum(done.epochs.values()), len(done.epochs)
+        kept = f"{saved} epochs of {under_way} trial{'s' * (under_way > 1)} under way are saved" if saved else ""
+        console.out(f"stopped; {kept or 'what was saved is kept'}; {_go_on()}", highlight=False)
     here = done.uri == resolve_tracking_uri(DEFAULT_TRACKING_URI)
     mlflow = Path(sys.executable).with_name("mlflow")
-    words = [str(mlflow.relative_to(Path.cwd()) if mlflow.is_relative_to(Path.cwd()) else mlflow), "ui"]
+    words = [_shown(mlflow), "ui"]
     shown = redact(done.uri)
     command = shlex.join(words if here else [*words, "--backend-store-uri", shown])
     console.out(f"compare the runs: {shown if done.uri.startswith('http') else command}", highlight=False)
+
+
+def _go_on() -> str:
+    """By which command a sweep that was stopped goes on."""
+    return f"go on by: {redact(shlex.join([_shown(Path(sys.executable)), *sys.argv]))}"
+
+
+def _shown(path: Path) -> str:
+    """A path from here, if it lies here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags: Tags = None) -> int:

@@ -134,14 +134,15 @@ def _what_failed(error: OSError, *, rerun: bool) -> str:
 
 
 def _show(verdict: Verdict, *, as_json: bool) -> None:
-    from mwm.verification import report
+    from mwm.verification.report.page import SIGN
+    from mwm.verification.report.summary import summary_lines
 
     console = make_console()
     if as_json:
         said = {**verdict.to_dict(), "asked_now": list(verdict.asked_now), "report": str(verdict.output)}
         console.out(dumps(said, indent=1), highlight=False)
         return
-    for line in (*report.summary_lines(verdict), f"report    {verdict.output}; sign it there by {report.SIGN}"):
+    for line in (*summary_lines(verdict), f"report    {verdict.output}; sign it there by {SIGN}"):
         console.out(line, highlight=False)
 
 

@@ -44,14 +44,16 @@ class SweepRun:
     """How a sweep ended.
 
     `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
-    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims,
-    as its limit says. The results lie in `folder`, the runs of MLflow at `uri`.
+    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `epochs`: how far each trial is that has
+    begun and not ended. `hours_spent`: it began no more victims, as its limit says. The results lie in `folder`, the
+    runs of MLflow at `uri`.
     """
 
     results: Sequence[TrialResult]
     counts: Mapping[str, int]
     cached: int
     status: int
+    epochs: Mapping[str, int]
     hours_spent: bool
     folder: Path
     uri: str
@@ -72,15 +74,18 @@ def run_sweep(
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
-        with sweep_lock(folder), ray_cluster(address), _graceful_stop() as stopped:
+        with sweep_lock(folder), _outliving_terminal(), ray_cluster(address), _graceful_stop() as stopped:
             patience = NODE_TIMEOUT_S if elsewhere else 0.0
             check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-            recorder, left, spent = _run(sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped)
+            recorder, epochs, left, spent = _run(
+                sweep, console, place, folder=folder, sets=sets, uri=uri, stopped=stopped
+            )
     return SweepRun(
         results=recorder.results(),
         counts={status: recorder.count(status) for status in STATUSES},
         cached=len(recorder.cached),
         status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
+        epochs=epochs,
         hours_spent=spent,
         folder=folder,
         uri=uri,
@@ -121,8 +126,11 @@ def _run(
     sets: TrialInputs,
     uri: str,
     stopped: list[int],
-) -> tuple[SweepRecorder, int, bool]:
-    """Run what is left of a sweep: its record, how many trials are not done in the end, and whether time ran out."""
+) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
+    """Run what is left of a sweep.
+
+    Its record, the epochs of trials that have not ended, how many trials are not done, and whether time ran out.
+    """
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.recorder import SweepRecorder
     from mwm.runner.execution.searcher import TrialSearcher
@@ -151,7 +159,7 @@ def _run(
                 with _signal_handlers(signal.SIG_IGN):  # a second Ctrl-C must not cut off the last rows
                     status: Status = "KILLED" if stopped else "FAILED" if left else "FINISHED"
                     recorder.close(status, complete=left == 0 and not source.spent)
-    return recorder, left, source.spent
+    return recorder, searcher.epochs, left, source.spent
 
 
 @contextmanager
@@ -163,6 +171,16 @@ def _signal_handlers(handler: Any) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+@contextmanager
+def _outliving_terminal() -> Iterator[None]:
+    """Ignore SIGHUP, which comes when a terminal closes; enter it before Ray is started, whose processes inherit it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from mwm.runner.tracking.client import PERMANENT_ERRORS, MlflowExperiment, to_me
 from mwm.storage.redaction import failure_reason
 from mwm.storage.tracking_uri import VERDICTS, resolve_tracking_uri
 from mwm.trials.provenance import provenance
-from mwm.verification import report
+from mwm.verification.report.files import HANDOUT, VERDICT
+from mwm.verification.report.page import CHECKSUMS
 from mwm.verification.verdict import SuspectResult, Verdict
 
 METRICS = (
     *("p_value", "log10_p", "adjusted_p_value", "p_labels", "log10_p_labels", "p_scores", "log10_p_scores"),
-    *("wrong_answers", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
+    *("wrong_answers", "right", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
 )
 """The fields of a result that are numbers, and metrics of its run."""
 
@@ -69,6 +70,6 @@ def _write(
     params = asdict(verdict.plan) | {"control": control, "access": suspect.access, "form": suspect.form}
     params |= {"classes": verdict.key.classes, "null": verdict.key.null}
     experiment.log_batch(run_id, points=to_metrics(measured, time.time_ns() // 10**6, 0), params=params, tags=tags)
-    for name in (report.VERDICT, report.REPORT, report.CHECKSUMS):
+    for name in (VERDICT, HANDOUT, CHECKSUMS):
         experiment.log_artifact(run_id, folder / name)
     experiment.terminate_run(run_id, "FINISHED")

@@ -57,10 +57,20 @@ class InProcessSuspect:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise NoAnswerError(
-                f"{self.name}: failed on images of shape {full.shape} ({describe_error(error)})"
-            ) from error
+            failed = f"{self.name}: failed on images of shape {self.presentation.present(full).shape}"
+            raise NoAnswerError(f"{failed} ({describe_error(error)}){self._hint(full)}") from error
         return parse_outputs(came, count=size, classes=self.classes, who=self.name)[: len(images)]
+
+    def _hint(self, images: NDArray[np.uint8]) -> str:
+        """That it answers to images with their axes in the other order, if it does; after it has failed."""
+        other = self.presentation.other_axes
+        try:
+            parse_outputs(self.ask(other.present(images)), count=len(images), classes=self.classes, who=self.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            return ""
+        return f"; it answers with --layout {other.layout}"
 
 
 @contextmanager
@@ -94,7 +104,13 @@ def only_batch(address: str, given: Sequence[Any], shape: Shape) -> int | None:
     sizes = [size if isinstance(size, int) and size >= 0 else None for size in given]
     if len(sizes) not in (0, 4) or any(size not in (None, side) for size, side in zip(sizes[1:], shape, strict=False)):
         shown = ", ".join("n" if size is None else str(size) for size in sizes)
-        raise ValueError(f"{address}: is a network for images ({shown}), the key has (n, {', '.join(map(str, shape))})")
+        asked = ", ".join(map(str, shape))
+        hint = (
+            "; channels may be first or last: see --layout"
+            if len(sizes) == 4 and {*map(str, sizes[1:])} == {*asked.split(", ")}
+            else ""
+        )
+        raise ValueError(f"{address}: is a network for images ({shown}), the key has (n, {asked}){hint}")
     return sizes[0] if sizes else None
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.verification.options import Layout
-
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+from mwm.verification.options import LAYOUTS, Layout
 
 NORMALIZED = {
     "imagenet": ".485,.456,.406/.229,.224,.225",
@@ -61,6 +59,12 @@ class InputFormat:
         """The axes of an image (c, h, w) as they are shown."""
         channels, height, width = shape
         return (height, width, channels) if self.layout.startswith("nhwc") else shape
+
+    @property
+    def other_axes(self) -> InputFormat:
+        """The same with channels last in place of first, or first in place of last."""
+        axes = {"nchw": "nhwc", "nhwc": "nchw"}[self.layout[:4]]
+        return replace(self, layout=cast(Layout, axes + self.layout[4:]))
 
     def present(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images (uint8 n c h w) as they are shown: float32, n c h w or n h w c."""

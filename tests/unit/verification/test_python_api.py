@@ -16,7 +16,7 @@ from torch import nn
 from mwm.storage.store import WEIGHTS
 from mwm.verification.options import VerifyOptions
 from mwm.verification.procedure import UnansweredError
-from mwm.verification.report import summary_lines
+from mwm.verification.report.summary import summary_lines
 from mwm.verification.suspects.checkpoint import read
 from mwm.verification.suspects.live import weights_identity
 from mwm.verification.verify import verify
@@ -135,10 +135,10 @@ def test_exchangeable_labels_are_decided_by_their_permutation(case: Verification
     first = verdict.suspects[0]
     assert {name for name, test in first.tests.items() if test} == {"permutation", "empirical"}
     assert (first.p_value, first.log10_p, first.p_labels, first.p_scores) == (1e-4, None, None, None)
-    text = (tmp_path / "mine" / "report.md").read_text()
+    text = (tmp_path / "mine" / "report.html").read_text()
     assert "permutation of labels" in text
     assert "binomial" not in text
-    assert "Its secret labels: exchangeable within a true class" in text
+    assert "exchangeable within a true class" in text
     said = "\n".join(summary_lines(verdict))
     assert "0.0001 (permutation of labels)" in said
     assert "on average at most" not in said

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.verification import procedure, report
+from mwm.verification import procedure
 from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.querying.order import order_queries
 from mwm.verification.suspects.endpoints.credentials import TOKEN
@@ -145,7 +145,7 @@ def test_only_what_may_pass_is_to_be_tried_again(
     def failing(*_: object) -> None:
         raise OSError(number, os.strerror(number), "mine/verdict.json")
 
-    monkeypatch.setattr(report, "write_report", failing)
+    monkeypatch.setattr(procedure, "write_report", failing)
     status, _, err = say("verify", "--key", str(case.key), "--suspect", str(case.key), "--output", "mine")
     assert (status, len(err.splitlines())) == (2, 1)
     assert err.startswith("mine/verdict.json: ")

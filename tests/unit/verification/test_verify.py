@@ -34,6 +34,8 @@ SUSPECT = {
     **{"match_rate": float, "interval": [float], "adjusted_p_value": float, **CHANCE},
     **{"p_labels": float, "log10_p_labels": float, "p_scores": float, "log10_p_scores": float},
     **{"wrong_answers": int, "mean_rank": float, "cells": [int], "seconds": float},
+    **{"right": int, "secret_first": int, "limit": float, "stopped": type(None), "more": type(None)},
+    **{"reasons": [], "tried": int, "compared": [{"who": str, "networks": int, "right": float, "matches": float}]},
     "tests": {
         **{"rank_sum": CHANCE, "sequential": CHANCE, "uncontrolled": CHANCE, "unconditional": CHANCE},
         "permutation": {"p_value": float},
@@ -44,10 +46,11 @@ FORMAT = {
     **{"format": int, "decision": str, "notes": [str], "report": str, "suspects": [SUSPECT], "asked_now": [int]},
     "key": {
         **{"commitment": str, "created": str, "rule": str, "scheme": str, "null": str},
-        **{"committed": bool, "guessable": bool, "queries": int, "cells": int, "classes": int},
+        **{"committed": bool, "guessable": bool, "queries": int, "cells": int, "classes": int, "class_names": []},
     },
     "plan": {
         **{"test": str, "level": float, "cells": int, "views": int, "images": int, "order_seed": int},
+        **{"input_range": str, "layout": str, "class_order": str, "accuracy_bound": float},
         "control": {"name": str, "access": str, "sha256": str},
     },
 }
@@ -59,9 +62,9 @@ def shape(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: shape(value) for name, value in tree.items()}
     if isinstance(tree, list):
-        first, *others = map(shape, tree)
-        assert all(other == first for other in others)
-        return [first]
+        kinds = [shape(one) for one in tree]
+        assert all(kind == kinds[0] for kind in kinds)
+        return kinds[:1]
     return type(tree)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from mwm.verification.suspects.in_process import InProcessSuspect
 from mwm.verification.suspects.isolated.protocol import packed, receive
 from mwm.verification.suspects.network_files import open_export, open_onnx, open_torch
-from mwm.verification.suspects.outputs import NoAnswerError
+from mwm.verification.suspects.outputs import FORMS, NoAnswerError
 from mwm.verification.suspects.presentation import InputFormat
 from mwm.verification.suspects.python_models import open_callable, open_mlflow_model
 
@@ -47,7 +47,10 @@ def main(form: str, number: int) -> None:
     parent.sendall(packed({"ready": True}))
     suspect: InProcessSuspect | None = None
     while True:
-        asked, content = receive(stream.read, sys.maxsize)
+        try:
+            asked, content = receive(stream.read, sys.maxsize)
+        except ValueError:  # the parent is gone
+            os.killpg(0, signal.SIGKILL)
         said: dict[str, Any]
         try:
             if suspect is None:
@@ -58,7 +61,8 @@ def main(form: str, number: int) -> None:
                 found = suspect.shown(InputFormat(**asked["presentation"]))(
                     np.frombuffer(content, np.uint8).reshape(asked["shape"])
                 )
-                said, answer = {"dtype": found.dtype.name, "shape": found.shape}, found.tobytes()
+                form_of = {kind: name for name, kind in FORMS.items()}
+                said, answer = {"form": form_of[found.dtype], "shape": found.shape}, found.tobytes()
         except (ValueError, NoAnswerError) as error:
             said, answer = {"silent": isinstance(error, NoAnswerError), "error": str(error)}, b""
         parent.sendall(packed(said, answer))

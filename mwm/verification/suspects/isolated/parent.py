@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from mwm.storage.redaction import MAX_REASON_CHARS, redacted_excerpt
 from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.verification.suspects.isolated.protocol import Message, packed, receive
-from mwm.verification.suspects.outputs import NoAnswerError, Outputs, parse_outputs
+from mwm.verification.suspects.outputs import FORMS, NoAnswerError, Outputs, parse_outputs
 from mwm.verification.suspects.presentation import InputFormat
 
 START_SECONDS = 300.0
@@ -237,12 +237,13 @@ class IsolatedSuspect:
         """Labels (int64, n) or scores (float64, n C) of images (uint8, n c h w)."""
         count, classes = len(images), self.classes
         asked = {"shape": images.shape, "presentation": asdict(self.presentation)}
-        said, content = self._session.ask(asked, images.tobytes(), longest=8 * count * classes)
-        forms: dict[Any, tuple[int, ...]] = {"int64": (count,), "float64": (count, classes)}
-        shape = forms.get(said.get("dtype"), ())
-        if list(shape) != said.get("shape") or len(content) != 8 * math.prod(shape):
+        longest = max(kind.itemsize for kind in FORMS.values()) * count * classes
+        said, content = self._session.ask(asked, images.tobytes(), longest=longest)
+        kind = FORMS.get(str(said.get("form")), np.dtype(np.void))
+        shape = (count,) if said.get("form") in ("labels", "names") else (count, classes)
+        if list(shape) != said.get("shape") or len(content) != kind.itemsize * math.prod(shape):
             raise NoAnswerError(f"{self.name}: said what is no answer")
-        found = np.frombuffer(content, said["dtype"]).reshape(shape)
+        found = np.frombuffer(content, kind).reshape(shape)
         return parse_outputs(found, count=count, classes=classes, who=self.name)
 
     def shown(self, presentation: InputFormat) -> IsolatedSuspect:
