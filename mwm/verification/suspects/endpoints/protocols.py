@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 
 from mwm.verification.suspects.outputs import PLAIN
 
-KSERVE, LIST, FIELD = "kserve", "list", "field:"
+KSERVE, TORCHSERVE, LIST, FIELD = "kserve", "torchserve", "list", "field:"
 FIELDS = {"plain": "images", "mlflow": "inputs", "instances": "instances"}
 """The field of the body that has the images, in the protocols that have only this."""
 
-ALLOWED = f"{', '.join(FIELDS)}, {KSERVE}, {LIST} or {FIELD}NAME"
+ALLOWED = f"{', '.join(FIELDS)}, {KSERVE}, {TORCHSERVE}, {LIST} or {FIELD}NAME"
 ADDRESSES = {
     "mlflow": re.compile(r"/invocations"),
     KSERVE: re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?(/infer)?"),
     "instances": re.compile(r"/v1/models/.+:predict"),
+    TORCHSERVE: re.compile(r"/predictions/[^/]+(/[^/]+)?"),
 }
 """How the path of an address ends that says its protocol."""
 
@@ -35,7 +36,7 @@ def choose_protocol(url: str, asked: str | None) -> str:
     path = urlsplit(url).path.rstrip("/")
     if asked is None:
         return next((name for name, end in ADDRESSES.items() if re.search(f"{end.pattern}$", path)), "plain")
-    if not (asked in (*FIELDS, KSERVE, LIST) or (asked.startswith(FIELD) and asked != FIELD)):
+    if not (asked in (*FIELDS, KSERVE, TORCHSERVE, LIST) or (asked.startswith(FIELD) and asked != FIELD)):
         raise ValueError(f"protocol: {asked!r} is not allowed; allowed: {ALLOWED}")
     if asked == KSERVE and not re.search(f"{ADDRESSES[KSERVE].pattern}$", path):
         raise ValueError(f"protocol: {KSERVE} is not spoken at the path {path or '/'}; allowed: /v2/models/NAME/infer")
@@ -75,6 +76,8 @@ def body(protocol: str, pixels: NDArray[Any]) -> Any:
     """The question about pixels (n c h w) in any protocol but KSERVE."""
     if protocol == LIST:
         return pixels.tolist()
+    if protocol == TORCHSERVE:
+        return {"instances": [{"data": image} for image in pixels.tolist()]}
     return {FIELDS.get(protocol) or protocol.removeprefix(FIELD): pixels.tolist()}
 
 
