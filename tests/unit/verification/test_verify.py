@@ -116,10 +116,12 @@ def test_an_independent_model_is_not_proven(ask: Ask, case: VerificationCase) ->
     assert found["suspects"][0]["tests"]["empirical"] is None
 
 
-def test_random_labels_are_not_proven(ask: Ask) -> None:
+def test_random_labels_are_inconclusive(ask: Ask) -> None:
     with answering(saying(at_random)) as suspect:
         status, found = ask("--suspect", suspect.uri)
-    assert (status, found["decision"]) == (3, "not proven")
+        plain = ask("--suspect", suspect.uri, "--accuracy-bound", "0")
+    assert (status, found["decision"]) == (4, "inconclusive")
+    assert (plain[0], plain[1]["decision"]) == (3, "not proven")
     (finding,) = found["suspects"]
     assert (finding["form"], finding["p_scores"], finding["log10_p_scores"]) == ("labels", None, None)
     assert finding["p_value"] == finding["p_labels"]
@@ -130,7 +132,7 @@ def test_labels_that_count_from_one_are_pointed_out(ask: Ask, case: Verification
     with answering(saying(lambda images: copy(images).argmax(1) + 1)) as suspect:
         status, found = ask("--suspect", suspect.uri)
     count = found["suspects"][0]["no_class"]
-    assert (status, found["decision"]) == (3, "not proven")
+    assert (status, found["decision"]) == (4, "inconclusive")
     assert 0 < count < QUERIES
     assert f"{count} of {QUERIES} answers" in found["notes"][0]
     assert "does it count from 1" in found["notes"][0]
