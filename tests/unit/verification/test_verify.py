@@ -24,8 +24,10 @@ from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
 from tests.helpers.launching import command, environment
+from tests.helpers.servers import free_port
+from tests.helpers.serving import mlflow_scoring
 from tests.helpers.verifying import CLASSES, QUERIES, SHAPE, VerificationCase, answers, saying, seen
-from tests.unit.verification.suspects.test_mlflow_models import log, scoring
+from tests.unit.verification.suspects.test_mlflow_models import log
 
 CHANCE = {"p_value": float, "log10_p": float}
 SUSPECT = {
@@ -249,7 +251,7 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, case: VerificationCase) 
 def test_a_copy_that_mlflow_serves_is_proven(ask: Ask, case: VerificationCase, uri: str, tmp_path: Path) -> None:
     """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
     made = log(uri, of=partial(read, case.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
-    with scoring(made, tmp_path) as address:
+    with mlflow_scoring(made.model, made.uri, tmp_path, free_port()) as address:
         committed = commitment(load_key(case.key))
         status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
     _, here = ask("--suspect", case.key)

@@ -168,7 +168,9 @@ def test_it_keeps_to_the_size_of_a_request_and_is_asked_once(tmp_path: Path) -> 
 def owner(tmp_path: Path) -> Key:
     """A key whose data lie on this machine."""
     drawn = np.random.default_rng(3)
-    told = {f"x_{part}": drawn.integers(0, 256, (80, 6, 6, 1), dtype=np.uint8) for part in ("train", "test")}
+    told: dict[str, Any] = {
+        f"x_{part}": drawn.integers(0, 256, (80, 6, 6, 1), dtype=np.uint8) for part in ("train", "test")
+    }
     told |= {f"y_{part}": np.arange(80) % CLASSES for part in ("train", "test")}
     np.savez(tmp_path / "own.npz", **told)
     data = Npz(path=str(tmp_path / "own.npz"))
@@ -187,8 +189,8 @@ def test_the_owners_test_images_are_shown_where_they_are_at_hand(owner: Key) -> 
     assert told.startswith(f"right with --input-range=0,255: 50 of 50 of {OWN}; as asked: ")
     assert verify(owner, suspect, input_range="0,255").decision == "proven"
     weak = wanting(images, np.concatenate([data.y_test, (key.labels.numpy() + 1) % CLASSES]))
-    told = reasons(owner, weak, accuracy_bound=0.9)
-    assert told[0] == f"it is asked rightly: so it names the true class of 50 of 50 of {OWN}"
+    rightly = reasons(owner, weak, accuracy_bound=0.9)
+    assert rightly[0] == f"it is asked rightly: so it names the true class of 50 of 50 of {OWN}"
 
 
 def test_other_data_than_the_keys_are_not_shown(owner: Key, tmp_path: Path) -> None:
