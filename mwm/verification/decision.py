@@ -151,7 +151,7 @@ def default_accuracy_bound(classes: int) -> float:
     return 1 / classes + (1 - 1 / classes) / 4
 
 
-def judge(decision: str, right: int, asked: int, bound: float) -> str:
+def judge(decision: str, *, right: int, asked: int, bound: float) -> str:
     """The decision on a suspect that took `right` of the cells `asked` for their true class.
 
     What is proven stays so: a copy may give the secret labels in place of the true ones. Else it is inconclusive below

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from mwm.stats.binomial import DEFAULT_LEVEL
 
 RANK_SUM, SEQUENTIAL, PERMUTATION = "rank_sum", "sequential", "permutation"
 """The tests of which one decides."""
-
-Layout = Literal["nchw", "nhwc", "nchw-bgr", "nhwc-bgr"]
-"""Channels first or last; colours in the order red, green, blue, or the other way round."""
-
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 BATCH_SIZE = 100
 """Images in a request."""
@@ -48,8 +42,8 @@ class VerifyOptions:
     """Open what may run code: all but safetensors, ONNX and endpoints."""
     input_range: str = "0,1"
     """Range in which suspects take images: LOW,HIGH, or MEAN/STD, or imagenet, cifar10, cifar100, mnist."""
-    layout: Layout = "nchw"
-    """Order of axes and colours in which suspects take images."""
+    layout: str = "nchw"
+    """Order of axes and colours in which suspects take images: nchw, nhwc, nchw-bgr or nhwc-bgr."""
     classes: str | None = None
     """Order of a suspect's classes: a comma list, a file, or text, number, from-1; without it the key's."""
     accuracy_bound: float | None = None

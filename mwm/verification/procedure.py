@@ -203,7 +203,7 @@ class PreparedVerification:
                 log10_p=test.log10_p,
                 adjusted_p_value=p,
                 limit=limit,
-                decision=judge(decision, one["right"], one["asked"], self.accuracy_bound),
+                decision=judge(decision, right=one["right"], asked=one["asked"], bound=self.accuracy_bound),
             )
             for one, test, (p, decision), limit in zip(found, deciding, decided, limits, strict=True)
         )

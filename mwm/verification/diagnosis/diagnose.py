@@ -9,12 +9,11 @@ import numpy as np
 
 from mwm.verification.diagnosis.fit import Fit, as_options, best_fit, count_right, is_no_chance, orders
 from mwm.verification.diagnosis.probe import KEYS, OWN, Probe
-from mwm.verification.options import LAYOUTS
 from mwm.verification.querying.answer_log import Answers, SuspectAnswers
 from mwm.verification.querying.asking import AskPolicy, ask
 from mwm.verification.querying.numbering import NumberedSuspect, Numbering, Way
 from mwm.verification.suspects.outputs import NoAnswerError
-from mwm.verification.suspects.presentation import InputFormat, usual_ranges
+from mwm.verification.suspects.presentation import LAYOUTS, InputFormat, usual_ranges
 
 UNDIAGNOSED = "other ways of asking it were not tried (--no-diagnosis): see --input-range, --layout and --classes"
 

@@ -35,7 +35,7 @@ def best_fit(told: Mapping[InputFormat, Answers], truth: Labels, usual: Numberin
     `told` are the answers (n) in the suspect's own numbers, `truth` (n) the true classes, and `usual` is the order that
     is taken if no other is better. Of equal ways the first one is best.
     """
-    fits = [_best_order(presentation, answers, truth, usual) for presentation, answers in told.items()]
+    fits = [_best_order(presentation, answers, truth=truth, usual=usual) for presentation, answers in told.items()]
     return max(fits, key=lambda fit: fit.right)
 
 
@@ -50,7 +50,7 @@ def is_no_chance(fit: Fit, tried: int, bound: float) -> bool:
     return fit.right >= bound * fit.asked and guessed * tried <= CHANCE
 
 
-def _best_order(presentation: InputFormat, answers: Answers, truth: Labels, usual: Numbering) -> Fit:
+def _best_order(presentation: InputFormat, answers: Answers, *, truth: Labels, usual: Numbering) -> Fit:
     first = answers.labels
     known = [one for one in orders(usual) if answers.scores is None or not one.first]
     fits = [Fit(Way(presentation, one), count_right(first, truth, one), len(truth)) for one in known]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mwm.verification.options import VerifyOptions
-from mwm.verification.verdict import INCONCLUSIVE, NOT_PROVEN, PROVEN, SuspectResult, Verdict, VerdictPlan
+from mwm.verification.verdict import INCONCLUSIVE, KEYS_OWN, NOT_PROVEN, PROVEN, SuspectResult, Verdict, VerdictPlan
 from mwm.watermarks.key import Key
 
 ONE_REPORT = (
@@ -26,6 +26,9 @@ def planned_notes(options: VerifyOptions, key: Key, plan: VerdictPlan) -> Iterat
         yield "the control must have been made without the key: one that knows the secret labels can prove anything"
     if plan.cells < key.queries.num_cells or plan.order_seed or plan.views > 1:
         yield "queries, views and the seed of the order must have been chosen before any answer was seen"
+    if (plan.input_range, plan.layout, plan.class_order) != ("0,1", "nchw", KEYS_OWN):
+        yield "range, layout and order of classes must have been chosen without the secret labels"
+        yield "an inconclusive verdict before was a look, too: both together err with twice the level at most"
     if options.sequential:
         yield "only the sequential p allows for stopping early; the other tests and the interval take n as fixed"
 
@@ -41,7 +44,7 @@ def class_order_notes(results: Sequence[SuspectResult], classes: int) -> Iterato
     for one in results:
         if one.no_class:
             named = f"{one.no_class} of {one.images} answers of {one.name} name no class of the key"
-            yield f"{named} (0 to {classes - 1}): does it count from 1, or in another order?"
+            yield f"{named} (0 to {classes - 1}): does it count from 1, or use other names or another order? See --classes"
 
 
 def all_notes(verdict: Verdict) -> Iterator[str]:

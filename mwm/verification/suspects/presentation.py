@@ -6,12 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.verification.options import LAYOUTS, Layout
+
+LAYOUTS = ("nchw", "nhwc", "nchw-bgr", "nhwc-bgr")
+"""Channels first or last; colours in the order red, green, blue, or the other way round."""
 
 NORMALIZED = {
     "imagenet": ".485,.456,.406/.229,.224,.225",
@@ -39,7 +41,7 @@ class InputFormat:
     """
 
     range: str = "0,1"
-    layout: Layout = "nchw"
+    layout: str = "nchw"
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
@@ -64,7 +66,7 @@ class InputFormat:
     def other_axes(self) -> InputFormat:
         """The same with channels last in place of first, or first in place of last."""
         axes = {"nchw": "nhwc", "nhwc": "nchw"}[self.layout[:4]]
-        return replace(self, layout=cast(Layout, axes + self.layout[4:]))
+        return replace(self, layout=axes + self.layout[4:])
 
     def present(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images (uint8 n c h w) as they are shown: float32, n c h w or n h w c."""

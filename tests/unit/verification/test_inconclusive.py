@@ -26,10 +26,10 @@ BYTES = InputFormat("0,255")
 def test_the_bound() -> None:
     assert default_accuracy_bound(10) == pytest.approx(0.325)
     assert default_accuracy_bound(2) == pytest.approx(0.625)
-    assert judge("not proven", 32, 100, 0.325) == "inconclusive"
-    assert judge("not proven", 33, 100, 0.325) == "not proven"
-    assert judge("proven", 0, 100, 0.325) == "proven", "a copy may say secret labels in place of true ones"
-    assert judge("not proven", 0, 100, 0) == "not proven"
+    assert judge("not proven", right=32, asked=100, bound=0.325) == "inconclusive"
+    assert judge("not proven", right=33, asked=100, bound=0.325) == "not proven"
+    assert judge("proven", right=0, asked=100, bound=0.325) == "proven", "a copy may say secret labels in place of true ones"
+    assert judge("not proven", right=0, asked=100, bound=0) == "not proven"
 
 
 def test_several_decisions_make_one() -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mwm.data.images import to_float
-from mwm.verification.options import Layout
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)
@@ -50,7 +49,7 @@ def test_every_range_is_its_formula(range_: str) -> None:
         ("nhwc-bgr", IMAGES[:, [2, 1, 0]].transpose(0, 2, 3, 1)),
     ],
 )
-def test_axes_and_colours(layout: Layout, shown: np.ndarray) -> None:
+def test_axes_and_colours(layout: str, shown: np.ndarray) -> None:
     way = InputFormat("0,255", layout)
     assert np.allclose(way.present(IMAGES), shown)
     assert np.shape(way.as_lists(IMAGES)) == shown.shape
