@@ -44,7 +44,7 @@ def class_order_notes(results: Sequence[SuspectResult], classes: int) -> Iterato
     for one in results:
         if one.no_class:
             named = f"{one.no_class} of {one.images} answers of {one.name} name no class of the key"
-            yield f"{named} (0 to {classes - 1}): does it count from 1, or use other names or another order? See --classes"
+            yield f"{named} (0 to {classes - 1}): does it count from 1, in another order, by other names? See --classes"
 
 
 def all_notes(verdict: Verdict) -> Iterator[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-
 LAYOUTS = ("nchw", "nhwc", "nchw-bgr", "nhwc-bgr")
 """Channels first or last; colours in the order red, green, blue, or the other way round."""
 

@@ -28,7 +28,7 @@ def test_the_bound() -> None:
     assert default_accuracy_bound(2) == pytest.approx(0.625)
     assert judge("not proven", right=32, asked=100, bound=0.325) == "inconclusive"
     assert judge("not proven", right=33, asked=100, bound=0.325) == "not proven"
-    assert judge("proven", right=0, asked=100, bound=0.325) == "proven", "a copy may say secret labels in place of true ones"
+    assert judge("proven", right=0, asked=100, bound=0.325) == "proven", "copies give secret labels for true ones"
     assert judge("not proven", right=0, asked=100, bound=0) == "not proven"
 
 
