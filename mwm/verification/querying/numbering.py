@@ -194,11 +194,13 @@ class NumberedSuspect:
 
 
 def _listed(said: str) -> list[str]:
-    path = Path(said)
+    """What a comma list holds, or the lines of a file."""
     try:
-        text = path.read_text("utf-8").splitlines() if path.is_file() else said.split(",")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"classes: {said[:80]} cannot be read ({error})") from None
+        text = Path(said).read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"classes: {said[:80]} cannot be read ({error.reason}); allowed: a file in UTF-8") from None
+    except (OSError, ValueError):  # there is no such file, or no file can have such a name
+        text = said.split(",")
     return [one.strip() for one in text if one.strip()] or [said]
 
 

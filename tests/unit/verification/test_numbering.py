@@ -100,6 +100,7 @@ def test_other_orders(tmp_path: Path) -> None:
         assert read([[1.0, 2, 3, 4]] * 2, order) == [[4, 3, 2, 1]] * 2
         assert read([DEER, "cat"], order) == [3, 2], "a name says itself which class it is"
     assert read([1, 4, 0, 5], parse_numbering("from-1", 4), count=4) == [0, 3, NO_CLASS, NO_CLASS]
+    assert parse_numbering(",".join(map(str, range(999, -1, -1))), 1000).order == tuple(range(999, -1, -1))
     assert parse_numbering("text", 12).order == (0, 1, 10, 11, 2, 3, 4, 5, 6, 7, 8, 9)
     assert parse_numbering("number", 12).order == (0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3)
     numbers = ("0", "1", "10", "2")
@@ -125,6 +126,8 @@ def test_what_is_named_twice_or_cannot_be_sorted_is_refused(tmp_path: Path) -> N
         parse_numbering("0,1,2,2", 4, NAMES)
     with pytest.raises(ValueError, match="classes: number is not allowed: 'airplane' is no number"):
         parse_numbering("number", 4, NAMES)
+    with pytest.raises(ValueError, match=r"classes: .* is not allowed"):
+        parse_numbering(str(tmp_path), 4, NAMES)
     (tmp_path / "latin").write_bytes(b"Fl\xfcgel")
     with pytest.raises(ValueError, match=r"classes: .* cannot be read"):
         parse_numbering(str(tmp_path / "latin"), 4, NAMES)
