@@ -1,4 +1,4 @@
-"""What one suspect answered, in figures: the fields of its result."""
+"""The figures of a verdict: of its key, and of what one suspect answered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from mwm.stats.intervals import clopper_pearson
 from mwm.verification.querying.answer_log import Answers, Labels, SuspectAnswers
 from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NO_ANSWER
-from mwm.verification.verdict import TestResult
+from mwm.verification.verdict import KeySummary, TestResult
 from mwm.watermarks.evidence import Evidence
+from mwm.watermarks.key import Key, commitment
 
 
 def ranked(evidence: Evidence, test: TestResult | None) -> dict[str, float | None]:
@@ -43,3 +44,20 @@ def counted(asked: OrderedQueries, log: SuspectAnswers, answers: Answers, *, cho
         "began": log.began,
         "ended": log.ended,
     }
+
+
+def key_summary(key: Key, *, committed: bool) -> KeySummary:
+    """What may be said of a key; `committed` if it opens a commitment that was given."""
+    return KeySummary(
+        commitment=commitment(key),
+        committed=committed,
+        guessable=key.guessable,
+        created=key.created,
+        rule=key.rule,
+        scheme=key.scheme,
+        null=key.null,
+        queries=len(key.queries),
+        cells=key.queries.num_cells,
+        classes=key.classes,
+        class_names=key.class_names,
+    )

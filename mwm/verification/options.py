@@ -67,7 +67,7 @@ class VerifyOptions:
     retries: int = 5
     """Repetitions of a request that failed."""
     protocol: str | None = None
-    """Protocol of endpoints: plain, mlflow, instances, kserve, list or field:NAME; without it by the address."""
+    """Protocol of endpoints: plain, mlflow, instances, kserve, torchserve, list, field:NAME; else by the address."""
     tracking_uri: str | None = None
     """MLflow with the models:/... among the suspects; without it MLFLOW_TRACKING_URI."""
     output: Path | None = None

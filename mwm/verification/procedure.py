@@ -21,7 +21,7 @@ from mwm.verification.decision import (
 )
 from mwm.verification.diagnosis.diagnose import UNDIAGNOSED, Diagnosis
 from mwm.verification.diagnosis.probe import make_probe
-from mwm.verification.findings import counted, ranked
+from mwm.verification.findings import counted, key_summary, ranked
 from mwm.verification.null_models import NullAnswers, compare
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
 from mwm.verification.querying.answer_log import Answers, SuspectAnswers, open_answer_log
@@ -37,7 +37,6 @@ from mwm.verification.verdict import (
     INCONCLUSIVE,
     PROCEDURE_VERSION,
     ControlSummary,
-    KeySummary,
     SuspectResult,
     Verdict,
     VerdictPlan,
@@ -210,7 +209,7 @@ class PreparedVerification:
         )
         return Verdict(
             decision=overall([one.decision for one in results]),
-            key=_key_summary(self.key, committed=self.options.commitment is not None),
+            key=key_summary(self.key, committed=self.options.commitment is not None),
             plan=self._planned(),
             suspects=results,
             notes=(
@@ -284,19 +283,3 @@ class PreparedVerification:
 def _keyed_name(identity: str, key: Key) -> str:
     """A name for what a suspect is, from which nobody can guess the password that is part of it."""
     return hmac.digest(key.secret, f"suspect/{identity}".encode(), "sha256").hex()[:16]
-
-
-def _key_summary(key: Key, *, committed: bool) -> KeySummary:
-    return KeySummary(
-        commitment=commitment(key),
-        committed=committed,
-        guessable=key.guessable,
-        created=key.created,
-        rule=key.rule,
-        scheme=key.scheme,
-        null=key.null,
-        queries=len(key.queries),
-        cells=key.queries.num_cells,
-        classes=key.classes,
-        class_names=key.class_names,
-    )

@@ -70,7 +70,7 @@ def make_app(asked: str = "") -> App:
 
 def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     """The function that a command line asks for, and its arguments; ValueError, in one line, for a mistake."""
-    asked, *others = words or [""]
+    asked, *others = words = _joined(words) or [""]
     _check_words(asked, others)
     try:
         command, bound, _ = make_app(asked).parse_args(list(words), exit_on_error=False, print_error=False)
@@ -79,6 +79,17 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     except ValueError as error:
         raise ValueError(as_option(str(error))) from None
     return command, bound
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words with those that begin with a negative number, and hold more, joined to the option before them."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].startswith("--") and re.match(r"-[\d.]+[,/]", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _check_words(asked: str, others: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mwm.verification.diagnosis.fit import Fit, as_options, best_fit, count_right, is_no_chance, orders
-from mwm.verification.diagnosis.probe import OWN, Probe
+from mwm.verification.diagnosis.probe import KEYS, OWN, Probe
 from mwm.verification.options import LAYOUTS
 from mwm.verification.querying.answer_log import Answers, SuspectAnswers
 from mwm.verification.querying.asking import AskPolicy, ask
@@ -85,8 +85,9 @@ class Diagnosis:
             return
         now = self.told.get(asked.presentation)
         before = "" if now is None else f"; as asked: {count_right(now.labels, self.probe.truth, asked.numbering)}"
-        way = as_options(best.way, own) or "without --input-range, --layout and --classes"
-        yield f"right with {way}: {share}{before}"
+        way = as_options(best.way, own)
+        how = f"with {way}" if way else "without --input-range, --layout and --classes"
+        yield f"right {how}: {share}{before}"
 
     def _nothing_fits(self, best: Fit | None, base: InputFormat) -> Iterator[str]:
         now = self.told.get(base)
@@ -97,6 +98,8 @@ class Diagnosis:
             most = f"the true class of more than {best.right} of {best.asked} of {self.probe.source}"
             yield f"none of {len(self.told)} ways to show images, in any usual order of classes, gives {most}"
             yield "it may be a network for another task or other classes, or one that has hardly learnt"
+            if self.probe.source == KEYS:
+                yield "or a copy, which errs on the key's images: where the key's data lie, their test images are asked"
         if self.refused:
             yield f"it gave no answer in {self.refused} other ways, the last time: {self.fault}"
 

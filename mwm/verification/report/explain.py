@@ -38,7 +38,7 @@ def meaning(suspect: SuspectResult, verdict: Verdict) -> Iterator[str]:
         yield "That does not show it to be independent: a copy can lose its mark, and few questions can miss it."
     else:
         named = f"the true class of only {suspect.right} of {plural(suspect.asked, 'question')}"
-        yield f"This network named {named}, so it was probably not asked in the way that it expects."
+        yield f"This network named {named}, so it may not have been asked in the way that it expects."
         yield "Until it is asked rightly, its answers tell nothing, neither for the owner nor against."
 
 

@@ -22,7 +22,7 @@ SEES_LESS = {
     "uncontrolled": "does not take off what the control favours, too",
     "unconditional": "only counts first choices, those that are true among them",
     "permutation": "only counts first choices",
-    "empirical": "cannot be smaller with so few null models",
+    "empirical": "only compares it with few other networks",
 }
 """Why a test may say less than the one that decides."""
 

@@ -13,19 +13,21 @@ from numpy.typing import NDArray
 
 from mwm.verification.suspects.outputs import PLAIN
 
-KSERVE, LIST, FIELD = "kserve", "list", "field:"
+KSERVE, TORCHSERVE, LIST, FIELD = "kserve", "torchserve", "list", "field:"
 FIELDS = {"plain": "images", "mlflow": "inputs", "instances": "instances"}
 """The field of the body that has the images, in the protocols that have only this."""
 
-ALLOWED = f"{', '.join(FIELDS)}, {KSERVE}, {LIST} or {FIELD}NAME"
+ALLOWED = f"{', '.join(FIELDS)}, {KSERVE}, {TORCHSERVE}, {LIST} or {FIELD}NAME"
 ADDRESSES = {
     "mlflow": re.compile(r"/invocations"),
     KSERVE: re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?(/infer)?"),
     "instances": re.compile(r"/v1/models/.+:predict"),
+    TORCHSERVE: re.compile(r"/predictions/[^/]+(/[^/]+)?"),
 }
 """How the path of an address ends that says its protocol."""
 
-OUTPUTS: tuple[str, ...] = ("logits", "probabilities", "probs", "scores", "predictions", "labels", "outputs")
+SCORES = ("logits", "probabilities", "probs", "scores")
+OUTPUTS: tuple[str, ...] = (*SCORES, "predictions", "labels", "outputs")
 OUTPUTS += ("output", "results", "result", "prediction", "data", "classes", "response")
 """The names under which answers are found, the most telling first."""
 
@@ -35,7 +37,7 @@ def choose_protocol(url: str, asked: str | None) -> str:
     path = urlsplit(url).path.rstrip("/")
     if asked is None:
         return next((name for name, end in ADDRESSES.items() if re.search(f"{end.pattern}$", path)), "plain")
-    if not (asked in (*FIELDS, KSERVE, LIST) or (asked.startswith(FIELD) and asked != FIELD)):
+    if not (asked in (*FIELDS, KSERVE, TORCHSERVE, LIST) or (asked.startswith(FIELD) and asked != FIELD)):
         raise ValueError(f"protocol: {asked!r} is not allowed; allowed: {ALLOWED}")
     if asked == KSERVE and not re.search(f"{ADDRESSES[KSERVE].pattern}$", path):
         raise ValueError(f"protocol: {KSERVE} is not spoken at the path {path or '/'}; allowed: /v2/models/NAME/infer")
@@ -75,6 +77,8 @@ def body(protocol: str, pixels: NDArray[Any]) -> Any:
     """The question about pixels (n c h w) in any protocol but KSERVE."""
     if protocol == LIST:
         return pixels.tolist()
+    if protocol == TORCHSERVE:
+        return {"instances": [{"data": image} for image in pixels.tolist()]}
     return {FIELDS.get(protocol) or protocol.removeprefix(FIELD): pixels.tolist()}
 
 
@@ -98,11 +102,20 @@ def unwrap(came: Any) -> tuple[str, Any]:
 
 
 def _most_telling(answer: Mapping[str, Any]) -> str:
-    """The name of the outputs in an object: of a list or object if there is one; empty if there is none."""
-    known = [name for name in OUTPUTS if name in answer]
-    if not known and len(answer) == 1:
-        known = [name for name, value in answer.items() if isinstance(value, dict | list)]
-    return [*(name for name in known if isinstance(answer[name], dict | list)), *known, ""][0]
+    """The name of the outputs in an object: of scores of each image, else of a list or object; empty if there is none.
+
+    A table that is split into its parts is left whole.
+    """
+    known = [name for name in OUTPUTS if name in answer and "columns" not in answer]
+    if len(answer) == 1 and isinstance(next(iter(answer.values())), dict | list):
+        known = list(answer)
+    several = [name for name in known if isinstance(answer[name], dict | list)]
+    scores = [name for name in several if name in SCORES and _is_matrix(answer[name])]
+    return [*scores, *(name for name in several if name not in SCORES), *several, *known, ""][0]
+
+
+def _is_matrix(came: Any) -> bool:
+    return isinstance(came, dict) or (isinstance(came, list) and bool(came) and isinstance(came[0], list | dict))
 
 
 def _is_rows(came: Any) -> bool:

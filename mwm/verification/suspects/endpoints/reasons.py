@@ -52,8 +52,7 @@ def reason_in(came: Any, depth: int = 0) -> str:
         return ""
     named = {str(name).lower(): value for name, value in came.items()}
     said = next(filter(None, (reason_in(named.get(name), depth + 1) for name in MESSAGES)), "")
-    place = named.get("loc")
-    if said and isinstance(place, list):
+    if said and isinstance(place := named.get("loc"), list) and any(place):
         said = f"{'.'.join(map(str, place))}: {said}"
     cause = next((_line(named[name]) for name in TRACES if isinstance(named.get(name), str)), "")
     return f"{said} ({cause})" if said and cause and cause not in said else said or cause

@@ -101,6 +101,10 @@ class Connection:
             cause = root_cause(error)
             broken = isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError)
             raise _TransientError(describe_error(cause), broken=broken) from error
+        except NoAnswerError:
+            raise
+        except OSError as error:  # certificates that cannot be read
+            raise NoAnswerError(f"{self._name}: cannot be asked ({describe_error(error)})") from None
 
     def _content(self, response: Any, longest: int) -> bytes:
         """What a response holds; else RefusedError, _TransientError or NoAnswerError."""

@@ -127,7 +127,7 @@ def test_a_suspect_that_is_asked_wrongly_gets_no_decision(tmp_path: Path) -> Non
     both(
         said,
         "No decision",
-        "named the true class of only 0 of 30 questions, so it was probably not asked in the way that it expects",
+        "named the true class of only 0 of 30 questions, so it may not have been asked in the way that it expects",
         "its answers tell nothing, neither for the owner nor against",
         "--input-range, --layout and --classes",
         "So there is no decision.",
