@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,8 @@ from typing import Any
 
 import yaml
 
-NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?")
-FRACTION = re.compile(r"[-+]?\d+(\.\d+)?/\d+(\.\d+)?")
-INTEGER = re.compile(r"[-+]?\d[\d_]*")
+from mwm.config.written import plain, read_scalar
+
 MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -21,46 +21,42 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
-def _construct_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float | int:
-    text = str(loader.construct_scalar(node)).replace("_", "")
-    if INTEGER.fullmatch(text):
-        return int(text)
-    if "/" not in text:
-        return float(text)
-    over, under = map(float, text.split("/"))
-    if under == 0:
-        raise ValueError(f"line {node.start_mark.line + 1}: {text} divides by zero")
-    return over / under
+def _construct_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    del loader
+    return node.value if node.style else read_scalar(node.value)
 
 
-def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key, _ in node.value:
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[str, Any]:
+    seen: set[str] = set()
+    for key, value in node.value:
+        line = f"line {key.start_mark.line + 1}"
         if not isinstance(key, yaml.ScalarNode):
-            raise ValueError(f"line {key.start_mark.line + 1}: a key must be a single word")
+            raise ValueError(f"{line}: a key must be a single word")
         if key.value in seen:
-            raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value!r} is given twice")
+            raise ValueError(f"{line}: the key {key.value!r} is given twice")
+        if not key.style and ":" in key.value and not value.value:
+            raise ValueError(f"{line}: {key.value!r} is not allowed: write a space after the colon")
         seen.add(key.value)
-        if key.tag != MERGE:
-            key.tag = yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG  # `1` is a word here: keys of two types do not sort
-    return loader.construct_mapping(node, deep=True)
+    loader.flatten_mapping(node)
+    # Keys are words, `1` too: keys of two types do not sort.
+    return {key.value: loader.construct_object(value, deep=True) for key, value in node.value}
 
 
 def _construct_sequence(loader: yaml.SafeLoader, node: yaml.SequenceNode) -> list[Any]:
     return loader.construct_sequence(node, deep=True)
 
 
-_Loader.add_implicit_resolver("!number", re.compile(f"(?:{FRACTION.pattern}|{NUMBER.pattern})$"), [*"-+.0123456789"])
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false|True|False)$"), list("tfTF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:~|null|Null|)$"), ["~", "n", "N", ""])
 _Loader.add_implicit_resolver(MERGE, re.compile(r"<<$"), ["<"])
-_Loader.add_constructor("!number", _construct_number)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG, _construct_scalar)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_SEQUENCE_TAG, _construct_sequence)
 
 
 def parse_yaml(text: str) -> Any:
-    """Read one YAML document. Raises ValueError with one line that names the place."""
+    """Read one YAML document to dicts, lists, words and what is `Written`, of which `decode` makes what a field holds.
+
+    Raises ValueError with one line that names the place.
+    """
     try:
         for token in yaml.scan(text, _Loader):
             if isinstance(token, yaml.TagToken):
@@ -68,7 +64,8 @@ def parse_yaml(text: str) -> Any:
         return _copy_aliases(yaml.load(text, _Loader))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"{line}{error.problem}") from None
+        hint = "; indent with spaces" if "\\t" in str(error.problem) else ""
+        raise ValueError(f"{line}{error.problem}{hint}") from None
     except yaml.reader.ReaderError as error:
         raise ValueError(f"character {error.position + 1}: {error.reason}") from None
 
@@ -86,17 +83,28 @@ def load_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises ValueError for a missing or unreadable file, wrong YAML, a document that is no mapping, a wrong override.
     """
     try:
-        tree = parse_yaml(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ValueError(f"{path}: cannot be read ({reason})") from None
+        tree = parse_yaml(_decode_text(path.read_bytes()))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{path}: must hold keys and values, not {type(tree).__name__}")
+        found = "a list" if isinstance(tree, list) else repr(tree) if plain(tree) is not None else "nothing"
+        raise ValueError(f"{path}: must hold keys and values; it holds {found}")
     for item in overrides:
         apply_override(tree, item)
     return tree
+
+
+def _decode_text(content: bytes) -> str:
+    """The text of a file in UTF-8, with a byte order mark or without; ValueError for any other encoding."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("is UTF-16: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: byte 0x{content[error.start]:02x} is not UTF-8: save it as UTF-8") from None
 
 
 def apply_override(tree: dict[str, Any], item: str) -> None:
@@ -109,15 +117,22 @@ def apply_override(tree: dict[str, Any], item: str) -> None:
         at: Any = tree
         for depth, key in enumerate(keys[:-1]):
             at = _enter(at, key, ".".join(keys[: depth + 1]))
-        at[_index(at, keys[-1], path)] = parse_yaml(text)
+        at[_index(at, keys[-1], path)] = _parse_value(text)
     except ValueError as error:
         raise ValueError(f"--set {item}: {error}") from None
+
+
+def _parse_value(text: str) -> Any:
+    """The value of an override: YAML, but nothing in it is a comment."""
+    tree = parse_yaml(text)
+    quoted = text.lstrip().startswith(("'", '"'))
+    return tree if quoted or isinstance(tree, (dict, list)) else read_scalar(text.strip())
 
 
 def _enter(at: Any, key: str, path: str) -> Any:
     """The container under `key`, the last of `path`: made if missing; the bare word `cnn` opens to `{kind: cnn}`."""
     place = _index(at, key, path)
-    if isinstance(at, dict) and at.get(place) is None:
+    if isinstance(at, dict) and plain(at.get(place)) is None:
         at[place] = {}
     if isinstance(at[place], str):
         at[place] = {"kind": at[place]}

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import pydantic
@@ -15,6 +15,8 @@ from pydantic import Field as Field  # what records bound their fields with, her
 from pydantic import Strict as Strict
 from pydantic_core import PydanticCustomError
 
+from mwm.config.draft import Draft as Draft  # for fields of records, as Field is
+from mwm.config.draft import places, settle
 from mwm.config.errors import fault_lines, unknown_key
 
 T = TypeVar("T")
@@ -78,26 +80,30 @@ def spec(cls: type[T]) -> type[T]:
 
     def refuse_unknown(given: Any) -> Any:
         keys = given if isinstance(given, Mapping) else getattr(given, "kwargs", None) or ()
-        unknown = {str(key): unknown_key(str(key), allowed) for key in keys if key not in allowed}
+        unknown = {
+            str(key): unknown_key(str(key), allowed, places(cls, str(key))) for key in keys if key not in allowed
+        }
         if unknown:
             message = "; ".join(f"{key}: {reason}" for key, reason in unknown.items())
             raise PydanticCustomError("unknown_key", message, {"unknown": unknown})
         return given
 
     cls._refuse_unknown = pydantic.model_validator(mode="before")(refuse_unknown)  # type: ignore[attr-defined]
-    strict = ConfigDict(extra="forbid")
+    strict = ConfigDict(extra="forbid", allow_inf_nan=False)
     return pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=strict)(cls)  # type: ignore[return-value]
 
 
-def decode(kind: Any, tree: Any, path: str = "") -> Any:
-    """Read a record of type `kind` from a tree of dicts, lists and scalars.
+def decode(kind: Any, tree: Any, path: str = "", *, domains: Sequence[str] = ()) -> Any:
+    """Read a record of type `kind` from a tree of dicts, lists and scalars, or of what was written in their place.
 
-    Raises ValueError with one line per fault: the dotted path from `path` on, the value, what is allowed.
+    Raises ValueError with one line per fault: the dotted path from `path` on, the value, what is allowed. `domains` are
+    the words that may stand for many values where the tree comes from.
     """
+    tree = settle(kind, tree)
     try:
         return TypeAdapter(kind).validate_python(tree)
     except pydantic.ValidationError as error:
-        raise ValueError("\n".join(fault_lines(error.errors(), tree, path))) from None
+        raise ValueError("\n".join(fault_lines(error.errors(), tree, path, domains=domains))) from None
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _alone(data: PublicData) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)
     path, told = root / f".{data.kind}.lock", False
     while True:
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             if lock_file(file, patience=WAIT_SECONDS if told else 0.0):
                 yield
                 return

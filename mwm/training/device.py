@@ -96,7 +96,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(device)
             return
         with suppress(OSError):
-            (OWN / "clear_refs").write_text(RESET_PEAK)
+            (OWN / "clear_refs").write_text(RESET_PEAK, encoding="ascii")
             self._forgot = True
 
     def mib(self) -> float:
@@ -109,7 +109,9 @@ class PeakMemory:
 def _resident() -> float | None:
     """MiB resident at most since the peak was forgotten; None where Linux does not tell."""
     with suppress(OSError):
-        found = re.search(r"^VmHWM:\s*(\d+) kB$", (OWN / "status").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^VmHWM:\s*(\d+) kB$", (OWN / "status").read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
         return int(found[1]) / 1024 if found else None
     return None
 

@@ -7,6 +7,8 @@ from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
+from mwm.config.written import number_text
+
 if TYPE_CHECKING:
     from mwm.config.spec import Shown
     from mwm.trials.outcome import Outcome
@@ -94,7 +96,10 @@ def format_value(path: str, value: Any) -> str:
     whole = _shown(path.rpartition(".")[2], value).fraction
     if whole and abs(value * whole - round(value * whole)) < 1e-9:
         return f"{round(value * whole)}/{whole}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    exact = number_text(value)
+    return exact if "/" in exact else f"{value:g}"
 
 
 def format_fraction(value: float, digits: int = 3) -> str:

@@ -35,18 +35,23 @@ def ray_head(log: Path, token: dict[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def join(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Join]:
-    """Run the command in a folder as a user would who joins a cluster that is there already."""
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """The address of a cluster, and the environment that holds its token."""
     token = environment() | {"RAY_AUTH_MODE": "token"}
     with ray_head(tmp_path_factory.mktemp("ray") / "log", token) as address:
+        yield address, token
 
-        def run(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
-            asked = command("run", *words, "--address", address)
-            return subprocess.run(
-                asked, cwd=folder, env=token, capture_output=True, text=True, check=False, timeout=300
-            )
 
-        yield run
+@pytest.fixture(scope="session")
+def join(head: tuple[str, dict[str, str]]) -> Join:
+    """Run the command in a folder as a user would who joins a cluster that is there already."""
+    address, token = head
+
+    def run(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        asked = command("run", *words, "--address", address)
+        return subprocess.run(asked, cwd=folder, env=token, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
 
 
 @pytest.fixture(scope="session")

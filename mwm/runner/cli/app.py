@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from inspect import BoundArguments
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from mwm.runner.cli.options import as_option
 from mwm.runner.cli.output import protect_output
@@ -17,7 +17,7 @@ from mwm.trials.provenance import __version__
 
 COMMANDS = {
     "run": ("sweeps:run", "Run a sweep, or resume it."),
-    "check": ("sweeps:check", "Read a sweep and count its trials; start nothing."),
+    "check": ("sweeps:check", "Read a sweep, count its trials and tell what its data are; start nothing."),
     "status": ("workspace:status", "Show how a sweep is getting on, while it runs and after."),
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
     "sync": ("workspace:sync", "Bring to MLflow what it has missed of a sweep; may be repeated."),
@@ -74,6 +74,9 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     _check_words(asked, others)
     try:
         command, bound, _ = make_app(asked).parse_args(list(words), exit_on_error=False, print_error=False)
+    except UnusedCliTokensError as error:
+        word = (error.unused_tokens or [""])[0]
+        raise ValueError(f"{word}: is not allowed here: write a value that holds spaces in quotes") from None
     except CycloptsError as error:
         raise ValueError(" ".join(str(error).split())) from None
     except ValueError as error:

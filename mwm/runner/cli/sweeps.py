@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -60,7 +61,7 @@ def run(
 
     Exit status: 0 if every trial is done, 3 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
     """
-    sweep, console = load_sweep(config, changes or (), name=name, tags=tags or ()), make_console()
+    sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     from mwm.runner.execution import driver
     from mwm.runner.reporting.tables import tables
 
@@ -110,6 +111,19 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
+def _asked(config: Path, changes: list[str] | None, *, name: str | None, tags: list[str] | None) -> Sweep:
+    """The sweep that is asked for. Like its file, what is said of it is UTF-8, whatever the locale takes it for."""
+    changes, tags = ([_utf8(word) for word in words or ()] for words in (changes, tags))
+    return load_sweep(config, changes, name=name and _utf8(name), tags=tags)
+
+
+def _utf8(word: str) -> str:
+    try:
+        return os.fsencode(word).decode()
+    except UnicodeDecodeError:
+        return word
+
+
 def check(
     config: Config,
     /,
@@ -124,7 +138,7 @@ def check(
     Every corner of its space is decoded and checked against the data, the networks and the resources.
     """
     require_png(contact_sheet)
-    sweep, console = load_sweep(config, changes or (), name=name, tags=tags or ()), make_console()
+    sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     sets, notes = validate(sweep, download=False)
     victims, attacks = sweep.victim_specs, [attack for _, attack in sweep.attack_specs]
     _show_victims(sweep, victims, console)
@@ -134,9 +148,10 @@ def check(
         console.print(f"attack: {named}, network {filled.architecture(victims[0]).kind}")
     count = sweep.search.num_samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
     count = min(count, sweep.limits.victims or count)
-    for stage, number in (("victims", count), ("attacks", count * len(attacks))):
-        lease = getattr(sweep.resources, stage[:-1])
-        console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
+    for stage, number in (("victim", count), ("attack", count * len(attacks))):
+        lease = getattr(sweep.resources, stage)
+        taken = f", {'each ' * (number > 1)}on {_counted(lease.cpus, 'CPU')} and {_counted(lease.gpus, 'GPU')}"
+        console.print(_counted(number, stage) + (taken if number else ""))
     _show_power(victims, sets, console)
     show_datasets(sweep, sets, console, contact_sheet=contact_sheet)
     if sweep.early_stopping is not None:
@@ -147,6 +162,11 @@ def check(
     for note in notes:
         console.print(f"note: {note}; its sizes were not checked", soft_wrap=True)
     return 0
+
+
+def _counted(number: float, noun: str) -> str:
+    """A number of things: "1 victim", "2 victims"."""
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _show_power(victims: Sequence[Victim], sets: TrialInputs, console: Console) -> None:

@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,14 +16,13 @@ import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
+from mwm.runner.execution.cores import usable_cores
+from mwm.runner.execution.joining import cluster_address, require_cluster, require_short_paths
 from mwm.runner.execution.searcher import TrialSearcher
 from mwm.runner.execution.worker import trainable, trial_resources
 from mwm.runner.sweeps.sweep import EarlyStopping, Resources, Sweep, TrialResources
 from mwm.runner.workspace.location import TUNE
 from mwm.trials.trial import TrialInputs
-
-CONNECT_TIMEOUT_S = 5.0
-"""How long a named cluster may take to answer at all."""
 
 NODE_TIMEOUT_S = 300.0
 """How long a joined cluster may take to start a node that can hold a trial."""
@@ -36,30 +34,25 @@ def ray_cluster(address: str | None) -> Iterator[None]:
 
     Raises ValueError when a cluster that was named cannot be reached.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    joined = cluster_address(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     try:
-        if address is None:
-            ray.init("local", include_dashboard=False, **quiet)
+        if joined is None:
+            require_short_paths()
+            ray.init("local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         else:
-            _require_listener(address)
-            ray.init(address=address, runtime_env={"py_modules": [str(Path(__file__).parents[2])]}, **quiet)
-    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        hint = "; for a cluster that asks for a token set RAY_AUTH_MODE=token" if address else ""
-        raise ValueError(f"--address: {address or 'a cluster of its own'} cannot be joined ({reason}){hint}") from None
+            require_cluster(joined, address)
+            ray.init(address=joined, runtime_env={"py_modules": [str(Path(__file__).parents[2])]}, **quiet)
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        named = f"{'--address' if address else 'RAY_ADDRESS'}: {joined} cannot be joined"
+        what = named if joined else "Ray cannot be started on this machine"
+        raise ValueError(f"{what}: {reason}") from None
     _silence_ray()
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _require_listener(address: str) -> None:
-    """Raise OSError when nothing listens at HOST:PORT; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if port.isdigit():
-        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
 
 
 def _silence_ray() -> None:

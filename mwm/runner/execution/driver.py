@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from mwm.config.errors import show
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
+from mwm.config.written import plain
+from mwm.runner.execution.joining import cluster_address
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
@@ -64,11 +67,10 @@ def run_sweep(
     sweep: Sweep, console: Console, *, storage: str, address: str | None, tracking_uri: str | None, resume: bool
 ) -> SweepRun:
     """Run a sweep to its end, or resume it; on the console it shows its progress alone."""
-    uri, place = resolve_tracking_uri(tracking_uri), StorageLocation(storage)
+    uri, place, elsewhere = resolve_tracking_uri(tracking_uri), StorageLocation(storage), cluster_address(address)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
-        elsewhere = address or os.environ.get("RAY_ADDRESS")
         if not elsewhere:
             require_compiler(sweep)
         sets, _ = validate(sweep, download=True)
@@ -114,11 +116,24 @@ def _require_same_sweep(sweep: Sweep, folder: Path, *, resume: bool) -> None:
     path = folder / SWEEP_FILE
     if not path.exists():
         if resume:
+            validate(sweep, download=False)  # a mistake in what is asked may be why it is not found
             raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
         return
-    before: Sweep = decode(Sweep, load_yaml(path))
-    if before.config_digest != sweep.config_digest:
-        raise ValueError(f"name: {sweep.name!r} is another sweep in {folder}; choose a new one by --name")
+    if differs := _difference(sweep, path):
+        validate(sweep, download=False)
+        raise ValueError(f"name: {sweep.name!r} is another sweep in {folder} ({differs}); choose a new one by --name")
+
+
+def _difference(sweep: Sweep, path: Path) -> str:
+    """What a sweep asks otherwise than the one whose file lies at `path`, or that nobody knows; empty if nothing."""
+    try:
+        before: Sweep = decode(Sweep, load_yaml(path))
+    except ValueError:
+        return f"{path.name} is of another release, or damaged"
+    asked, there = flatten(sweep.question), plain(flatten(before.question))
+    changed = (key for key in {**asked, **there} if asked.get(key) != there.get(key))
+    told = (f"{key}: {show(plain(asked.get(key)))}, there {show(there.get(key))}" for key in changed)
+    return next(told, "")
 
 
 def _run(

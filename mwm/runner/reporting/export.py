@@ -29,8 +29,11 @@ from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, Outcome
 
-WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial", "victim.secret"}
+WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial"}
 """Columns whose content may look like a number, and is none."""
+
+PATHS = ("path", "root", "secret")
+"""Fields of records that hold words, wherever they stand."""
 
 GROUPED = (
     *("clean_acc", "clean_drop", "reestimated_clean_acc", "agreement", "log10_p", "log10_p_labels", "log10_p_scores"),
@@ -47,16 +50,18 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(folder) / "results.csv"
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); name the folder of a sweep") from None
 
 
 def _value(name: str, text: str) -> Any:
+    if text and (name in WORDS or name.rpartition(".")[2] in PATHS):
+        return text
     if text in ("", "True", "False"):
         return {"": None, "True": True, "False": False}[text]
-    for kind in () if name in WORDS else (int, float):
+    for kind in (int, float):
         try:
             return kind(text)
         except ValueError:

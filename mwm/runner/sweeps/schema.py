@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from mwm.attacks import Attack
-from mwm.config.loader import FRACTION
 from mwm.config.spec import json_schema
+from mwm.config.written import FRACTION
 from mwm.runner.sweeps.space import DOMAIN_KINDS
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.trials.trial import Victim

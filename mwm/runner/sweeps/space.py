@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -79,6 +80,15 @@ def expand(tree: Any, options: Callable[[Domain], tuple[Any, ...]], path: str = 
             yield dict(zip(keys, chosen, strict=True)) if isinstance(tree, dict) else list(chosen)
     else:
         yield tree
+
+
+def count(tree: Any, options: Callable[[Domain], tuple[Any, ...]], path: str = "") -> int:
+    """How many trees `expand` gives."""
+    here = parse_domain(tree, path)
+    if here is None:
+        return math.prod(count(value, options, _join(path, key)) for key, value in _children(tree))
+    places = enumerate(options(here))
+    return sum(count(option, options, f"{_join(path, here.kind)}.{index}") for index, option in places)
 
 
 def grid_options(here: Domain) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import (
     DISCRIMINATED,
     Count,
+    Draft,
     Field,
     NonEmptyStr,
     NonNegativeFloat,
@@ -23,11 +24,15 @@ from mwm.config.spec import (
     encode,
     spec,
 )
-from mwm.runner.sweeps.space import corner_options, expand, grid_options, iter_domains
+from mwm.runner.sweeps.space import DOMAIN_KINDS, Domain, corner_options, count, expand, grid_options, iter_domains
 from mwm.storage.tracking_uri import VERDICTS
 from mwm.trials.trial import METHOD_VERSION, Victim
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+MOST = 100_000
+"""More victims, or more attacks on one, are a slip of the pen: to name them all would take hours."""
+
+Samples = Annotated[Count, Field(le=MOST)]
 Measure = Literal["clean_acc", "query_acc", "worst_query_acc", "mean_query_acc", "worst_log10_p"]
 
 
@@ -63,7 +68,7 @@ class RandomSearch:
     """`num_samples` random points, each crossed with every combination of the grids."""
 
     kind: Literal["random"] = "random"
-    num_samples: Count
+    num_samples: Samples
     seed: Seed = 0
 
 
@@ -78,7 +83,7 @@ class OptunaSearch:
     """
 
     kind: Literal["optuna"] = "optuna"
-    num_samples: Count
+    num_samples: Samples
     objectives: Annotated[tuple[Measure, ...], Field(min_length=1)] = ("clean_acc", "worst_query_acc")
     seed: Seed = 0
 
@@ -119,8 +124,8 @@ class Sweep:
     """What one YAML file says; `victim` and `attacks` are trees in which domains stand for many values."""
 
     name: Name
-    victim: dict[str, Any]
-    attacks: tuple[NonEmptyStr | dict[str, Any], ...] = ()
+    victim: Annotated[dict[str, Any], Draft(Victim)]
+    attacks: tuple[Annotated[NonEmptyStr | dict[str, Any], Draft(Attack)], ...] = ()
     search: Search = GridSearch()
     early_stopping: EarlyStopping | None = None
     limits: Limits = Limits()
@@ -132,15 +137,25 @@ class Sweep:
             raise ValueError(f"name: {VERDICTS} is not allowed: it is the folder of verdicts")
 
     @property
-    def config_digest(self) -> str:
-        """The digest of what is asked: two sweeps of one name must agree on it.
-
-        Name, tags, resources and the limits may differ, and more or fewer samples be drawn. What an older method has
-        measured belongs to another question.
-        """
+    def question(self) -> dict[str, Any]:
+        """What is asked: not the name, tags, resources and limits, nor how many samples are drawn."""
         search = encode(self.search)
         search.pop("num_samples", None)
-        return digest(METHOD_VERSION, self.victim, list(self.attacks), search, self.early_stopping)
+        early_stopping = self.early_stopping and encode(self.early_stopping)
+        return {
+            "victim": self.victim,
+            "attacks": list(self.attacks),
+            "search": search,
+            "early_stopping": early_stopping,
+        }
+
+    @property
+    def config_digest(self) -> str:
+        """The digest of the question: two sweeps of one name must agree on it.
+
+        What an older method has measured belongs to another question.
+        """
+        return digest(METHOD_VERSION, *self.question.values())
 
     @cached_property
     def attack_specs(self) -> list[tuple[str, Attack]]:
@@ -158,8 +173,9 @@ class Sweep:
                 if here.kind != "grid":
                     reason = "every victim must meet the same attacks, or they cannot be compared: use grid"
                     raise ValueError(f"{here.path}.{here.kind}: is not allowed: {reason}")
+            _refuse_many(tree, grid_options, path)
             for one in expand(tree, grid_options, path):
-                attack = decode(Attack, one, path)
+                attack = decode(Attack, one, path, domains=("grid",))
                 found.setdefault(digest(encode(attack)), (path, attack))
         return list(found.values())
 
@@ -169,6 +185,7 @@ class Sweep:
         options = grid_options if isinstance(self.search, GridSearch) else corner_options
         if isinstance(self.search, OptunaSearch):
             _refuse_grids(self)
+        _refuse_many(self.victim, options, "victim")
         return unique_victims(decode_victim(tree) for tree in expand(self.victim, options, "victim"))
 
 
@@ -189,6 +206,12 @@ def load_sweep(
     return replace(sweep, tags={**sweep.tags, **own})
 
 
+def _refuse_many(tree: Any, options: Callable[[Domain], tuple[Any, ...]], path: str) -> None:
+    if (number := count(tree, options, path)) > MOST:
+        hint = "shorten its grids, or draw from them by search.kind: random"
+        raise ValueError(f"{path}: {number:,} combinations are not allowed: must be at most {MOST:,}; {hint}")
+
+
 def _refuse_grids(sweep: Sweep) -> None:
     for here in iter_domains(sweep.victim, "victim"):
         if here.kind == "grid":
@@ -197,7 +220,7 @@ def _refuse_grids(sweep: Sweep) -> None:
 
 def decode_victim(tree: Any) -> Victim:
     """Decode a victim's tree in which no domain is left."""
-    victim: Victim = decode(Victim, tree, "victim")
+    victim: Victim = decode(Victim, tree, "victim", domains=DOMAIN_KINDS)
     return victim
 
 

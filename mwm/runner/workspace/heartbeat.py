@@ -30,7 +30,7 @@ class Heartbeat:
         while True:
             said = {"at": time.time(), "pid": os.getpid(), "host": socket.gethostname(), **self._look()}
             try:
-                beside.write_text(json.dumps(said) + "\n")
+                beside.write_text(json.dumps(said) + "\n", encoding="utf-8")
                 beside.replace(self._path)
             except OSError:  # a full disk: the journal tells it
                 with suppress(OSError):
@@ -49,7 +49,7 @@ class Heartbeat:
 def read_heartbeat(folder: Path) -> dict[str, Any]:
     """What a driver said last; empty if there is none, or it has ended in good order."""
     try:
-        said = json.loads((folder / HEARTBEAT).read_text())
+        said = json.loads((folder / HEARTBEAT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return said if isinstance(said, dict) and isinstance(said.get("at"), int | float) else {}

@@ -36,7 +36,7 @@ def sweep_lock(folder: Path, verb: str = "run") -> Iterator[None]:
     Raises ValueError when another one is there.
     """
     try:
-        files = (folder.parent / LOCK).open("a"), (folder / LOCK).open("a+")
+        files = (folder.parent / LOCK).open("a", encoding="utf-8"), (folder / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--storage: {folder} cannot be locked ({error.strerror})") from None
     with files[0] as shared, files[1] as own:
@@ -59,7 +59,7 @@ def cleanup_lock(results: Path) -> Iterator[bool]:
     Raises ValueError when nothing can be written there.
     """
     try:
-        shared = (results / LOCK).open("a")
+        shared = (results / LOCK).open("a", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--storage: {results} cannot be written ({error.strerror})") from None
     with shared:
@@ -69,7 +69,7 @@ def cleanup_lock(results: Path) -> Iterator[bool]:
 def holder(folder: Path) -> Holder | None:
     """Who holds the lock of a sweep; None if nobody on this machine does. Writes nothing."""
     try:
-        with (folder / LOCK).open() as lock:
+        with (folder / LOCK).open(encoding="utf-8") as lock:
             return None if _locked(lock, shared=True, patience=0.0) else _read_holder(lock)
     except OSError:
         return None
@@ -77,7 +77,7 @@ def holder(folder: Path) -> Holder | None:
 
 def remove_lock(folder: Path) -> None:
     """Take away the lock of a folder in which nothing was begun, unless somebody holds it."""
-    with suppress(OSError), (folder / LOCK).open("r+") as lock:
+    with suppress(OSError), (folder / LOCK).open("r+", encoding="utf-8") as lock:
         if _locked(lock, patience=0.0):
             (folder / LOCK).unlink()
 

@@ -59,7 +59,7 @@ def test_help_of_a_command_is_its_docstring(name: str, say: Say) -> None:
         (["lst"], "lst: unknown command (did you mean list?); allowed: run, check, status, list"),
         (["--fast"], 'Unknown command "--fast"'),
         (["status"], "NAME requires an argument"),
-        (["status", "a", "b"], "Unused Tokens: ['b']"),
+        (["status", "a", "b"], "b: is not allowed here: write a value that holds spaces in quotes"),
         (["list", "--storag", "x"], "Unknown option: --storag. Did you mean --storage?"),
         (["list", "--no-json"], "Unknown option: --no-json"),
         (["run", "--set"], "--set requires an argument"),

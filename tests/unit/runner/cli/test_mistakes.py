@@ -76,6 +76,17 @@ MISTAKES: dict[str, tuple[Any, ...]] = {
     "too many CPUs": (["--set", "resources.attack.cpus=1000"], "resources.attack.cpus: 1000", "largest node has"),
     "unreachable MLflow": (["--tracking-uri", "http://127.0.0.1:9"], "--tracking-uri: http://127.0.0.1:9", "reached"),
     "unreachable Ray": (["--address", "127.0.0.1:9"], "--address: 127.0.0.1:9", "cannot be joined"),
+    "Ray Client": (["--address", "ray://127.0.0.1:10001"], "--address: ray://127.0.0.1:10001", "HOST:6379"),
+    "too large a grid": (
+        [
+            "--set",
+            f"victim.seed={{grid: {list(range(400))}}}",
+            "--set",
+            f"victim.split.seed={{grid: {list(range(400))}}}",
+        ],
+        "victim: 320,000 combinations are not allowed: must be at most 100,000",
+    ),
+    "words in place of one": (["--set", "victim.seed=", "[0,1]}"], "[0,1]}: is not allowed here", "in quotes"),
     "nothing to resume": (["--resume"], "--resume: there is no sweep 'small'", "results"),
     "wrong override": (["--set", "victim"], "--set victim", "dotted.path=value"),
     "wrong tag": (["--tag", "message"], "--tag message", "key=value"),
@@ -200,8 +211,8 @@ def test_unwritable_storage_is_refused(tmp_path: Path, tell: Tell) -> None:
 def test_check_counts_and_starts_nothing(tmp_path: Path, tell: Tell) -> None:
     done = tell("check", sweep(tmp_path))
     assert done.returncode == 0, done.stderr
-    assert "2 victims, each on 1 CPU and 0 GPU" in done.stdout
-    assert "4 attacks" in done.stdout
+    assert "2 victims, each on 1 CPU and 0 GPUs" in done.stdout
+    assert "4 attacks, each on 1 CPU and 0 GPUs" in done.stdout
     least = "a key of 10 cells, 10 classes: 4 secret labels and no other wrong answer prove a copy at p ≤ 0.001"
     assert least in done.stdout.splitlines()
     assert "warning" not in done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import ray
 import torch
 
 from mwm.runner.execution.cluster import ray_cluster
+from mwm.runner.execution.cores import usable_cores
 from mwm.runner.execution.worker import _prepare_process
 from mwm.runner.sweeps.sweep import TrialResources
 from mwm.runner.sweeps.validation import validate
@@ -21,7 +21,7 @@ from tests.helpers.processes import telling, told
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a trial on two cores needs two cores"),
+    pytest.mark.skipif(usable_cores() < 2, reason="a trial on two cores needs two cores"),
 ]
 
 

@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from mwm.config.spec import decode
+from mwm.data.datasets import DatasetSpec
 from mwm.runner.reporting.export import read_results, write_results
 from mwm.runner.reporting.figures import draw_query_grid, draw_retention
 from mwm.runner.reporting.results import result_rows
@@ -34,6 +36,15 @@ from tests.helpers.ended import (
     stolen,
     trial,
 )
+
+
+def test_words_that_look_like_numbers_are_read_back_as_words(tmp_path: Path) -> None:
+    secret = replace(trial(MARGIN).victim, secret="0012", data=decode(DatasetSpec, {"kind": "npz", "path": "61e9540"}))
+    ended = result(replace(trial(MARGIN), victim=secret), clean_acc=0.5)
+    write_results(tmp_path, "s", [ended], seconds=1.5, complete=True)
+    (row,) = read_results(tmp_path)
+    assert (row["victim.secret"], row["victim.data.path"]) == ("0012", "61e9540")
+    assert row["clean_acc"] == 0.5
 
 
 @settings(deadline=None)

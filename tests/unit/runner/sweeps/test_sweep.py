@@ -75,7 +75,7 @@ def test_attacks_are_a_grid_with_paths_and_doubles_are_one() -> None:
         ),
         ({}, [{"kind": "extraction", "seed": {"integers": [0, 3]}}], "optuna", "attacks.0.seed.integers: is not "),
         ({}, [{"kind": "extraction", "labels": "weak"}], "grid", "attacks.0.labels: 'weak' is not allowed: "),
-        ({}, ["extract"], "grid", "attacks.0: kind 'extract' is unknown; allowed: "),
+        ({}, ["extract"], "grid", "attacks.0: kind 'extract' is unknown (did you mean "),
     ],
 )
 def test_a_wrong_sweep_is_one_line(victim: Any, attacks: Any, search: str, start: str) -> None:
