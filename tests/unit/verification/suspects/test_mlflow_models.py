@@ -131,11 +131,10 @@ def test_a_store_that_is_not_there(store: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_model_that_takes_other_images_is_silent(uri: str) -> None:
+def test_a_model_that_takes_other_images_is_refused_before_it_is_asked(uri: str) -> None:
     made = log(uri)
-    suspect = open_suspect(made.model, shape=(3, 6, 6), classes=CLASSES, trust=True, tracking_uri=uri)
-    with pytest.raises(NoAnswerError, match=r"failed on images of shape \(2, 3, 6, 6\)"):
-        suspect(np.zeros((2, 3, 6, 6), np.uint8))
+    with pytest.raises(ValueError, match=r"is a network for images \(n, 1, 6, 6\), the key has \(n, 3, 6, 6\)"):
+        open_suspect(made.model, shape=(3, 6, 6), classes=CLASSES, trust=True, tracking_uri=uri)
 
 
 @pytest.mark.slow
