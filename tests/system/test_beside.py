@@ -87,7 +87,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, mlflow_db: Path) -> Watche
             if process.poll() is None:
                 process.kill()
             process.wait()
-    assert process.returncode == 1, (folder / "log").read_text()
+    assert process.returncode == 3, (folder / "log").read_text()
     return found
 
 

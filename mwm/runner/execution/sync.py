@@ -20,7 +20,7 @@ from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
 from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import find_sweep, totals
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
@@ -71,7 +71,7 @@ def sync_mlflow(
             finally:
                 left = recorder.close(status, complete=status == "FINISHED")
     console.out(f"{_counts(recorder)}; brought to {redact(uri)}{_lost(tracker, left)}", highlight=False)
-    return int(left > 0)
+    return INCOMPLETE if left else 0
 
 
 def _counts(recorder: SweepRecorder) -> str:
