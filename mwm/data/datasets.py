@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -68,11 +68,15 @@ class Npz:
 
 @spec
 class ImageFolder:
-    """Any images as files `root/train/CLASS/*` and `root/test/CLASS/*`, resized to `size` × `size` pixels in colour."""
+    """Any images as files `root/train/CLASS/*` and `root/test/CLASS/*`, resized to `size` × `size` pixels in colour.
+
+    Transparent pictures are composed on `background`.
+    """
 
     kind: Literal["imagefolder"] = "imagefolder"
     root: NonEmptyStr
     size: Count = 32
+    background: Literal["white", "black"] = "white"
     flip: StrictBool = True
     pad: NonNegativeInt = 4
 
@@ -80,11 +84,35 @@ class ImageFolder:
 DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What the files of a data set are, beside pictures as a network sees them.
+
+    So many pictures of each mode (Pillow's word), `smallest` and `largest` by width and height. `whites` says which
+    number was read as white, for modes of more than 8 bits. So many pictures were `turned` by their orientation,
+    `composed` on a background, are the first of several `frames`, or lie `deeper` than in the folder of a class.
+    Left out: so many `hidden` files and folders, files that are `no_pictures`, and what has no class (`unclassed`).
+    """
+
+    modes: Mapping[str, int]
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+    whites: Mapping[str, float]
+    turned: int
+    composed: int
+    frames: int
+    deeper: int
+    hidden: int
+    no_pictures: tuple[str, ...]
+    unclassed: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Dataset:
     """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it.
 
     `class_names` holds a name for each class where the data have them, else nothing. No digest depends on names.
+    `findings` tells of the files, where each is a picture.
     """
 
     x_train: NDArray[np.uint8]
@@ -94,6 +122,7 @@ class Dataset:
     classes: int
     digest: str
     class_names: tuple[str, ...] = ()
+    findings: Findings | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -120,6 +149,12 @@ def array_digest(*arrays: NDArray[Any]) -> str:
         content.update(f"{array.dtype.str}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:16]
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def require(holds: bool, fault: str) -> None:

@@ -54,6 +54,11 @@ def load_stored_key(store: Store, digest: str, folder: str = "") -> Key:
         return load_key(place)
 
 
+def class_names(store: Store, digest: str) -> tuple[str, ...]:
+    """What the classes of a finished victim are called, if they have names; ValueError if its key is damaged."""
+    return tuple(unseal(store.kept(digest, KEY)).get("class_names", ()))
+
+
 def query_set(store: Store, digest: str) -> QuerySet:
     """The query set of a finished victim, on the CPU, its second key beside; ValueError if anything is damaged."""
     first, *others = (unpack(store.kept(digest, folder + QUERIES)) for folder in key_folders(store, digest))

@@ -90,7 +90,9 @@ def _check_every_class(shares: SplitSizes, dataset: Dataset, parts: int, *, take
     counts = np.bincount(free, minlength=dataset.classes)
     if counts.min() < parts:
         among = f"the {len(free)} that scheme.queries leaves" if taken else "them"
-        reason = f"class {counts.argmin()} has {counts.min()} images among {among}, and scheme confusion needs {parts}"
+        rarest = int(counts.argmin())
+        named = f"{rarest} ({dataset.class_names[rarest]})" if dataset.class_names else str(rarest)
+        reason = f"class {named} has {counts.min()} images among {among}, and scheme confusion needs {parts}"
         raise ValueError(f"victim.split.queries: {shares.queries} is not allowed: {reason}")
 
 

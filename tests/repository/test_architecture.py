@@ -16,7 +16,7 @@ LIBRARY: dict[str, set[str]] = {
     "config": set(),
     "stats": set(),
     "storage": {"config"},
-    "data": {"config"},
+    "data": {"config", "storage"},
     "models": {"config"},
     "training": {"config", "data"},
     "watermarks": {"config", "stats", "storage", "data", "training"},

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mwm.runner.cli.datasets import ContactSheet, require_png, show_datasets
 from mwm.runner.cli.options import Storage, TrackingUri, make_console
 from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
@@ -109,11 +110,20 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags: Tags = None) -> int:
-    """Read a sweep and count its trials; start nothing.
+def check(
+    config: Config,
+    /,
+    *,
+    changes: Changes = None,
+    name: Name = None,
+    tags: Tags = None,
+    contact_sheet: ContactSheet = None,
+) -> int:
+    """Read a sweep, count its trials and tell what its data are; start nothing.
 
     Every corner of its space is decoded and checked against the data, the networks and the resources.
     """
+    require_png(contact_sheet)
     sweep, console = load_sweep(config, changes or (), name=name, tags=tags or ()), make_console()
     sets, notes = validate(sweep, download=False)
     victims, attacks = sweep.victim_specs, [attack for _, attack in sweep.attack_specs]
@@ -128,6 +138,7 @@ def check(config: Config, /, *, changes: Changes = None, name: Name = None, tags
         lease = getattr(sweep.resources, stage[:-1])
         console.print(f"{number} {stage}, each on {lease.cpus:g} CPU and {lease.gpus:g} GPU")
     _show_power(victims, sets, console)
+    show_datasets(sweep, sets, console, contact_sheet=contact_sheet)
     if sweep.early_stopping is not None:
         how = sweep.early_stopping
         console.print(f"a victim ends early unless its {how.metric} is among the best 1/{how.reduction_factor:g}")

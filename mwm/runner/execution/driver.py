@@ -16,6 +16,7 @@ from rich.console import Console
 
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
+from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import victim_source
@@ -71,6 +72,9 @@ def run_sweep(
         if not elsewhere:
             require_compiler(sweep)
         sets, _ = validate(sweep, download=True)
+        for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
+            for line in left_out_lines(found):
+                console.out(line, highlight=False)
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 

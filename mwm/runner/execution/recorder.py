@@ -18,7 +18,7 @@ from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal
 from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
-from mwm.trials.artifacts import perturbed_images, query_set
+from mwm.trials.artifacts import class_names, perturbed_images, query_set
 from mwm.trials.names import outcome_line, trial_name
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
@@ -136,7 +136,8 @@ class SweepRecorder:
         path = self.folder / PICTURES / f"{name}.png"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            figures.draw_query_grid(query_set(self.store, name), perturbed_images(self.store, name), path)
+            asked, moved = query_set(self.store, name), perturbed_images(self.store, name)
+            figures.draw_query_grid(asked, moved, path, class_names=class_names(self.store, name))
         return [path]
 
     def results(self) -> list[TrialResult]:

@@ -66,3 +66,10 @@ def scale_proof(panel: Any, most: float, *, named: bool) -> None:
         if named:
             beside = (panel.get_yaxis_transform(), "offset points")
             panel.annotate(f"$p = 10^{{{-height:g}}}$", (1, height), (4, 0), *beside, va="center")
+
+
+def fitted(text: str, font: Any, width: float) -> str:
+    """A text that is cut where it would be wider than so many pixels."""
+    if font.getlength(text) <= width:
+        return text
+    return next(cut for end in range(len(text), -1, -1) if font.getlength(cut := f"{text[:end]}…") <= width or not end)

@@ -166,3 +166,11 @@ def test_silence_is_an_error_of_its_own(case: VerificationCase) -> None:
         verify(case.key, away)
     assert told.value.permanent
     assert "are kept" not in str(told.value), "nothing was kept"
+
+
+def test_a_verdict_tells_the_names_of_the_classes(case: VerificationCase) -> None:
+    names = tuple(f"thing {number}" for number in range(CLASSES))
+    verdict = verify(replace(load_key(case.key), class_names=names), at_random)
+    assert verdict.key.class_names == names
+    told = verdict.to_dict()["key"]
+    assert json.loads(json.dumps(told)) == told

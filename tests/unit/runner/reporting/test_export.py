@@ -195,6 +195,10 @@ def test_the_picture_shows_every_query_and_the_ascent_only_if_it_moved_something
     assert (still == 100).all(-1).sum() >= count * 96**2
     assert (moved == 150).all(-1).sum() >= count * 96**2
     assert (still == 150).all(-1).sum() < 96, "an image where nothing moved"
+    draw_query_grid(asked, asked.images, tmp_path / "named.png", class_names=[f"{c} " * 40 for c in range(10)])
+    named = np.asarray(Image.open(tmp_path / "named.png"))
+    assert named.shape[1] == still.shape[1]
+    assert still.shape[0] < named.shape[0] < moved.shape[0]
 
 
 def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
