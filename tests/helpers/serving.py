@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 @contextmanager
 def serving(command: Sequence[str], folder: Path, healthy: str, **environment: str) -> Iterator[None]:
     """A command that serves a model, run in a folder, once its address `healthy` says so; ended with all its own."""
-    found: Mapping[str, str] = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
+    found = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
     found |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment}
     with (folder / "serve.log").open("wb") as log:
         quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}

@@ -85,8 +85,9 @@ class Diagnosis:
             return
         now = self.told.get(asked.presentation)
         before = "" if now is None else f"; as asked: {count_right(now.labels, self.probe.truth, asked.numbering)}"
-        way = as_options(best.way, own) or "without --input-range, --layout and --classes"
-        yield f"right with {way}: {share}{before}"
+        way = as_options(best.way, own)
+        how = f"with {way}" if way else "without --input-range, --layout and --classes"
+        yield f"right {how}: {share}{before}"
 
     def _nothing_fits(self, best: Fit | None, base: InputFormat) -> Iterator[str]:
         now = self.told.get(base)

@@ -85,9 +85,7 @@ def test_names_that_the_key_has_not_are_no_class() -> None:
 
 
 def test_a_key_without_names_needs_them() -> None:
-    with pytest.raises(
-        ValueError, match=r"^it: answers with names such as 'cat', and the key has none: say by"
-    ):
+    with pytest.raises(ValueError, match=r"^it: answers with names such as 'cat', and the key has none: say by"):
         read(["cat", "cat"], parse_numbering(None, 4))
     assert read([DEER, "cat"], parse_numbering(f"cat,{DEER},a,b", 4)) == [1, 0]
     assert read([{"a": 1, "b": 2, "c": 3, "d": 4}] * 2, parse_numbering(None, 4)) == [[1, 2, 3, 4]] * 2

@@ -24,8 +24,10 @@ from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
 from tests.helpers.launching import command, environment
+from tests.helpers.servers import free_port
+from tests.helpers.serving import mlflow_scoring
 from tests.helpers.verifying import CLASSES, QUERIES, SHAPE, VerificationCase, answers, saying, seen
-from tests.unit.verification.suspects.test_mlflow_models import log, scoring
+from tests.unit.verification.suspects.test_mlflow_models import log
 
 CHANCE = {"p_value": float, "log10_p": float}
 SUSPECT = {
@@ -116,10 +118,12 @@ def test_an_independent_model_is_not_proven(ask: Ask, case: VerificationCase) ->
     assert found["suspects"][0]["tests"]["empirical"] is None
 
 
-def test_random_labels_are_not_proven(ask: Ask) -> None:
+def test_random_labels_are_inconclusive(ask: Ask) -> None:
     with answering(saying(at_random)) as suspect:
         status, found = ask("--suspect", suspect.uri)
-    assert (status, found["decision"]) == (3, "not proven")
+        plain = ask("--suspect", suspect.uri, "--accuracy-bound", "0")
+    assert (status, found["decision"]) == (4, "inconclusive")
+    assert (plain[0], plain[1]["decision"]) == (3, "not proven")
     (finding,) = found["suspects"]
     assert (finding["form"], finding["p_scores"], finding["log10_p_scores"]) == ("labels", None, None)
     assert finding["p_value"] == finding["p_labels"]
@@ -130,7 +134,7 @@ def test_labels_that_count_from_one_are_pointed_out(ask: Ask, case: Verification
     with answering(saying(lambda images: copy(images).argmax(1) + 1)) as suspect:
         status, found = ask("--suspect", suspect.uri)
     count = found["suspects"][0]["no_class"]
-    assert (status, found["decision"]) == (3, "not proven")
+    assert (status, found["decision"]) == (4, "inconclusive")
     assert 0 < count < QUERIES
     assert f"{count} of {QUERIES} answers" in found["notes"][0]
     assert "does it count from 1" in found["notes"][0]
@@ -247,7 +251,7 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, case: VerificationCase) 
 def test_a_copy_that_mlflow_serves_is_proven(ask: Ask, case: VerificationCase, uri: str, tmp_path: Path) -> None:
     """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
     made = log(uri, of=partial(read, case.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
-    with scoring(made, tmp_path) as address:
+    with mlflow_scoring(made.model, made.uri, tmp_path, free_port()) as address:
         committed = commitment(load_key(case.key))
         status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
     _, here = ask("--suspect", case.key)

@@ -25,6 +25,7 @@ from mwm.verification.suspects.endpoints.proxies import proxy_of
 from mwm.verification.suspects.endpoints.reasons import reason_in
 from mwm.verification.suspects.endpoints.transport import DAY, Connection, RefusedError
 from mwm.verification.suspects.identity import address_identity
+from mwm.verification.suspects.names import NAME
 from mwm.verification.suspects.outputs import PLAIN, NoAnswerError, Outputs, parse_outputs
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
@@ -157,7 +158,7 @@ class Endpoint:
         key, found = unwrap(came)
         if not (isinstance(found, list) and found) and (reason := self._connection.reason(reason_in(came))):
             raise NoAnswerError(f"{self.name}: answered with an error: {reason}")
-        if isinstance(found, dict):
+        if isinstance(found, dict) and not {*NAME, "columns"} & {*found}:
             names = redacted_excerpt(", ".join(found))
             raise NoAnswerError(f"{self.name}: answered with {names or 'nothing'}; needed: one of {', '.join(OUTPUTS)}")
         outputs = parse_outputs(found, count=count, classes=self._classes, who=self.name)

@@ -26,7 +26,8 @@ ADDRESSES = {
 }
 """How the path of an address ends that says its protocol."""
 
-OUTPUTS: tuple[str, ...] = ("logits", "probabilities", "probs", "scores", "predictions", "labels", "outputs")
+SCORES = ("logits", "probabilities", "probs", "scores")
+OUTPUTS: tuple[str, ...] = (*SCORES, "predictions", "labels", "outputs")
 OUTPUTS += ("output", "results", "result", "prediction", "data", "classes", "response")
 """The names under which answers are found, the most telling first."""
 
@@ -101,11 +102,20 @@ def unwrap(came: Any) -> tuple[str, Any]:
 
 
 def _most_telling(answer: Mapping[str, Any]) -> str:
-    """The name of the outputs in an object: of a list or object if there is one; empty if there is none."""
-    known = [name for name in OUTPUTS if name in answer]
-    if not known and len(answer) == 1:
-        known = [name for name, value in answer.items() if isinstance(value, dict | list)]
-    return [*(name for name in known if isinstance(answer[name], dict | list)), *known, ""][0]
+    """The name of the outputs in an object: of scores of each image, else of a list or object; empty if there is none.
+
+    A table that is split into its parts is left whole.
+    """
+    known = [name for name in OUTPUTS if name in answer and "columns" not in answer]
+    if len(answer) == 1 and isinstance(next(iter(answer.values())), dict | list):
+        known = list(answer)
+    several = [name for name in known if isinstance(answer[name], dict | list)]
+    scores = [name for name in several if name in SCORES and _is_matrix(answer[name])]
+    return [*scores, *(name for name in several if name not in SCORES), *several, *known, ""][0]
+
+
+def _is_matrix(came: Any) -> bool:
+    return isinstance(came, dict) or (isinstance(came, list) and bool(came) and isinstance(came[0], list | dict))
 
 
 def _is_rows(came: Any) -> bool:

@@ -52,7 +52,7 @@ MLFLOW = {
     "named rows": {"predictions": [{"label": int(label)} for label in LABELS]},
     "one output": {"predictions": {"logits": SCORES.tolist()}},
     "two outputs": {"predictions": {"labels": LABELS.tolist(), "logits": SCORES.tolist()}},
-    "split": {"predictions": {"columns": list("abcd"), "index": list(range(23)), "data": SCORES.tolist()}},
+    "split": {"predictions": {"columns": list(range(CLASSES)), "index": list(range(23)), "data": SCORES.tolist()}},
     "bare": SCORES.tolist(),
     "more": {"predictions": LABELS.tolist(), "id": "x"},
 }
@@ -88,7 +88,6 @@ UNUSABLE = {
     "too many": ({"labels": [*LABELS.tolist(), 1]}, f"shape (24,); {NUMBERS}"),
     "one": ({"labels": 3}, f"shape (); {NUMBERS}"),
     "none at all": ({"labels": []}, f"shape (0,); {NUMBERS}"),
-    "words": ({"labels": ["cat"] * len(IMAGES)}, f"a list that holds no such numbers; {NUMBERS}"),
     "null": ({"labels": None}, "a NoneType that holds no such numbers"),
     "truths": ({"labels": [True] * len(IMAGES)}, "no such numbers"),
     "objects": ({"labels": [{}] * len(IMAGES)}, "no such numbers"),

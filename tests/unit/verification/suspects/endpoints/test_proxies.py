@@ -42,7 +42,7 @@ def test_this_machine_is_not_asked_through_a_proxy(
     assert (suspect.notes, proxy.asked) == ((), [])  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("host", ["localhost.", "127.8.8.8", "[::1]", "[::ffff:127.0.0.1]", "0x7f01", "a.localhost"])
+@pytest.mark.parametrize("host", ["localhost.", "127.8.8.8", "[::1]", "[::ffff:127.0.0.1]", "0x7f.1", "a.localhost"])
 def test_nor_under_its_other_names(host: str, proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy.uri)
     with suppress(NoAnswerError):

@@ -22,7 +22,7 @@ FLASK = (
 )
 FLASK += " found on the server &amp; so on.</p>"
 
-SAID: dict[str, tuple[Any, str]] = {
+SAID: dict[str, tuple[Any, str | None]] = {
     "text": ("no such model\nsee the manual", "no such model"),
     "error": ({"error": "no such model"}, "no such model"),
     "detail": ({"detail": "Not authenticated"}, "Not authenticated"),
