@@ -22,7 +22,7 @@ COMMANDS = {
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
     "sync": ("workspace:sync", "Bring to MLflow what it has missed of a sweep; may be repeated."),
     "clean": ("workspace:clean", "List what no sweep needs, or remove it."),
-    "verify": ("verify:verify", "Query suspects with a key; exit status 0 proven, 3 not proven, 4 inconclusive."),
+    "verify": ("verify:verify", "Query suspects with a key; exit status 0 proven, 3 not, 4 inconclusive."),
     "commit": ("keys:commit", "Show the commitment to a key, to publish before the network."),
     "open": ("keys:open_", "Check a key against a commitment; exit status 3 if it is another key's."),
     "export": ("keys:export", "Copy the key of a victim out of a store."),

@@ -46,7 +46,7 @@ def verify(
     json: Json = False,
     storage: Annotated[str, Parameter(help="Folder of results/, where the report goes without --output.")] = ".",
 ) -> int:
-    """Query suspects with a key; exit status 0 proven, 3 not proven, 4 inconclusive.
+    """Query suspects with a key; exit status 0 proven, 3 not, 4 inconclusive.
 
     Status 0 says that one of the suspects is proven to be a copy, 3 that none is, 4 that nothing can be said, and 2
     that there is no verdict: a mistake, or a suspect that does not answer.

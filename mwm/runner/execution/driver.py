@@ -131,10 +131,7 @@ def _run(
     uri: str,
     stopped: list[int],
 ) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
-    """Run what is left of a sweep.
-
-    Its record, the epochs of trials that have not ended, how many trials are not done, and whether time ran out.
-    """
+    """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.recorder import SweepRecorder
     from mwm.runner.execution.searcher import TrialSearcher
