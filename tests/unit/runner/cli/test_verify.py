@@ -104,4 +104,4 @@ def test_a_folder_of_the_release_before_is_refused(ask: Ask, say: Say, case: Ver
     path = tmp_path / "mine" / "answers.jsonl"
     path.write_text(path.read_text().replace('{"plan":{"format":3,', '{"plan":{"format":2,'))
     said = say("verify", "--key", str(case.key), "--suspect", str(case.key), "--output", "mine")
-    one_line(said, "--output: mine was begun otherwise: format was 2 there and is 3 here; name another folder")
+    one_line(said, "--output: mine was begun otherwise: format was 2 there and is 4 here; name another folder")
