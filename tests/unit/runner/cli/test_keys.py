@@ -71,7 +71,7 @@ def test_a_key_opens_its_own_commitment_only(say: Say, tmp_path: Path, dataset: 
     one_line(say("commit", "key"), "key: no sound key")
 
 
-@pytest.mark.parametrize(("change", "status"), [(relabel, 2), (repaint, 1), (reseed, 1), (retell, 1), (drop, 1)])
+@pytest.mark.parametrize(("change", "status"), [(relabel, 2), (repaint, 3), (reseed, 3), (retell, 3), (drop, 3)])
 def test_a_claimant_cannot_open_what_was_published(
     change: Callable[[Key], Key], status: int, say: Say, tmp_path: Path, dataset: Dataset
 ) -> None:
