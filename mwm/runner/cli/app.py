@@ -70,10 +70,11 @@ def make_app(asked: str = "") -> App:
 
 def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     """The function that a command line asks for, and its arguments; ValueError, in one line, for a mistake."""
-    asked, *others = words = _joined(words) or [""]
+    words = _joined(words)
+    asked, *others = words or [""]
     _check_words(asked, others)
     try:
-        command, bound, _ = make_app(asked).parse_args(list(words), exit_on_error=False, print_error=False)
+        command, bound, _ = make_app(asked).parse_args(words, exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:
         word = (error.unused_tokens or [""])[0]
         raise ValueError(f"{word}: is not allowed here: write a value that holds spaces in quotes") from None

@@ -195,7 +195,7 @@ def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, case: Veri
     [
         Reply({"labels": [1, 2]}),
         Reply({"logits": [[1, 2, 3]]}),
-        Reply({"labels": ["a"] * 10}),
+        Reply({"labels": [{}] * 10}),
         Reply(b"no JSON"),
         Reply(status=403),
         Reply(status=500),
