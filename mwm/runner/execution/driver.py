@@ -82,21 +82,19 @@ def run_sweep(
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
-        before = read_journal(folder).begin.get("experiment")
-        experiment = experiment_name(experiment, sweep.name, uri, before=before)
+        experiment = experiment_name(experiment, sweep.name, uri, before=read_journal(folder).begin.get("experiment"))
         if not elsewhere:
             require_compiler(sweep)
-        sets, _ = validate(sweep, download=True)
-        _tell_left_out(sets, console)
+        sets = _loaded(sweep, console)
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
-        locked = sweep_lock(folder, store=place.local_store)
-        with locked, _outliving_terminal(), ray_cluster(address), _graceful_stop() as stopped:
-            patience = NODE_TIMEOUT_S if elsewhere else 0.0
-            check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-            where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
-            recorder, epochs, left, spent = _run(sweep, console, place, **where, sets=sets, stopped=stopped)
+        alone = sweep_lock(folder, store=place.local_store)
+        with alone, _outliving_terminal(), ray_cluster(address), _graceful_stop() as stopped:
+            tell = partial(console.out, highlight=False)
+            check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
+            how: dict[str, Any] = {"folder": folder, "sets": sets, "stopped": stopped, "uri": uri}
+            recorder, epochs, left, spent = _run(sweep, console, place, **how, experiment=experiment)
     return SweepRun(
         results=recorder.results(),
         counts={status: recorder.count(status) for status in STATUSES},
@@ -111,10 +109,13 @@ def run_sweep(
     )
 
 
-def _tell_left_out(sets: TrialInputs, console: Console) -> None:
+def _loaded(sweep: Sweep, console: Console) -> TrialInputs:
+    """The data of a sweep that was found sound; says what was left out of them."""
+    sets, _ = validate(sweep, download=True)
     for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
         for line in left_out_lines(found):
             console.out(line, highlight=False)
+    return sets
 
 
 def _require_durable_paths(place: StorageLocation, uri: str) -> None:

@@ -34,7 +34,7 @@ FLUSH_EVERY, FLUSH_SECONDS = 50, 60.0
 def sync_mlflow(
     console: Console, storage: StorageLocation, *, name: str, tracking_uri: str | None, experiment: str | None
 ) -> int:
-    """Bring everything that MLflow lacks of a sweep; 0, or 1 if MLflow did not take all of it.
+    """Bring everything that MLflow lacks of a sweep; 0, or INCOMPLETE if MLflow did not take all of it.
 
     Without `experiment` it goes where the sweep went last. Raises ValueError for a name that there is not, a sweep that
     is being run, and an MLflow that cannot be reached.
@@ -47,10 +47,8 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        expected = totals(history, {})
-        progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
+        progress = Progress(console, **{f"{kind}s": total for kind, total in totals(history, {}).items()})
         experiment = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        status: Status = history.end.get("status", "KILLED")
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
         params = flatten(encode(sweep.search), "search")
         with Tracker(uri, name, tags=tags, params=params, experiment=experiment) as tracker:
@@ -69,6 +67,7 @@ def sync_mlflow(
                 with progress:
                     _replay_all(recorder, tracker, sweep=sweep, history=history)
             finally:
+                status: Status = history.end.get("status", "KILLED")
                 left = recorder.close(status, complete=status == "FINISHED")
     console.out(f"{_counts(recorder)}; brought to {redact(uri)}{_lost(tracker, left)}", highlight=False)
     return INCOMPLETE if left else 0
