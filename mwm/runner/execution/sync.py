@@ -47,11 +47,11 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        progress = Progress(console, **{f"{kind}s": total for kind, total in totals(history, {}).items()})
-        experiment = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
+        expected = totals(history, {})
+        progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
+        where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-        params = flatten(encode(sweep.search), "search")
-        with Tracker(uri, name, tags=tags, params=params, experiment=experiment) as tracker:
+        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"), experiment=where) as tracker:
             recorder = SweepRecorder(
                 name,
                 folder,
