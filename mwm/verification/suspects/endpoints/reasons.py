@@ -16,7 +16,7 @@ TRACE = "Traceback (most recent call last)"
 ERROR = re.compile(r"(?:[\w.]*(?:Error|Exception)|error|reason)\b\s*:", re.IGNORECASE)
 """What the line of an error begins with."""
 
-PAGE = re.compile(r"<(!doctype|html|head|body|title|h1|p|pre)\b", re.IGNORECASE)
+PAGE = re.compile(r"<(!doctype|\?xml|html|head|body|title|h1|p|pre|error)\b", re.IGNORECASE)
 SENTENCE = 5
 """Words of a line of a page that says more than the status does."""
 

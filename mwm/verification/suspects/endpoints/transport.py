@@ -76,7 +76,8 @@ class Connection:
             breaks = breaks + 1 if fault.broken else 0
             if divisible and (breaks > 1 or (breaks and attempt == self._retries)):
                 raise RefusedError(self._name, f"a connection that it breaks off ({fault})", too_much=True)
-        tried = f"gave no answer in {self._retries + 1} attempts"
+        way = f" through the proxy {redact_url(self._proxy)}" if self._proxy else ""
+        tried = f"gave no answer in {self._retries + 1} attempts{way}"
         raise NoAnswerError(f"{self._name}: {tried}; the last: {fault}", permanent=False)
 
     def without_repetition(self) -> Connection:

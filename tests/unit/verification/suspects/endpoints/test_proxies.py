@@ -119,3 +119,13 @@ def test_an_authority_of_ones_own_is_still_read(variable: str, proxy: Server, mo
     monkeypatch.setenv(variable, "/no/such/file.pem")
     with pytest.raises(NoAnswerError, match=r"/no/such/file.pem"):
         opened("https://127.0.0.1:1/", retries=0)(IMAGES)
+
+
+def test_a_proxy_that_is_not_there_is_named(proxy: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    del proxy
+    here = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("http_proxy", f"http://me:pr0xy@{here}")
+    words = rf"in 1 attempts through the proxy http://\*\*\*@{here}; the last: ConnectionRefusedError"
+    with pytest.raises(NoAnswerError, match=words) as told:
+        opened("http://somewhere.invalid/v1", retries=0)(IMAGES)
+    assert "pr0xy" not in str(told.value)

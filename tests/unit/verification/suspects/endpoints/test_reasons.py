@@ -53,6 +53,10 @@ SAID: dict[str, tuple[Any, str | None]] = {
     ),
     "nginx": (NGINX, "413 Request Entity Too Large"),
     "Flask": (FLASK, "The requested URL was not found on the server & so on."),
+    "XML": (
+        "<?xml version='1.0'?>\n<Error><Code>No</Code><Message>You may not ask it</Message></Error>",
+        "You may not ask it",
+    ),
     "a JSON text": ("model is gone", "model is gone"),
     "unknown": ({"why": "because"}, '{"why": "because"}'),
     "nothing": ("", ""),
