@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.data.datasets import Cifar10, Cifar100, Svhn
-from mwm.storage.lock import lock_file
+from mwm.storage.lock import hold_lock
 
 PARTS = ("train", "test")
 
@@ -74,8 +74,11 @@ def _alone(data: PublicData) -> Iterator[None]:
     root.mkdir(parents=True, exist_ok=True)
     path, told = root / f".{data.kind}.lock", False
     while True:
-        with path.open("a", encoding="utf-8") as file:
-            if lock_file(file, patience=WAIT_SECONDS if told else 0.0):
+        with (
+            path.open("a+", encoding="utf-8") as file,
+            hold_lock(file, patience=WAIT_SECONDS if told else 0.0) as alone,
+        ):
+            if alone:
                 yield
                 return
         if not told:

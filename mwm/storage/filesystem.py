@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+from mwm.storage.addresses import file_path
 from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import ObjectStore, as_storage_error
 
@@ -21,7 +22,7 @@ def open_filesystem(root: str | Path) -> Files:
     """The files under a folder or a URI; ValueError, in one line, for a URI that cannot be understood."""
     text = str(root)
     if text.startswith("file://"):
-        return LocalFiles(unquote(urlsplit(text).path))
+        return LocalFiles(file_path(text))
     if "://" in text:
         return ObjectStore(text)
     if re.match(r"[a-z][a-z0-9+.-]+:/", text):
@@ -29,6 +30,16 @@ def open_filesystem(root: str | Path) -> Files:
             f"--storage: {text.partition('@')[2] or text} is neither a folder nor a URI; write SCHEME://PATH"
         )
     return LocalFiles(root)
+
+
+def require_folder(path: Path) -> None:
+    """ValueError, in one line, for what is there but is no folder that can be read, or can never be there."""
+    try:
+        os.scandir(path).close()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise ValueError(f"--storage: {path} cannot be read ({getattr(error, 'strerror', error)})") from None
 
 
 def require_writable(root: str | Path) -> None:
@@ -40,7 +51,9 @@ def require_writable(root: str | Path) -> None:
         Path(files.root).mkdir(parents=True, exist_ok=True)
         _probe(files)
     except OSError as error:
-        reason = f"cannot be written ({error.strerror}); name a folder you own"
+        lost = isinstance(error, FileExistsError) and Path(files.root).is_symlink()
+        why = "it is a link that leads nowhere" if lost else error.strerror
+        reason = f"cannot be written ({why}); name a folder you own"
         raise ValueError(f"--storage: {root} {reason}") from None
     return None
 

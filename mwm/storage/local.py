@@ -30,7 +30,7 @@ class LocalFiles:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.path = Path(root).expanduser().absolute()
+        self.path = Path(root).absolute()
         self.root = self.display_name = str(self.path)
 
     def read(self, name: str) -> bytes:

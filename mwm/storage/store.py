@@ -26,7 +26,7 @@ KEY, QUERIES = "key.json", "queries.safetensors"
 SECOND = "confusion"
 """The folder in an entry, or in an exported key, that is the second key of a network which carries two."""
 KEY_FILES = (KEY, QUERIES, f"{SECOND}/{KEY}", f"{SECOND}/{QUERIES}")
-CHECKPOINT, OUTCOME = "checkpoint.bin", "outcome.json"
+CHECKPOINT, OUTCOME, LOCK = "checkpoint.bin", "outcome.json", ".lock"
 SEALED_FILES = (WEIGHTS, *KEY_FILES, PERTURBED)
 HASH_SIZE = hashlib.sha256().digest_size
 NETWORK = "network"
@@ -186,7 +186,8 @@ class Store:
         for place, file in found.items():
             digest = _digest_of(file)
             done = place == _place(digest, CHECKPOINT) and _place(digest, OUTCOME) in found
-            if done or place.rpartition("/")[2].startswith("."):
+            locks = place == LOCK or place.startswith(f".{LOCK}.")
+            if done or (place.rpartition("/")[2].startswith(".") and not locks):
                 yield digest, file
 
     def remove(self, digest: str) -> None:

@@ -22,14 +22,19 @@ def temporary_name(name: str) -> str:
     return f".{name}~{_host()}~{os.getpid()}~{uuid.uuid4().hex[:8]}"
 
 
-def is_stale(name: str, modified: float) -> bool:
-    """Whether a name is a temporary one and its writer is dead, or silent for long; `modified` is a Unix time."""
+def is_stale(name: str, modified: float, *, now: float | None = None, silence: float = STALE_SECONDS) -> bool:
+    """Whether a name is a temporary one and its writer is dead: it is gone, or silent for `silence` seconds elsewhere.
+
+    One that lives on this machine may be silent for `STALE_SECONDS`: it may have been put to sleep. `modified` and
+    `now` are Unix times; without `now` the clock of this machine counts.
+    """
     found = _NAME.fullmatch(name)
     if found is None:
         return False
-    if found["host"] == _host() and not _alive(int(found["pid"])):
+    here = found["host"] == _host()
+    if here and not _alive(int(found["pid"])):
         return True
-    return time.time() - modified > STALE_SECONDS
+    return (time.time() if now is None else now) - modified > (STALE_SECONDS if here else silence)
 
 
 def _alive(pid: int) -> bool:

@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 import launch
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import JOURNAL
 from tests.helpers.asking import Say, heard, one_line, tree
 from tests.helpers.launching import command, environment, sweep
+from tests.helpers.refusing import Refusal, at, gate
+from tests.helpers.servers import mlflow_server
 from tests.system.test_launch import mlflow_runs, results
 
 DAY = 86400.0
@@ -220,6 +223,33 @@ def test_sync_of_a_killed_sweep_leaves_nothing_running(
 
 
 @pytest.mark.slow
+def test_sync_says_what_is_missing_and_brings_it_where_the_sweep_went(
+    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
+) -> None:
+    folder = copied(watched, tmp_path)
+    shutil.copy(mlflow_db, folder / "server.db")
+    journal = folder / "results" / "small" / JOURNAL
+    begin = next(event for event in map(json.loads, journal.read_text().splitlines()) if event["event"] == "begin")
+    assert begin["experiment"] == "small"
+    journal.write_text(journal.read_text().replace('"experiment":"small"', '"experiment":"lab/mine"'))
+    with mlflow_server(f"sqlite:///{folder / 'server.db'}", folder) as server, gate(server.uri) as through:
+        words = ("sync", "small", "--tracking-uri", through.uri)
+        through.rules.append(at("runs/log-inputs", Refusal(501)))
+        status, out, err = say(*words)
+        assert status == 1
+        assert out.splitlines()[-1].endswith(f"brought to {through.uri}, but for 6 of data sets")
+        assert len(err.splitlines()) == 2
+        through.rules.clear()
+        assert heard(say, *words).splitlines()[-1].endswith(f"brought to {through.uri}")
+    client = MlflowClient(f"sqlite:///{folder / 'server.db'}")
+    experiment = client.get_experiment_by_name("lab/mine")
+    assert experiment is not None
+    found = [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["kind"] != "sweep"]
+    assert len(found) == 6
+    assert all(run.data.params and run.inputs and run.inputs.dataset_inputs for run in found)
+
+
+@pytest.mark.slow
 def test_sync_needs_an_mlflow(watched: Watched, say: Say, tmp_path: Path) -> None:
     folder = copied(watched, tmp_path)
     before = tree(folder / "results" / "small")
@@ -241,10 +271,13 @@ def test_clean_removes_a_sweep_that_was_removed(watched: Watched, say: Say, tmp_
     shutil.rmtree(folder / "results" / "small")
     assert heard(say, "clean", "--delete") == "nothing to remove\n", "its twin needs all of it"
     shutil.rmtree(folder / "results" / "twin")
-    assert heard(say, "clean", "--older-than", "72") == "nothing to remove\n"
+    young = heard(say, "clean", "--older-than", "72").splitlines()
+    assert young[0] == "nothing to remove"
+    assert re.fullmatch(r"spared 3 things, [\d.]+ kB, written to in the last 72 hours: --older-than HOURS", young[1])
     said = heard(say, "clean").splitlines()
     assert len(said) == 4
-    assert all(re.fullmatch(r"store entry [0-9a-f]{16}: [\d.]+ kB, no sweep refers to it", line) for line in said[:3])
+    named = r"store/[0-9a-f]{2}/[0-9a-f]{16}: [\d.]+ kB, no sweep needs it(; holds the key of a victim)?"
+    assert [bool(re.fullmatch(named, line)[1]) for line in said[:3]].count(True) == 1  # type: ignore[index]
     assert re.fullmatch(r"3 things, [\d.]+ kB; remove with --delete", said[3])
     assert tree(folder / "store") == before, "a dry run has removed something"
     removed = heard(say, "clean", "--delete").splitlines()

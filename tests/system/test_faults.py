@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from mwm.runner.workspace.status import sweep_status
 from tests.helpers.driver import Driver, driving, gone, wait_for
 from tests.helpers.launching import launched, sweep
 from tests.helpers.servers import mlflow_server
@@ -121,6 +122,7 @@ def test_signals_end_a_sweep_in_good_order(
             driver.process.send_signal(number)
             assert driver.wait(90) == 128 + number, driver.said()
             gone(driver.trainers())
+        assert sweep_status(folder / "results" / "small").reason == f"stopped by {number.name}"
         statuses = Counter(run.info.status for run in runs(folder))
         assert statuses["RUNNING"] == 0, "a run is left as running"
         assert statuses["KILLED"] >= 1

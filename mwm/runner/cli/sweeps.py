@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +16,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mwm.runner.cli.comparing import how_to_compare
 from mwm.runner.cli.datasets import ContactSheet, require_png, show_datasets
-from mwm.runner.cli.options import Storage, TrackingUri, make_console
+from mwm.runner.cli.options import NOWHERE_ELSE, RecordingOptions, Storage, make_console
 from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import DEFAULT_TRACKING_URI, resolve_tracking_uri
 from mwm.trials.names import attack_name, trial_name
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
 from mwm.watermarks.schemes import Confusion, Scheme
@@ -55,7 +56,7 @@ def run(
         str | None, Parameter(help="Ray cluster to join; without it RAY_ADDRESS, else one on this machine.")
     ] = None,
     storage: Storage = ".",
-    tracking_uri: TrackingUri = None,
+    recording: RecordingOptions = NOWHERE_ELSE,
 ) -> int:
     """Run a sweep, or resume it.
 
@@ -65,9 +66,8 @@ def run(
     from mwm.runner.execution import driver
     from mwm.runner.reporting.tables import tables
 
-    where: dict[str, Any] = {"storage": storage, "address": address, "tracking_uri": tracking_uri}
     try:
-        done = driver.run_sweep(sweep, console, **where, resume=resume)
+        done = driver.run_sweep(sweep, console, storage=storage, address=address, resume=resume, **asdict(recording))
     except SystemExit:  # a signal before the first trial, or a second one
         console.out(f"stopped; what was saved is kept; {_go_on()}", highlight=False)
         raise
@@ -93,12 +93,8 @@ def _print_summary(console: Console, done: SweepRun) -> None:
         saved, under_way = sum(done.epochs.values()), len(done.epochs)
         kept = f"{saved} epochs of {under_way} trial{'s' * (under_way > 1)} under way are saved" if saved else ""
         console.out(f"stopped; {kept or 'what was saved is kept'}; {_go_on()}", highlight=False)
-    here = done.uri == resolve_tracking_uri(DEFAULT_TRACKING_URI)
-    mlflow = Path(sys.executable).with_name("mlflow")
-    words = [_shown(mlflow), "ui"]
-    shown = redact(done.uri)
-    command = shlex.join(words if here else [*words, "--backend-store-uri", shown])
-    console.out(f"compare the runs: {shown if done.uri.startswith('http') else command}", highlight=False)
+    shown = how_to_compare(done.uri, experiment=done.experiment, experiment_id=done.experiment_id)
+    console.out(f"compare the runs: {shown}", highlight=False)
 
 
 def _go_on() -> str:

@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from json import dumps
+from math import inf
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from mwm.runner.cli.options import Json, Storage, SweepName, TrackingUri, make_console
+from mwm.runner.cli.options import NOWHERE_ELSE, Json, RecordingOptions, Storage, SweepName, make_console
 from mwm.runner.workspace.location import RESULTS, StorageLocation
 from mwm.runner.workspace.lock import cleanup_lock
-from mwm.runner.workspace.status import SweepStatus, find_sweep, list_sweeps, sweep_status
+from mwm.runner.workspace.status import SweepStatus, find_sweep, list_sweeps, sweep_status, sweeps_in
+from mwm.runner.workspace.users import forget_users, other_users, recorded_since
 from mwm.storage.redaction import one_line
 from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES
 
 if TYPE_CHECKING:
-    from mwm.runner.workspace.garbage import Garbage
+    from mwm.runner.workspace.garbage import Garbage, Sparing
 
 SHOWN = 20
 """Trials of a kind that are listed; all are in the JSON."""
 
-HEADINGS = ("sweep", "state", "victims", "attacks", "failed", "skipped", "last written")
+HEADINGS = ("sweep", "state", "victims", "attacks", "failed", "skipped", "last written", "reason")
 
 
 def list_(*, storage: Storage = ".") -> int:
     """Show all sweeps in results/, one line each.
 
-    A line is the state of a sweep, its trials done of all, failed and skipped, and when it was last written.
+    A line is the state of a sweep, its trials done of all, failed and skipped, when it was last written, and why its
+    driver ended before the sweep did.
     """
     place = StorageLocation(storage)
     place.download()
     rows = [_row(sweep_status(folder)) for folder in list_sweeps(place.local_root)]
-    if not rows:
-        make_console().out(f"no sweeps in {place.results}", highlight=False)
-        return 0
-    _print(make_console(), _aligned([HEADINGS, *rows]))
+    closed = [path for path in place.results.glob("*") if path.is_dir() and not os.access(path, os.R_OK | os.X_OK)]
+    _print(make_console(), _aligned([HEADINGS, *rows]) if rows else [f"no sweeps in {place.results}"] * (not closed))
+    _print(make_console(), [f"{path}: cannot be read (Permission denied)" for path in closed])
     return 0
 
 
@@ -47,7 +53,7 @@ def _row(sweep: SweepStatus) -> tuple[str, ...]:
     both = list(sweep.counts.values())
     done = [f"{counts['done']}/{_count_or_unknown(counts['total'])}" for counts in both]
     bad = [str(sum(counts[status] or 0 for counts in both)) for status in ("failed", "skipped")]
-    return (sweep.name, sweep.state, *done, *bad, _timestamp(sweep.written))
+    return (sweep.name, sweep.state, *done, *bad, _timestamp(sweep.written), one_line(sweep.reason))
 
 
 def status(name: SweepName, /, *, json: Json = False, storage: Storage = ".") -> int:
@@ -62,18 +68,24 @@ def status(name: SweepName, /, *, json: Json = False, storage: Storage = ".") ->
     return 0
 
 
-def sync(name: SweepName, /, *, storage: Storage = ".", tracking_uri: TrackingUri = None) -> int:
-    """Bring to MLflow what it has missed of a sweep; may be repeated."""
+def sync(name: SweepName, /, *, storage: Storage = ".", recording: RecordingOptions = NOWHERE_ELSE) -> int:
+    """Bring to MLflow what it has missed of a sweep; may be repeated.
+
+    What a run there lacks is asked of MLflow itself. Exit status: 0 if all is there, 1 if MLflow did not take
+    something, 2 for a mistake.
+    """
     place = StorageLocation(storage)
     place.download(name)
     from mwm.runner.execution.sync import sync_mlflow
 
-    return sync_mlflow(make_console(), place, name=name, tracking_uri=tracking_uri)
+    return sync_mlflow(make_console(), place, name=name, **asdict(recording))
 
 
 def _lines(sweep: SweepStatus) -> Iterator[str]:
     where = f", process {sweep.pid} on {sweep.host}" if sweep.pid else ""
     yield f"{sweep.name}: {sweep.state}{where if sweep.state == 'running' else ''}"
+    if sweep.reason:
+        yield f"reason   {one_line(sweep.reason)}"
     if sweep.elapsed is not None:
         left = "" if sweep.left is None else f", about {duration(sweep.left)} left"
         session = f", session {sweep.sessions}" if sweep.sessions > 1 else ""
@@ -115,47 +127,96 @@ def clean(
     *,
     delete: Annotated[bool, Parameter(help="Remove it, too.")] = False,
     older_than: Annotated[float, Parameter(help="Spare what was written to in the last so many hours.")] = 24.0,
+    keys: Annotated[bool, Parameter(help="Do not spare keys that were made from a secret of your own.")] = False,
+    sole_user: Annotated[
+        bool, Parameter(help="No other folder uses the store: do not spare what it held before it listed its users.")
+    ] = False,
+    forget: Annotated[
+        list[str] | None, Parameter(help="A results folder that uses the store and is gone for good; repeatable.")
+    ] = None,
     storage: Storage = ".",
 ) -> int:
     """List what no sweep needs, or remove it.
 
     What is kept: every trial that the journal or the table of a sweep in results/ names, finished or not, and the
-    victims of its attacks. To let go of a sweep, remove its folder (rm -r results/NAME): its trials, unless another
-    sweep shares them, are then no longer needed, and `clean` lists them. Nothing is done while a sweep is running.
+    victims of its attacks, also of sweeps in other folders that use the store. To let go of a sweep, remove its folder
+    (rm -r results/NAME): its trials, unless another sweep shares them, are then no longer needed, and `clean` lists
+    them. Nothing is done while a sweep is running.
     """
+    from mwm.runner.workspace.garbage import Sparing
+
+    if not older_than >= 0:
+        raise ValueError(f"--older-than: {older_than:g} is not allowed: must be 0 hours or more")
+    place = StorageLocation(storage)
+    results, store = _cleanable(place)
+    places = [results, *([store] if store.is_dir() else [])]
+    with cleanup_lock(*places) if delete else nullcontext(True) as alone, _as_one_line():
+        others = other_users(results, store, forget or ())
+        _require_rest(place.local_root, [results, *others], alone=alone)
+        since = -inf if sole_user else recorded_since(store)
+        _clean(place, Sparing(hours=older_than, secret_keys=not keys, others=others, since=since), delete=delete)
+        if delete:
+            forget_users(store, forget or ())
+    return 0
+
+
+def _clean(place: StorageLocation, sparing: Sparing, *, delete: bool) -> None:
+    """List what can go, and what is spared in a line for each reason; or remove it, too."""
     from mwm.runner.workspace.garbage import garbage
     from mwm.storage.store import Store
 
-    place, console = StorageLocation(storage), make_console()
-    if place.remote:
+    console, spared, going = make_console(), defaultdict[str, list["Garbage"]](list), list["Garbage"]()
+    for item in garbage(place.local_root, Store(place.store), sparing):
+        (spared[item.spared] if item.spared else going).append(item)
+    for item in going:
+        console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
+        if delete:
+            item.remove()
+    _print_total(console, going, delete=delete)
+    for reason, items in sorted(spared.items()):
+        console.out(f"spared {_amount(items)}, {reason}", highlight=False)
+
+
+@contextmanager
+def _as_one_line() -> Iterator[None]:
+    """Tell of what cannot be read or removed in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"--storage: {error.filename}: {error.strerror}; what was named before is done") from None
+
+
+def _cleanable(place: StorageLocation) -> tuple[Path, Path]:
+    """The folders of results and of the store; ValueError where nothing tells what is needed."""
+    if place.remote or place.local_store is None:
         raise ValueError(f"--storage: {place.display_name} cannot be cleaned: sweeps elsewhere may be using it")
-    if not older_than >= 0:
-        raise ValueError(f"--older-than: {older_than:g} is not allowed: must be 0 hours or more")
-    results = place.results
-    if not results.is_dir():
+    place.download()
+    if not place.results.is_dir():
         raise ValueError(
             f"--storage: {place.local_root} has no {RESULTS}/: nothing there tells what is needed of its store"
         )
-    with cleanup_lock(results) as alone:
-        at_work = [folder.name for folder in list_sweeps(place.local_root) if sweep_status(folder).state == "running"]
-        if at_work or not alone:
-            which = ", ".join(at_work) or "a sweep"
-            raise ValueError(f"--storage: {place.local_root}: {which} is running; clean when it has ended")
-        found = list(garbage(place.local_root, Store(place.store), older_than))
-        for item in found:
-            console.out(f"{item.place}: {_human_bytes(item.size)}, {item.reason}", highlight=False)
-            if delete:
-                item.remove()
-    _print_total(console, found, delete=delete)
-    return 0
+    return place.results, place.local_store
+
+
+def _require_rest(root: Path, users: Sequence[Path], *, alone: bool) -> None:
+    """Refuse to clean a store while a sweep that uses it is running."""
+    sweeps = [folder for results in users for folder in sweeps_in(results)]
+    at_work = [folder.name for folder in sweeps if sweep_status(folder).state == "running"]
+    if at_work or not alone:
+        which = ", ".join(at_work) or "a sweep"
+        raise ValueError(f"--storage: {root}: {which} is running; clean when it has ended")
 
 
 def _print_total(console: Console, found: Sequence[Garbage], *, delete: bool) -> None:
     if not found:
         console.out("nothing to remove", highlight=False)
         return
-    things = f"{len(found)} thing{'s' * (len(found) > 1)}, {_human_bytes(sum(item.size for item in found))}"
+    things = _amount(found)
     console.out(f"removed {things}" if delete else f"{things}; remove with --delete", highlight=False)
+
+
+def _amount(found: Sequence[Garbage]) -> str:
+    return f"{len(found)} thing{'s' * (len(found) > 1)}, {_human_bytes(sum(item.size for item in found))}"
 
 
 def _human_bytes(count: float) -> str:

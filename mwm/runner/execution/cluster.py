@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from mwm.runner.execution.joining import cluster_address, require_cluster, requi
 from mwm.runner.execution.searcher import TrialSearcher
 from mwm.runner.execution.worker import trainable, trial_resources
 from mwm.runner.sweeps.sweep import EarlyStopping, Resources, Sweep, TrialResources
-from mwm.runner.workspace.location import TUNE
+from mwm.runner.workspace.location import TUNE, remove_tune
 from mwm.trials.trial import TrialInputs
 
 NODE_TIMEOUT_S = 300.0
@@ -114,7 +113,7 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
     `folder` is the sweep's; trials are made of `sets`, and leave what they make in the store of the root `store`.
     """
     resources, tune_folder = sweep.resources, folder.resolve() / TUNE
-    shutil.rmtree(tune_folder, ignore_errors=True)
+    remove_tune(folder)
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -133,9 +132,11 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
         ),
         run_config=tune.RunConfig(name=tune_folder.name, storage_path=str(tune_folder.parent), verbose=0),
     )
-    tuner.fit()
-    searcher.collect_finished()
-    shutil.rmtree(tune_folder, ignore_errors=True)
+    try:
+        tuner.fit()
+        searcher.collect_finished()
+    finally:
+        remove_tune(folder)
 
 
 class _FifoScheduler(FIFOScheduler):

@@ -12,7 +12,7 @@ from mwm.config.spec import decode, encode
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult, late_metrics, result_rows
-from mwm.runner.tracking.client import Status
+from mwm.runner.tracking.runs import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal
@@ -155,11 +155,14 @@ class SweepRecorder:
             took = time.monotonic() - began
             self.save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 
-    def close(self, status: Status, *, complete: bool) -> int:
-        """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take."""
+    def close(self, status: Status, *, complete: bool, reason: str = "") -> int:
+        """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take.
+
+        `reason` is why the driver ends before its sweep does.
+        """
         try:
             if self.journal is not None:
-                self.journal.end(status, totals=self.progress.totals)
+                self.journal.end(status, totals=self.progress.totals, **({"reason": reason} if reason else {}))
             with self._warn_on_error():
                 figures.draw_retention(self.folder, self.results())
             with self._warn_on_error():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import random
+import sqlite3
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from mwm.config.randomness import derive_seed
 from mwm.runner.sweeps.space import Domain, expand, grid_options, sample
 from mwm.runner.sweeps.sweep import Limits, OptunaSearch, RandomSearch, Sweep, decode_victim, unique_victims
 from mwm.runner.sweeps.trial_queue import VictimSource
+from mwm.storage.addresses import file_uri, sqlite_uri
+from mwm.storage.lock import knows_record_locks
 from mwm.trials.trial import Victim
 
 
@@ -91,8 +95,11 @@ class OptunaSource:
         assert isinstance(search, OptunaSearch), "only an Optuna search is suggested"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._tree, self._objectives, self.total = sweep.victim, search.objectives, search.num_samples
+        database, lockable = folder / "optuna.db", knows_record_locks(folder)
+        # Where a file system knows no locks, the sweep's own keeps every other process off the study.
+        unlocked = partial(sqlite3.connect, f"{file_uri(database)}?nolock=1", uri=True, check_same_thread=False)
         self._study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(f"sqlite:///{folder / 'optuna.db'}"),
+            storage=optuna.storages.RDBStorage(sqlite_uri(database), {} if lockable else {"creator": unlocked}),
             study_name=sweep.name,
             load_if_exists=True,
             directions=["minimize" if name == "worst_log10_p" else "maximize" for name in search.objectives],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
@@ -10,7 +11,10 @@ from pathlib import Path, PurePath
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import SWEEP_FILE
 from mwm.runner.workspace.lock import holder, remove_lock
-from mwm.storage.filesystem import Files, open_filesystem, require_writable, write_atomic
+from mwm.runner.workspace.users import record_user
+from mwm.storage.addresses import expand_home
+from mwm.storage.filesystem import Files, open_filesystem, require_folder, require_writable, write_atomic
+from mwm.storage.local import LocalFiles
 from mwm.storage.object_store import as_storage_error
 
 RESULTS, STORE = "results", "store"
@@ -23,14 +27,17 @@ class StorageLocation:
     """What `--storage` names: a folder of results/ and store/, or a URI such as s3://BUCKET/PATH.
 
     Under a URI lie the store and a copy of the results; the driver works on results/ in its current folder.
-    `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI.
+    `local_root` is the folder of results/, `store` the root of the store, `remote` tells whether it lies under a URI,
+    `local_store` is the folder of the store, None if it is none on this machine.
     """
 
     def __init__(self, place: str | Path) -> None:
         self._remote: Files | None = open_filesystem(place) if "://" in str(place) else None
-        self.local_root = Path() if self._remote else Path(place)
+        self.local_root = Path() if self._remote else expand_home(place)
         self.results = self.local_root / RESULTS
         self.store = _below(str(place), STORE) if self._remote else str(self.local_root / STORE)
+        files = self._remote or LocalFiles(self.local_root)
+        self.local_store = files.path / STORE if isinstance(files, LocalFiles) else None
         self.remote = self._remote is not None
         self.display_name = self._remote.display_name if self._remote else str(place)
         self._sent: dict[str, tuple[int, int]] = {}
@@ -40,22 +47,30 @@ class StorageLocation:
         folder = self.results / name
         for place in (self.store, folder):
             require_writable(place)
-        for part in ("", PICTURES):  # a driver that was killed may have been writing there
-            open_filesystem(folder).remove_stale(part)
+        for place in (self.store, self.results, folder, folder / PICTURES):  # the dead may have been writing there
+            open_filesystem(place).remove_stale("")
         self.download(name)
         return folder
+
+    def record_user(self) -> None:
+        """Write down in the store that the sweeps in results/ use it; ValueError where that cannot be written."""
+        if self.local_store is not None:
+            try:
+                record_user(self.results, self.local_store)
+            except OSError as error:
+                raise ValueError(f"--storage: {self.local_store} cannot be written ({error.strerror})") from None
 
     @contextmanager
     def sweep_dir(self, name: str) -> Iterator[Path]:
         """The folder of a sweep, prepared; what was made for one that has not begun in the end goes again."""
         folder = self.results / name
         places = folder, self.results, Path(self.store), self.local_root, *self.local_root.parents
-        made = [place for place in places if not place.exists()]
+        made = [place for place in places if not _may_be_there(place)]
         try:
             yield self.prepare_sweep_dir(name)
         finally:
-            if not (folder / SWEEP_FILE).exists():
-                for place in {folder, self.results}.intersection([folder, *made]):
+            if not _may_be_there(folder / SWEEP_FILE):
+                for place in {folder, self.results, Path(self.store)}.intersection([folder, *made]):
                     remove_lock(place)
             for place in made:
                 with suppress(OSError):  # it is none on this machine, or holds something by now
@@ -64,8 +79,10 @@ class StorageLocation:
     def download(self, name: str = "") -> None:
         """Bring here what the copy has of a sweep, or of all, and is newer than what is here.
 
-        A sweep that is being worked on here is left alone. Raises ValueError when the copy cannot be read.
+        A sweep that is being worked on here is left alone. Raises ValueError when the copy, or what is here, cannot be
+        read.
         """
+        require_folder(self.results)
         if (remote := self._remote) is not None:
             as_storage_error(remote.root, lambda: self._fetch(remote, f"{RESULTS}/{name}/" if name else f"{RESULTS}/"))
 
@@ -95,6 +112,21 @@ class StorageLocation:
     def is_outside(self, folder: Path) -> bool:
         """Whether its files stay when `folder` is deleted."""
         return self._remote is not None or not self.local_root.resolve().is_relative_to(folder)
+
+
+def remove_tune(folder: Path) -> None:
+    """Remove what Ray Tune keeps in the folder of a sweep, its pickles among it: nothing is ever read from there."""
+    shutil.rmtree(folder / TUNE, ignore_errors=True)
+    with suppress(OSError):  # it was a folder, and is gone
+        (folder / TUNE).unlink()
+
+
+def _may_be_there(path: Path) -> bool:
+    """Whether something is there, or cannot be looked for."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _below(uri: str, name: str) -> str:

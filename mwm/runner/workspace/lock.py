@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from mwm.storage.lock import lock_file
+from mwm.storage.lock import hold_lock, is_locked
 
 LOCK = ".lock"
 PATIENCE_SECONDS = 0.5
@@ -30,19 +30,17 @@ class Holder:
 
 
 @contextmanager
-def sweep_lock(folder: Path, verb: str = "run") -> Iterator[None]:
-    """Keep every other process off the sweep in results/NAME, and `clean` off all of results/.
+def sweep_lock(folder: Path, verb: str = "run", *, store: Path | None = None) -> Iterator[None]:
+    """Keep every other process off the sweep in results/NAME, and `clean` off all of results/ and of its store.
 
-    Raises ValueError when another one is there.
+    `store` is the folder of the store, if it is one on this machine. Raises ValueError when another process is there.
     """
-    try:
-        files = (folder.parent / LOCK).open("a", encoding="utf-8"), (folder / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"--storage: {folder} cannot be locked ({error.strerror})") from None
-    with files[0] as shared, files[1] as own:
-        if not _locked(shared, shared=True):
-            raise ValueError(f"--storage: {folder.parent.parent} is being cleaned; try again in a moment")
-        if not _locked(own):
+    with ExitStack() as held:
+        for place in (folder.parent, *([store] if store is not None and store.is_dir() else [])):
+            if not _take(held, place, shared=True)[1]:
+                raise ValueError(f"--storage: {place} is being cleaned; try again in a moment")
+        own, alone = _take(held, folder)
+        if not alone:
             hint = "choose a new one by --name" if verb == "run" else f"{verb} it when that has ended"
             doing = "synced" if (holder := _read_holder(own)).verb == "sync" else "run"
             raise ValueError(f"name: {folder.name!r} is being {doing} by {holder}; {hint}")
@@ -53,41 +51,40 @@ def sweep_lock(folder: Path, verb: str = "run") -> Iterator[None]:
 
 
 @contextmanager
-def cleanup_lock(results: Path) -> Iterator[bool]:
-    """Whether no sweep in results/ is worked on; if so, none can begin before the end of the block.
+def cleanup_lock(*places: Path) -> Iterator[bool]:
+    """Whether no sweep in results/, or on a store, is worked on; if so, none can begin before the end of the block.
 
     Raises ValueError when nothing can be written there.
     """
-    try:
-        shared = (results / LOCK).open("a", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"--storage: {results} cannot be written ({error.strerror})") from None
-    with shared:
-        yield _locked(shared)
+    with ExitStack() as held:
+        yield all(_take(held, place)[1] for place in places)
 
 
 def holder(folder: Path) -> Holder | None:
     """Who holds the lock of a sweep; None if nobody on this machine does. Writes nothing."""
     try:
         with (folder / LOCK).open(encoding="utf-8") as lock:
-            return None if _locked(lock, shared=True, patience=0.0) else _read_holder(lock)
+            return _read_holder(lock) if is_locked(lock) else None
     except OSError:
         return None
 
 
 def remove_lock(folder: Path) -> None:
     """Take away the lock of a folder in which nothing was begun, unless somebody holds it."""
-    with suppress(OSError), (folder / LOCK).open("r+", encoding="utf-8") as lock:
-        if _locked(lock, patience=0.0):
+    with suppress(OSError), (folder / LOCK).open("r+", encoding="utf-8") as lock, hold_lock(lock) as alone:
+        if alone:
             (folder / LOCK).unlink()
 
 
-def _locked(lock: IO[str], *, shared: bool = False, patience: float | None = None) -> bool:
-    """Whether a lock could be had, within `PATIENCE_SECONDS` unless told; ValueError where files cannot be locked."""
+def _take(held: ExitStack, folder: Path, *, shared: bool = False) -> tuple[IO[str], bool]:
+    """The lock file of a folder, and whether it could be had; ValueError where there can be none."""
+    done = "written"
     try:
-        return lock_file(lock, shared=shared, patience=PATIENCE_SECONDS if patience is None else patience)
+        lock = held.enter_context((folder / LOCK).open("a+", encoding="utf-8"))
+        done = "locked"
+        return lock, held.enter_context(hold_lock(lock, shared=shared, patience=PATIENCE_SECONDS))
     except OSError as error:
-        raise ValueError(f"--storage: {lock.name} cannot be locked ({error.strerror})") from None
+        raise ValueError(f"--storage: {folder} cannot be {done} ({error.strerror})") from None
 
 
 def _read_holder(lock: IO[str]) -> Holder:

@@ -25,17 +25,21 @@ INCOMPLETE = 3
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
+NO_END = "its driver ended without a word: it was killed, or its machine stopped"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepStatus:
     """How a sweep is getting on. Times are Unix seconds, durations seconds; None is unknown.
 
     `counts` holds, for victims and attacks, the number that are done, failed, skipped, stopped, running and waiting,
-    and their total. What failed in an earlier session waits to be tried again. `pid` and `host` are the driver's.
+    and their total. What failed in an earlier session waits to be tried again. `pid` and `host` are the driver's,
+    `reason` is why it ended before the sweep did.
     """
 
     name: str
     state: State
+    reason: str
     pid: int | None
     host: str | None
     sessions: int
@@ -52,8 +56,12 @@ class SweepStatus:
 
 def list_sweeps(storage: Path) -> list[Path]:
     """The folders of all sweeps in results/, by name."""
-    found = {path.parent for name in (SWEEP_FILE, JOURNAL) for path in (storage / RESULTS).glob(f"*/{name}")}
-    return sorted(found)
+    return sweeps_in(storage / RESULTS)
+
+
+def sweeps_in(results: Path) -> list[Path]:
+    """The folders of all sweeps in a folder of results, by name."""
+    return sorted({path.parent for name in (SWEEP_FILE, JOURNAL) for path in results.glob(f"*/{name}")})
 
 
 def find_sweep(storage: Path, name: str) -> Path:
@@ -81,6 +89,7 @@ def sweep_status(folder: Path) -> SweepStatus:
     return SweepStatus(
         name=folder.name,
         state=state,
+        reason=_reason(history, state),
         pid=ours.pid if ours else history.begin.get("pid"),
         host=ours.host if ours else history.begin.get("host"),
         sessions=history.sessions,
@@ -104,6 +113,13 @@ def _state(history: SweepHistory, heartbeat: dict[str, Any], *, here: bool, now:
         return ended.get(history.end["status"], "interrupted")
     elsewhere = heartbeat.get("host") != socket.gethostname()
     return "running" if elsewhere and abs(now - heartbeat.get("at", 0.0)) < STALE_SECONDS else "interrupted"
+
+
+def _reason(history: SweepHistory, state: State) -> str:
+    """Why a driver ended before its sweep did; empty while it works, and if its trials alone are to be told."""
+    if state in ("running", "finished") or not history.begin:
+        return ""
+    return str(history.end.get("reason", "")) if history.end else NO_END
 
 
 def totals(history: SweepHistory, heartbeat: dict[str, Any]) -> dict[str, int | None]:

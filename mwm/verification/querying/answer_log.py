@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.lock import lock_file
+from mwm.storage.lock import hold_lock
 from mwm.verification.suspects.outputs import NO_ANSWER, NO_CLASS
 from mwm.watermarks.evidence import log_probabilities
 from mwm.watermarks.key import utc_now
@@ -189,9 +189,9 @@ def _locked_file(folder: Path) -> Iterator[BinaryIO]:
         opened: BinaryIO = (folder / ANSWERS).open("a+b", buffering=0)
     except OSError as error:
         raise ValueError(f"output: {folder} cannot be written ({error.strerror}); name another folder") from None
-    with opened as file:
+    with opened as file, ExitStack() as held:
         try:
-            alone = lock_file(file)
+            alone = held.enter_context(hold_lock(file))
         except OSError as error:
             raise ValueError(f"output: {folder} cannot be locked ({error.strerror}); name another folder") from None
         if not alone:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import check_database, set_mlflow_defaults
+from mwm.storage.tracking_uri import avoid_proxies, check_database, set_mlflow_defaults
 from mwm.verification.suspects.in_process import InProcessSuspect, Shape, as_open_error, only_batch, probed
 from mwm.verification.suspects.presentation import InputFormat
 
@@ -38,6 +38,8 @@ def open_mlflow_model(
     """
     set_mlflow_defaults()
     local = Path(address).is_dir()
+    if not local:
+        avoid_proxies(tracking_uri)
     with as_open_error(f"{address}: cannot be loaded" + f" from {redact(tracking_uri)}" * (not local)):
         from mlflow import pyfunc
 

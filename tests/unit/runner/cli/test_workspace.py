@@ -58,6 +58,7 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     assert status == 0
     lines = out.splitlines()
     assert lines[0] == "small: failed"
+    assert not [line for line in lines if line.startswith("reason")]
     assert "victims  1 done, 1 failed, 0 waiting; 2 in all" in lines
     assert "attacks  1 done, 2 skipped, 1 waiting; 4 in all" in lines
     assert "best     attack a0: query .50, log10 p -3.0" in lines
@@ -66,6 +67,16 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     told = json.loads(out)
     assert (status, told["state"], told["best"]["digest"]) == (0, "failed", "a0")
     one_line(say("status", "smal"), "NAME: there is no sweep 'smal'", "there are other, small")
+
+
+def test_why_a_driver_ended_stands_in_every_view(say: Say, tmp_path: Path) -> None:
+    begun(tmp_path / "results" / "small").end("FAILED", totals={}, reason="RuntimeError: Ray is\ngone")
+    begun(tmp_path / "results" / "dead")
+    for name, reason in (("small", "RuntimeError: Ray is gone"), ("dead", "its driver ended without a word")):
+        lines = say("status", name)[1].splitlines()
+        assert [line for line in lines if line.startswith(f"reason   {reason}")] == lines[1:2]
+        assert reason in " ".join(json.loads(say("status", name, "--json")[1])["reason"].split())
+        assert any(line.startswith(name) and reason in line for line in say("list")[1].splitlines())
 
 
 def test_a_long_list_of_failures_is_cut(say: Say, tmp_path: Path) -> None:
@@ -99,6 +110,16 @@ def test_what_is_being_run_is_left_alone(say: Say, tmp_path: Path) -> None:
         assert tree(tmp_path) == before
     (folder / HEARTBEAT).write_text(json.dumps({"at": time.time(), "host": "elsewhere"}))
     one_line(say("clean", "--delete"), "small is running")
+
+
+def test_what_is_no_folder_is_one_line(say: Say, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "results").write_text("")
+    for place, why in (("file", "Not a directory"), ("odd", "Not a directory"), ("x" * 300, "File name too long")):
+        for words in (["list"], ["status", "small"], ["sync", "small"], ["clean"]):
+            one_line(say(*words, "--storage", place), f"--storage: {place}/results cannot be read ({why})")
+        one_line(say("run", str(sweep(tmp_path)), "--storage", place), f"--storage: {place}/", why)
 
 
 def test_an_age_must_be_an_age(say: Say, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mwm.runner.workspace.garbage import garbage, referenced_digests
+from mwm.runner.workspace.garbage import Sparing, garbage, referenced_digests
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal
 from mwm.runner.workspace.lock import sweep_lock
@@ -88,6 +88,7 @@ def test_a_killed_sweep_is_interrupted(folder: Path) -> None:
     begun(folder)
     now = sweep_status(folder)
     assert (now.state, now.running, now.left) == ("interrupted", [], None)
+    assert now.reason == "its driver ended without a word: it was killed, or its machine stopped"
     assert now.counts["attacks"]["waiting"] == 1
     assert now.failures, "what failed before the kill is told"
 
@@ -103,6 +104,15 @@ def test_an_ended_sweep(folder: Path, status: str, state: str) -> None:
         assert sweep_status(folder).state == "running", "a driver that is about to begin, or to end"
     with sweep_lock(folder, "sync"):
         assert sweep_status(folder).state == state
+
+
+def test_why_a_driver_ended_is_told_until_it_works_again(folder: Path) -> None:
+    begun(folder).end("FAILED", totals=TOTALS, reason="RuntimeError: Ray is gone")
+    assert sweep_status(folder).reason == "RuntimeError: Ray is gone"
+    with sweep_lock(folder):
+        assert sweep_status(folder).reason == ""
+    begun(folder).end("FINISHED", totals=TOTALS)
+    assert sweep_status(folder).reason == ""
 
 
 @pytest.mark.parametrize(("age", "state"), [(1.0, "running"), (-20.0, "running"), (600.0, "interrupted")])
@@ -160,5 +170,5 @@ def test_nothing_is_written_by_looking(tmp_path: Path, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     sweep_status(folder)
     referenced_digests(tmp_path)
-    list(garbage(tmp_path, Store(tmp_path / "store"), 0))
+    list(garbage(tmp_path, Store(tmp_path / "store"), Sparing(hours=0)))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
