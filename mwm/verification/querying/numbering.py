@@ -180,6 +180,11 @@ class NumberedSuspect:
         return self.suspect.identity
 
     @property
+    def most(self) -> int | None:
+        """How many images it takes at a time, if that is known."""
+        return getattr(self.suspect, "most", None)
+
+    @property
     def presentation(self) -> InputFormat:
         """How images are shown to it."""
         return self.suspect.presentation
@@ -196,7 +201,7 @@ class NumberedSuspect:
 def _listed(said: str) -> list[str]:
     """What a comma list holds, or the lines of a file."""
     try:
-        text = Path(said).read_text("utf-8").splitlines()
+        text = Path(said).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"classes: {said[:80]} cannot be read ({error.reason}); allowed: a file in UTF-8") from None
     except (OSError, ValueError):  # there is no such file, or no file can have such a name
