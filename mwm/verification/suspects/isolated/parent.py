@@ -193,7 +193,7 @@ class _Session:
         self._form, self._address, self._limits, self._options = form, address, limits, options
         self._process: _Process | None = None
 
-    def open(self) -> dict[str, Any]:
+    def begin(self) -> dict[str, Any]:
         """Start the process and let it open the suspect; what it says of it."""
         here = str(Path.cwd())
         told = {
@@ -206,7 +206,7 @@ class _Session:
     def ask(self, header: dict[str, Any], content: bytes, longest: int) -> Message:
         """What the suspect says; NoAnswerError or ValueError if it says nothing, or that something is wrong."""
         if self._process is None:
-            self.open()
+            self.begin()
         return self._said(header, content, seconds=self._limits.seconds, longest=longest)
 
     def _said(self, header: dict[str, Any], content: bytes, *, seconds: float, longest: int) -> Message:
@@ -260,7 +260,7 @@ def open_isolated(
     """
     session = _Session(form, address, limits=limits, presentation=asdict(presentation), **options)
     try:
-        access = str(session.open().get("access"))
+        access = str(session.begin().get("access"))
     except NoAnswerError as error:
         raise ValueError(str(error)) from None
     return IsolatedSuspect(address, access, identify(), options["classes"], presentation, session)
