@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from mwm.storage.addresses import expand_home, file_uri, sqlite_file, sqlite_uri
 from mwm.storage.lock import knows_record_locks
@@ -16,6 +20,9 @@ DEFAULT_TRACKING_URI = "sqlite:///mlflow.db"
 
 VERDICTS = "verdicts"
 """The experiment of verdicts, and their folder in results/: no sweep may have this name."""
+
+MAX_EXPERIMENT_CHARS = 500
+"""Letters of the name of an experiment."""
 
 SERVERS = ("http", "https", "databricks")
 DATABASES = ("postgresql", "mysql", "mssql")
@@ -52,9 +59,34 @@ def artifact_location(uri: str, experiment: str) -> str | None:
     return file_uri(database.parent / "mlruns" / re.sub(r"[^\w.-]+", "-", experiment)) if database else None
 
 
+def is_server(uri: str) -> bool:
+    """Whether a server keeps the runs, and not a database that every client opens itself."""
+    return _service(uri) in SERVERS
+
+
+def experiment_name(asked: str | None, own: str, uri: str, *, before: str | None = None) -> str:
+    """The experiment of MLflow at `uri` for what is called `own`: `asked`, which may end with / and be a folder of it.
+
+    Without it that of the time `before`, else one of its own name. Raises ValueError for a name that MLflow refuses;
+    Databricks wants an absolute path.
+    """
+    asked = before or own if asked is None else asked
+    name = asked + own if asked.endswith("/") else asked
+    wrong = ""
+    if not name.strip() or not name.isprintable() or len(name) > MAX_EXPERIMENT_CHARS:
+        wrong = f"must be 1 to {MAX_EXPERIMENT_CHARS} printable letters"
+    elif _service(uri) == "databricks" and not re.fullmatch("/.*[^/]", name):
+        wrong = f"Databricks wants an absolute path, such as /Users/NAME/ (a folder, for {own}) or /Users/NAME/{own}"
+    elif name == VERDICTS != own:
+        wrong = "it is the experiment of verdicts"
+    if wrong:
+        raise ValueError(f"--experiment: {redact(name)[:MAX_EXPERIMENT_CHARS]!r} is not allowed: {wrong}")
+    return name
+
+
 def check_database(uri: str) -> None:
     """Open a database once, where MLflow would try ten times and for minutes; a server is left alone."""
-    if _service(uri) in SERVERS:
+    if is_server(uri):
         return
     from sqlalchemy import create_engine
 
@@ -73,6 +105,27 @@ def set_mlflow_defaults() -> None:
     """Make MLflow quiet and quick to give up, by those of its environment variables which the user has not set."""
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def avoid_proxies(uri: str) -> None:
+    """Let requests to a server on this machine go straight there, whatever proxy the environment names."""
+    host = urlsplit(uri).hostname if is_server(uri) and getproxies() else None
+    if host is None or not _is_loopback(host):
+        return
+    listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if listed != "*" and host not in listed.split(","):
+        os.environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), f"{listed},{host}".strip(","))
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether every address of a host is this machine's own; a name that has none is no loopback."""
+    found: set[str] = {host}
+    with suppress(OSError):
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    with suppress(ValueError):
+        addresses = [ip_address(one.partition("%")[0].removeprefix("::ffff:")) for one in found]
+        return all(one.is_loopback or one.is_unspecified for one in addresses)
+    return False
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from mwm.runner.sweeps.search import victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import validate
-from mwm.runner.tracking.client import Status
+from mwm.runner.tracking.runs import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import Journal
 from mwm.storage.store import Store

@@ -47,10 +47,13 @@ def wait_until(done: Callable[[], bool], process: subprocess.Popen[bytes], secon
 
 
 class MlflowServer:
-    """An MLflow server over the database at `backend`, which hands out the artifacts in `folder` itself."""
+    """An MLflow server over the database at `backend`, which hands out the artifacts in `folder` itself.
 
-    def __init__(self, backend: str, folder: Path) -> None:
-        self.backend, self.folder, self.port = backend, folder, free_port()
+    With `root` it does not: clients are to write them into that folder.
+    """
+
+    def __init__(self, backend: str, folder: Path, root: Path | None = None) -> None:
+        self.backend, self.folder, self.root, self.port = backend, folder, root, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -58,7 +61,8 @@ class MlflowServer:
         """Start, always at the same address, and wait until it answers."""
         options = f"--host 127.0.0.1 --port {self.port} --workers 1 --backend-store-uri {self.backend}"
         command = [sys.executable, "-m", "mlflow", "server", *options.split()]
-        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        handed = ["--artifacts-destination", str(self.folder / "artifacts")]
+        command += handed if self.root is None else ["--no-serve-artifacts", "--default-artifact-root", str(self.root)]
         environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self.folder / "mlflow.log").open("ab") as log:
             quiet: dict[str, Any] = {"stdout": log, "stderr": log}
@@ -98,9 +102,9 @@ class MlflowServer:
 
 
 @contextmanager
-def mlflow_server(backend: str, folder: Path) -> Iterator[MlflowServer]:
+def mlflow_server(backend: str, folder: Path, root: Path | None = None) -> Iterator[MlflowServer]:
     """A running MLflow server; it may be killed and started again meanwhile."""
-    server = MlflowServer(backend, folder)
+    server = MlflowServer(backend, folder, root)
     try:
         server.start()
         yield server

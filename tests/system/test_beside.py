@@ -17,12 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 import launch
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import JOURNAL
 from tests.helpers.asking import Say, heard, one_line, tree
 from tests.helpers.launching import command, environment, sweep
+from tests.helpers.refusing import Refusal, at, gate
+from tests.helpers.servers import mlflow_server
 from tests.system.test_launch import mlflow_runs, results
 
 DAY = 86400.0
@@ -84,7 +87,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, mlflow_db: Path) -> Watche
             if process.poll() is None:
                 process.kill()
             process.wait()
-    assert process.returncode == 1, (folder / "log").read_text()
+    assert process.returncode == 3, (folder / "log").read_text()
     return found
 
 
@@ -217,6 +220,33 @@ def test_sync_of_a_killed_sweep_leaves_nothing_running(
     assert found[name]["status"] == "FINISHED", "what the store knows of a victim"
     assert sum(run["above"] == name for run in found.values()) == 2
     assert not [run for run in found.values() if run["status"] == "RUNNING"]
+
+
+@pytest.mark.slow
+def test_sync_says_what_is_missing_and_brings_it_where_the_sweep_went(
+    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
+) -> None:
+    folder = copied(watched, tmp_path)
+    shutil.copy(mlflow_db, folder / "server.db")
+    journal = folder / "results" / "small" / JOURNAL
+    begin = next(event for event in map(json.loads, journal.read_text().splitlines()) if event["event"] == "begin")
+    assert begin["experiment"] == "small"
+    journal.write_text(journal.read_text().replace('"experiment":"small"', '"experiment":"lab/mine"'))
+    with mlflow_server(f"sqlite:///{folder / 'server.db'}", folder) as server, gate(server.uri) as through:
+        words = ("sync", "small", "--tracking-uri", through.uri)
+        through.rules.append(at("runs/log-inputs", Refusal(501)))
+        status, out, err = say(*words)
+        assert status == 1
+        assert out.splitlines()[-1].endswith(f"brought to {through.uri}, but for 6 of data sets")
+        assert len(err.splitlines()) == 2
+        through.rules.clear()
+        assert heard(say, *words).splitlines()[-1].endswith(f"brought to {through.uri}")
+    client = MlflowClient(f"sqlite:///{folder / 'server.db'}")
+    experiment = client.get_experiment_by_name("lab/mine")
+    assert experiment is not None
+    found = [run for run in client.search_runs([experiment.experiment_id]) if run.data.tags["kind"] != "sweep"]
+    assert len(found) == 6
+    assert all(run.data.params and run.inputs and run.inputs.dataset_inputs for run in found)
 
 
 @pytest.mark.slow

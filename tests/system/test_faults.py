@@ -230,7 +230,7 @@ def test_hopeless_trials_are_given_up_and_the_rest_goes_on(whole: Undisturbed, t
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder should be")
     done = launched(folder, "run", sweep(folder, hopeless))
-    assert done.returncode == 1, done.stderr + done.stdout
+    assert done.returncode == 3, done.stderr + done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     found = {row["digest"]: row for row in rows(folder)}
     known = {row["digest"] for row in whole.rows} - {raising}

@@ -63,7 +63,7 @@ def test_run_speaks_plainly(undisturbed: tuple[Path, subprocess.CompletedProcess
     assert "6 done; results in results/small/results.csv" in done.stdout
     for words in ("1 seed; attacks", "students detected", "the least proof"):
         assert words in done.stdout
-    assert done.stdout.rstrip().endswith("mlflow ui")
+    assert done.stdout.splitlines()[-1].startswith("compare the runs: /")
     assert all(word not in done.stdout for word in ("Ray", "tune", "Trial"))
 
 

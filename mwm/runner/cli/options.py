@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,9 +15,20 @@ LINE = 120
 
 Storage = Annotated[str, Parameter(help="Folder of results/ and store/, or s3://BUCKET/PATH.")]
 
-TrackingUri = Annotated[
-    str | None, Parameter(help="MLflow to record in; without it MLFLOW_TRACKING_URI, else mlflow.db in this folder.")
-]
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Where a sweep is recorded."""
+
+    tracking_uri: str | None = None
+    """MLflow to record in; without it MLFLOW_TRACKING_URI, else mlflow.db in this folder."""
+    experiment: str | None = None
+    """Experiment to record in, one named like the sweep below it if it ends with /; without it that of the last time, \
+else one named like the sweep."""
+
+
+RecordingOptions = Annotated[Recording, Parameter(name="*")]
+NOWHERE_ELSE = Recording()
 
 SweepName = Annotated[str, Parameter(name="NAME", help="A sweep in results/.")]
 

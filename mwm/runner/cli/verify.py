@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import count
 from json import dumps
 from pathlib import Path
@@ -24,6 +24,23 @@ if TYPE_CHECKING:
 UNWATERMARKED = "none"
 FIELDS = {"suspect", "control", "null_models", *(field.name for field in fields(VerifyOptions))}
 DEFAULTS = VerifyOptions()
+STATUSES = {"proven": 0, "not proven": 3, "inconclusive": 4}
+"""Exit status of each decision; Python itself ends with 1, and a mistake with 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerdictRecord:
+    """Where a verdict is written down."""
+
+    rerun: bool = False
+    """Ask everything anew, into a folder of its own; else no answer is asked for twice."""
+    experiment: str | None = None
+    """Experiment of MLflow to record the verdict in, `verdicts` below it if it ends with /; without it `verdicts`."""
+    storage: str = "."
+    """Folder of results/, where the report goes without --output."""
+
+
+RECORD = VerdictRecord()
 
 
 def verify(
@@ -38,15 +55,13 @@ def verify(
         Path | None, Parameter(help="Folder results/NAME of a sweep whose unwatermarked models are queried, too.")
     ] = None,
     options: Annotated[VerifyOptions, Parameter(name="*")] = DEFAULTS,
-    rerun: Annotated[
-        bool, Parameter(help="Ask everything anew, into a folder of its own; else no answer is asked for twice.")
-    ] = False,
+    record: Annotated[VerdictRecord, Parameter(name="*")] = RECORD,
     json: Json = False,
-    storage: Annotated[str, Parameter(help="Folder of results/, where the report goes without --output.")] = ".",
 ) -> int:
-    """Query suspects with a key; exit status 0 proven, 1 not proven, 2 error.
+    """Query suspects with a key; exit status 0 proven, 3 not, 4 inconclusive.
 
-    Status 0 says that one of the suspects is proven to be a copy, 1 that none is.
+    Status 0 says that one of the suspects is proven to be a copy, 3 that none is, 4 that nothing can be said, and 2
+    that there is no verdict: a mistake, or a suspect that does not answer.
 
     A suspect is a store entry's folder, `*.safetensors`, `*.onnx`, `*.pt2`, `*.ts`, `*.pt`, `*.pth`, `http(s)://...`,
     `models:/...`, `runs:/...`, `mlflow-artifacts:/...` or `module:function`. With `--tracking-uri`, or with
@@ -55,14 +70,14 @@ def verify(
     """
     compared: dict[str, Any] = {"control": control, "null_models": null_models}
     try:
-        verdict = _verified(key, suspects, options, **compared, rerun=rerun, storage=storage)
+        verdict = _verified(key, suspects, options, **compared, record=record)
     except ValueError as error:
         raise ValueError(as_option(str(error), FIELDS)) from None
-    except Exception as error:  # Python's own exit status would be 1, and that is a verdict
+    except Exception as error:  # one line, as for every other end without a verdict
         print(f"error: {type(error).__name__}: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     _show(verdict, as_json=json)
-    return 0 if verdict.proven else 1
+    return STATUSES[verdict.decision]
 
 
 def _verified(
@@ -72,8 +87,7 @@ def _verified(
     *,
     control: str | None,
     null_models: Path | None,
-    rerun: bool,
-    storage: str,
+    record: VerdictRecord,
 ) -> Verdict:
     """The verdict, written and recorded."""
     from mwm.runner.tracking import verdicts
@@ -81,14 +95,15 @@ def _verified(
     from mwm.verification.verify import prepare
     from mwm.watermarks.key import load_key
 
-    if options.output is None and "://" in storage:
-        where = redact(storage)
+    rerun = record.rerun
+    if options.output is None and "://" in record.storage:
+        where = redact(record.storage)
         raise ValueError(f"--storage: {where} holds no verdicts; name a folder on this machine by --output")
     key = load_key(folder)
     found = find_null_models(null_models, key) if null_models else NullModels([], 0)
     prepared = prepare(key, suspects, options, control=control, null_models=found.entries, notes=found.notes())
-    experiment = verdicts.open_experiment(options.tracking_uri)
-    output = _output(prepared, Path(storage), rerun=rerun)
+    experiment = verdicts.open_experiment(options.tracking_uri, record.experiment)
+    output = _output(prepared, Path(record.storage), rerun=rerun)
     try:
         verdict = prepared.run(output)
     except UnansweredError as error:
@@ -131,14 +146,15 @@ def _what_failed(error: OSError, *, rerun: bool) -> str:
 
 
 def _show(verdict: Verdict, *, as_json: bool) -> None:
-    from mwm.verification import report
+    from mwm.verification.report.page import SIGN
+    from mwm.verification.report.summary import summary_lines
 
     console = make_console()
     if as_json:
         said = {**verdict.to_dict(), "asked_now": list(verdict.asked_now), "report": str(verdict.output)}
         console.out(dumps(said, indent=1), highlight=False)
         return
-    for line in (*report.summary_lines(verdict), f"report    {verdict.output}; sign it there by {report.SIGN}"):
+    for line in (*summary_lines(verdict), f"report    {verdict.output}; sign it there by {SIGN}"):
         console.out(line, highlight=False)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from mwm.runner.cli.options import Json, Storage, SweepName, TrackingUri, make_console
+from mwm.runner.cli.options import NOWHERE_ELSE, Json, RecordingOptions, Storage, SweepName, make_console
 from mwm.runner.workspace.location import RESULTS, StorageLocation
 from mwm.runner.workspace.lock import cleanup_lock
 from mwm.runner.workspace.status import SweepStatus, find_sweep, list_sweeps, sweep_status, sweeps_in
@@ -68,13 +68,17 @@ def status(name: SweepName, /, *, json: Json = False, storage: Storage = ".") ->
     return 0
 
 
-def sync(name: SweepName, /, *, storage: Storage = ".", tracking_uri: TrackingUri = None) -> int:
-    """Bring to MLflow what it has missed of a sweep; may be repeated."""
+def sync(name: SweepName, /, *, storage: Storage = ".", recording: RecordingOptions = NOWHERE_ELSE) -> int:
+    """Bring to MLflow what it has missed of a sweep; may be repeated.
+
+    What a run there lacks is asked of MLflow itself. Exit status: 0 if all is there, 1 if MLflow did not take
+    something, 2 for a mistake.
+    """
     place = StorageLocation(storage)
     place.download(name)
     from mwm.runner.execution.sync import sync_mlflow
 
-    return sync_mlflow(make_console(), place, name=name, tracking_uri=tracking_uri)
+    return sync_mlflow(make_console(), place, name=name, **asdict(recording))
 
 
 def _lines(sweep: SweepStatus) -> Iterator[str]:

@@ -12,7 +12,7 @@ from mwm.config.spec import decode, encode
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult, late_metrics, result_rows
-from mwm.runner.tracking.client import Status
+from mwm.runner.tracking.runs import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal

@@ -14,15 +14,16 @@ from mwm.config.spec import decode, digest, encode, flatten
 from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
-from mwm.runner.tracking.client import Status
+from mwm.runner.tracking.faults import told_missing
+from mwm.runner.tracking.runs import Status
 from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
 from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import find_sweep, totals
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
-from mwm.storage.tracking_uri import resolve_tracking_uri
+from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
 from mwm.trials.outcome import STATUSES, Outcome, robustness
 from mwm.trials.trial import Trial, TrialInputs
 
@@ -30,10 +31,13 @@ FLUSH_EVERY, FLUSH_SECONDS = 50, 60.0
 """So many trials are replayed before MLflow is waited for, and for how long: what waits to be sent is bounded."""
 
 
-def sync_mlflow(console: Console, storage: StorageLocation, *, name: str, tracking_uri: str | None) -> int:
-    """Bring everything a sweep knows into MLflow; 0, or 1 if MLflow did not take all of it.
+def sync_mlflow(
+    console: Console, storage: StorageLocation, *, name: str, tracking_uri: str | None, experiment: str | None
+) -> int:
+    """Bring everything that MLflow lacks of a sweep; 0, or INCOMPLETE if MLflow did not take all of it.
 
-    Raises ValueError for a name that there is not, a sweep that is being run, and an MLflow that cannot be reached.
+    Without `experiment` it goes where the sweep went last. Raises ValueError for a name that there is not, a sweep that
+    is being run, and an MLflow that cannot be reached.
     """
     folder, uri = find_sweep(storage.local_root, name), resolve_tracking_uri(tracking_uri)
     with sweep_lock(folder, "sync", store=storage.local_store):
@@ -45,9 +49,9 @@ def sync_mlflow(console: Console, storage: StorageLocation, *, name: str, tracki
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
         expected = totals(history, {})
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
-        status: Status = history.end.get("status", "KILLED")
+        where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search")) as tracker:
+        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"), experiment=where) as tracker:
             recorder = SweepRecorder(
                 name,
                 folder,
@@ -63,10 +67,21 @@ def sync_mlflow(console: Console, storage: StorageLocation, *, name: str, tracki
                 with progress:
                     _replay_all(recorder, tracker, sweep=sweep, history=history)
             finally:
+                status: Status = history.end.get("status", "KILLED")
                 left = recorder.close(status, complete=status == "FINISHED")
-    counts = ", ".join(f"{recorder.count(status)} {status}" for status in STATUSES if recorder.count(status))
-    console.out(f"{counts or 'no trial has ended'}; brought to {redact(uri)}", highlight=False)
-    return int(left > 0)
+    console.out(f"{_counts(recorder)}; brought to {redact(uri)}{_lost(tracker, left)}", highlight=False)
+    return INCOMPLETE if left else 0
+
+
+def _counts(recorder: SweepRecorder) -> str:
+    counts = [f"{recorder.count(status)} {status}" for status in STATUSES if recorder.count(status)]
+    return ", ".join(counts) or "no trial has ended"
+
+
+def _lost(tracker: Tracker, left: int) -> str:
+    if tracker.missing:
+        return f", but for {told_missing(tracker.missing)}"
+    return ", but not all" if left else ""
 
 
 def _replay_all(recorder: SweepRecorder, tracker: Tracker, *, sweep: Sweep, history: SweepHistory) -> None:

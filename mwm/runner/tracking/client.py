@@ -4,57 +4,34 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from mwm.config.spec import encode, flatten
+from mwm.data.datasets import DatasetSpec
+from mwm.runner.tracking.artifacts import ArtifactSender
+from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, reason
+from mwm.runner.tracking.runs import MetricPoint, Status
 from mwm.storage.addresses import file_uri, sqlite_file
-from mwm.storage.redaction import failure_reason, redact
-from mwm.storage.tracking_uri import artifact_location, check_database, set_mlflow_defaults, short_timeouts
-from mwm.trials.outcome import EpochMetrics, Outcome
-from mwm.trials.trial import Trial
+from mwm.storage.tracking_uri import (
+    artifact_location,
+    avoid_proxies,
+    check_database,
+    set_mlflow_defaults,
+    short_timeouts,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-Status = Literal["FINISHED", "FAILED", "KILLED"]
+Answer = TypeVar("Answer")
 
-MetricPoint = tuple[str, float, int, int]
-"""A metric's name, value, time stamp (ms) and step."""
+PAGE_SIZE = 1000
+"""Runs in an answer of MLflow."""
 
-PERMANENT_ERRORS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "BAD_REQUEST")
-"""Codes of failures that no repetition mends."""
-
-REPORTED_METRICS = frozenset(one.name for record in (EpochMetrics, Outcome) for one in fields(record))
-"""What rows and outcomes tell themselves."""
-
-PAGE_SIZE, MAX_PARAM_CHARS, MAX_TAG_CHARS = 1000, 500, 5000
-"""Runs in an answer of MLflow, and letters of the value of a parameter and of a tag."""
-
-
-@dataclass(slots=True)
-class RunState:
-    """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
-
-    `waiting` are rows with their time stamps that are to be sent, `fresh` tells that some came since the last outcome,
-    `truncated` that some were kept back.
-    """
-
-    id: str = ""
-    status: str = ""
-    epoch: int = 0
-    outcome: str = ""
-    measured: dict[str, float] = field(default_factory=dict)
-    described: bool = False
-    had_error: bool = False
-    asked: bool = False
-    waiting: list[tuple[int, EpochMetrics]] = field(default_factory=list)
-    due: float = 0.0
-    fresh: bool = False
-    truncated: bool = False
+MAX_PARAM_CHARS, MAX_TAG_CHARS, OLD_MAX_CHARS = 500, 5000, 250
+"""Letters of the value of a parameter, of a tag, and of both on old servers."""
 
 
 class MlflowExperiment:
@@ -69,9 +46,21 @@ class MlflowExperiment:
         with short_timeouts():
             found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
-            raise ValueError(f"the experiment {name!r} was deleted there; restore it or choose another name")
-        beside = artifact_location(uri, name)
-        self.id = found.experiment_id if found else self._client.create_experiment(name, artifact_location=beside)
+            raise ValueError(
+                f"the experiment {name!r} was deleted there; restore it or choose another name (--experiment)"
+            )
+        self.id = found.experiment_id if found else self._create_experiment(uri, name)
+        made = found or self._client.get_experiment(self.id)
+        self._files = ArtifactSender(self._client, uri, made, new=found is None)
+
+    def _create_experiment(self, uri: str, name: str) -> str:
+        try:
+            return str(self._client.create_experiment(name, artifact_location=artifact_location(uri, name)))
+        except Exception as error:
+            if error_code(error) in PERMANENT_ERRORS:
+                refused = f"the experiment {name!r} is refused there: {reason(error)}"
+                raise ValueError(f"{refused}; name another by --experiment") from None
+            raise
 
     def is_reachable(self) -> bool:
         """Whether the store answers."""
@@ -97,43 +86,59 @@ class MlflowExperiment:
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Make a run, shown as running; its id."""
-        run = self._client.create_run(self.id, tags=_shortened(tags), run_name=name)
-        return str(run.info.run_id)
+
+        def send(texts: Mapping[str, str]) -> str:
+            return str(self._client.create_run(self.id, tags=dict(texts), run_name=name).info.run_id)
+
+        return _send_short(send, tags, MAX_TAG_CHARS)
 
     def reopen_run(self, run_id: str) -> None:
         """Show a run as running again."""
         self._client.update_run(run_id, status="RUNNING")
 
-    def log_trial(self, run_id: str, trial: Trial, data_digest: str) -> None:
-        """Write down what a trial is: its data set and its parameters, which come last."""
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether somebody has deleted a run."""
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "deleted")
+        except Exception as error:
+            return error_code(error) == "RESOURCE_DOES_NOT_EXIST"
+
+    def log_data_set(self, run_id: str, data: DatasetSpec, data_digest: str) -> None:
+        """Write down which data set a run uses."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        data = trial.victim.data
         source = json.dumps({"tags": {"mlflow.source.name": f"mwm.data.readers.load_dataset({data!r})"}})
         dataset = Dataset(name=data.kind, digest=data_digest, source_type="code", source=source)
         used = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
         self._client.log_inputs(run_id, datasets=[used])
-        params = {key: value for key, value in flatten(encode(trial)).items() if key != "attack"}
-        self.log_batch(run_id, params=params)
 
-    def log_batch(
-        self,
-        run_id: str,
-        *,
-        points: Sequence[MetricPoint] = (),
-        params: Mapping[str, Any] = {},
-        tags: Mapping[str, str] = {},
-    ) -> None:
-        """Write to a run in one request; what is written twice stands there once."""
-        from mlflow.entities import Metric, Param, RunTag
+    def log_metrics(self, run_id: str, points: Sequence[MetricPoint]) -> None:
+        """Write metrics to a run; what is written twice stands there once."""
+        from mlflow.entities import Metric
 
-        given = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items()]
-        labels = [RunTag(key, value) for key, value in _shortened(tags).items()]
-        self._client.log_batch(run_id, [Metric(*point) for point in points], given, labels)
+        self._client.log_batch(run_id, metrics=[Metric(*point) for point in points])
+
+    def log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        """Write parameters to a run; again, that changes nothing."""
+        from mlflow.entities import Param
+
+        def send(texts: Mapping[str, str]) -> None:
+            self._client.log_batch(run_id, params=[Param(*text) for text in texts.items()])
+
+        _send_short(send, {key: str(value) for key, value in params.items()}, MAX_PARAM_CHARS)
+
+    def log_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags to a run."""
+        from mlflow.entities import RunTag
+
+        def send(texts: Mapping[str, str]) -> None:
+            self._client.log_batch(run_id, tags=[RunTag(*text) for text in texts.items()])
+
+        _send_short(send, tags, MAX_TAG_CHARS)
 
     def log_artifact(self, run_id: str, path: Path) -> None:
         """Upload a file or a folder."""
-        self._client.log_artifact(run_id, str(path))
+        self._files.send(run_id, path)
 
     def terminate_run(self, run_id: str, status: Status) -> None:
         """Show a run as ended."""
@@ -144,39 +149,20 @@ class MlflowExperiment:
         self._client.delete_run(run_id)
 
 
-def run_state(run: Run) -> RunState:
-    """What a run says of itself."""
-    tags, metrics = run.data.tags, run.data.metrics
-    return RunState(
-        id=run.info.run_id,
-        status=run.info.status,
-        epoch=int(metrics.get("epoch", 0)),
-        outcome=tags.get("mwm.outcome", ""),
-        measured={key: value for key, value in metrics.items() if key not in REPORTED_METRICS},
-        described=bool(run.data.params),
-        had_error=bool(tags.get("error")),
-    )
-
-
-def to_metrics(values: Mapping[str, Any], stamp: int, step: int) -> list[MetricPoint]:
-    """The numbers among `values` as metrics."""
-    numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
-    return [(key, float(value), stamp, step) for key, value in numbers.items()]
-
-
-def trial_tags(trial: Trial) -> dict[str, str]:
-    """The tags by which a trial is found; `seed` is the victim's."""
-    victim, attack = trial.victim, trial.attack
-    tags = {"kind": "victim", "scheme": victim.scheme.kind, "seed": str(victim.seed)}
-    return tags if attack is None else tags | {"kind": "attack", "attack": attack.kind}
-
-
-def _shortened(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: value[:MAX_TAG_CHARS] for key, value in tags.items()}
+def _send_short(send: Callable[[Mapping[str, str]], Answer], texts: Mapping[str, str], limit: int) -> Answer:
+    """Send texts of `limit` letters at most each; where that is refused, of as many as old servers take."""
+    try:
+        return send({key: text[:limit] for key, text in texts.items()})
+    except Exception as error:
+        longest = max(map(len, texts.values()), default=0)
+        if error_code(error) not in PERMANENT_ERRORS or longest <= OLD_MAX_CHARS:
+            raise
+    return send({key: text[:OLD_MAX_CHARS] for key, text in texts.items()})
 
 
 def _connect(uri: str) -> MlflowClient:
     set_mlflow_defaults()
+    avoid_proxies(uri)
     database = sqlite_file(uri)
     new = database is not None and not database.exists()
     check_database(uri)
@@ -190,27 +176,3 @@ def _connect(uri: str) -> MlflowClient:
 
         SqlAlchemyStore(uri, file_uri(database.parent / "mlruns"))  # type: ignore[no-untyped-call]
     return MlflowClient(tracking_uri=uri)
-
-
-def check_tags(tags: Mapping[str, str]) -> None:
-    """Raise ValueError, in one line, for the name of a tag that MLflow refuses."""
-    from mlflow.utils import validation
-
-    rules: Any = validation
-    for name in tags:
-        reason = ""
-        if not rules.validate_param_and_metric_name(name):
-            reason = rules.bad_character_message()
-        elif rules.path_not_unique(name):
-            reason = "Names may not be paths that lead elsewhere"
-        elif len(name) > validation.MAX_ENTITY_KEY_LENGTH:
-            reason = f"Names may have {validation.MAX_ENTITY_KEY_LENGTH} characters at most"
-        if reason:
-            raise ValueError(f"tags: {name!r} is not allowed (--tag, tags): {reason.rstrip('.')}")
-
-
-def tracking_error(uri: str, error: Exception) -> ValueError:
-    """What to raise when a store fails at the start."""
-    refused = isinstance(error, ValueError) or getattr(error, "error_code", "") in PERMANENT_ERRORS
-    what = "cannot be used" if refused else "cannot be reached"
-    return ValueError(f"--tracking-uri: {redact(uri)} {what} ({failure_reason(error)})")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from threading import Condition, Thread
 
-from mwm.storage.redaction import failure_reason
+from mwm.runner.tracking.faults import error_code, reason
 
 MAX_ATTEMPTS, BACKLOG = 3, 1_000
 """How often a write is tried while the service answers, and how many wait before droppable ones are left out."""
@@ -20,12 +20,16 @@ PAUSE_SECONDS, HURRIED_PAUSE_SECONDS = 5.0, 1.0
 GRACE_SECONDS = 10.0
 """So long does `flush` wait for a service that is away: it may just be starting again."""
 
+REST_SECONDS = 60.0
+"""So long no write is tried of a kind of which one was given up."""
+
 Send = Callable[[], object]
 
 
 @dataclass
 class _Write:
     send: Send
+    kind: str
     attempts: int = 0
 
 
@@ -34,12 +38,14 @@ class Outbox:
 
     One daemon thread sends. A failed write stays at the head and is tried again after a pause; `is_reachable` tells
     whether the service answers at all, and only while it does, a write is given up after MAX_ATTEMPTS. No repetition
-    mends a failure whose `error_code` is among `permanent`. A kind of failure is told once, in one line on stderr.
-    `dropped` counts what was given up though another attempt might have mended it.
+    mends a failure whose `error_code` is among `permanent`. A write may be of a `kind`, which the service may lack
+    while it takes all others: where one was given up after MAX_ATTEMPTS, those that follow are given up untried for a
+    while. `missing` counts what was given up, by kind. A kind of failure is told once, in one line on stderr.
     """
 
     def __init__(self, service: str, *, permanent: Collection[str], is_reachable: Callable[[], bool]) -> None:
-        self.dropped = 0
+        self.missing: Counter[str] = Counter()
+        self._resting: dict[str, float] = {}
         self._service, self._permanent, self._is_reachable = service, permanent, is_reachable
         self._writes: deque[_Write] = deque()
         self._warned: set[str] = set()
@@ -54,11 +60,11 @@ class Outbox:
         with self._changed:
             return len(self._writes)
 
-    def put(self, send: Send, *, droppable: bool = False) -> None:
+    def put(self, send: Send, kind: str = "", *, droppable: bool = False) -> None:
         """Add a write; `send` may be called more than once. A `droppable` one is left out when many wait already."""
         with self._changed:
             if not droppable or len(self._writes) < BACKLOG:
-                self._writes.append(_Write(send))
+                self._writes.append(_Write(send, kind))
                 self._changed.notify_all()
 
     def flush(self, seconds: float) -> int:
@@ -84,7 +90,7 @@ class Outbox:
             self._ended = True
             self._changed.notify_all()
         self._thread.join(max(0.0, end - time.monotonic()) if left == 0 else 0.0)
-        return left + self.dropped
+        return left + self.missing.total()
 
     def _work(self) -> None:
         while (write := self._next()) is not None:
@@ -106,20 +112,27 @@ class Outbox:
 
     def _send(self, write: _Write) -> bool:
         """Whether a write is settled: sent, or given up."""
+        if time.monotonic() < self._resting.get(write.kind, 0.0):
+            self.missing[write.kind] += 1
+            return True
         try:
             write.send()
         except Exception as error:
-            code = getattr(error, "error_code", "")
-            self.warn(type(error).__name__ + code, failure_reason(error))
-            return code in self._permanent or self._failed(write)
+            return self._failed(write, error)
         self._away_since = None
         return True
 
-    def _failed(self, write: _Write) -> bool:
-        here = self._is_reachable()
+    def _failed(self, write: _Write, error: Exception) -> bool:
+        """Tell of a failure; whether the write is given up."""
+        hopeless = error_code(error) in self._permanent
+        here = hopeless or self._is_reachable()
+        what = f"writing {write.kind} failed: " if write.kind and here else ""
+        self.warn(what + type(error).__name__ + error_code(error), what + reason(error))
         write.attempts += here
-        if write.attempts >= MAX_ATTEMPTS:
-            self.dropped += 1
+        if hopeless or write.attempts >= MAX_ATTEMPTS:
+            self.missing[write.kind] += 1
+            if write.kind and not hopeless:
+                self._resting[write.kind] = time.monotonic() + REST_SECONDS
             return True
         with self._changed:
             now = time.monotonic()

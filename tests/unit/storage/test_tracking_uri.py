@@ -12,7 +12,9 @@ from mwm.storage.addresses import sqlite_file
 from mwm.storage.tracking_uri import (
     MLFLOW_DEFAULTS,
     artifact_location,
+    avoid_proxies,
     check_database,
+    experiment_name,
     resolve_tracking_uri,
     set_mlflow_defaults,
     short_timeouts,
@@ -99,3 +101,64 @@ def test_limits_hold_for_a_while_and_the_users_come_back(monkeypatch: pytest.Mon
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
     for name in MLFLOW_DEFAULTS:
         monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "uri", "expected"),
+    [
+        (None, "http://host", "small"),
+        ("lab", "http://host", "lab"),
+        ("/Users/ann/", "databricks", "/Users/ann/small"),
+        ("/Shared/margins", "databricks://mine", "/Shared/margins"),
+        ("team/", "sqlite:////a.db", "team/small"),
+    ],
+)
+def test_an_experiment_is_named_like_its_sweep_or_otherwise(asked: str | None, uri: str, expected: str) -> None:
+    assert experiment_name(asked, "small", uri) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "uri", "why"),
+    [
+        (None, "databricks", "Databricks wants an absolute path, such as /Users/NAME/"),
+        ("lab", "databricks://mine", "Databricks wants an absolute path"),
+        ("Users/ann/", "databricks", "Databricks wants an absolute path"),
+        ("", "http://host", "must be 1 to 500 printable letters"),
+        (" ", "http://host", "must be 1 to 500 printable letters"),
+        ("a\nb", "http://host", "must be 1 to 500 printable letters"),
+        ("x" * 501, "http://host", "must be 1 to 500 printable letters"),
+        ("verdicts", "http://host", "it is the experiment of verdicts"),
+    ],
+)
+def test_a_name_that_mlflow_refuses_is_refused_early(asked: str | None, uri: str, why: str) -> None:
+    with pytest.raises(ValueError, match=f"^--experiment: .* is not allowed: {why}") as caught:
+        experiment_name(asked, "small", uri)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("http://127.0.0.1:5000", "127.0.0.1"),
+        ("http://localhost:5000", "localhost"),
+        ("http://[::1]:5000", "::1"),
+        ("http://[::ffff:127.0.0.1]:5000", "::ffff:127.0.0.1"),
+        ("http://0.0.0.0:5000", "0.0.0.0"),
+        ("http://10.0.0.5:5000", None),
+        ("http://no.such.host.invalid", None),
+        ("sqlite:////a.db", None),
+    ],
+)
+def test_a_server_on_this_machine_is_spoken_to_without_a_proxy(
+    uri: str, kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import requests.utils
+
+    monkeypatch.setenv("http_proxy", "http://proxy.lab:3128")
+    monkeypatch.setenv("NO_PROXY", "intern.lab")
+    monkeypatch.setenv("no_proxy", "")
+    avoid_proxies(uri)
+    avoid_proxies(uri)
+    assert os.environ["NO_PROXY"] == ",".join(filter(None, ("intern.lab", kept)))
+    if uri.startswith("http"):
+        assert requests.utils.should_bypass_proxies(uri, None) == bool(kept)

@@ -152,8 +152,8 @@ def test_the_same_outcome_again_writes_nothing(uri: str, outcome: Outcome) -> No
 def test_epochs_that_were_kept_back_come_later_and_the_outcome_stays_the_last_word(
     uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mwm.runner.tracking.tracker.BACKLOG", 2)
-    monkeypatch.setattr("mwm.runner.tracking.tracker.SEND_SECONDS", 3600.0)
+    monkeypatch.setattr("mwm.runner.tracking.writer.BACKLOG", 2)
+    monkeypatch.setattr("mwm.runner.tracking.writer.SEND_SECONDS", 3600.0)
     for left in (1, 0):
         tracker = track(uri)
         begin(tracker, attack=False)

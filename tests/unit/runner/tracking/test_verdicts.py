@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from mwm.verification.querying.answer_log import ANSWERS
 from tests.helpers.asking import Ask, Say, heard
 from tests.helpers.http import answering
+from tests.helpers.refusing import Refusal, at, gate
+from tests.helpers.servers import mlflow_server
 from tests.helpers.verifying import FILES, QUERIES, VerificationCase, answers, saying
 
 
@@ -42,7 +46,7 @@ def test_each_suspect_is_one_run(ask: Ask, case: VerificationCase, uri: str) -> 
         told = {"test": "rank_sum", "form": "scores", "control": "none", "null": "uniform_wrong_labels", "views": "1"}
         assert run.data.params.items() >= told.items()
         kept = {file.path for file in client.list_artifacts(run.info.run_id)}
-        assert kept == {*FILES} - {ANSWERS}, "a copy's answers are the key's labels"
+        assert kept == {*FILES} - {ANSWERS, "report.html"}, "both show labels of the key"
 
 
 def test_a_control_is_recorded(ask: Ask, case: VerificationCase, uri: str) -> None:
@@ -80,6 +84,33 @@ def test_a_store_that_fails_after_all_was_asked_is_a_warning(say: Say, case: Ver
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_what_a_server_refuses_of_a_verdict_is_told_and_recorded_later(
+    say: Say, case: VerificationCase, uri: str, tmp_path: Path
+) -> None:
+    with mlflow_server(uri, tmp_path) as server, gate(server.uri) as through:
+        through.rules.append(at("mlflow-artifacts", Refusal(403)))
+        words = ("verify", "--key", str(case.key), "--suspect", str(case.key), "--tracking-uri", through.uri)
+        status, _, err = say(*words)
+        assert (status, len(err.splitlines())) == (0, 1)
+        assert err.startswith("warning: MLflow: writing files failed: ")
+        through.rules.clear()
+        heard(say, *words)
+        client = MlflowClient(server.uri)
+        experiment = client.get_experiment_by_name("verdicts")
+        assert experiment is not None
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        assert run.data.params
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {*FILES} - {ANSWERS}
+        through.refused.clear()
+        through.rules.append(at("runs/", Refusal(500)))
+        assert say(*words)[2].startswith("warning: MLflow: writing runs failed: ")
+        through.rules[:] = [at("runs/log", Refusal(500)), at("artifacts", Refusal(500))]
+        heard(say, *words)
+        assert not through.refused - Counter(["/api/2.0/mlflow/runs/search"]), "what is there is not written again"
 
 
 def test_without_an_address_nothing_is_recorded(say: Say, case: VerificationCase, tmp_path: Path) -> None:

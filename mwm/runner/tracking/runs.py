@@ -1,0 +1,90 @@
+"""What is known of a run of MLflow, and what a trial says there: tags, parameters, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from mwm.config.spec import encode, flatten
+from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.trials.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+MetricPoint = tuple[str, float, int, int]
+"""A metric's name, value, time stamp (ms) and step."""
+
+REPORTED_METRICS = frozenset(one.name for record in (EpochMetrics, Outcome) for one in fields(record))
+"""What rows and outcomes tell themselves."""
+
+SWEEP, CONFIG, DIGEST, PARENT = "mwm.sweep", "mwm.config_digest", "mwm.digest", "mlflow.parentRunId"
+"""Tags that say what a run is of: its sweep, by name and by digest, its trial, and the run above it."""
+
+OUTCOME, FILES = "mwm.outcome", "mwm.files"
+"""Tags that say what has arrived: the digest of an outcome with all that is said of it, and the names of files."""
+
+
+@dataclass(slots=True)
+class RunState:
+    """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
+
+    `parent` is the id of the run above it, `params` how many parameters it has, `inputs` whether it has a data set,
+    `files` which files, `outcome` whose digest stands there, with all that is said of it. `waiting` are rows with their
+    time stamps that are to be sent, `fresh` tells that some came since the last outcome, `truncated` that some were
+    kept back.
+    """
+
+    id: str = ""
+    status: str = ""
+    parent: str = ""
+    epoch: int = 0
+    outcome: str = ""
+    measured: dict[str, float] = field(default_factory=dict)
+    params: int = 0
+    inputs: bool = False
+    files: frozenset[str] = frozenset()
+    had_error: bool = False
+    asked: bool = False
+    waiting: list[tuple[int, EpochMetrics]] = field(default_factory=list)
+    due: float = 0.0
+    fresh: bool = False
+    truncated: bool = False
+
+
+def run_state(run: Run) -> RunState:
+    """What a run says of itself: what it does not show has not arrived, whatever was sent."""
+    tags, metrics = run.data.tags, run.data.metrics
+    return RunState(
+        id=run.info.run_id,
+        status=run.info.status,
+        parent=tags.get(PARENT, ""),
+        epoch=int(metrics.get("epoch", 0)),
+        outcome=tags.get(OUTCOME, ""),
+        measured={key: value for key, value in metrics.items() if key not in REPORTED_METRICS},
+        params=len(run.data.params),
+        inputs=bool(run.inputs and run.inputs.dataset_inputs),
+        files=frozenset(filter(None, tags.get(FILES, "").split("/"))),
+        had_error=bool(tags.get("error")),
+    )
+
+
+def to_metrics(values: Mapping[str, Any], stamp: int, step: int) -> list[MetricPoint]:
+    """The numbers among `values` as metrics."""
+    numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+    return [(key, float(value), stamp, step) for key, value in numbers.items()]
+
+
+def trial_tags(trial: Trial) -> dict[str, str]:
+    """The tags by which a trial is found; `seed` is the victim's."""
+    victim, attack = trial.victim, trial.attack
+    tags = {"kind": "victim", "scheme": victim.scheme.kind, "seed": str(victim.seed)}
+    return tags if attack is None else tags | {"kind": "attack", "attack": attack.kind}
+
+
+def trial_params(trial: Trial) -> dict[str, Any]:
+    """The parameters of a trial: every field of its record."""
+    return {key: value for key, value in flatten(encode(trial)).items() if key != "attack"}
