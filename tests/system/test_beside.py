@@ -236,7 +236,7 @@ def test_sync_says_what_is_missing_and_brings_it_where_the_sweep_went(
         words = ("sync", "small", "--tracking-uri", through.uri)
         through.rules.append(at("runs/log-inputs", Refusal(501)))
         status, out, err = say(*words)
-        assert status == 1
+        assert status == 3
         assert out.splitlines()[-1].endswith(f"brought to {through.uri}, but for 6 of data sets")
         assert len(err.splitlines()) == 2
         through.rules.clear()
