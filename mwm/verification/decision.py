@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import copy
+from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from mwm.stats.rank_sum import CellRank, RankSum
 from mwm.stats.sequential import SequentialTest
 from mwm.verification.options import PERMUTATION, RANK_SUM, SEQUENTIAL
 from mwm.verification.querying.order import OrderedQueries
-from mwm.verification.verdict import NOT_PROVEN, PROVEN, TestResult
+from mwm.verification.verdict import ALL_ASKED, DECIDED, INCONCLUSIVE, NOT_PROVEN, OUT_OF_REACH, PROVEN, TestResult
 from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.queries import Null
 
@@ -26,6 +28,9 @@ VALID: dict[Null, tuple[str, ...]] = {
     "null_models": (EMPIRICAL,),
 }
 """The tests that hold for labels of a kind; that of a comparison with null models decides nothing."""
+
+MOST_REPEATS, HINT = 10, 0.05
+"""How often answers are repeated at most to guess how many more would decide, and their largest p-value for that."""
 
 Labels = NDArray[np.int64]
 
@@ -64,6 +69,34 @@ def cells_to_decide(test: SequentialTest, left: int, level: float) -> int:
             return count
         hopeful.add_best()
     return 0
+
+
+def cells_like_these(evidence: Evidence, classes: int, level: float) -> int | None:
+    """About how many more cells would decide the sequential test at `level`, if they were answered like those so far.
+
+    They come again in their order, up to `MOST_REPEATS` times; None if they would not decide even then, or if chance
+    explains them well: then it would be chance that comes again. A guess from few answers for those who plan; it
+    decides nothing.
+    """
+    if evidence.p_value > HINT:
+        return None
+    test, asked = evidence.sequential(classes), len(evidence.labels)
+    for count, ranks in enumerate(islice(cycle(zip(*evidence.forms, strict=True)), MOST_REPEATS * asked), start=1):
+        test.add(ranks)
+        if test.p_value <= level:
+            return count
+    return None
+
+
+def why_stopped(evidence: Evidence, asked: OrderedQueries, *, planned: int, level: float) -> dict[str, Any]:
+    """Why the sequential test stopped after all that was `asked`, of so many cells `planned`, and what it would need.
+
+    These are the fields `stopped` and `more` of a result.
+    """
+    if evidence.sequential(asked.classes).p_value <= level:
+        return {"stopped": DECIDED}
+    stopped = ALL_ASKED if len(asked.cells) == planned else OUT_OF_REACH
+    return {"stopped": stopped, "more": cells_like_these(evidence, asked.classes, level)}
 
 
 def run_tests(
@@ -108,3 +141,25 @@ def _ranked(evidence: Evidence) -> TestResult:
 def decide(p_values: Sequence[float], level: float) -> list[tuple[float, str]]:
     """For each suspect its p-value adjusted for their number (Holm, 1979), and the decision on it."""
     return [(p, PROVEN if p <= level else NOT_PROVEN) for p in holm_adjust(p_values)]
+
+
+def default_accuracy_bound(classes: int) -> float:
+    """The share of true classes that a network reaches which has learnt something: a quarter of the way to 1 by chance.
+
+    One that is asked rightly lies far above it, and one that is asked wrongly near 1 / C.
+    """
+    return 1 / classes + (1 - 1 / classes) / 4
+
+
+def judge(decision: str, *, right: int, asked: int, bound: float) -> str:
+    """The decision on a suspect that took `right` of the cells `asked` for their true class.
+
+    What is proven stays so: a copy may give the secret labels in place of the true ones. Else it is inconclusive below
+    the `bound`: a suspect that gives neither may not have been asked rightly. No secret label is looked at.
+    """
+    return INCONCLUSIVE if decision == NOT_PROVEN and right < bound * asked else decision
+
+
+def overall(decisions: Collection[str]) -> str:
+    """The decision on several suspects together."""
+    return next(one for one in (PROVEN, INCONCLUSIVE, NOT_PROVEN) if one in decisions)

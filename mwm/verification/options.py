@@ -40,14 +40,28 @@ class VerifyOptions:
     """Go on without the images that the suspect refuses for good."""
     trust: bool = False
     """Open what may run code: all but safetensors, ONNX and endpoints."""
+    input_range: str = "0,1"
+    """Range in which suspects take images: LOW,HIGH, or MEAN/STD, or imagenet, cifar10, cifar100, mnist."""
+    layout: str = "nchw"
+    """Order of axes and colours in which suspects take images: nchw, nhwc, nchw-bgr or nhwc-bgr."""
+    classes: str | None = None
+    """Order of a suspect's classes: a comma list, a file, or text, number, from-1; without it the key's."""
+    accuracy_bound: float | None = None
+    """Share of true classes below which not proven is inconclusive; without it a quarter of chance to 1; 0: none."""
+    no_diagnosis: bool = False
+    """Ask an inconclusive suspect nothing more to find out how it wants to be asked."""
     batch: int | None = None
     """Images in a request; without it 100."""
     rate: float | None = None
     """Requests in a second at most, repetitions included."""
     timeout: float = 30.0
-    """Seconds to wait for an answer of an endpoint."""
+    """Seconds to wait for an answer; what runs in a process of its own may take ten times as long to open."""
+    memory_limit: float | None = None
+    """GiB that a suspect which runs in a process of its own may take; without it half of what there is, 8 at most."""
     retries: int = 5
     """Repetitions of a request that failed."""
+    protocol: str | None = None
+    """Protocol of endpoints: plain, mlflow, instances, kserve, torchserve, list, field:NAME; else by the address."""
     tracking_uri: str | None = None
     """MLflow with the models:/... among the suspects; without it MLFLOW_TRACKING_URI."""
     output: Path | None = None
@@ -57,12 +71,14 @@ class VerifyOptions:
         positive = "must be above 0"
         for name, value, fine, allowed in (
             ("level", self.level, 0 < self.level < 1, "must lie strictly between 0 and 1"),
+            ("accuracy_bound", self.accuracy_bound, 0 <= (self.accuracy_bound or 0) <= 1, "must be 0 to 1"),
             ("order_seed", self.order_seed, self.order_seed >= 0, "must be 0 or more"),
             ("queries", self.queries, self.queries is None or self.queries > 0, positive),
             ("views", self.views, 0 < self.views <= MOST_VIEWS, f"must be 1 to {MOST_VIEWS}"),
             ("batch", self.batch, self.batch is None or self.batch > 0, positive),
             ("rate", self.rate, self.rate is None or self.rate > 0, positive),
             ("timeout", self.timeout, self.timeout > 0, positive),
+            ("memory_limit", self.memory_limit, self.memory_limit is None or self.memory_limit > 0, positive),
             ("retries", self.retries, self.retries >= 0, "must be 0 or more"),
         ):
             if not fine:

@@ -9,30 +9,47 @@ from pathlib import Path
 from typing import Any
 
 from mwm.config.spec import digest
-from mwm.stats.intervals import clopper_pearson
-from mwm.verification import report
-from mwm.verification.decision import cells_to_decide, decide, run_tests
-from mwm.verification.null_models import NullAnswers
+from mwm.stats.multiple_testing import holm_limits
+from mwm.verification.decision import (
+    cells_to_decide,
+    decide,
+    default_accuracy_bound,
+    judge,
+    overall,
+    run_tests,
+    why_stopped,
+)
+from mwm.verification.diagnosis.diagnose import UNDIAGNOSED, Diagnosis
+from mwm.verification.diagnosis.probe import make_probe
+from mwm.verification.findings import counted, key_summary, ranked
+from mwm.verification.null_models import NullAnswers, compare
 from mwm.verification.options import CELLS_AT_A_TIME, RANK_SUM, VerifyOptions
-from mwm.verification.querying.answer_log import Answers, Labels, SuspectAnswers, open_answer_log
+from mwm.verification.querying.answer_log import Answers, SuspectAnswers, open_answer_log
 from mwm.verification.querying.asking import AskPolicy, ask
+from mwm.verification.querying.numbering import NumberedSuspect, Way
 from mwm.verification.querying.order import OrderedQueries
-from mwm.verification.suspects.outputs import NO_ANSWER, NoAnswerError, Suspect
+from mwm.verification.report import notes
+from mwm.verification.report.exhibit import make_exhibit
+from mwm.verification.report.files import write_report
+from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 from mwm.verification.verdict import (
     FORMAT_VERSION,
-    NOT_PROVEN,
+    INCONCLUSIVE,
     PROCEDURE_VERSION,
-    PROVEN,
     ControlSummary,
-    KeySummary,
     SuspectResult,
-    TestResult,
     Verdict,
     VerdictPlan,
 )
 from mwm.verification.weighing import Progress, weigh_answers
 from mwm.watermarks.evidence import Evidence
 from mwm.watermarks.key import Key, commitment
+
+PLANNED = (
+    *("test", "level", "cells", "views", "order_seed"),
+    *("input_range", "layout", "class_order", "accuracy_bound"),
+)
+"""What a verdict says of its plan as the plan does."""
 
 
 class UnansweredError(ValueError):
@@ -47,7 +64,7 @@ class UnansweredError(ValueError):
 class OpenSuspect:
     """A suspect or control that was opened, and the SHA-256 of its files, empty if it has none here."""
 
-    suspect: Suspect
+    suspect: NumberedSuspect
     sha256: str
 
     def named(self, key: Key) -> dict[str, str]:
@@ -67,6 +84,7 @@ class PreparedVerification:
     suspects: list[OpenSuspect]
     control: OpenSuspect | None
     null: NullAnswers | None
+    way: Way
     notes: tuple[str, ...]
 
     @property
@@ -86,7 +104,17 @@ class PreparedVerification:
             "cells": len(self.asked.cells),
             "views": options.views,
             "order_seed": options.order_seed,
+            "input_range": self.way.presentation.range,
+            "layout": self.way.presentation.layout,
+            "class_order": self.way.numbering.described(self.key.class_names),
+            "accuracy_bound": self.accuracy_bound,
         }
+
+    @property
+    def accuracy_bound(self) -> float:
+        """The share of true classes below which a suspect that is not proven is inconclusive."""
+        given = self.options.accuracy_bound
+        return default_accuracy_bound(self.key.classes) if given is None else given
 
     @property
     def digest(self) -> str:
@@ -99,9 +127,10 @@ class PreparedVerification:
             own = logs[: len(self.suspects)]
             control = self._ask_control(logs[-1])
             told = self._ask_all(own, control)
-            verdict = self._verdict(own, told, control)
+            verdict = self._explained(self._verdict(own, told, control), own)
             if output is not None:
-                report.write_report(output, verdict)
+                null = None if self.null is None else self.null.labels
+                write_report(output, verdict, make_exhibit(self.key, self.asked, told, control=control, null=null))
         return replace(verdict, asked_now=tuple(log.fresh for log in own), output=output)
 
     def _ask_control(self, log: SuspectAnswers) -> Answers | None:
@@ -165,32 +194,55 @@ class PreparedVerification:
         """What the answers of all suspects are worth together."""
         found = [self._found(*one, control=control) for one in zip(self.suspects, logs, told, strict=True)]
         deciding = [one["tests"][self.test] for one in found]
-        decided = decide([one.p_value for one in deciding], self.options.level)
+        p_values = [one.p_value for one in deciding]
+        decided, limits = decide(p_values, self.options.level), holm_limits(p_values, self.options.level)
         results = tuple(
-            SuspectResult(**one, p_value=test.p_value, log10_p=test.log10_p, adjusted_p_value=p, decision=decision)
-            for one, test, (p, decision) in zip(found, deciding, decided, strict=True)
+            SuspectResult(
+                **one,
+                p_value=test.p_value,
+                log10_p=test.log10_p,
+                adjusted_p_value=p,
+                limit=limit,
+                decision=judge(decision, right=one["right"], asked=one["asked"], bound=self.accuracy_bound),
+            )
+            for one, test, (p, decision), limit in zip(found, deciding, decided, limits, strict=True)
         )
-        proven = any(one.decision == PROVEN for one in results)
         return Verdict(
-            decision=PROVEN if proven else NOT_PROVEN,
-            key=_key_summary(self.key, committed=self.options.commitment is not None),
+            decision=overall([one.decision for one in results]),
+            key=key_summary(self.key, committed=self.options.commitment is not None),
             plan=self._planned(),
             suspects=results,
             notes=(
-                *report.class_order_notes(results, self.key.classes),
-                *report.planned_notes(self.options, self.key, self._planned()),
-                *report.null_model_notes(len(self.null.identities) if self.null else 0, self.options.level),
+                *notes.class_order_notes(results, self.key.classes),
+                *notes.planned_notes(self.options, self.key, self._planned()),
+                *notes.null_model_notes(len(self.null.identities) if self.null else 0, self.options.level),
                 *self.notes,
-                report.ONE_REPORT,
+                notes.ONE_REPORT,
             ),
         )
+
+    def _explained(self, verdict: Verdict, logs: Sequence[SuspectAnswers]) -> Verdict:
+        """The verdict with likely reasons beside what is inconclusive; what was found before is not asked again."""
+        told = zip(verdict.suspects, self.suspects, logs, strict=True)
+        return replace(verdict, suspects=tuple(self._with_reasons(*one) for one in told))
+
+    def _with_reasons(self, found: SuspectResult, one: OpenSuspect, log: SuspectAnswers) -> SuspectResult:
+        if found.decision != INCONCLUSIVE:
+            return found
+        if log.reasons is None and self.options.no_diagnosis:
+            return replace(found, reasons=(UNDIAGNOSED,))
+        if log.reasons is None:
+            diagnosis = Diagnosis(one.suspect, make_probe(self.key), self._policy, self.options.batch_size)
+            reasons = diagnosis.reasons(self.accuracy_bound, self.key.class_names)
+            log.explain(reasons, diagnosis.images)
+        return replace(found, reasons=log.reasons or (), tried=log.tried)
 
     def _planned(self) -> VerdictPlan:
         control = None
         if self.control:
             one = self.control.suspect
             control = ControlSummary(name=one.name, access=one.access, sha256=self.control.sha256)
-        fixed = {name: self.plan[name] for name in ("test", "level", "cells", "views", "order_seed")}
+        fixed = {name: self.plan[name] for name in PLANNED}
         return VerdictPlan(**fixed, images=len(self.asked), control=control)
 
     def _found(
@@ -199,7 +251,8 @@ class PreparedVerification:
         """What one suspect answered (m), and every test of it: the fields of its result but for the decision."""
         asked = self.asked.part(0, self.asked.whole(len(answers)))
         plain = weigh_answers(asked, answers)
-        evidence = plain if control is None else weigh_answers(asked, answers, control.part(slice(len(answers))))
+        known = None if control is None else control.part(slice(len(answers)))
+        evidence = plain if known is None else weigh_answers(asked, answers, known)
         places, shown = asked.places[asked.plain], answers.part(asked.plain)
         choices = shown.first_choices(places, len(asked.cells), asked.classes)
         null = self.null.matches(asked.labels) if self.null else None
@@ -213,56 +266,20 @@ class PreparedVerification:
             "wrong_answers": plain.wrong_answers,
             "mean_rank": evidence.mean_rank,
             "tests": tests,
-            **_ranked(evidence, tests[RANK_SUM]),
-            **_counted(asked, log, answers, choices=choices),
+            "compared": compare(asked, known, self.null),
+            **ranked(evidence, tests[RANK_SUM]),
+            **self._stopped(evidence, asked),
+            **counted(asked, log, answers, choices=choices),
         }
 
-
-def _ranked(evidence: Evidence, test: TestResult | None) -> dict[str, float | None]:
-    """The p-values of labels and of scores; None where ranks allow no exact one."""
-    forms = {"labels": evidence.labels, "scores": evidence.scores}
-    told = {name: ranks if test else None for name, ranks in forms.items()}
-    found = {f"p_{name}": None if ranks is None else ranks.p_value for name, ranks in told.items()}
-    return found | {f"log10_p_{name}": None if ranks is None else ranks.log10_p for name, ranks in told.items()}
-
-
-def _counted(asked: OrderedQueries, log: SuspectAnswers, answers: Answers, *, choices: Labels) -> dict[str, Any]:
-    """What one suspect answered to all that was asked, counted."""
-    matches, count = int((choices == asked.labels).sum()), len(choices)
-    silent = len(log.silent.intersection(asked.numbers))
-    outside = (answers.labels <= NO_ANSWER) | (answers.labels >= asked.classes)
-    return {
-        "matches": matches,
-        "match_rate": matches / count,
-        "interval": clopper_pearson(matches, count),
-        "asked": count,
-        "images": len(asked),
-        "unanswered": silent,
-        "no_class": int(outside.sum()) - silent,
-        "cells": tuple(asked.cells),
-        "requests": log.requests,
-        "seconds": round(log.seconds, 3),
-        "began": log.began,
-        "ended": log.ended,
-    }
+    def _stopped(self, evidence: Evidence, asked: OrderedQueries) -> dict[str, Any]:
+        """Why asking ended, if it could end before everything was asked."""
+        if not self.options.sequential:
+            return {}
+        each = self.options.level / len(self.suspects)
+        return why_stopped(evidence, asked, planned=len(self.asked.cells), level=each)
 
 
 def _keyed_name(identity: str, key: Key) -> str:
     """A name for what a suspect is, from which nobody can guess the password that is part of it."""
     return hmac.digest(key.secret, f"suspect/{identity}".encode(), "sha256").hex()[:16]
-
-
-def _key_summary(key: Key, *, committed: bool) -> KeySummary:
-    return KeySummary(
-        commitment=commitment(key),
-        committed=committed,
-        guessable=key.guessable,
-        created=key.created,
-        rule=key.rule,
-        scheme=key.scheme,
-        null=key.null,
-        queries=len(key.queries),
-        cells=key.queries.num_cells,
-        classes=key.classes,
-        class_names=key.class_names,
-    )

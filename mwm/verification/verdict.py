@@ -6,9 +6,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
-PROVEN, NOT_PROVEN = "proven", "not proven"
+PROVEN, NOT_PROVEN, INCONCLUSIVE = "proven", "not proven", "inconclusive"
 
-FORMAT_VERSION, PROCEDURE_VERSION = 3, 2
+KEYS_OWN = "the key's"
+"""The order of classes of a suspect that numbers them as the key does."""
+
+DECIDED, ALL_ASKED, OUT_OF_REACH = "decided", "all asked", "out of reach"
+"""Why the sequential test stopped: it reached its limit; nothing was left; nothing that was left could reach it."""
+
+FORMAT_VERSION, PROCEDURE_VERSION = 4, 3
 """Of the verdict; and raised with every change of what is asked or how it is judged: no old answer is then reused."""
 
 
@@ -30,6 +36,20 @@ class TestResult:
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What networks that never saw the key answered to the cells that a suspect was asked.
+
+    `who` they are: the control or null models, so many `networks`. In the mean they named the true class of so many
+    (`right`), and the secret label of so many (`matches`).
+    """
+
+    who: str
+    networks: int
+    right: float
+    matches: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +87,9 @@ class VerdictPlan:
     """What was fixed before anything was asked.
 
     The test that decides, its level, and what is asked: the first `cells` of the key in an order by a seed, with all
-    their images in so many `views`, which makes so many `images`.
+    their images in so many `views`, which makes so many `images`. They are shown to suspects in an `input_range` and
+    `layout`, and the answers read in a `class_order`. A suspect that is not proven and gives a smaller share of true
+    classes than the `accuracy_bound` is inconclusive.
     """
 
     test: str
@@ -76,6 +98,10 @@ class VerdictPlan:
     views: int
     images: int
     order_seed: int
+    input_range: str
+    layout: str
+    class_order: str
+    accuracy_bound: float
     control: ControlSummary | None
 
 
@@ -91,7 +117,13 @@ class SuspectResult:
     `p_labels` is the p-value by first choices, `p_scores` by scores, `p_value` that of the test that decides;
     `adjusted_p_value` is for the number of suspects (Holm, 1979). Each `log10_p` tells what is too small for a number.
     None is what cannot be told. `matches` counts the cells that were taken for their secret label, `interval` is that
-    of their rate (Clopper and Pearson, 95 %).
+    of their rate (Clopper and Pearson, 95 %). `right` counts those that were taken for their true class. Where these
+    are too few, `reasons` are what may be the matter, in words; to find them it was shown `tried` images more, which
+    are no evidence. `secret_first` counts the cells whose secret label has a better score than every other wrong class;
+    None without scores. `compared` are networks that were asked the same.
+
+    `limit` is the largest p-value by which it would be proven, as the level is shared. The sequential test says why it
+    `stopped`, and about how many cells `more`, answered like those so far, would decide it; None where that is unknown.
 
     `sha256` is that of its files, or empty. `requests` took `seconds` and were answered from `began` to `ended`.
     """
@@ -104,13 +136,16 @@ class SuspectResult:
     p_value: float
     log10_p: float | None
     adjusted_p_value: float
+    limit: float
     p_labels: float | None
     log10_p_labels: float | None
     p_scores: float | None
     log10_p_scores: float | None
     wrong_answers: int
     mean_rank: float
+    secret_first: int | None
     matches: int
+    right: int
     match_rate: float
     interval: tuple[float, float]
     tests: dict[str, TestResult | None]
@@ -123,17 +158,23 @@ class SuspectResult:
     seconds: float
     began: str
     ended: str
+    reasons: tuple[str, ...] = ()
+    tried: int = 0
+    compared: tuple[Comparison, ...] = ()
+    stopped: str | None = None
+    more: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """What it says, as a tree."""
         tree = {field.name: getattr(self, field.name) for field in fields(self)}
-        tree |= {"interval": list(self.interval), "cells": list(self.cells)}
+        tree |= {name: list(tree[name]) for name in ("interval", "cells", "reasons")}
+        tree |= {"compared": [asdict(one) for one in self.compared]}
         return tree | {"tests": {name: test and test.to_dict() for name, test in self.tests.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The decision on several suspects: *proven* if it is for one of them.
+    """The decision on several suspects: *proven* if it is for one of them, else *inconclusive* if it is for one.
 
     `asked_now` counts the images that each was shown for it now; the other answers were known. `output` is the folder
     of the report, if one was written.

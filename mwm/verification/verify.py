@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,11 @@ from mwm.verification.decision import best_p_value, deciding_test
 from mwm.verification.null_models import ask_null_models
 from mwm.verification.options import PERMUTATION, VerifyOptions
 from mwm.verification.procedure import OpenSuspect, PreparedVerification
+from mwm.verification.querying.numbering import NumberedSuspect, Way, parse_numbering
 from mwm.verification.querying.order import OrderedQueries, order_queries
-from mwm.verification.suspects import Suspect, SuspectLike, open_suspect
+from mwm.verification.suspects import SuspectLike, open_suspect
+from mwm.verification.suspects.identity import folder_identity
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 from mwm.verification.verdict import Verdict
 from mwm.watermarks.key import Key, commitment, load_key
 
@@ -59,15 +61,27 @@ def prepare(
     _check_commitment(own, options.commitment)
     test = deciding_test(own.null, sequential=options.sequential)
     _check_use(test, options, control)
+    way = Way(
+        InputFormat(options.input_range, options.layout), parse_numbering(options.classes, own.classes, own.class_names)
+    )
+    way.presentation.check(own.queries.images.shape[1])
+    usual = Way(UNIT_RANGE, parse_numbering(None, own.classes, own.class_names))
     asked = order_queries(own, options.queries, options.order_seed, views=options.views)
     _check_suspects(suspects, control)
     _check_reach(options, asked, test=test, count=len(suspects))
     how: dict[str, Any] = {"options": options, "asked": asked}
-    opened = [OpenSuspect(_open("suspect", one, **how), _path_sha256(one)) for one in suspects]
-    compared = None if control is None else OpenSuspect(_open("control", control, **how), _path_sha256(control))
-    independent = [_open("null_models", one, **how) for one in null_models]
+    opened = [_open("suspect", one, way=way, **how) for one in suspects]
+    compared = None if control is None else _open("control", control, way=usual, **how)
+    independent = [_open("null_models", one, way=usual, **how).suspect for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
-    return PreparedVerification(own, options, test, asked, opened, compared, null, tuple(notes))
+    told = (*_suspects_notes([*opened, *filter(None, [compared])]), *notes)
+    return PreparedVerification(own, options, test, asked, opened, compared, null, way, told)
+
+
+def _suspects_notes(opened: Sequence[OpenSuspect]) -> Iterator[str]:
+    """What has to be known of how they are reached."""
+    for one in opened:
+        yield from getattr(one.suspect.suspect, "notes", ())
 
 
 def _check_use(test: str, options: VerifyOptions, control: SuspectLike | None) -> None:
@@ -110,14 +124,16 @@ def _check_reach(options: VerifyOptions, asked: OrderedQueries, *, test: str, co
         raise ValueError(f"level: {options.level:g}{shared} is out of reach: {best} would not show it")
 
 
-def _open(name: str, suspect: SuspectLike, *, options: VerifyOptions, asked: OrderedQueries) -> Suspect:
+def _open(name: str, suspect: SuspectLike, *, way: Way, options: VerifyOptions, asked: OrderedQueries) -> OpenSuspect:
     shape: Any = asked.images.shape[1:]
     limits: dict[str, Any] = {"timeout": options.timeout, "retries": options.retries, "rate": options.rate}
-    limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust}
+    limits |= {"tracking_uri": options.tracking_uri, "trust": options.trust, "presentation": way.presentation}
+    limits |= {"memory_limit": options.memory_limit, "protocol": options.protocol}
     try:
-        return open_suspect(suspect, shape=shape, classes=asked.classes, **limits)
+        found = open_suspect(suspect, shape=shape, classes=len(way.numbering.order), **limits)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    return OpenSuspect(NumberedSuspect(found, way.numbering), _path_sha256(suspect))
 
 
 def _path_sha256(suspect: SuspectLike) -> str:
@@ -127,6 +143,4 @@ def _path_sha256(suspect: SuspectLike) -> str:
     path = Path(suspect)
     if path.is_file():
         return sha256(path)
-    names = sorted(one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-    sums = "".join(f"{sha256(path / name)}  {name}\n" for name in names)
-    return hashlib.sha256(sums.encode()).hexdigest() if names else ""
+    return folder_identity(path) if path.is_dir() else ""

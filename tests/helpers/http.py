@@ -33,11 +33,12 @@ class Reply:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that came: when, where, with which headers, and the images in it (n c h w)."""
+    """A request that came: when, where, with which headers and body, and the images in it (n c h w) if it is a list."""
 
     time: float
     path: str
     headers: Mapping[str, str]
+    body: Any
     images: NDArray[np.float64]
 
 
@@ -59,9 +60,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
-        content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        (images,) = content.values()
-        came = Asked(time.monotonic(), self.path, dict(self.headers), np.array(images))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        content = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "[]")
+        images = next(iter(content.values())) if isinstance(content, dict) else content
+        came = Asked(time.monotonic(), self.path, dict(self.headers), content, np.array(images))
         self.server.asked.append(came)
         reply = self.server.replies[min(len(self.server.asked), len(self.server.replies)) - 1]
         reply = reply if isinstance(reply, Reply) else reply(came)

@@ -16,7 +16,10 @@ from mwm.data.images import to_float
 from mwm.models.build import build_model
 from mwm.models.networks import Cnn
 from mwm.training.evaluation import predict_logits
-from mwm.verification.suspects import Suspect, open_suspect
+from mwm.verification.suspects import SUFFIXES, Suspect, open_suspect
+from mwm.verification.suspects.in_process import InProcessSuspect
+from mwm.verification.suspects.isolated.child import OPENERS
+from mwm.verification.suspects.presentation import UNIT_RANGE
 
 SHAPE, CLASSES = (1, 6, 6), 4
 IMAGES: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (23, *SHAPE), dtype=np.uint8)
@@ -43,6 +46,14 @@ def scores(of: nn.Module) -> NDArray[np.float64]:
 def opened(address: object, *, trust: bool = False, **options: Any) -> Suspect:
     """Open a suspect for images and classes like those of `network`."""
     return open_suspect(str(address), shape=SHAPE, classes=CLASSES, trust=trust, **options)
+
+
+def opened_here(
+    address: object, form: str = "", *, shape: tuple[int, int, int] = SHAPE, classes: int = CLASSES
+) -> InProcessSuspect:
+    """Open a suspect in this process, as the process of its own does, which may take seconds to start."""
+    form = form or SUFFIXES[Path(str(address)).suffix]
+    return OPENERS[form](str(address), shape=shape, classes=classes, presentation=UNIT_RANGE)
 
 
 def labels(suspect: Suspect) -> NDArray[np.int64]:

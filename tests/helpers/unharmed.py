@@ -14,6 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from mwm.runner.workspace.users import USERS
 from mwm.storage.tracking_uri import set_mlflow_defaults
 from tests.helpers.launching import launched, sweep
 
@@ -165,7 +166,8 @@ def _assert_recorded(folder: Path, whole: Undisturbed) -> None:
 def _assert_tidy(folder: Path, whole: Undisturbed) -> None:
     names = {row["digest"]: KEPT_OF_VICTIMS if row["digest"] in whole.victims else KEPT for row in whole.rows}
     expected = {entry(folder, digest) / name for digest, kept in names.items() for name in kept}
-    left = {path for path in (folder / "store").rglob("*") if not path.is_dir()}
+    own = {folder / "store" / ".lock", *(folder / "store" / USERS).iterdir()}
+    left = {path for path in (folder / "store").rglob("*") if not path.is_dir()} - own
     assert left == expected, f"left in the store: {[str(path) for path in left ^ expected]}"
     beside = {path.name for path in (folder / "results" / NAME).iterdir()}
     assert beside <= BESIDE, f"left beside the results: {beside - BESIDE}"

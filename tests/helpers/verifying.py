@@ -30,7 +30,7 @@ from tests.helpers.records import RECIPE, VICTIM, done, loaded, theft
 
 CLASSES, QUERIES = 4, 30
 SHAPE = (1, 6, 6)
-FILES = ("SHA256SUMS", "answers.jsonl", "report.md", "verdict.json")
+FILES = ("SHA256SUMS", "answers.jsonl", "handout.html", "report.html", "verdict.json")
 WATERMARKED = replace(
     VICTIM,
     split=SplitSizes(validation=24, queries=QUERIES),

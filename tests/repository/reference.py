@@ -45,7 +45,9 @@ CLI = f"""{MADE}
 # Commands
 
 `launch.py COMMAND` runs one of these. `launch.py COMMAND --help` shows what is said here. A mistake
-in a command is one line on stderr for each fault, and exit status 2.
+in a command is one line on stderr for each fault, and exit status 2. No command ends with 1, by
+which Python itself fails. Where stdout cannot be written, that is one line on stderr; it changes
+the status of those commands alone that only show something.
 """
 
 Tree = Mapping[str, Any]

@@ -87,7 +87,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, mlflow_db: Path) -> Watche
             if process.poll() is None:
                 process.kill()
             process.wait()
-    assert process.returncode == 1, (folder / "log").read_text()
+    assert process.returncode == 3, (folder / "log").read_text()
     return found
 
 
@@ -236,7 +236,7 @@ def test_sync_says_what_is_missing_and_brings_it_where_the_sweep_went(
         words = ("sync", "small", "--tracking-uri", through.uri)
         through.rules.append(at("runs/log-inputs", Refusal(501)))
         status, out, err = say(*words)
-        assert status == 1
+        assert status == 3
         assert out.splitlines()[-1].endswith(f"brought to {through.uri}, but for 6 of data sets")
         assert len(err.splitlines()) == 2
         through.rules.clear()
@@ -277,10 +277,13 @@ def test_clean_removes_a_sweep_that_was_removed(watched: Watched, say: Say, tmp_
     said = heard(say, "clean").splitlines()
     assert len(said) == 4
     named = r"store/[0-9a-f]{2}/[0-9a-f]{16}: [\d.]+ kB, no sweep needs it(; holds the key of a victim)?"
-    assert [bool(re.fullmatch(named, line)[1]) for line in said[:3]].count(True) == 1  # type: ignore[index]
+    found = [re.fullmatch(named, line) for line in said[:3]]
+    assert all(found), said
+    assert sum(bool(one and one[1]) for one in found) == 1
     assert re.fullmatch(r"3 things, [\d.]+ kB; remove with --delete", said[3])
     assert tree(folder / "store") == before, "a dry run has removed something"
     removed = heard(say, "clean", "--delete").splitlines()
     assert removed[:3] == said[:3]
     assert removed[3].startswith("removed 3 things")
-    assert not [path for path in (folder / "store").rglob("*") if path.is_file()]
+    left = {path.relative_to(folder / "store").parts[0] for path in (folder / "store").rglob("*") if path.is_file()}
+    assert left == {".lock", "users"}

@@ -18,7 +18,7 @@ from mwm.runner.workspace.status import sweep_status
 from tests.helpers.driver import Driver, driving, gone, wait_for
 from tests.helpers.launching import launched, sweep
 from tests.helpers.servers import mlflow_server
-from tests.helpers.unharmed import Undisturbed, assert_unharmed, entry, finished, hittable, prepared, rows, runs
+from tests.helpers.unharmed import NAME, Undisturbed, assert_unharmed, entry, finished, hittable, prepared, rows, runs
 from tests.helpers.watching import Seen, Watch, watching
 from tests.system.faults import Blow, Moment, endure
 
@@ -122,7 +122,7 @@ def test_signals_end_a_sweep_in_good_order(
             driver.process.send_signal(number)
             assert driver.wait(90) == 128 + number, driver.said()
             gone(driver.trainers())
-        assert sweep_status(folder / "results" / "small").reason == f"stopped by {number.name}"
+        assert sweep_status(folder / "results" / NAME).reason == f"stopped by {number.name}"
         statuses = Counter(run.info.status for run in runs(folder))
         assert statuses["RUNNING"] == 0, "a run is left as running"
         assert statuses["KILLED"] >= 1
@@ -230,7 +230,7 @@ def test_hopeless_trials_are_given_up_and_the_rest_goes_on(whole: Undisturbed, t
     blocked.parent.mkdir(parents=True)
     blocked.write_text("a file where a folder should be")
     done = launched(folder, "run", sweep(folder, hopeless))
-    assert done.returncode == 1, done.stderr + done.stdout
+    assert done.returncode == 3, done.stderr + done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     found = {row["digest"]: row for row in rows(folder)}
     known = {row["digest"] for row in whole.rows} - {raising}

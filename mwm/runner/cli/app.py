@@ -12,6 +12,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from mwm.runner.cli.options import as_option
+from mwm.runner.cli.output import protect_output
 from mwm.trials.provenance import __version__
 
 COMMANDS = {
@@ -21,14 +22,17 @@ COMMANDS = {
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
     "sync": ("workspace:sync", "Bring to MLflow what it has missed of a sweep; may be repeated."),
     "clean": ("workspace:clean", "List what no sweep needs, or remove it."),
-    "verify": ("verify:verify", "Query suspects with a key; exit status 0 proven, 1 not proven, 2 error."),
+    "verify": ("verify:verify", "Query suspects with a key; exit status 0 proven, 3 not, 4 inconclusive."),
     "commit": ("keys:commit", "Show the commitment to a key, to publish before the network."),
-    "open": ("keys:open_", "Check a key against a commitment; exit status 1 if it is another key's."),
+    "open": ("keys:open_", "Check a key against a commitment; exit status 3 if it is another key's."),
     "export": ("keys:export", "Copy the key of a victim out of a store."),
     "power": ("power:power", "Show how many queries prove a copy."),
     "schema": ("sweeps:schema", "Print the JSON Schema of a sweep file."),
 }
 """Where the function of each command lies, imported only when it is asked for, and what it does."""
+
+SHOWING = {"status", "list", "commit", "power", "schema"}
+"""Commands that have done nothing where their output could not be written; of others the status says something else."""
 
 RENAMED = {"verify": {"--again": "--rerun", "--null": "--null-models", "--report": "--output"}}
 """Options of the release before this one."""
@@ -66,10 +70,11 @@ def make_app(asked: str = "") -> App:
 
 def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     """The function that a command line asks for, and its arguments; ValueError, in one line, for a mistake."""
+    words = _joined(words)
     asked, *others = words or [""]
     _check_words(asked, others)
     try:
-        command, bound, _ = make_app(asked).parse_args(list(words), exit_on_error=False, print_error=False)
+        command, bound, _ = make_app(asked).parse_args(words, exit_on_error=False, print_error=False)
     except UnusedCliTokensError as error:
         word = (error.unused_tokens or [""])[0]
         raise ValueError(f"{word}: is not allowed here: write a value that holds spaces in quotes") from None
@@ -78,6 +83,17 @@ def parse(words: Sequence[str]) -> tuple[Callable[..., Any], BoundArguments]:
     except ValueError as error:
         raise ValueError(as_option(str(error))) from None
     return command, bound
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """The words with those that begin with a negative number, and hold more, joined to the option before them."""
+    found: list[str] = []
+    for word in words:
+        if found and found[-1].startswith("--") and re.match(r"-[\d.]+[,/]", word):
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
 
 
 def _check_words(asked: str, others: Sequence[str]) -> None:
@@ -100,5 +116,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if (error.name or "mwm").startswith("mwm"):
+            raise
+        print(f"{error.name}: is not installed for {sys.executable}; see docs/quickstart.md", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
+
+
+def program() -> int:
+    """The command of this process. What becomes of its output changes nothing but the status of `SHOWING`."""
+    output = protect_output()
+    asked = sys.argv[1] if sys.argv[1:] else ""
+    output.tell_gone = asked == "run"
+    status = main()
+    sys.stdout.flush()
+    return 2 if output.failed and (asked in SHOWING or asked not in COMMANDS) else status

@@ -71,7 +71,7 @@ def open_(
         Parameter(name="--set", help="With --recompute: where the data lie, as in data.path=X; repeatable."),
     ] = None,
 ) -> int:
-    """Check a key against a commitment; exit status 1 if it is another key's.
+    """Check a key against a commitment; exit status 3 if it is another key's.
 
     A key that was tampered with, or that does not come out of its data, is a mistake: exit status 2.
     """
@@ -89,7 +89,7 @@ def open_(
     verdict = "opens the commitment" if opens else f"does not open the commitment: its own is {found}"
     source = "; all of it comes out of its data again" * recompute
     make_console().out(f"{key}: {_described(held)}; {verdict}{source}", highlight=False)
-    return 0 if opens else 1
+    return 0 if opens else 3
 
 
 def export(

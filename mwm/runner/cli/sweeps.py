@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,7 @@ from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.storage.redaction import redact
 from mwm.trials.names import attack_name, trial_name
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
 from mwm.watermarks.schemes import Confusion, Scheme
@@ -57,14 +60,17 @@ def run(
 ) -> int:
     """Run a sweep, or resume it.
 
-    Exit status: 0 if every trial is done, 1 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
+    Exit status: 0 if every trial is done, 3 if one is not, 2 for a mistake, 130 or 143 if a signal stopped it.
     """
     sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     from mwm.runner.execution import driver
     from mwm.runner.reporting.tables import tables
 
-    where = asdict(recording)
-    done = driver.run_sweep(sweep, console, storage=storage, address=address, resume=resume, **where)
+    try:
+        done = driver.run_sweep(sweep, console, storage=storage, address=address, resume=resume, **asdict(recording))
+    except SystemExit:  # a signal before the first trial, or a second one
+        console.out(f"stopped; what was saved is kept; {_go_on()}", highlight=False)
+        raise
     if done.hours_spent:
         limit = f"the limit of {sweep.limits.hours:g} hours is reached"
         console.out(f"{limit}: no more victims were begun", highlight=False)
@@ -78,12 +84,27 @@ def run(
 def _print_summary(console: Console, done: SweepRun) -> None:
     """How many trials ended how, where the results are, and how to compare the runs."""
     ended = ", ".join(f"{count} {status}" for status, count in done.counts.items() if count)
-    everything = done.cached == sum(done.counts.values())
+    everything = done.cached == sum(done.counts.values()) and not done.epochs
     which = "all cached, nothing was run" if everything else f"{done.cached} cached"
     ended += f" ({which})" if done.cached else ""
-    console.out(f"{ended or 'nothing was run'}; results in {done.folder / 'results.csv'}", highlight=False)
+    nothing = "no trial has ended" if done.epochs or done.status > 128 else "nothing was run"
+    console.out(f"{ended or nothing}; results in {done.folder / 'results.csv'}", highlight=False)
+    if done.status > 128:
+        saved, under_way = sum(done.epochs.values()), len(done.epochs)
+        kept = f"{saved} epochs of {under_way} trial{'s' * (under_way > 1)} under way are saved" if saved else ""
+        console.out(f"stopped; {kept or 'what was saved is kept'}; {_go_on()}", highlight=False)
     shown = how_to_compare(done.uri, experiment=done.experiment, experiment_id=done.experiment_id)
     console.out(f"compare the runs: {shown}", highlight=False)
+
+
+def _go_on() -> str:
+    """By which command a sweep that was stopped goes on."""
+    return f"go on by: {redact(shlex.join([_shown(Path(sys.executable)), *sys.argv]))}"
+
+
+def _shown(path: Path) -> str:
+    """A path from here, if it lies here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _asked(config: Path, changes: list[str] | None, *, name: str | None, tags: list[str] | None) -> Sweep:
@@ -208,5 +229,5 @@ def schema() -> int:
     """
     from mwm.runner.sweeps.schema import schema_text
 
-    print(schema_text(), end="")
+    print(schema_text(in_ascii=not sys.stdout.encoding.lower().startswith("utf")), end="")
     return 0

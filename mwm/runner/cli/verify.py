@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 UNWATERMARKED = "none"
 FIELDS = {"suspect", "control", "null_models", *(field.name for field in fields(VerifyOptions))}
 DEFAULTS = VerifyOptions()
+STATUSES = {"proven": 0, "not proven": 3, "inconclusive": 4}
+"""Exit status of each decision; Python itself ends with 1, and a mistake with 2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +58,10 @@ def verify(
     record: Annotated[VerdictRecord, Parameter(name="*")] = RECORD,
     json: Json = False,
 ) -> int:
-    """Query suspects with a key; exit status 0 proven, 1 not proven, 2 error.
+    """Query suspects with a key; exit status 0 proven, 3 not, 4 inconclusive.
 
-    Status 0 says that one of the suspects is proven to be a copy, 1 that none is.
+    Status 0 says that one of the suspects is proven to be a copy, 3 that none is, 4 that nothing can be said, and 2
+    that there is no verdict: a mistake, or a suspect that does not answer.
 
     A suspect is a store entry's folder, `*.safetensors`, `*.onnx`, `*.pt2`, `*.ts`, `*.pt`, `*.pth`, `http(s)://...`,
     `models:/...`, `runs:/...`, `mlflow-artifacts:/...` or `module:function`. With `--tracking-uri`, or with
@@ -70,11 +73,11 @@ def verify(
         verdict = _verified(key, suspects, options, **compared, record=record)
     except ValueError as error:
         raise ValueError(as_option(str(error), FIELDS)) from None
-    except Exception as error:  # Python's own exit status would be 1, and that is a verdict
+    except Exception as error:  # one line, as for every other end without a verdict
         print(f"error: {type(error).__name__}: {redact(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
     _show(verdict, as_json=json)
-    return 0 if verdict.proven else 1
+    return STATUSES[verdict.decision]
 
 
 def _verified(
@@ -143,14 +146,15 @@ def _what_failed(error: OSError, *, rerun: bool) -> str:
 
 
 def _show(verdict: Verdict, *, as_json: bool) -> None:
-    from mwm.verification import report
+    from mwm.verification.report.page import SIGN
+    from mwm.verification.report.summary import summary_lines
 
     console = make_console()
     if as_json:
         said = {**verdict.to_dict(), "asked_now": list(verdict.asked_now), "report": str(verdict.output)}
         console.out(dumps(said, indent=1), highlight=False)
         return
-    for line in (*report.summary_lines(verdict), f"report    {verdict.output}; sign it there by {report.SIGN}"):
+    for line in (*summary_lines(verdict), f"report    {verdict.output}; sign it there by {SIGN}"):
         console.out(line, highlight=False)
 
 

@@ -30,6 +30,7 @@ from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_journal
 from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
+from mwm.runner.workspace.status import INCOMPLETE
 from mwm.storage.addresses import sqlite_file
 from mwm.storage.filesystem import write_atomic
 from mwm.storage.redaction import redacted_excerpt
@@ -49,15 +50,16 @@ class SweepRun:
     """How a sweep ended.
 
     `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
-    trial is done, 1 if one is not, 130 or 143 if a signal stopped it. `hours_spent`: it began no more victims, as its
-    limit says. The results lie in `folder`, the runs of MLflow at `uri`, in the experiment called `experiment` there
-    and `experiment_id` in its addresses.
+    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `epochs`: how far each trial is that has
+    begun and not ended. `hours_spent`: it began no more victims, as its limit says. The results lie in `folder`, the
+    runs of MLflow at `uri`, in the experiment called `experiment` there and `experiment_id` in its addresses.
     """
 
     results: Sequence[TrialResult]
     counts: Mapping[str, int]
     cached: int
     status: int
+    epochs: Mapping[str, int]
     hours_spent: bool
     folder: Path
     uri: str
@@ -80,25 +82,25 @@ def run_sweep(
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
-        before = read_journal(folder).begin.get("experiment")
-        experiment = experiment_name(experiment, sweep.name, uri, before=before)
+        experiment = experiment_name(experiment, sweep.name, uri, before=read_journal(folder).begin.get("experiment"))
         if not elsewhere:
             require_compiler(sweep)
-        sets, _ = validate(sweep, download=True)
-        _tell_left_out(sets, console)
+        sets = _loaded(sweep, console)
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
-        with sweep_lock(folder, store=place.local_store), ray_cluster(address), _graceful_stop() as stopped:
-            patience = NODE_TIMEOUT_S if elsewhere else 0.0
-            check_resources(sweep.resources, patience=patience, tell=partial(console.out, highlight=False))
-            where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
-            recorder, left, spent = _run(sweep, console, place, **where, sets=sets, stopped=stopped)
+        alone = sweep_lock(folder, store=place.local_store)
+        with alone, _outliving_terminal(), ray_cluster(address), _graceful_stop() as stopped:
+            tell = partial(console.out, highlight=False)
+            check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
+            how: dict[str, Any] = {"folder": folder, "sets": sets, "stopped": stopped, "uri": uri}
+            recorder, epochs, left, spent = _run(sweep, console, place, **how, experiment=experiment)
     return SweepRun(
         results=recorder.results(),
         counts={status: recorder.count(status) for status in STATUSES},
         cached=len(recorder.cached),
-        status=128 + stopped[0] if stopped else int(left > 0),
+        status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
+        epochs=epochs,
         hours_spent=spent,
         folder=folder,
         uri=uri,
@@ -107,10 +109,13 @@ def run_sweep(
     )
 
 
-def _tell_left_out(sets: TrialInputs, console: Console) -> None:
+def _loaded(sweep: Sweep, console: Console) -> TrialInputs:
+    """The data of a sweep that was found sound; says what was left out of them."""
+    sets, _ = validate(sweep, download=True)
     for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
         for line in left_out_lines(found):
             console.out(line, highlight=False)
+    return sets
 
 
 def _require_durable_paths(place: StorageLocation, uri: str) -> None:
@@ -161,8 +166,8 @@ def _run(
     uri: str,
     experiment: str,
     stopped: list[int],
-) -> tuple[SweepRecorder, int, bool]:
-    """Run what is left of a sweep: its record, how many trials are not done in the end, and whether time ran out."""
+) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
+    """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.recorder import SweepRecorder
     from mwm.runner.execution.searcher import TrialSearcher
@@ -187,7 +192,7 @@ def _run(
             with progress:
                 run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
             left[0] = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
-    return recorder, left[0], source.spent
+    return recorder, searcher.epochs, left[0], source.spent
 
 
 @contextmanager
@@ -215,6 +220,16 @@ def _signal_handlers(handler: Any) -> Iterator[None]:
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
+
+
+@contextmanager
+def _outliving_terminal() -> Iterator[None]:
+    """Ignore SIGHUP, which comes when a terminal closes; enter it before Ray is started, whose processes inherit it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from mwm.runner.tracking.tracker import Tracker
 from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
 from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import find_sweep, totals
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
@@ -34,7 +34,7 @@ FLUSH_EVERY, FLUSH_SECONDS = 50, 60.0
 def sync_mlflow(
     console: Console, storage: StorageLocation, *, name: str, tracking_uri: str | None, experiment: str | None
 ) -> int:
-    """Bring everything that MLflow lacks of a sweep; 0, or 1 if MLflow did not take all of it.
+    """Bring everything that MLflow lacks of a sweep; 0, or INCOMPLETE if MLflow did not take all of it.
 
     Without `experiment` it goes where the sweep went last. Raises ValueError for a name that there is not, a sweep that
     is being run, and an MLflow that cannot be reached.
@@ -49,11 +49,9 @@ def sync_mlflow(
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
         expected = totals(history, {})
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
-        experiment = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        status: Status = history.end.get("status", "KILLED")
+        where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-        params = flatten(encode(sweep.search), "search")
-        with Tracker(uri, name, tags=tags, params=params, experiment=experiment) as tracker:
+        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"), experiment=where) as tracker:
             recorder = SweepRecorder(
                 name,
                 folder,
@@ -69,9 +67,10 @@ def sync_mlflow(
                 with progress:
                     _replay_all(recorder, tracker, sweep=sweep, history=history)
             finally:
+                status: Status = history.end.get("status", "KILLED")
                 left = recorder.close(status, complete=status == "FINISHED")
     console.out(f"{_counts(recorder)}; brought to {redact(uri)}{_lost(tracker, left)}", highlight=False)
-    return int(left > 0)
+    return INCOMPLETE if left else 0
 
 
 def _counts(recorder: SweepRecorder) -> str:

@@ -33,9 +33,9 @@ def sweep_schema() -> Tree:
     return {**written_in, "allOf": [whole], "$defs": dict(sorted(definitions.items()))}
 
 
-def schema_text() -> str:
-    """The schema as it is kept in a file."""
-    return json.dumps(sweep_schema(), indent=1, ensure_ascii=False) + "\n"
+def schema_text(*, in_ascii: bool = False) -> str:
+    """The schema as it is kept in a file, or in ASCII, which is the same in every encoding."""
+    return json.dumps(sweep_schema(), indent=1, ensure_ascii=in_ascii) + "\n"
 
 
 class _Part:

@@ -16,12 +16,13 @@ from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, reason, tra
 from mwm.runner.tracking.runs import to_metrics
 from mwm.storage.tracking_uri import VERDICTS, experiment_name, resolve_tracking_uri
 from mwm.trials.provenance import provenance
-from mwm.verification import report
+from mwm.verification.report.files import HANDOUT, VERDICT
+from mwm.verification.report.page import CHECKSUMS
 from mwm.verification.verdict import SuspectResult, Verdict
 
 METRICS = (
     *("p_value", "log10_p", "adjusted_p_value", "p_labels", "log10_p_labels", "p_scores", "log10_p_scores"),
-    *("wrong_answers", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
+    *("wrong_answers", "right", "mean_rank", "matches", "match_rate", "unanswered", "seconds"),
 )
 """The fields of a result that are numbers, and metrics of its run."""
 
@@ -97,7 +98,7 @@ def _write(
     with _kept(mine, "parameters"):
         experiment.log_params(run_id, params)
     with _kept(mine, "files"):
-        for name in (report.VERDICT, report.REPORT, report.CHECKSUMS):
+        for name in (VERDICT, HANDOUT, CHECKSUMS):
             experiment.log_artifact(run_id, folder / name)
     with _kept(mine, "tags"):
         experiment.log_tags(run_id, tags if mine else tags | {RECORDED: "all"})

@@ -20,6 +20,9 @@ TABLE = "results.csv"
 STALE_SECONDS = 60.0
 """A driver on another machine that has been silent for this long is taken for dead; clocks may differ by less."""
 
+INCOMPLETE = 3
+"""Exit status where not every trial is done, or MLflow lacks something; 1 is what Python itself ends with."""
+
 State = Literal["running", "finished", "failed", "interrupted"]
 
 NO_END = "its driver ended without a word: it was killed, or its machine stopped"

@@ -16,6 +16,9 @@ from mwm.storage.filesystem import write_atomic
 USERS, MARK = "users", ".id"
 """The folder of these files in a store, and the file in results/ by which that folder is known again."""
 
+SLACK_SECONDS = 600.0
+"""A copy of a store does not keep in which order its files were written: so much older is not older."""
+
 
 @dataclass(frozen=True)
 class StoreUser:
@@ -38,7 +41,7 @@ def record_user(results: Path, store: Path) -> None:
 
 def recorded_since(store: Path) -> float:
     """The Unix time since which a store knows its users; infinite where it knows none."""
-    return min((path.stat().st_mtime for path in _records(store)), default=float("inf"))
+    return min((path.stat().st_mtime for path in _records(store)), default=float("inf")) - SLACK_SECONDS
 
 
 def other_users(results: Path, store: Path, gone: Sequence[str] = ()) -> list[Path]:

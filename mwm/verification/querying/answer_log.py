@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mwm.storage.lock import hold_lock
-from mwm.verification.suspects.outputs import NO_ANSWER
+from mwm.verification.suspects.outputs import NO_ANSWER, NO_CLASS
 from mwm.watermarks.evidence import log_probabilities
 from mwm.watermarks.key import utc_now
 
@@ -24,6 +24,9 @@ Scores = NDArray[np.float64]
 ANSWERS = "answers.jsonl"
 LINE = {"suspect", "at", "seconds", "queries", "labels"}
 """What the line of a request holds at least; also `scores`, or the `error` for which an image stays unanswered."""
+
+REASONS = {"suspect", "reasons", "tried"}
+"""What the line holds that says why a suspect is inconclusive."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,7 +76,9 @@ class SuspectAnswers:
 
     It refused to answer those in `silent`, whose label is -1. `requests` were answered or given up and took `seconds`;
     `began` and `ended` are when the first and the last of them came back (ISO 8601, UTC). `fresh` counts the images
-    that were asked by this process. All is written to `file`, if there is one, under the `suspect`'s number.
+    that were asked by this process. `reasons` say why it is inconclusive, once that was asked for: it was shown `tried`
+    images for that, which are no answers to the key. All is written to `file`, if there is one, under the `suspect`'s
+    number.
     """
 
     file: BinaryIO | None
@@ -86,6 +91,8 @@ class SuspectAnswers:
     began: str = ""
     ended: str = ""
     fresh: int = 0
+    reasons: tuple[str, ...] | None = None
+    tried: int = 0
 
     def record(self, queries: Sequence[int], answers: NDArray[Any] | None, *, seconds: float, error: str = "") -> None:
         """Write down the answers to a request: labels (n), scores (n C), or None if there were none."""
@@ -101,14 +108,25 @@ class SuspectAnswers:
             line["labels"] = answers.tolist()
         else:
             finite = np.nan_to_num(answers)  # JSON knows no infinity, and the order of the scores stays
-            line |= {"labels": answers.argmax(1).tolist(), "scores": finite.tolist()}
+            first = np.where((finite != finite[:, :1]).any(1), answers.argmax(1), NO_CLASS)
+            line |= {"labels": first.tolist(), "scores": finite.tolist()}
         if self.file is not None:
             _append(self.file, line)
         self.replay(line)
         self.fresh += len(queries)
 
+    def explain(self, reasons: Sequence[str], tried: int) -> None:
+        """Write down why the suspect is inconclusive, and how many images it was shown to find that out."""
+        line = {"suspect": self.suspect, "reasons": list(reasons), "tried": tried}
+        if self.file is not None:
+            _append(self.file, line)
+        self.replay(line)
+
     def replay(self, line: Mapping[str, Any]) -> None:
         """Take in a line that has been written."""
+        if "reasons" in line:
+            self.reasons, self.tried = tuple(line["reasons"]), line["tried"]
+            return
         self.labels |= zip(line["queries"], line["labels"], strict=True)
         self.scores |= zip(line["queries"], line.get("scores", ()), strict="scores" in line)
         self.silent -= set(line["queries"])
@@ -193,10 +211,14 @@ def _read_lines(file: BinaryIO, folder: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except ValueError:
             line = None
-        if not isinstance(line, dict) or not line.keys() >= (LINE if number > 1 else {"plan"}):
+        if not (isinstance(line, dict) and _is_line(line, number)):
             raise ValueError(f"output: {folder}: line {number} of {ANSWERS} is damaged; name another folder")
         found.append(line)
     return found
+
+
+def _is_line(line: Mapping[str, Any], number: int) -> bool:
+    return line.keys() >= (LINE if number > 1 else {"plan"}) or (number > 1 and line.keys() == REASONS)
 
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -41,6 +41,7 @@ def ask(suspect: Suspect, asked: OrderedQueries, log: SuspectAnswers, *, policy:
     """
     done = 0
     while done < len(asked) and (count := more(done)) > 0:
+        count = min(count, getattr(suspect, "most", None) or count)
         places = range(done, min(done + count, len(asked)))
         fresh = [i for i in places if asked.numbers[i] not in log.labels]
         _ask(suspect, asked, fresh, log=log, policy=policy)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,12 @@ class OrderedQueries:
     def plain(self) -> slice:
         """Where the images of the key stand as they are, without their further views."""
         return slice(None, None, self.views)
+
+    def without_views(self) -> OrderedQueries:
+        """The images of the key as they are, without their further views."""
+        plain = self.plain
+        shown: Any = {name: getattr(self, name)[plain] for name in ("numbers", "images", "places")}
+        return replace(self, **shown, views=1)
 
     def whole(self, images: int) -> int:
         """How many cells the first so many images show in full."""

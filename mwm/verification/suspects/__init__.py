@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
 from mwm.storage.redaction import redacted_excerpt
-from mwm.verification.suspects import checkpoint, endpoint, network_files, python_models
-from mwm.verification.suspects.in_process import InProcessSuspect
-from mwm.verification.suspects.live import LiveSuspect, open_live
-from mwm.verification.suspects.outputs import NoAnswerError, Suspect
+from mwm.storage.tracking_uri import resolve_tracking_uri
+from mwm.verification.suspects.identity import address_identity, files_identity, folder_identity, onnx_identity
+from mwm.verification.suspects.outputs import NoAnswerError, Presentable, Suspect
+from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
+
+if TYPE_CHECKING:
+    from mwm.verification.suspects.live import LiveSuspect
 
 __all__ = ["NoAnswerError", "Suspect", "SuspectLike", "open_suspect"]
 
-SuspectLike = str | Path | LiveSuspect
+SuspectLike: TypeAlias = "str | Path | LiveSuspect"
 """What can be opened: an address, the path of a file or folder, or a network or function in this process."""
 
 ALLOWED = (
     "a store entry's folder, *.safetensors, *.onnx, *.pt2, *.ts, *.pt, *.pth, http(s)://..., models:/..., runs:/..., "
-    "mlflow-artifacts:/... or module:function"
+    "mlflow-artifacts:/..., a folder with an MLmodel file or module:function"
 )
 SUFFIXES = {
     ".safetensors": "checkpoint",
@@ -38,12 +42,9 @@ SCHEMES = {
     "mlflow-artifacts:/": "mlflow",
 }
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-NETWORKS: dict[str, Callable[..., InProcessSuspect]] = {
-    "checkpoint": checkpoint.open_checkpoint,
-    "onnx": network_files.open_onnx,
-    "export": network_files.open_export,
-    "torch": network_files.open_torch,
-}
+MLMODEL = "MLmodel"
+"""The file in the folder of an MLflow model that says what it is."""
+
 RUNS_CODE = {
     "export": "torch.export files hold pickles, and a pickle can run any code when it is read",
     "torch": "TorchScript is code, and a pickled network can run any when it is read",
@@ -53,39 +54,75 @@ RUNS_CODE = {
 """Why a form is opened only for those who trust its maker."""
 
 
+class OpenOptions(TypedDict, total=False):
+    """How suspects are opened.
+
+    What can run code is opened with `trust` alone; it and ONNX run in a process of their own, which may take
+    `memory_limit` GiB (None: half of what there is, 8 at most). `timeout` is seconds for an answer. `retries`, `rate`
+    (requests a second at most, repetitions among them; None: no limit) and `protocol` (None: by the address) are for
+    endpoints, `tracking_uri` for models of MLflow.
+    """
+
+    trust: bool
+    timeout: float
+    retries: int
+    tracking_uri: str | None
+    rate: float | None
+    memory_limit: float | None
+    protocol: str | None
+
+
 def open_suspect(
     suspect: SuspectLike,
     *,
     shape: tuple[int, int, int],
     classes: int,
-    trust: bool = False,
-    timeout: float = 30.0,
-    retries: int = 5,
-    tracking_uri: str | None = None,
-    rate: float | None = None,
-) -> Suspect:
+    presentation: InputFormat = UNIT_RANGE,
+    **options: Unpack[OpenOptions],
+) -> Presentable:
     """Open a suspect, to be asked about images of `shape` (c, h, w) with labels of `classes` classes.
 
-    What can run code is opened with `trust` alone. `timeout` (seconds a request), `retries` and `rate` (requests a
-    second at most, repetitions among them; None: no limit) are for endpoints, `tracking_uri` for models of MLflow.
-    Raises ValueError, in one line, for what cannot be opened.
+    `presentation` says how images are shown. Raises ValueError, in one line, for what cannot be opened.
     """
+    presentation.check(shape[0])
+    how: Any = {"classes": classes, "presentation": presentation}
     if not isinstance(suspect, (str, Path)):
-        return open_live(suspect, classes=classes)
+        from mwm.verification.suspects.live import open_live
+
+        return open_live(suspect, **how)
     address = str(suspect)
     form = _format(address)
-    if form in RUNS_CODE:
-        if not trust:
-            anyway = "if you trust whoever made it, add --trust, or trust=True in Python"
-            raise ValueError(f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; {anyway}")
-        _look_here()
-    if form in NETWORKS:
-        return NETWORKS[form](address, shape=shape, classes=classes)
+    if form in RUNS_CODE and not options.get("trust"):
+        anyway = "if you trust whoever made it, add --trust, or trust=True in Python"
+        raise ValueError(f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; {anyway}")
+    if form == "checkpoint":
+        from mwm.verification.suspects.checkpoint import open_checkpoint
+
+        return open_checkpoint(address, shape=shape, **how)
     if form == "endpoint":
-        return endpoint.Endpoint(address, classes=classes, timeout=timeout, retries=retries, rate=rate)
-    if form == "mlflow":
-        return python_models.open_mlflow_model(address, classes=classes, tracking_uri=tracking_uri)
-    return python_models.open_callable(address, classes=classes)
+        from mwm.verification.suspects.endpoints.endpoint import Endpoint
+
+        limits: Any = {name: options[name] for name in ("timeout", "retries", "rate", "protocol") if name in options}
+        return Endpoint(address, **limits, **how)
+    return _isolated(form, address, options, shape=shape, **how)
+
+
+def _isolated(form: str, address: str, options: OpenOptions, **how: Any) -> Presentable:
+    """A suspect that runs in a process of its own."""
+    from mwm.verification.suspects.isolated.parent import Limits, open_isolated
+
+    identify: Callable[[], str] = partial(files_identity, Path(address))
+    if form == "onnx":
+        identify = partial(onnx_identity, Path(address).absolute())
+    elif form == "callable":
+        identify = partial(address_identity, form, address)
+    elif form == "mlflow":
+        how["tracking_uri"] = uri = resolve_tracking_uri(options.get("tracking_uri"))
+        identify = partial(address_identity, form, address, uri)
+        if Path(address).is_dir():
+            identify = partial(folder_identity, Path(address))
+    limits = Limits(options.get("timeout"), options.get("memory_limit"))
+    return open_isolated(form, address, limits=limits, identify=identify, **how)
 
 
 def _format(address: str) -> str:
@@ -95,7 +132,7 @@ def _format(address: str) -> str:
             return form
     path = Path(address)
     if path.is_dir():
-        return "checkpoint"
+        return "mlflow" if (path / MLMODEL).is_file() else "checkpoint"
     if form := SUFFIXES.get(path.suffix.lower(), ""):
         if not path.is_file():
             raise ValueError(f"{address}: there is no such file")
@@ -103,9 +140,3 @@ def _format(address: str) -> str:
     if FUNCTION.fullmatch(address):
         return "callable"
     raise ValueError(f"{redacted_excerpt(address)!r} is no suspect; allowed: {ALLOWED}")
-
-
-def _look_here() -> None:
-    """Let modules and the classes of pickled networks be found in the current folder, now and when they are asked."""
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)

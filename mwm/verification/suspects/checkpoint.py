@@ -14,9 +14,12 @@ from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import NETWORK, OUTCOME, WEIGHTS, Store
 from mwm.verification.suspects.identity import files_identity
 from mwm.verification.suspects.in_process import InProcessSuspect, as_numpy_function
+from mwm.verification.suspects.presentation import InputFormat
 
 
-def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) -> InProcessSuspect:
+def open_checkpoint(
+    address: str, *, shape: tuple[int, int, int], classes: int, presentation: InputFormat
+) -> InProcessSuspect:
     """The network in a store entry's folder, or in a weights file; ValueError in one line if there is none.
 
     A finished entry is used only as it was when it was finished.
@@ -26,7 +29,8 @@ def open_checkpoint(address: str, *, shape: tuple[int, int, int], classes: int) 
         store.weights(path.name)
     file = path / WEIGHTS if path.is_dir() else path
     network = read(file, shape=shape, classes=classes)
-    return InProcessSuspect(address, "checkpoint", files_identity(file), classes, as_numpy_function(network))
+    ask = as_numpy_function(network)
+    return InProcessSuspect(address, "checkpoint", files_identity(file), classes, ask, presentation=presentation)
 
 
 def read(path: Path, *, shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -39,6 +39,13 @@ def files_identity(*paths: Path) -> str:
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
+def folder_identity(folder: Path) -> str:
+    """The identity of all files in a folder, by their names in it."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    sums = "".join(f"{sha256(folder / name)}  {name}\n" for name in names)
+    return hashlib.sha256(sums.encode()).hexdigest()
+
+
 def onnx_identity(path: Path) -> str:
     """The identity of a network in ONNX, with the files beside it in which it has weights."""
     folder = path.parent.resolve()

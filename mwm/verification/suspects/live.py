@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mwm.verification.suspects.in_process import InProcessSuspect
+from mwm.verification.suspects.presentation import InputFormat
 
 LiveSuspect = nn.Module | Callable[[NDArray[np.float32]], Any]
 """A network, or a function of float32 images (n c h w in [0, 1]) that gives labels or scores."""
 
 
-def open_live(suspect: LiveSuspect, *, classes: int) -> InProcessSuspect:
+def open_live(suspect: LiveSuspect, *, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """Ask an object as it is now. A network is known by its weights; what a function does is known to nobody."""
     if isinstance(suspect, nn.Module):
         identity = weights_identity(suspect)
         name = f"{type(suspect).__name__} {identity[:8]} in memory"
-        return InProcessSuspect(name, "module", identity, classes, _in_evaluation(suspect))
+        return InProcessSuspect(name, "module", identity, classes, _in_evaluation(suspect), presentation=presentation)
     if not callable(suspect):
         raise ValueError(f"{type(suspect).__name__} is no suspect: give an address, a network or a function of images")
     name = f"{getattr(suspect, '__qualname__', type(suspect).__qualname__)} in memory"
-    return InProcessSuspect(name, "callable", secrets.token_hex(32), classes, suspect)
+    return InProcessSuspect(name, "callable", secrets.token_hex(32), classes, suspect, presentation=presentation)
 
 
 def weights_identity(network: nn.Module) -> str:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import shutil
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from tempfile import mkdtemp
+from pathlib import Path
 from typing import Any
 
 from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import avoid_proxies, check_database, resolve_tracking_uri, set_mlflow_defaults
-from mwm.verification.suspects.identity import address_identity
-from mwm.verification.suspects.in_process import InProcessSuspect, as_open_error
+from mwm.storage.tracking_uri import avoid_proxies, check_database, set_mlflow_defaults
+from mwm.verification.suspects.in_process import InProcessSuspect, Shape, as_open_error, only_batch, probed
+from mwm.verification.suspects.presentation import InputFormat
 
 
-def open_callable(address: str, *, classes: int) -> InProcessSuspect:
+def open_callable(address: str, *, shape: Shape, classes: int, presentation: InputFormat) -> InProcessSuspect:
     """The function that `module:function` names; ValueError in one line if it cannot be imported."""
+    del shape
     module, _, name = address.partition(":")
     with as_open_error(f"{address}: cannot be imported"):
         found: Any = importlib.import_module(module)
@@ -27,29 +26,46 @@ def open_callable(address: str, *, classes: int) -> InProcessSuspect:
             found = getattr(found, part)
     if not callable(found):
         raise ValueError(f"{address}: is a {type(found).__name__}, not a function of images")
-    return InProcessSuspect(address, "callable", address_identity("callable", address), classes, found)
+    return InProcessSuspect(address, "callable", "", classes, found, presentation=presentation)
 
 
-def open_mlflow_model(address: str, *, classes: int, tracking_uri: str | None) -> InProcessSuspect:
-    """A model of MLflow, from the store at `tracking_uri`; ValueError in one line if it cannot be loaded.
+def open_mlflow_model(
+    address: str, *, shape: Shape, classes: int, presentation: InputFormat, tracking_uri: str
+) -> InProcessSuspect:
+    """A model of MLflow in a folder, or from the store at `tracking_uri`; ValueError in one line if there is none.
 
-    Its files stay here as long as the suspect does: some models read them when they are asked.
+    It gets what its signature asks for: images alone or under a name, so many at a time as it takes.
     """
-    uri = resolve_tracking_uri(tracking_uri)
     set_mlflow_defaults()
-    avoid_proxies(uri)
-
-    def ask(pixels: Any) -> Any:
-        return model.predict(pixels)
-
-    folder = mkdtemp(prefix="mwm-suspect-")
-    weakref.finalize(ask, shutil.rmtree, folder, ignore_errors=True)
-    with as_open_error(f"{address}: cannot be loaded from {redact(uri)}"), _tracking_uri(uri):
+    local = Path(address).is_dir()
+    if not local:
+        avoid_proxies(tracking_uri)
+    with as_open_error(f"{address}: cannot be loaded" + f" from {redact(tracking_uri)}" * (not local)):
         from mlflow import pyfunc
 
-        check_database(uri)
-        model = pyfunc.load_model(address, suppress_warnings=True, dst_path=folder)
-    return InProcessSuspect(address, "mlflow", address_identity("mlflow", address, uri), classes, ask)
+        with _tracking_uri(tracking_uri):
+            if not local:
+                check_database(tracking_uri)
+            model = pyfunc.load_model(str(Path(address).absolute()) if local else address, suppress_warnings=True)
+        inputs = model.metadata.get_input_schema()
+        example = model.input_example
+    tensors = inputs.inputs if inputs is not None and inputs.is_tensor_spec() else []
+    batch = only_batch(address, tensors[0].shape, presentation.shape(shape)) if len(tensors) == 1 else None
+    name = tensors[0].name if len(tensors) == 1 else None
+
+    def ask(pixels: Any) -> Any:
+        return model.predict({name: pixels} if name else pixels)
+
+    suspect = InProcessSuspect(address, "mlflow", "", classes, ask, batch, presentation)
+    return probed(suspect, shape, _counts(example))
+
+
+def _counts(example: Any) -> list[int]:
+    """How many images an example holds, which may be as many as a model takes at a time."""
+    try:
+        return [len(example)]
+    except TypeError:
+        return []
 
 
 @contextmanager

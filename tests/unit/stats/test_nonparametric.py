@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mwm.stats.binomial import p_value
-from mwm.stats.multiple_testing import holm_adjust
+from mwm.stats.multiple_testing import holm_adjust, holm_limits
 from mwm.stats.nonparametric import empirical_p_value, permutation_test
 from mwm.verification.suspects.outputs import NO_ANSWER
 from tests.unit.stats.conftest import Labels, draws, share
@@ -160,3 +160,18 @@ def test_other_mistakes_are_refused() -> None:
         holm_adjust([1.5])
     with pytest.raises(ValueError, match="p-value nan"):
         holm_adjust([math.nan])
+
+
+def test_holm_limits_by_hand() -> None:
+    assert holm_limits([0.002, 0.0001, 0.3], 0.003) == pytest.approx([0.0015, 0.001, 0.0015])
+    assert holm_limits([0.0014, 0.0001, 0.3], 0.003) == pytest.approx([0.0015, 0.001, 0.003])
+    assert holm_limits([0.0008, 0.4], 0.001) == pytest.approx([0.0005, 0.0005]), "named alone it would be proven"
+
+
+@given(p_values=st.lists(st.integers(0, 1000).map(lambda k: k / 997 % 1), min_size=1, max_size=6))
+def test_holm_limits_decide_as_adjusted_p_values_do(p_values: list[float]) -> None:
+    level = 0.05
+    limits = holm_limits(p_values, level)
+    for p, limit, adjusted in zip(p_values, limits, holm_adjust(p_values), strict=True):
+        assert (p <= limit) == (adjusted <= level)
+        assert level / len(p_values) <= limit <= level

@@ -16,7 +16,8 @@ from mwm.stats import binomial
 from mwm.storage.store import Store
 from mwm.trials.trial import Trial
 from mwm.verification.querying.order import order_queries
-from mwm.verification.report import markdown_report, summary_lines
+from mwm.verification.report.page import html_report
+from mwm.verification.report.summary import summary_lines
 from mwm.verification.verify import verify
 from mwm.watermarks.evidence import weigh
 from mwm.watermarks.key import load_key
@@ -24,6 +25,7 @@ from mwm.watermarks.schemes import Confusion
 from tests.helpers.asking import Say, one_line
 from tests.helpers.http import Reply, answering
 from tests.helpers.keyed import save
+from tests.helpers.pages import Page
 from tests.helpers.records import Loaded, done
 from tests.helpers.verifying import WATERMARKED, VerificationCase, random_key, recalling, saying, seen
 
@@ -115,11 +117,13 @@ def test_null_models_are_compared_by_cells() -> None:
 
 def test_a_verdict_of_cells_tells_both_numbers() -> None:
     verdict = verify(KEY, recalling(ASKED, hinting(1.5)))
-    text, report = "\n".join(summary_lines(verdict)), markdown_report(verdict)
+    text, report = "\n".join(summary_lines(verdict)), Page(html_report(verdict)).text
     assert "12 cells of 48 images, 6 classes; secret labels drawn uniformly from the wrong classes" in text
     assert "asked     12 cells by 48 images in 1 request, of 12 cells" in text
-    assert f"wrong     {verdict.suspects[0].wrong_answers} of 12 cells with a wrong answer" in text
-    assert "Key: 12 cells of 48 images" in report
+    assert f"answers   {verdict.suspects[0].right} true, {verdict.suspects[0].matches} secret" in text
+    assert f"{verdict.suspects[0].wrong_answers} of 12 cells with a wrong answer" in report
+    assert "Key 12 cells of 48 images" in report
+    assert "a secret set of 48 pictures in 12 groups" in report
 
 
 def test_a_cell_that_was_cut_off_is_resumed(say: Say, tmp_path: Path) -> None:

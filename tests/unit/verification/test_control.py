@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from mwm.verification.procedure import UnansweredError
 from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.querying.order import OrderedQueries, order_queries
-from mwm.verification.report import markdown_report, summary_lines
+from mwm.verification.report.page import html_report
+from mwm.verification.report.summary import summary_lines
 from mwm.verification.verify import verify
 from mwm.watermarks.evidence import weigh
 from mwm.watermarks.key import load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
+from tests.helpers.pages import Page
 from tests.helpers.verifying import CLASSES, QUERIES, VerificationCase, answers, random_key, recalling, saying
 
 KEY = random_key(30, classes=6)
@@ -57,7 +59,7 @@ def test_natural_confusions_are_taken_out() -> None:
     assert (found.matches, found.wrong_answers) == (alone.matches, alone.wrong_answers)
     assert verdict.plan.control is not None
     assert verdict.plan.control.access == "callable"
-    for text in ("\n".join(summary_lines(verdict)), markdown_report(verdict)):
+    for text in ("\n".join(summary_lines(verdict)), Page(html_report(verdict)).text):
         for words in (
             "its answers are subtracted",
             "ranks without the control",

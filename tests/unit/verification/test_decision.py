@@ -14,7 +14,15 @@ from mwm.stats import binomial
 from mwm.stats.multiple_testing import holm_adjust
 from mwm.stats.rank_sum import CellRank, doubled_ranks
 from mwm.stats.sequential import SequentialTest
-from mwm.verification.decision import VALID, best_p_value, cells_to_decide, decide, deciding_test, run_tests
+from mwm.verification.decision import (
+    VALID,
+    best_p_value,
+    cells_like_these,
+    cells_to_decide,
+    decide,
+    deciding_test,
+    run_tests,
+)
 from mwm.verification.verdict import TestResult
 from mwm.watermarks.evidence import weigh
 from tests.helpers.verifying import CLASSES, questions
@@ -158,3 +166,26 @@ def test_holm_decides_for_several_suspects() -> None:
         found = decide(p_values, 0.03)
         assert [decision for _, decision in found] == decisions
         assert [adjusted for adjusted, _ in found] == holm_adjust(p_values)
+
+
+def test_how_many_more_answers_like_these_decide() -> None:
+    """A copy that ranks two of three secret labels first: what is told is where the test of the repeated ranks ends."""
+    drawn = np.random.default_rng(1)
+    scores = drawn.normal(size=(12, CLASSES))
+    scores[np.arange(12), ASKED.truth[:12]] += 5
+    scores[np.arange(12)[::2], ASKED.labels[:12:2]] += 3
+    evidence = weigh(scores, ASKED.labels[:12], ASKED.truth[:12], classes=CLASSES)
+    more = cells_like_these(evidence, CLASSES, 1e-6)
+    assert more is not None
+    rows = np.arange(12 + more) % 12
+    ended = [
+        weigh(scores[rows[:count]], ASKED.labels[rows[:count]], ASKED.truth[rows[:count]], classes=CLASSES)
+        .sequential(CLASSES)
+        .p_value
+        <= 1e-6
+        for count in (11 + more, 12 + more)
+    ]
+    assert ended == [False, True]
+    assert cells_like_these(evidence, CLASSES, 1e-300) is None, "ten times as many would not do"
+    chance = weigh(drawn.normal(size=(12, CLASSES)), ASKED.labels[:12], ASKED.truth[:12], classes=CLASSES)
+    assert cells_like_these(chance, CLASSES, 1e-3) is None

@@ -13,12 +13,14 @@ import pytest
 
 from mwm.storage.store import WEIGHTS
 from mwm.verification.querying.answer_log import ANSWERS
-from mwm.verification.report import HASH, markdown_report, summary_lines
+from mwm.verification.report.page import HASH, html_report
+from mwm.verification.report.summary import summary_lines
 from mwm.verification.verdict import TestResult
 from mwm.verification.verify import verify
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, heard, one_line
 from tests.helpers.http import answering
+from tests.helpers.pages import Page
 from tests.helpers.verifying import FILES, VerificationCase, answers, saying
 
 
@@ -40,11 +42,12 @@ def test_the_folder_can_be_checked_and_signed_and_tells_no_secret(
     assert folder.parent == tmp_path / "results" / "verdicts"
     assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
     done = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.count(": OK")) == (0, 3), done.stdout + done.stderr
+    assert (done.returncode, done.stdout.count(": OK")) == (0, 4), done.stdout + done.stderr
     assert secretive(folder, case.key)
-    report = (folder / "report.md").read_text()
-    for words in ("# Verdict: proven", found["key"]["commitment"], str(case.independent), "ssh-keygen -Y sign", "gpg "):
-        assert words in report
+    for name in ("report.html", "handout.html"):
+        report = Page((folder / name).read_text()).text
+        told = ("proven to be a copy", found["key"]["commitment"], str(case.independent), "ssh-keygen -Y sign", "gpg ")
+        assert all(words in report for words in told), name
 
 
 def test_verdicts_are_no_sweeps(ask: Ask, say: Say, case: VerificationCase) -> None:
@@ -81,8 +84,10 @@ def test_people_read_a_few_calm_lines(say: Say, case: VerificationCase) -> None:
     assert len(out.splitlines()) < 16
     for words in ("30 queries in 1 request, of 30", "PROVEN at level 0.001", "results/verdicts/", "opens the commit"):
         assert words in out
+    assert "without the key, such answers have a chance of 1 in " in out
+    assert "within the limit of 1 in 1,000\n" in out
     assert "can be guessed" in out, "the secret is that of a sweep's seed"
-    out = heard_with(1, say, "verify", "--key", str(case.key), "--suspect", str(case.independent))
+    out = heard_with(3, say, "verify", "--key", str(case.key), "--suspect", str(case.independent))
     assert "NOT PROVEN" in out
     assert "does not mean independent" in out
     assert "nothing here shows the key to be older" in out
@@ -96,13 +101,15 @@ def test_no_p_value_is_shown_as_nothing(case: VerificationCase) -> None:
     suspect = replace(suspect, tests=tests, adjusted_p_value=0.0, p_labels=0.0, log10_p_labels=-953.94, **tiny)
     found = replace(found, suspects=(suspect,) * 2, asked_now=(0, 0))
     said = "\n".join(summary_lines(found))
-    for text in (said, markdown_report(found)):
+    page = Page(html_report(found)).text
+    for text in (said, page):
         assert "1e-954" in text
         assert "by labels 1e-954" in text
         assert "< 1e-300 (permutation" in text
         assert " 0 (" not in text
-    assert "; < 1e-300 after Holm" in said
-    assert "adjusted < 1e-300" in markdown_report(found)
+    assert "a chance of 1 in 10^954, within" in said
+    assert "A chance of 1 in 10⁹⁵⁴ is within" in page
+    assert "adjusted < 1e-300" in page
 
 
 def heard_with(status: int, say: Say, *words: str) -> str:
@@ -162,7 +169,7 @@ def test_a_file_that_was_exchanged_is_another_suspect(
     ask: Ask, say: Say, case: VerificationCase, tmp_path: Path
 ) -> None:
     path = tmp_path / "suspect.safetensors"
-    for source, status in ((case.independent, 1), (case.key, 0)):
+    for source, status in ((case.independent, 3), (case.key, 0)):
         shutil.copy(source / "model.safetensors", path)
         assert ask("--suspect", path)[0] == status
     assert len(list((tmp_path / "results" / "verdicts").iterdir())) == 2

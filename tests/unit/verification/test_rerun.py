@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mwm.verification import procedure, report
+from mwm.verification import procedure
 from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.querying.order import order_queries
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
@@ -59,7 +59,7 @@ def test_old_answers_are_not_told_as_new_ones(say: Say, ask: Ask, case: Verifica
     assert content(tmp_path / found["report"]) == before
     for number in (2, 3):
         status, fresh = ask(*words, "--rerun")
-        assert (status, fresh["asked_now"]) == (1, [QUERIES])
+        assert (status, fresh["asked_now"]) == (3, [QUERIES])
         assert fresh["report"] == f"{found['report']}-{number}"
     assert (tmp_path / "calls").read_text() == "+++"
     assert content(tmp_path / found["report"]) == before
@@ -145,7 +145,7 @@ def test_only_what_may_pass_is_to_be_tried_again(
     def failing(*_: object) -> None:
         raise OSError(number, os.strerror(number), "mine/verdict.json")
 
-    monkeypatch.setattr(report, "write_report", failing)
+    monkeypatch.setattr(procedure, "write_report", failing)
     status, _, err = say("verify", "--key", str(case.key), "--suspect", str(case.key), "--output", "mine")
     assert (status, len(err.splitlines())) == (2, 1)
     assert err.startswith("mine/verdict.json: ")

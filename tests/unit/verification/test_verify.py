@@ -24,8 +24,10 @@ from mwm.watermarks.key import commitment, load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
 from tests.helpers.launching import command, environment
+from tests.helpers.servers import free_port
+from tests.helpers.serving import mlflow_scoring
 from tests.helpers.verifying import CLASSES, QUERIES, SHAPE, VerificationCase, answers, saying, seen
-from tests.unit.verification.suspects.test_mlflow_models import log, scoring
+from tests.unit.verification.suspects.test_mlflow_models import log
 
 CHANCE = {"p_value": float, "log10_p": float}
 SUSPECT = {
@@ -34,6 +36,8 @@ SUSPECT = {
     **{"match_rate": float, "interval": [float], "adjusted_p_value": float, **CHANCE},
     **{"p_labels": float, "log10_p_labels": float, "p_scores": float, "log10_p_scores": float},
     **{"wrong_answers": int, "mean_rank": float, "cells": [int], "seconds": float},
+    **{"right": int, "secret_first": int, "limit": float, "stopped": type(None), "more": type(None)},
+    **{"reasons": [], "tried": int, "compared": [{"who": str, "networks": int, "right": float, "matches": float}]},
     "tests": {
         **{"rank_sum": CHANCE, "sequential": CHANCE, "uncontrolled": CHANCE, "unconditional": CHANCE},
         "permutation": {"p_value": float},
@@ -44,10 +48,11 @@ FORMAT = {
     **{"format": int, "decision": str, "notes": [str], "report": str, "suspects": [SUSPECT], "asked_now": [int]},
     "key": {
         **{"commitment": str, "created": str, "rule": str, "scheme": str, "null": str},
-        **{"committed": bool, "guessable": bool, "queries": int, "cells": int, "classes": int},
+        **{"committed": bool, "guessable": bool, "queries": int, "cells": int, "classes": int, "class_names": []},
     },
     "plan": {
         **{"test": str, "level": float, "cells": int, "views": int, "images": int, "order_seed": int},
+        **{"input_range": str, "layout": str, "class_order": str, "accuracy_bound": float},
         "control": {"name": str, "access": str, "sha256": str},
     },
 }
@@ -59,9 +64,9 @@ def shape(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: shape(value) for name, value in tree.items()}
     if isinstance(tree, list):
-        first, *others = map(shape, tree)
-        assert all(other == first for other in others)
-        return [first]
+        kinds = [shape(one) for one in tree]
+        assert all(kind == kinds[0] for kind in kinds)
+        return kinds[:1]
     return type(tree)
 
 
@@ -108,15 +113,17 @@ def test_a_copy_is_proven_and_the_verdict_says_so_in_full(ask: Ask, case: Verifi
 
 def test_an_independent_model_is_not_proven(ask: Ask, case: VerificationCase) -> None:
     status, found = ask("--suspect", case.independent)
-    assert (status, found["decision"]) == (1, "not proven")
+    assert (status, found["decision"]) == (3, "not proven")
     assert found["suspects"][0]["p_value"] > 1e-3
     assert found["suspects"][0]["tests"]["empirical"] is None
 
 
-def test_random_labels_are_not_proven(ask: Ask) -> None:
+def test_random_labels_are_inconclusive(ask: Ask) -> None:
     with answering(saying(at_random)) as suspect:
         status, found = ask("--suspect", suspect.uri)
-    assert (status, found["decision"]) == (1, "not proven")
+        plain = ask("--suspect", suspect.uri, "--accuracy-bound", "0")
+    assert (status, found["decision"]) == (4, "inconclusive")
+    assert (plain[0], plain[1]["decision"]) == (3, "not proven")
     (finding,) = found["suspects"]
     assert (finding["form"], finding["p_scores"], finding["log10_p_scores"]) == ("labels", None, None)
     assert finding["p_value"] == finding["p_labels"]
@@ -127,7 +134,7 @@ def test_labels_that_count_from_one_are_pointed_out(ask: Ask, case: Verification
     with answering(saying(lambda images: copy(images).argmax(1) + 1)) as suspect:
         status, found = ask("--suspect", suspect.uri)
     count = found["suspects"][0]["no_class"]
-    assert (status, found["decision"]) == (1, "not proven")
+    assert (status, found["decision"]) == (4, "inconclusive")
     assert 0 < count < QUERIES
     assert f"{count} of {QUERIES} answers" in found["notes"][0]
     assert "does it count from 1" in found["notes"][0]
@@ -188,7 +195,7 @@ def test_a_suspect_that_is_away_for_a_moment_is_asked_again(ask: Ask, case: Veri
     [
         Reply({"labels": [1, 2]}),
         Reply({"logits": [[1, 2, 3]]}),
-        Reply({"labels": ["a"] * 10}),
+        Reply({"labels": [{}] * 10}),
         Reply(b"no JSON"),
         Reply(status=403),
         Reply(status=500),
@@ -244,7 +251,7 @@ def test_what_stays_unanswered_does_not_match(ask: Ask, case: VerificationCase) 
 def test_a_copy_that_mlflow_serves_is_proven(ask: Ask, case: VerificationCase, uri: str, tmp_path: Path) -> None:
     """As its owner would prove it: by the endpoint alone, without trust in what runs there."""
     made = log(uri, of=partial(read, case.key / WEIGHTS, shape=SHAPE, classes=CLASSES))
-    with scoring(made, tmp_path) as address:
+    with mlflow_scoring(made.model, made.uri, tmp_path, free_port()) as address:
         committed = commitment(load_key(case.key))
         status, found = ask("--suspect", address, "--commitment", committed, "--tracking-uri", uri)
     _, here = ask("--suspect", case.key)

@@ -21,6 +21,7 @@ from mwm.verification.weighing import weigh_answers
 from mwm.watermarks.key import load_key
 from tests.helpers.asking import Ask, Say, one_line
 from tests.helpers.http import Reply, answering
+from tests.helpers.pages import Page
 from tests.helpers.verifying import CLASSES, QUERIES, VerificationCase, answers, random_key, recalling, saying, seen
 
 IMAGES: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (5, 3, 40, 33), dtype=np.uint8)
@@ -117,8 +118,8 @@ def test_more_views_are_another_verdict_and_resume_as_well(
     lines = (tmp_path / found["report"] / ANSWERS).read_text().splitlines()
     numbers = [number for line in lines[1:] for number in json.loads(line)["queries"]]
     assert sorted(numbers) == list(range(3 * QUERIES))
-    text = (tmp_path / found["report"] / "report.md").read_text()
-    assert "Images asked: 90, with 3 views of each image of the key" in text
+    text = Page((tmp_path / found["report"] / "report.html").read_text()).text
+    assert "Images asked 90, with 3 views of each image of the key" in text
     assert "queries, views and the seed of the order must have been chosen" in text
     _, out, _ = say("verify", "--key", str(case.key), *words)
     assert "30 cells by 90 images in 3 views in 5 requests, of 30 cells: nothing now" in out

@@ -57,7 +57,7 @@ def test_a_password_of_the_environment_comes_from_there(given: str, monkeypatch:
 
 @pytest.mark.slow
 def test_the_command_shows_runs_and_files_from_a_folder_with_an_old_store(mlflow_db: Path, tmp_path: Path) -> None:
-    home, elsewhere = tmp_path / "it's a [home]", tmp_path / "elsewhere"
+    home, elsewhere = tmp_path / "it's 50%20 [home]", tmp_path / "elsewhere"
     (elsewhere / "mlruns" / "0").mkdir(parents=True)
     (elsewhere / "mlruns" / "0" / "meta.yaml").write_text("name: Default\nexperiment_id: '0'\n")
     home.mkdir()

@@ -102,6 +102,6 @@ def test_a_folder_of_the_release_before_is_refused(ask: Ask, say: Say, case: Ver
     """Its verdict says other words: nothing of it is read as one of today."""
     ask("--suspect", case.key, "--output", "mine")
     path = tmp_path / "mine" / "answers.jsonl"
-    path.write_text(path.read_text().replace('{"plan":{"format":3,', '{"plan":{"format":2,'))
+    path.write_text(path.read_text().replace('{"plan":{"format":4,', '{"plan":{"format":3,'))
     said = say("verify", "--key", str(case.key), "--suspect", str(case.key), "--output", "mine")
-    one_line(said, "--output: mine was begun otherwise: format was 2 there and is 3 here; name another folder")
+    one_line(said, "--output: mine was begun otherwise: format was 3 there and is 4 here; name another folder")

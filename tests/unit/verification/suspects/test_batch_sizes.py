@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mwm.verification.suspects import open_suspect
-from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, network, opened, scores
+from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, network, opened_here, scores
 from tests.unit.verification.suspects.test_network_files import example, quiet
 
 RIGHT = scores(network())
@@ -36,7 +35,7 @@ def test_a_network_traced_for_one_batch_size_is_asked_that_way(size: int, frozen
         (torch.jit.freeze(traced) if frozen else traced).save(tmp_path / "net.pt")
     with pytest.raises(RuntimeError):
         traced(torch.zeros(size + 1, *SHAPE))
-    suspect = opened(tmp_path / "net.pt", trust=True)
+    suspect = opened_here(tmp_path / "net.pt")
     assert np.abs(suspect(IMAGES) - RIGHT).max() < 1e-5
     with pytest.raises(ValueError, match=r"net\.pt: failed on images of shape \(1, 3, 6, 6\)"):
-        open_suspect(str(tmp_path / "net.pt"), shape=(3, 6, 6), classes=CLASSES, trust=True)
+        opened_here(tmp_path / "net.pt", shape=(3, 6, 6))

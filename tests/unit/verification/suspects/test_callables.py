@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mwm.verification.suspects import NoAnswerError
 from mwm.verification.suspects.in_process import InProcessSuspect
-from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, labels, network, opened, scores
+from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, labels, network, opened, opened_here, scores
 
 
 def asked(pixels: NDArray[np.float32]) -> Any:
@@ -70,7 +70,7 @@ class Group:
 
 @pytest.mark.parametrize("name", ["asked", "named", "rows", "Group.asked"])
 def test_a_callable_answers(name: str) -> None:
-    suspect = opened(f"{__name__}:{name}", trust=True)
+    suspect = opened_here(f"{__name__}:{name}", "callable")
     assert np.array_equal(labels(suspect), scores(network()).argmax(1))
     assert (suspect.name, suspect.access) == (f"{__name__}:{name}", "callable")
 
@@ -98,21 +98,21 @@ def test_a_callable_in_the_current_folder(tmp_path: Path) -> None:
 )
 def test_a_callable_that_is_none(name: str, words: str) -> None:
     with pytest.raises(ValueError, match=name) as told:
-        opened(name, trust=True)
+        opened_here(name, "callable")
     assert words in str(told.value)
 
 
 def test_a_callable_that_answers_wrongly_or_not_at_all() -> None:
     with pytest.raises(NoAnswerError, match=r"wrong: answered with numbers of shape \(1,\); needed: 23 class indices"):
-        opened(f"{__name__}:wrong", trust=True)(IMAGES)
+        opened_here(f"{__name__}:wrong", "callable")(IMAGES)
     with pytest.raises(
         NoAnswerError, match=r"failed on images of shape \(23, 1, 6, 6\) \(RuntimeError: out of order\)"
     ):
-        opened(f"{__name__}:failing", trust=True)(IMAGES)
+        opened_here(f"{__name__}:failing", "callable")(IMAGES)
     with pytest.raises(NoAnswerError, match=r"failed on images of shape \(23, 1, 6, 6\) \(CancelledError\)"):
-        opened(f"{__name__}:cancelled", trust=True)(IMAGES)
+        opened_here(f"{__name__}:cancelled", "callable")(IMAGES)
     with pytest.raises(NoAnswerError, match=r"failed on images of shape \(23, 1, 6, 6\) \(SystemExit: 0\)"):
-        opened(f"{__name__}:leaving", trust=True)(IMAGES)
+        opened_here(f"{__name__}:leaving", "callable")(IMAGES)
 
 
 def test_answers_of_two_kinds_are_none() -> None:

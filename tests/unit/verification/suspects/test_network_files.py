@@ -18,8 +18,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from mwm.verification.suspects import NoAnswerError, open_suspect
-from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, network, opened, scores
+from mwm.verification.suspects import NoAnswerError
+from tests.helpers.suspected import CLASSES, IMAGES, SHAPE, Bomb, labels, network, opened, opened_here, scores
 
 Write = Callable[[nn.Module, Path], None]
 RIGHT = scores(network())
@@ -84,7 +84,7 @@ def written(form: str, folder: Path, model: nn.Module | None = None) -> Path:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_network_answers_as_before(form: str, tmp_path: Path) -> None:
-    suspect = opened(written(form, tmp_path), trust=not form.endswith("onnx"))
+    suspect = opened_here(written(form, tmp_path))
     said = suspect(IMAGES)
     assert np.array_equal(said.argmax(1), RIGHT.argmax(1))
     assert np.abs(said - RIGHT).max() < 1e-5
@@ -110,23 +110,23 @@ def test_a_script_answers_with_labels(tmp_path: Path) -> None:
     model = Halving()
     with quiet():
         torch.jit.script(model).save(tmp_path / "net.ts")  # type: ignore[no-untyped-call]
-    said = opened(tmp_path / "net.ts", trust=True)(IMAGES)
+    said = opened_here(tmp_path / "net.ts")(IMAGES)
     assert said.dtype == np.int64
     assert np.array_equal(said, model(torch.from_numpy(IMAGES) / 255).numpy())
 
 
 def test_a_network_that_was_saved_while_it_trained_is_asked_in_evaluation_mode(tmp_path: Path) -> None:
-    assert np.array_equal(opened(written("module", tmp_path, network().train()), trust=True)(IMAGES), RIGHT)
+    assert np.array_equal(opened_here(written("module", tmp_path, network().train()))(IMAGES), RIGHT)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_network_for_other_images_or_classes_is_refused_before_it_is_asked(form: str, tmp_path: Path) -> None:
     path = written(form, tmp_path)
     with pytest.raises(ValueError, match=r"net\.\w+: (is a network for images|failed on images of shape)") as told:
-        open_suspect(str(path), shape=(3, 6, 6), classes=CLASSES, trust=True)
+        opened_here(path, shape=(3, 6, 6), classes=CLASSES)
     assert "\n" not in str(told.value)
     with pytest.raises(ValueError, match="answers with scores of 4 classes, the key has 3"):
-        open_suspect(str(path), shape=SHAPE, classes=3, trust=True)
+        opened_here(path, shape=SHAPE, classes=3)
 
 
 @pytest.mark.parametrize("name", ["net.onnx", "net.pt2", "net.ts", "net.pt"])
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_one_line(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"net\.\w+: cannot be read as ") as told:
-        opened(tmp_path / name, trust=True)
+        opened_here(tmp_path / name)
     assert "\n" not in str(told.value)
     assert (caplog.text, *capfd.readouterr()) == ("", "", "")
 
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_one_line(
 def test_weights_alone_are_no_network(tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "net.pt")
     with pytest.raises(ValueError, match="holds a OrderedDict; allowed: a whole network, not its weights alone"):
-        opened(tmp_path / "net.pt", trust=True)
+        opened_here(tmp_path / "net.pt")
 
 
 def test_a_torch_export_file_can_run_code(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def read(folder: Path, location: str) -> Any:
     """Open a network whose weights lie at `location`; it has no classes, so what is read in the end is its shape."""
     path = folder / "net.onnx"
     path.write_bytes(adding(outside(location)).SerializeToString())
-    return open_suspect(str(path), shape=(1, 2, 2), classes=CLASSES)
+    return opened_here(path, shape=(1, 2, 2), classes=CLASSES)
 
 
 @pytest.mark.parametrize("place", ["own.bin", "sub/own.bin", "./own.bin"])
@@ -240,13 +240,13 @@ def test_nor_are_those_of_a_branch(place: str, words: str, folder: Path) -> None
     whole = helper.make_graph([node], "g", [asked], ends[1:])
     onnx.save(helper.make_model(whole, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), folder / "net.onnx")
     with pytest.raises(ValueError, match=words):
-        opened(folder / "net.onnx")
+        opened_here(folder / "net.onnx")
 
 
 def test_an_operator_of_a_library_is_not_known(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(adding(op="Evil", domain="evil").SerializeToString())
     with pytest.raises(ValueError, match=r"cannot be read as ONNX .*evil:Evil"):
-        opened(tmp_path / "net.onnx")
+        opened_here(tmp_path / "net.onnx")
 
 
 def test_options_in_an_onnx_file_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_options_in_an_onnx_file_are_passed_over(tmp_path: Path, monkeypatch: py
     config = {"session_options": {"enable_profiling": 1}}
     model.metadata_props.add(key="ort_config", value=json.dumps(config))
     onnx.save(model, tmp_path / "net.onnx")
-    assert np.array_equal(labels(opened("net.onnx")), RIGHT.argmax(1))
+    assert np.array_equal(labels(opened_here("net.onnx")), RIGHT.argmax(1))
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"], "a profile was written"
 
 
@@ -266,7 +266,7 @@ def test_other_floats_are_given_as_asked(kind: int, tmp_path: Path) -> None:
     graph = helper.make_graph(nodes, "g", ends, [helper.make_tensor_value_info("y", TensorProto.INT64, [None])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, tmp_path / "net.onnx")
-    said = opened(tmp_path / "net.onnx")(IMAGES)
+    said = opened_here(tmp_path / "net.onnx")(IMAGES)
     assert np.array_equal(said, IMAGES.reshape(len(IMAGES), -1).argmax(1))
 
 
@@ -274,12 +274,12 @@ def test_what_takes_no_images_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     path.write_bytes(adding(kind=TensorProto.INT64, op="Identity").SerializeToString())
     with pytest.raises(ValueError, match=r"takes x tensor\(int64\); allowed: one input of floats"):
-        opened(path)
+        opened_here(path)
     with quiet():
         two = torch.export.export(Two(), (*example(2), *example(2)))
         torch.export.save(two, tmp_path / "net.pt2")
     with pytest.raises(ValueError, match="takes 2 inputs; allowed: one of images"):
-        opened(tmp_path / "net.pt2", trust=True)
+        opened_here(tmp_path / "net.pt2")
 
 
 class Two(nn.Module):
@@ -293,4 +293,4 @@ def test_a_network_that_says_nan_is_silent(tmp_path: Path) -> None:
     model = network()
     list(model.parameters())[-1].data.fill_(torch.nan)
     with pytest.raises((ValueError, NoAnswerError), match="answered with NaN"):
-        opened(written("module", tmp_path, model), trust=True)
+        opened_here(written("module", tmp_path, model))

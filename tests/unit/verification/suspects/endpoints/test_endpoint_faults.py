@@ -15,8 +15,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mwm.verification.suspects import NoAnswerError, endpoint
-from mwm.verification.suspects.credentials import TOKEN
+from mwm.verification.suspects import NoAnswerError
+from mwm.verification.suspects.endpoints import transport
+from mwm.verification.suspects.endpoints.credentials import TOKEN
 from tests.helpers.http import Asked, Reply, Server, answering
 from tests.helpers.servers import free_port
 from tests.helpers.suspected import CLASSES, IMAGES, labels, network, opened, scores
@@ -31,7 +32,7 @@ BASIC = "Basic " + base64.b64encode(f"owner:{SECRET}".encode()).decode()
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short pauses, and no token but a test's own."""
-    monkeypatch.setattr(endpoint, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(transport, "FIRST_PAUSE", 0.02)
     monkeypatch.delenv(TOKEN, raising=False)
 
 
@@ -61,10 +62,10 @@ def test_attempts_are_bounded() -> None:
         opened(server.uri, retries=2)(IMAGES)
     assert len(server.asked) == 3
     assert not told.value.permanent
-    assert str(told.value) == f"{server.uri}: gave no answer in 3 attempts; the last: 503 Service Unavailable"
+    assert str(told.value) == f"{server.uri}: gave no answer in 3 attempts; the last: 503 Service Unavailable: busy"
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 451])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422, 451])
 def test_a_refusal_is_final(status: int) -> None:
     with (
         answering(Reply(status=status)) as server,
@@ -89,7 +90,7 @@ def test_a_server_may_say_how_long_it_wants_peace(busy: Reply) -> None:
 
 @pytest.mark.parametrize("wish", ["9" * 400, "99999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
 def test_but_not_for_ever(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "LONGEST_PAUSE", 0.3)
+    monkeypatch.setattr(transport, "LONGEST_PAUSE", 0.3)
     with answering(Reply(status=503, headers={"Retry-After": wish}), RIGHT) as server:
         assert np.array_equal(labels(opened(server.uri)), LABELS)
     assert 0.3 <= gaps(server)[0] < 20

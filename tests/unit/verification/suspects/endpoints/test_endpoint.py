@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from mwm.verification.suspects import NoAnswerError, endpoint
+from mwm.verification.suspects import NoAnswerError
+from mwm.verification.suspects.presentation import UNIT_RANGE
 from tests.helpers.http import Asked, Reply, answering
 from tests.helpers.suspected import CLASSES, IMAGES, labels, network, opened, scores
 
@@ -50,7 +52,7 @@ MLFLOW = {
     "named rows": {"predictions": [{"label": int(label)} for label in LABELS]},
     "one output": {"predictions": {"logits": SCORES.tolist()}},
     "two outputs": {"predictions": {"labels": LABELS.tolist(), "logits": SCORES.tolist()}},
-    "split": {"predictions": {"columns": list("abcd"), "index": list(range(23)), "data": SCORES.tolist()}},
+    "split": {"predictions": {"columns": list(range(CLASSES)), "index": list(range(23)), "data": SCORES.tolist()}},
     "bare": SCORES.tolist(),
     "more": {"predictions": LABELS.tolist(), "id": "x"},
 }
@@ -63,8 +65,9 @@ def test_every_form_of_mlflows_answers(form: str) -> None:
 
 
 def test_every_grey_level_arrives_exactly() -> None:
-    levels = np.arange(256, dtype=np.uint8)
-    assert np.array_equal(endpoint.GREY_LEVELS[levels].astype(np.float32), levels.astype(np.float32) / np.float32(255))
+    levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    said = np.array(json.loads(json.dumps(UNIT_RANGE.as_lists(levels))), np.float32)
+    assert np.array_equal(said, levels.astype(np.float32) / np.float32(255))
 
 
 NUMBERS = f"needed: {len(IMAGES)} class indices, or scores ({len(IMAGES)}, {CLASSES})"
@@ -77,14 +80,14 @@ UNUSABLE = {
     "no UTF-8": (b'{"labels": ["\xff"]}', "no JSON"),
     "deep": (b"[" * 10**6, "no JSON"),
     "long number": (b'{"labels": [' + b"9" * 5000 + b"]}", "no JSON"),
-    "other keys": ({"classes": [1]}, "none of logits, probabilities, labels"),
-    "a list": ([1, 2], "none of logits, probabilities, labels"),
-    "a string": ("labels", "none of logits, probabilities, labels"),
+    "other keys": ({"colour": "red", "size": 1}, "colour, size; needed: one of logits, probabilities, probs, scores, "),
+    "no keys": ({}, "nothing; needed: one of logits"),
+    "a list": ([1, 2], f"shape (2,); {NUMBERS}"),
+    "a string": ("no model is loaded", "an error: no model is loaded"),
     "too few": ({"labels": LABELS[1:].tolist()}, f"shape (22,); {NUMBERS}"),
     "too many": ({"labels": [*LABELS.tolist(), 1]}, f"shape (24,); {NUMBERS}"),
     "one": ({"labels": 3}, f"shape (); {NUMBERS}"),
     "none at all": ({"labels": []}, f"shape (0,); {NUMBERS}"),
-    "words": ({"labels": ["cat"] * len(IMAGES)}, f"a list that holds no such numbers; {NUMBERS}"),
     "null": ({"labels": None}, "a NoneType that holds no such numbers"),
     "truths": ({"labels": [True] * len(IMAGES)}, "no such numbers"),
     "objects": ({"labels": [{}] * len(IMAGES)}, "no such numbers"),

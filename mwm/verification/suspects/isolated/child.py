@@ -1,0 +1,84 @@
+"""The process of one suspect: opens it, then answers about images as long as it is asked.
+
+It is told where the suspect is, and images. Nothing else of a key ever comes here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mwm.verification.suspects.in_process import InProcessSuspect
+from mwm.verification.suspects.isolated.protocol import packed, receive
+from mwm.verification.suspects.network_files import open_export, open_onnx, open_torch
+from mwm.verification.suspects.outputs import FORMS, NoAnswerError
+from mwm.verification.suspects.presentation import InputFormat
+from mwm.verification.suspects.python_models import open_callable, open_mlflow_model
+
+OPENERS: dict[str, Callable[..., InProcessSuspect]] = {
+    "onnx": open_onnx,
+    "export": open_export,
+    "torch": open_torch,
+    "mlflow": open_mlflow_model,
+    "callable": open_callable,
+}
+LIBRARIES = {"onnx": "onnxruntime", "export": "torch", "torch": "torch", "mlflow": "mlflow.pyfunc"}
+"""What takes long to import, by the form of the suspect."""
+
+
+def main(form: str, number: int) -> None:
+    """Serve the parent on the socket of a number."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    parent = socket.socket(fileno=number)
+    stream = parent.makefile("rb")
+    if form in LIBRARIES:
+        importlib.import_module(LIBRARIES[form])
+    parent.sendall(packed({"ready": True}))
+    suspect: InProcessSuspect | None = None
+    while True:
+        try:
+            asked, content = receive(stream.read, sys.maxsize)
+        except ValueError:  # the parent is gone
+            os.killpg(0, signal.SIGKILL)
+        said: dict[str, Any]
+        try:
+            if suspect is None:
+                sys.path[:] = asked["path"]
+                suspect = OPENERS[form](asked["address"], **_options(asked))
+                said, answer = {"access": suspect.access}, b""
+            else:
+                found = suspect.shown(InputFormat(**asked["presentation"]))(
+                    np.frombuffer(content, np.uint8).reshape(asked["shape"])
+                )
+                form_of = {kind: name for name, kind in FORMS.items()}
+                said, answer = {"form": form_of[found.dtype], "shape": found.shape}, found.tobytes()
+        except (ValueError, NoAnswerError) as error:
+            said, answer = {"silent": isinstance(error, NoAnswerError), "error": str(error)}, b""
+        parent.sendall(packed(said, answer))
+
+
+def _options(asked: dict[str, Any]) -> dict[str, Any]:
+    told = asked["options"]
+    return {**told, "shape": tuple(told["shape"]), "presentation": InputFormat(**told["presentation"])}
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process, and all that it has started, soon after the one that started it."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
