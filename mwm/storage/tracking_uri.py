@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from ipaddress import ip_address
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from mwm.storage.addresses import expand_home, file_uri, sqlite_file, sqlite_uri
+from mwm.storage.hosts import is_here
 from mwm.storage.lock import knows_record_locks
 from mwm.storage.redaction import redact
 
@@ -110,22 +109,11 @@ def set_mlflow_defaults() -> None:
 def avoid_proxies(uri: str) -> None:
     """Let requests to a server on this machine go straight there, whatever proxy the environment names."""
     host = urlsplit(uri).hostname if is_server(uri) and getproxies() else None
-    if host is None or not _is_loopback(host):
+    if host is None or not is_here(host):
         return
     listed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if listed != "*" and host not in listed.split(","):
         os.environ |= dict.fromkeys(("no_proxy", "NO_PROXY"), f"{listed},{host}".strip(","))
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether every address of a host is this machine's own; a name that has none is no loopback."""
-    found: set[str] = {host}
-    with suppress(OSError):
-        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
-    with suppress(ValueError):
-        addresses = [ip_address(one.partition("%")[0].removeprefix("::ffff:")) for one in found]
-        return all(one.is_loopback or one.is_unspecified for one in addresses)
-    return False
 
 
 @contextmanager

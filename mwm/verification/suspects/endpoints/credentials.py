@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from mwm.storage.hosts import is_here
 from mwm.storage.redaction import redact
-from mwm.verification.suspects.endpoints.proxies import is_here
 
 TOKEN = "MWM_SUSPECT_TOKEN"
 HOST = re.compile(r"(?:[\w.-]+|\[[\da-fA-F:.]+\])(?::\d+)?")

@@ -21,8 +21,8 @@ from mlflow.data import get_source
 from mwm.runner.tracking.client import MAX_PARAM_CHARS, MAX_TAG_CHARS
 from mwm.runner.tracking.tracker import Tracker
 from mwm.trials.outcome import Outcome
-from tests.helpers.http import Reply, answering
 from tests.helpers.launching import ROOT
+from tests.helpers.refusing import Refusal, at, gate
 from tests.helpers.tracked import ATTACK, ATTACK_DONE, DONE, NUMBERS, RANKS, begin, history, row, runs, sent, track
 
 
@@ -232,9 +232,11 @@ def test_a_server_that_does_not_answer_is_refused_soon_without_its_password(sile
 
 
 def test_a_server_that_refuses_is_told_with_its_reason() -> None:
+    page = b"<html><style>p {}</style><body><p>Message: Unsupported method</p></body></html>"
     refused = pytest.raises(ValueError, match=r"501 != 200.*Message: Unsupported method")
-    with answering(Reply()) as server, refused as caught:  # it knows no GET, and says so by a page of HTML
-        track(server.uri.removesuffix("/ask"))
+    with gate("http://127.0.0.1:9") as server, refused as caught:
+        server.rules.append(at("/", Refusal(501, page)))
+        track(server.uri)
     assert len(str(caught.value).splitlines()) == 1
     assert "<" not in str(caught.value)
 

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from numpy.typing import NDArray
 
 from mwm.verification.querying.answer_log import ANSWERS
+from mwm.verification.report.files import REPORT
 from tests.helpers.asking import Ask, Say, heard
 from tests.helpers.http import answering
 from tests.helpers.refusing import Refusal, at, gate
@@ -104,7 +105,7 @@ def test_what_a_server_refuses_of_a_verdict_is_told_and_recorded_later(
         (run,) = client.search_runs([experiment.experiment_id])
         assert run.info.status == "FINISHED"
         assert run.data.params
-        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {*FILES} - {ANSWERS}
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {*FILES} - {ANSWERS, REPORT}
         through.refused.clear()
         through.rules.append(at("runs/", Refusal(500)))
         assert say(*words)[2].startswith("warning: MLflow: writing runs failed: ")

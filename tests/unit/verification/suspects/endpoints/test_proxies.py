@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import pytest
 
+from mwm.storage.hosts import is_here
 from mwm.verification.suspects import NoAnswerError
 from mwm.verification.suspects.endpoints.credentials import TOKEN
-from mwm.verification.suspects.endpoints.proxies import is_here
 from tests.helpers.http import Reply, Server, answering
 from tests.helpers.servers import free_port
 from tests.helpers.suspected import IMAGES, labels, network, opened, scores
