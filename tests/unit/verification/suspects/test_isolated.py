@@ -91,7 +91,7 @@ def hogs(x):
         kept.append(np.ones(2**21))
 
 def closes(x):
-    os.closerange(0, 100)
+    os.closerange(0, 2000)
     return right(x)
 
 def forks(x):
@@ -100,7 +100,7 @@ def forks(x):
     time.sleep(1000)
 
 def babbles(x):
-    for number in range(3, 50):
+    for number in range(3, 2000):
         try:
             os.write(number, b"\\xff" * 64)
         except OSError:
