@@ -18,7 +18,7 @@ from mwm.watermarks.schemes import Scheme
         ({"kind": "trigger_set", "queries_per_step": 0}, r"scheme\.queries_per_step"),
         ({"kind": "margin", "batchnorm": "off"}, r"scheme\.batchnorm: 'off' is not allowed"),
         ({"kind": "none", "weight": 0.1}, r"scheme\.weight: unknown key"),
-        ("marg", r"scheme: kind 'marg' is unknown \(did you mean 'margin'\?\); allowed: 'none', 'trigger_set', 'margin'"),
+        ("marg", r"scheme: kind 'marg' is unknown \(did you mean 'margin'\?\); allowed: 'none', 'trigger_set'"),
         ({"kind": "margin", "mass": 0.0}, r"scheme\.mass: 0.0 is not allowed"),
         ({"kind": "trigger_set", "mass": 1.1}, r"scheme\.mass: 1.1 is not allowed"),
         ({"kind": "confusion", "mass": 0.5}, r"scheme\.mass: 0.5 is not allowed"),
