@@ -77,7 +77,7 @@ class Connection:
             if divisible and (breaks > 1 or (breaks and attempt == self._retries)):
                 raise RefusedError(self._name, f"a connection that it breaks off ({fault})", too_much=True)
         way = f" through the proxy {redact_url(self._proxy)}" if self._proxy else ""
-        tried = f"gave no answer in {self._retries + 1} attempts{way}"
+        tried = f"gave no answer in {self._retries + 1} attempt{'s' * (self._retries > 0)}{way}"
         raise NoAnswerError(f"{self._name}: {tried}; the last: {fault}", permanent=False)
 
     def without_repetition(self) -> Connection:

@@ -108,7 +108,7 @@ def test_a_wrong_option_is_found_out_too() -> None:
 
 def test_a_suspect_that_always_says_the_same() -> None:
     told = reasons(KEY, lambda images: np.full(len(images), 3), accuracy_bound=0.9)
-    assert told[0] == "it answers 3 to 50 of 50 images, whatever they show"
+    assert told[0] == "it answers class 3 to 50 of 50 images, whatever they show"
     assert told[1].startswith("none of 10 ways to show images, in any usual order of classes, gives the true class of")
 
 

@@ -126,7 +126,7 @@ def test_a_server_that_is_never_there(closed: str) -> None:
 
 
 def test_a_host_that_does_not_exist() -> None:
-    with pytest.raises(NoAnswerError, match="no answer in 1 attempts; the last: gaierror"):
+    with pytest.raises(NoAnswerError, match="no answer in 1 attempt; the last: gaierror"):
         opened("http://nowhere.invalid/", retries=0)(IMAGES)
 
 

@@ -88,7 +88,7 @@ def test_a_refusal_gives_the_servers_reason(status: int) -> None:
 def test_so_does_the_last_of_several_attempts(status: int) -> None:
     with (
         answering(Reply(TRACE.format("5").encode(), status=status)) as server,
-        pytest.raises(NoAnswerError, match=rf"in 1 attempts; the last: {status} [\w ]+: KeyError: 5$"),
+        pytest.raises(NoAnswerError, match=rf"in 1 attempt; the last: {status} [\w ]+: KeyError: 5$"),
     ):
         opened(server.uri, retries=0)(IMAGES)
 
