@@ -91,8 +91,8 @@ class Diagnosis:
     def _nothing_fits(self, best: Fit | None, base: InputFormat) -> Iterator[str]:
         now = self.told.get(base)
         if now is not None and (values := np.unique(now.labels, return_counts=True))[1].max() >= SAME * len(now):
-            common = values[1].argmax()
-            yield f"it answers class {values[0][common]} to {values[1][common]} of {len(now)} images, whatever they show"
+            top = values[1].argmax()
+            yield f"it answers class {values[0][top]} to {values[1][top]} of {len(now)} images, whatever they show"
         if best is not None:
             most = f"the true class of more than {best.right} of {best.asked} of {self.probe.source}"
             yield f"none of {len(self.told)} ways to show images, in any usual order of classes, gives {most}"

@@ -157,7 +157,7 @@ def test_an_outage_is_not_skipped(fault: Reply, say: Say, case: VerificationCase
     with answering(saying(answers(case.key)), fault) as suspect:
         limits = ("--batch", "10", "--retries", "0", "--timeout", "0.5", "--skip-unanswered")
         said = say("verify", "--key", str(case.key), "--suspect", suspect.uri, *limits)
-        one_line(said, "gave no answer in 1 attempts", "10 of 30 answers are kept: run the same command again")
+        one_line(said, "gave no answer in 1 attempt", "10 of 30 answers are kept: run the same command again")
         assert len(suspect.asked) == 2
 
 

@@ -125,7 +125,7 @@ def test_a_proxy_that_is_not_there_is_named(proxy: Server, monkeypatch: pytest.M
     del proxy
     here = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("http_proxy", f"http://me:pr0xy@{here}")
-    words = rf"in 1 attempts through the proxy http://\*\*\*@{here}; the last: ConnectionRefusedError"
+    words = rf"in 1 attempt through the proxy http://\*\*\*@{here}; the last: ConnectionRefusedError"
     with pytest.raises(NoAnswerError, match=words) as told:
         opened("http://somewhere.invalid/v1", retries=0)(IMAGES)
     assert "pr0xy" not in str(told.value)
