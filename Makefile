@@ -1,5 +1,5 @@
 # make run   install into .venv and run the quickstart
-# make test  what a change needs: unit tests, a real Ray, real servers, one of each kind of fault; 10 minutes
+# make test  what a change needs: unit tests, a real Ray, real servers, one of each kind of fault; 15 minutes
 # make fast  without Ray, servers and long computing; 100 seconds
 # make test-all  every test, long repetitions among them; make faults  kill a driver at 20 seeded moments
 # make lint  ruff and mypy;  make check  every shipped sweep, without running it
