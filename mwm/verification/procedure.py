@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class PreparedVerification:
     way: Way
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def plan(self) -> dict[str, Any]:
         """What is fixed before anything is asked: another plan is another verdict."""
         options = self.options
@@ -207,14 +208,15 @@ class PreparedVerification:
             )
             for one, test, (p, decision), limit in zip(found, deciding, decided, limits, strict=True)
         )
+        planned = self._planned()
         return Verdict(
             decision=overall([one.decision for one in results]),
             key=key_summary(self.key, committed=self.options.commitment is not None),
-            plan=self._planned(),
+            plan=planned,
             suspects=results,
             notes=(
                 *notes.class_order_notes(results, self.key.classes),
-                *notes.planned_notes(self.options, self.key, self._planned()),
+                *notes.planned_notes(self.options, self.key, planned),
                 *notes.null_model_notes(len(self.null.identities) if self.null else 0, self.options.level),
                 *self.notes,
                 notes.ONE_REPORT,

@@ -28,7 +28,7 @@ VERDICTS = {True: "kept", False: "BROKEN"}
 Labels = NDArray[np.int64]
 
 
-def innocent(drawn: np.random.Generator, truth: Labels, classes: int, *, scores: bool) -> dict[InputFormat, Answers]:
+def independent(drawn: np.random.Generator, truth: Labels, classes: int, *, scores: bool) -> dict[InputFormat, Answers]:
     """What a suspect that never saw a key answers to images of these classes (n), in its own numbers."""
     told = {}
     order = drawn.permutation(classes) if drawn.random() < 0.5 else np.arange(classes)
@@ -55,13 +55,13 @@ def p_value(told: dict[InputFormat, Answers], by: Labels, *, labels: Labels, tru
 
 
 def measured(keys: int, *, classes: int, queries: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
-    """The p-values of innocent suspects on keys of their own, by the form of answers and by what chose the way."""
+    """The p-values of independent suspects on keys of their own, by the form of answers and by what chose the way."""
     drawn = np.random.default_rng(seed)
     found: dict[str, list[float]] = {}
     for number in range(keys):
         truth = drawn.integers(0, classes, queries)
         scores = number % 2 == 1
-        told = innocent(drawn, truth, classes, scores=scores)
+        told = independent(drawn, truth, classes, scores=scores)
         labels = wrong_labels(drawn, truth, classes)
         for by, known in (("true classes", truth), ("secret labels", labels)):
             name = f"{'scores' if scores else 'labels'}, by {by}"
@@ -100,7 +100,7 @@ def main() -> None:
         for name, levels in found.items()
         for level, one in levels.items()
     ]
-    title = f"{asked.keys} innocent suspects and keys of {asked.queries} queries: proven in the way that fits best"
+    title = f"{asked.keys} independent suspects and keys of {asked.queries} queries: proven in the way that fits best"
     show(title, ("chosen", "level", "rate", f"{CONFIDENCE:.0%} interval", "level is"), lines)
     publish(asked.output, here, found)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.launching import command, environment, sweep
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.servers import MlflowServer, free_port, mlflow_server, wait_until
 from tests.helpers.unharmed import Undisturbed, undisturbed
 
 Join = Callable[..., subprocess.CompletedProcess[str]]
@@ -66,3 +66,12 @@ def folder(tmp_path: Path, mlflow_db: Path) -> Path:
     shutil.copy(mlflow_db, tmp_path / "mlflow.db")
     sweep(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def started(mlflow_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """An MLflow server over a database on disk, one for each file of tests."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(mlflow_db, folder / "mlflow.db")
+    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as running:
+        yield running

@@ -19,20 +19,12 @@ pytestmark = pytest.mark.slow
 UNKNOWN = Refusal(404, b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "no such endpoint"}')
 
 
-@pytest.fixture(scope="module")
-def server(mlflow_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(mlflow_db, folder / "mlflow.db")
-    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as running:
-        yield running
-
-
 @pytest.fixture
-def through(server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+def through(started: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """The server behind a proxy that can refuse; nobody waits long."""
     for name in ("PAUSE_SECONDS", "HURRIED_PAUSE_SECONDS"):
         monkeypatch.setattr(outbox, name, 0.01)
-    with gate(server.uri) as opened:
+    with gate(started.uri) as opened:
         yield opened
 
 
@@ -86,34 +78,34 @@ MISSING = {
 
 @pytest.mark.parametrize("kind", MISSING)
 def test_what_is_refused_of_one_kind_is_told_once_and_brought_later(
-    kind: str, server: MlflowServer, through: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, started: MlflowServer, through: Gate, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = f"without {kind}"
     through.rules.append(MISSING[kind])
     left = record(through, sweep, tmp_path)
     assert left > 0
-    assert lacking(server.uri, sweep) == {kind}
+    assert lacking(started.uri, sweep) == {kind}
     told = capsys.readouterr().err.splitlines()
     assert told[0].startswith(f"warning: MLflow: writing {kind} failed: ")
     assert told[1:] == [f"warning: MLflow: not taken: {left} of {kind}; bring them later by launch.py sync {sweep}"]
     through.rules.clear()
     assert record(through, sweep, tmp_path) == 0
-    assert lacking(server.uri, sweep) == set()
-    assert epochs(server.uri, sweep) == [1, 2]
+    assert lacking(started.uri, sweep) == set()
+    assert epochs(started.uri, sweep) == [1, 2]
     assert capsys.readouterr().err == ""
 
 
 def test_a_kind_that_is_known_to_be_refused_is_not_asked_for_again(
-    server: MlflowServer, through: Gate, tmp_path: Path
+    started: MlflowServer, through: Gate, tmp_path: Path
 ) -> None:
     through.rules.append(at("runs/log-inputs", UNKNOWN))
     assert record(through, "known", tmp_path) == 2
     assert sum(through.refused.values()) == outbox.MAX_ATTEMPTS
-    assert lacking(server.uri, "known") == {"data sets"}
+    assert lacking(started.uri, "known") == {"data sets"}
 
 
 def test_a_victim_whose_run_was_refused_gets_its_attacks_later(
-    server: MlflowServer, through: Gate, tmp_path: Path
+    started: MlflowServer, through: Gate, tmp_path: Path
 ) -> None:
     def victims(asked: Asked) -> Refusal | None:
         return Refusal(403, b"{}") if "runs/create" in asked.path and b'"value": "victim"' in asked.body else None
@@ -122,19 +114,19 @@ def test_a_victim_whose_run_was_refused_gets_its_attacks_later(
     assert record(through, "parents", tmp_path) > 0
     through.rules.clear()
     assert record(through, "parents", tmp_path) == 0
-    found = runs(server.uri, "parents")
+    found = runs(started.uri, "parents")
     assert found["a0"].data.tags["mlflow.parentRunId"] == found["v0"].info.run_id
-    assert lacking(server.uri, "parents") == set()
+    assert lacking(started.uri, "parents") == set()
 
 
 def test_texts_that_are_too_long_for_an_old_server_are_cut_off(
-    server: MlflowServer, through: Gate, capsys: pytest.CaptureFixture[str]
+    started: MlflowServer, through: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refusal = Refusal(400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "exceeded length limit of 250"}')
     through.rules.append(lambda asked: refusal if b"x" * 251 in asked.body else None)
     with track(through.uri, "old") as tracker:
         assert tracker.close("FINISHED") == 0
-    assert runs(server.uri, "old")["sweep"].data.params["long"] == "x" * 250
+    assert runs(started.uri, "old")["sweep"].data.params["long"] == "x" * 250
     assert capsys.readouterr().err == ""
 
 
@@ -194,13 +186,13 @@ def test_no_file_goes_into_a_folder_that_the_server_does_not_see(
 
 
 def test_a_folder_that_was_a_database_s_elsewhere_is_not_made_here(
-    server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    started: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "gone"
-    MlflowClient(server.backend).create_experiment("moved", artifact_location=folder.as_uri())
-    assert record(Gate(server.backend), "moved", tmp_path) == 1
+    MlflowClient(started.backend).create_experiment("moved", artifact_location=folder.as_uri())
+    assert record(Gate(started.backend), "moved", tmp_path) == 1
     assert f"{folder}, the folder of this experiment's files, is not on this machine" in capsys.readouterr().err
     assert not folder.exists()
     folder.mkdir()
-    assert record(Gate(server.backend), "moved", tmp_path) == 0
-    assert lacking(server.backend, "moved") == set()
+    assert record(Gate(started.backend), "moved", tmp_path) == 0
+    assert lacking(started.backend, "moved") == set()

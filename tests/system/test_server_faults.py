@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +17,6 @@ from tests.helpers.servers import MlflowServer, mlflow_server, wait_until
 from tests.helpers.tracked import ATTACK, DONE, begin, epochs, history, row, runs, sent, track
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def started(mlflow_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("server")
-    shutil.copy(mlflow_db, folder / "mlflow.db")
-    with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as running:
-        yield running
 
 
 @pytest.fixture

@@ -126,13 +126,13 @@ def limits(verdict: Verdict) -> Iterator[str]:
     if PROVEN in decisions:
         yield "Proven does not say who copied, how, or whether that was allowed."
         yield (
-            f"The {level} is not the chance that a proven network is innocent. It is how often a network made without "
-            "the key would be called proven."
+            f"The {level} is not the chance that a proven network is independent. It is how often a network made "
+            "without the key would be called proven."
         )
     if NOT_PROVEN in decisions:
         yield "Not proven does not mean independent. A copy can lose its mark, and few questions can miss it."
     if INCONCLUSIVE in decisions:
-        yield "No decision is neither half a proof nor a sign of innocence."
+        yield "No decision is neither half a proof nor a sign of independence."
     yield from _conditions(verdict)
 
 

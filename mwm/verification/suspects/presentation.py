@@ -71,11 +71,9 @@ class InputFormat:
         """Images (uint8 n c h w) as they are shown: float32, n c h w or n h w c."""
         return self._shown(images, self._levels.astype(np.float32))
 
-    def as_lists(self, images: NDArray[np.uint8]) -> list[Any]:
-        """The same as nested lists, whose numbers have as many digits as tell float32 numbers apart."""
-        short = self._levels.astype(np.float32).astype(str).astype(float).astype(object)
-        found: list[Any] = self._shown(images, short).tolist()
-        return found
+    def as_decimals(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The same as numbers that are written with as many digits as tell float32 numbers apart."""
+        return self._shown(images, self._levels.astype(np.float32).astype(str).astype(float))
 
     @cached_property
     def _levels(self) -> Levels:

@@ -131,7 +131,7 @@ class Endpoint:
         return self._read(told, len(images))
 
     def _question(self, images: NDArray[np.uint8]) -> bytes:
-        pixels = np.array(self.presentation.as_lists(images))
+        pixels = self.presentation.as_decimals(images)
         if self._protocol == KSERVE:
             try:
                 return json.dumps(self._kserve_input().body(pixels)).encode()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mwm.verification.suspects.in_process import InProcessSuspect
-from mwm.verification.suspects.isolated.protocol import packed, receive
+from mwm.verification.suspects.isolated.protocol import Message, packed, receive
 from mwm.verification.suspects.network_files import open_export, open_onnx, open_torch
 from mwm.verification.suspects.outputs import FORMS, NoAnswerError
 from mwm.verification.suspects.presentation import InputFormat
@@ -34,6 +34,8 @@ OPENERS: dict[str, Callable[..., InProcessSuspect]] = {
 }
 LIBRARIES = {"onnx": "onnxruntime", "export": "torch", "torch": "torch", "mlflow": "mlflow.pyfunc"}
 """What takes long to import, by the form of the suspect."""
+
+FORM_OF = {kind: name for name, kind in FORMS.items()}
 
 
 def main(form: str, number: int) -> None:
@@ -51,26 +53,29 @@ def main(form: str, number: int) -> None:
             asked, content = receive(stream.read, sys.maxsize)
         except ValueError:  # the parent is gone
             os.killpg(0, signal.SIGKILL)
-        said: dict[str, Any]
+        said: Message
         try:
             if suspect is None:
-                sys.path[:] = asked["path"]
-                suspect = OPENERS[form](asked["address"], **_options(asked))
-                said, answer = {"access": suspect.access}, b""
+                suspect = _opened(form, asked)
+                said = {"access": suspect.access}, b""
             else:
-                found = suspect.shown(InputFormat(**asked["presentation"]))(
-                    np.frombuffer(content, np.uint8).reshape(asked["shape"])
-                )
-                form_of = {kind: name for name, kind in FORMS.items()}
-                said, answer = {"form": form_of[found.dtype], "shape": found.shape}, found.tobytes()
+                said = _answered(suspect, asked, content)
         except (ValueError, NoAnswerError) as error:
-            said, answer = {"silent": isinstance(error, NoAnswerError), "error": str(error)}, b""
-        parent.sendall(packed(said, answer))
+            said = {"silent": isinstance(error, NoAnswerError), "error": str(error)}, b""
+        parent.sendall(packed(*said))
 
 
-def _options(asked: dict[str, Any]) -> dict[str, Any]:
+def _opened(form: str, asked: dict[str, Any]) -> InProcessSuspect:
+    sys.path[:] = asked["path"]
     told = asked["options"]
-    return {**told, "shape": tuple(told["shape"]), "presentation": InputFormat(**told["presentation"])}
+    shown: Any = {"shape": tuple(told["shape"]), "presentation": InputFormat(**told["presentation"])}
+    return OPENERS[form](asked["address"], **told | shown)
+
+
+def _answered(suspect: InProcessSuspect, asked: dict[str, Any], content: bytes) -> Message:
+    images = np.frombuffer(content, np.uint8).reshape(asked["shape"])
+    found = suspect.shown(InputFormat(**asked["presentation"]))(images)
+    return {"form": FORM_OF[found.dtype], "shape": found.shape}, found.tobytes()
 
 
 def _end_with_parent(parent: int) -> None:

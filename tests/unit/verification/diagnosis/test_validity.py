@@ -1,4 +1,4 @@
-"""The choice of a way to ask knows no secret label, and makes no innocent suspect proven."""
+"""The choice of a way to ask knows no secret label, and makes no independent suspect proven."""
 
 from __future__ import annotations
 

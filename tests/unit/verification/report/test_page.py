@@ -57,7 +57,7 @@ def test_a_proof_is_told_in_plain_words(tmp_path: Path) -> None:
         "hits the secret class with about 1 in 5 of its wrong answers",
         "the secret class comes first in",
         "is within the limit of 1 in 1,000. So it is proven.",
-        "is not the chance that a proven network is innocent",
+        "is not the chance that a proven network is independent",
         "no commitment to the key was given",
         "Proven does not say who copied",
         "sha256sum -c SHA256SUMS",
@@ -73,7 +73,7 @@ def test_who_gives_secret_answers_does_more_than_lean(tmp_path: Path) -> None:
     assert ["chance, with as many true answers", str(suspect.right), chance] == report.rows[-1][:3]
 
 
-def test_what_is_not_proven_is_not_innocent(tmp_path: Path) -> None:
+def test_what_is_not_proven_is_not_independent(tmp_path: Path) -> None:
     verdict, *_ = said = written(tmp_path, HINT)
     assert verdict.decision == "not proven"
     assert 0.01 < verdict.suspects[0].p_value < 0.012

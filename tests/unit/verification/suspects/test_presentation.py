@@ -37,7 +37,7 @@ def test_every_range_is_its_formula(range_: str) -> None:
     shown = InputFormat(range_).present(IMAGES)
     assert shown.dtype == np.float32
     assert np.allclose(shown, RANGES[range_], atol=1e-5 * np.abs(RANGES[range_]).max())
-    said = json.loads(json.dumps(InputFormat(range_).as_lists(IMAGES)))
+    said = json.loads(json.dumps(InputFormat(range_).as_decimals(IMAGES).tolist()))
     assert np.array_equal(np.array(said, np.float32), shown)
 
 
@@ -52,7 +52,7 @@ def test_every_range_is_its_formula(range_: str) -> None:
 def test_axes_and_colours(layout: str, shown: np.ndarray) -> None:
     way = InputFormat("0,255", layout)
     assert np.allclose(way.present(IMAGES), shown)
-    assert np.shape(way.as_lists(IMAGES)) == shown.shape
+    assert way.as_decimals(IMAGES).shape == shown.shape
     assert way.shape((3, 4, 6)) == shown.shape[1:]
     assert way.other_axes.other_axes == way
 

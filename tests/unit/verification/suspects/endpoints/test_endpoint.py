@@ -66,7 +66,7 @@ def test_every_form_of_mlflows_answers(form: str) -> None:
 
 def test_every_grey_level_arrives_exactly() -> None:
     levels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    said = np.array(json.loads(json.dumps(UNIT_RANGE.as_lists(levels))), np.float32)
+    said = np.array(json.loads(json.dumps(UNIT_RANGE.as_decimals(levels).tolist())), np.float32)
     assert np.array_equal(said, levels.astype(np.float32) / np.float32(255))
 
 
