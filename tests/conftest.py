@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,12 @@ from xdist.scheduler import LoadFileScheduling
 
 import launch
 from tests.helpers.asking import Ask, Say
+from tests.helpers.browser import chromium
 from tests.helpers.records import Loaded, loaded
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from tests.helpers.verifying import VerificationCase
 
 
@@ -69,6 +73,13 @@ def ask(say: Say, case: VerificationCase) -> Ask:
         return status, json.loads(out)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A browser in which tests open a `tab` each."""
+    with chromium() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,7 @@ def load_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises ValueError for a missing or unreadable file, wrong YAML, a document that is no mapping, a wrong override.
     """
     try:
-        tree = parse_yaml(_decode_text(path.read_bytes()))
+        tree = parse_yaml(decode_text(path.read_bytes()))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -96,7 +96,7 @@ def load_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return tree
 
 
-def _decode_text(content: bytes) -> str:
+def decode_text(content: bytes) -> str:
     """The text of a file in UTF-8, with a byte order mark or without; ValueError for any other encoding."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("is UTF-16: save it as UTF-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mwm.attacks import Attack
-from mwm.config.loader import load_yaml
+from mwm.config.loader import decode_text, load_yaml
 from mwm.config.spec import (
     DISCRIMINATED,
     Count,
@@ -29,6 +30,8 @@ from mwm.storage.tracking_uri import VERDICTS
 from mwm.trials.trial import METHOD_VERSION, Victim
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+QUESTION = re.compile(r"^# Question:(.*(?:\n#  .*)*)", re.MULTILINE)
+
 MOST = 100_000
 """More victims, or more attacks on one, are a slip of the pen: to name them all would take hours."""
 
@@ -121,9 +124,14 @@ Search = Annotated[GridSearch | RandomSearch | OptunaSearch, *DISCRIMINATED]
 
 @spec
 class Sweep:
-    """What one YAML file says; `victim` and `attacks` are trees in which domains stand for many values."""
+    """What one YAML file says; `victim` and `attacks` are trees in which domains stand for many values.
+
+    `description` is the question in words, for reports and MLflow: without it what follows `# Question:` at the head of
+    the file.
+    """
 
     name: Name
+    description: str = ""
     victim: Annotated[dict[str, Any], Draft(Victim)]
     attacks: tuple[Annotated[NonEmptyStr | dict[str, Any], Draft(Attack)], ...] = ()
     search: Search = GridSearch()
@@ -196,6 +204,7 @@ def load_sweep(
     tree = load_yaml(Path(path), overrides)
     if name is not None:
         tree["name"] = name
+    tree.setdefault("description", _asked_at_head(path))
     sweep: Sweep = decode(Sweep, tree)
     own: dict[str, str] = {}
     for tag in tags:
@@ -204,6 +213,12 @@ def load_sweep(
             raise ValueError(f"--tag {tag}: must read key=value")
         own[key] = value
     return replace(sweep, tags={**sweep.tags, **own})
+
+
+def _asked_at_head(path: str | Path) -> str:
+    """What a YAML file says after `# Question:` in its comments, with the indented lines that follow; else nothing."""
+    found = QUESTION.search(decode_text(Path(path).read_bytes()))
+    return " ".join(found[1].replace("\n#", " ").split()) if found else ""
 
 
 def _refuse_many(tree: Any, options: Callable[[Domain], tuple[Any, ...]], path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from mwm.attacks import Attack, Extraction
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode
-from mwm.runner.sweeps.sweep import Sweep
+from mwm.runner.sweeps.sweep import Sweep, load_sweep
 from mwm.watermarks.schemes import Margin, TriggerSet
 from tests.helpers.records import PLAIN, drawn, swept
 
@@ -121,3 +122,18 @@ def test_the_question_is_what_is_asked_and_nothing_else(monkeypatch: pytest.Monk
 def test_the_folder_of_verdicts_is_no_name() -> None:
     with pytest.raises(ValueError, match="name: verdicts is not allowed"):
         decode(Sweep, {"name": "verdicts", "victim": PLAIN})
+
+
+def test_the_question_of_a_sweep_stands_at_the_head_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.yaml"
+    body = "name: small\nvictim: {data: digits, model: cnn, scheme: none}\n"
+    for head, asked in (
+        ("# Question: what survives?\n#   And what not?\n# Cost: little.\n", "what survives? And what not?"),
+        ("# a comment\n", ""),
+    ):
+        path.write_text(head + body)
+        assert load_sweep(path).description == asked
+    path.write_text("# Question: this?\ndescription: that?\n" + body)
+    asking = load_sweep(path)
+    assert asking.description == "that?"
+    assert asking.config_digest == replace(asking, description="").config_digest
