@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +55,7 @@ class SweepRun:
     runs of MLflow at `uri`, in the experiment called `experiment` there and `experiment_id` in its addresses.
     """
 
-    results: Sequence[TrialResult]
+    results: Sequence[TrialResult] = field(repr=False)
     counts: Mapping[str, int]
     cached: int
     status: int
@@ -69,15 +69,19 @@ class SweepRun:
 
 def run_sweep(
     sweep: Sweep,
-    console: Console,
+    console: Console | None = None,
     *,
-    storage: str,
-    address: str | None,
-    tracking_uri: str | None,
-    resume: bool,
+    storage: str = ".",
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    resume: bool = False,
     experiment: str | None = None,
 ) -> SweepRun:
-    """Run a sweep to its end, or resume it; on the console it shows its progress alone."""
+    """Run a sweep to its end, or resume it; on the console (standard output) it shows its progress alone.
+
+    The options are those of `launch.py run`. Raises ValueError for a mistake of the user.
+    """
+    console = console or Console()
     uri, place, elsewhere = resolve_tracking_uri(tracking_uri), StorageLocation(storage), cluster_address(address)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
