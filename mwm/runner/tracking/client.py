@@ -42,7 +42,7 @@ class MlflowExperiment:
     """
 
     def __init__(self, uri: str, name: str) -> None:
-        self._client = _connect(uri)
+        self._client, self.name = _connect(uri), name
         with short_timeouts():
             found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
@@ -83,6 +83,14 @@ class MlflowExperiment:
             )
             yield from found
             page = found.token or None
+
+    def tags(self) -> dict[str, str]:
+        """The tags of the experiment itself."""
+        return dict(self._client.get_experiment(self.id).tags)
+
+    def log_tag(self, name: str, text: str) -> None:
+        """Write a tag to the experiment itself."""
+        self._client.set_experiment_tag(self.id, name, text)
 
     def create(self, name: str, tags: Mapping[str, str]) -> str:
         """Make a run, shown as running; its id."""

@@ -13,7 +13,7 @@ from mwm.data.datasets import DatasetSpec
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code
 from mwm.runner.tracking.outbox import Outbox
-from mwm.runner.tracking.runs import FILES, OUTCOME, PARENT, RunState, Status, to_metrics
+from mwm.runner.tracking.runs import FILES, OUTCOME, PARENT, RunState, Status, outcome_tags, shown_metrics, to_metrics
 from mwm.trials.outcome import EpochMetrics, Outcome
 
 SEND_SECONDS = 5.0
@@ -102,7 +102,7 @@ class RunWriter:
 
     def put_metrics(self, run: RunState, values: Mapping[str, Any], arrived: Callable[[], object] = list) -> None:
         """Queue numbers at the last epoch of a run; `arrived` is called when they are there."""
-        points = to_metrics(values, self.now(), run.epoch)
+        points = to_metrics(shown_metrics(values), self.now(), run.epoch)
 
         def send() -> None:
             self._server.log_metrics(run.id, points)
@@ -112,9 +112,7 @@ class RunWriter:
 
     def put_outcome(self, run: RunState, outcome: Outcome, name: str) -> None:
         """Queue the numbers of an outcome and what is said of it; its digest, `name`, only if the numbers arrived."""
-        said = {"device": outcome.device, "mwm.query_digest": outcome.query_digest, "error": outcome.error}
-        tags = {key: value for key, value in said.items() if value or (key == "error" and run.had_error)}
-        tags["status"] = outcome.status
+        tags = ({"error": ""} if run.had_error else {}) | outcome_tags(outcome)
         self.put_metrics(run, asdict(outcome), lambda: tags.update({OUTCOME: name}))
         self.put_tags(run, tags)
 
