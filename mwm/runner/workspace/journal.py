@@ -50,7 +50,7 @@ class SweepHistory:
 
 
 def read_journal(folder: Path, *, trials: bool = False) -> SweepHistory:
-    """Read the journal of a sweep, empty if there is none; with `trials` also what each finished trial is.
+    """Read the journal of a sweep, empty if there is none; with `trials` also what each trial is.
 
     Raises ValueError when it cannot be read. A line that was cut off is passed over.
     """
@@ -110,6 +110,7 @@ def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> 
         case "start":
             history.trials.pop(event["digest"], None)
             record = TrialRecord(event["kind"], event["label"], history.sessions, event["at"], whole="trial" in event)
+            record.trial = event.get("trial") if trials else None
             history.trials[event["digest"]] = record
         case "cached":
             record = history.trials.pop(event["digest"])
@@ -139,9 +140,9 @@ class Journal:
         self._path, self._warn = folder / JOURNAL, warn
         self.followers: list[Callable[[Mapping[str, Any]], object]] = []
         history = read_journal(folder, trials=True)
-        ended = [one for one in history.trials.values() if one.trial and one.outcome]
-        self.earlier = [(one.trial, one.outcome) for one in ended]
-        self._written = {one.outcome["digest"]: _fingerprint(one.outcome) for one in ended if one.whole and one.outcome}
+        ended = [(one.trial, one.outcome, one.whole) for one in history.trials.values() if one.trial and one.outcome]
+        self.earlier = [(trial, outcome) for trial, outcome, _ in ended]
+        self._written = {outcome["digest"]: _fingerprint(outcome) for _, outcome, whole in ended if whole}
         self._begun = {name for name, one in history.trials.items() if one.whole and one.outcome is None}
         self._measured: dict[str, int] = {}
         self._totals: dict[str, int | None] = {}
@@ -173,9 +174,9 @@ class Journal:
         self._written[name] = _fingerprint(outcome)
         self._write("finish", label=label, outcome=outcome, trial=trial, cached=cached)
 
-    def cached(self, digest: str) -> None:
+    def cached(self, digest: str, kind: str, status: str) -> None:
         """A trial was found finished whose events stand here already."""
-        self._write("cached", digest=digest)
+        self._write("cached", digest=digest, kind=kind, status=status)
 
     def holds(self, outcome: Mapping[str, Any]) -> bool:
         """Whether all that a trial did stands here, and ends in this very outcome."""
@@ -200,8 +201,8 @@ class Journal:
             self._write("totals", **totals)
 
     def end(self, status: str, **more: Any) -> None:
-        """The driver ends: FINISHED, FAILED or KILLED; `totals`, and the `reason` if it ends before its sweep."""
-        self._write("end", status=status, **more)
+        """The driver ends: FINISHED, FAILED or KILLED; with the `reason` if it ends before its sweep."""
+        self._write("end", status=status, totals=self._totals, **more)
 
     def _write(self, name: str, **content: Any) -> None:
         self._at = max(round(time.time(), 3), round(self._at + 0.001, 3))

@@ -79,7 +79,7 @@ def test_a_new_session_goes_on(tmp_path: Path) -> None:
     book = read_journal(tmp_path)
     assert (book.sessions, book.end) == (2, {})
     assert (book.trials["v0"].session, book.trials["a0"].session) == (1, 1)
-    second.cached("v0")
+    second.cached("v0", "victim", "done")
     assert read_journal(tmp_path).trials["v0"].session == 2
     second.finish(VICTIM, outcome("v0", clean_acc=0.5), "a victim")
     second.start("v0", "victim", "a victim")
