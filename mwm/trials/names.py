@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
@@ -40,22 +40,18 @@ def attack_name(trial: Trial) -> str:
     return f"{_words(attack)}{'' if network == target.model else f' {network.kind}'} seed {attack.seed}"
 
 
-def outcome_line(trial: Trial, outcome: Outcome) -> str:
-    """What became of a trial, in one line: its label, then accuracies, the decimal logarithm of p, seconds, memory."""
-    if outcome.status != "done":
-        return f"{trial_name(trial)}: {outcome.status}: {outcome.error}"
-    said = []
-    if outcome.query_acc is not None:
-        said.append(f"query {format_fraction(outcome.query_acc, 2)}")
-    if outcome.clean_acc is not None:
-        said.append(f"clean {format_fraction(outcome.clean_acc)}")
-    if outcome.log10_p is not None:
-        said.append(f"log10 p {round(outcome.log10_p, 1) + 0.0:.1f}")
-    if outcome.seconds is not None:
-        said.append(f"{outcome.seconds:.1f} s")
-    if outcome.peak_mib is not None:
-        said.append(f"{outcome.peak_mib:.0f} MiB")
-    return f"{trial_name(trial)}: {', '.join(said)}"
+def outcome_line(label: str, outcome: Mapping[str, Any]) -> str:
+    """What became of a trial, by the fields of its outcome, in one line: accuracies, log10 p, seconds, memory."""
+    if outcome["status"] != "done":
+        return f"{label}: {outcome['status']}: {outcome['error']}"
+    forms: dict[str, Callable[[float], str]] = {
+        "query_acc": lambda share: f"query {format_fraction(share, 2)}",
+        "clean_acc": lambda share: f"clean {format_fraction(share)}",
+        "log10_p": lambda log: f"log10 p {round(log, 1) + 0.0:.1f}",
+        "seconds": lambda seconds: f"{seconds:.1f} s",
+        "peak_mib": lambda peak: f"{peak:.0f} MiB",
+    }
+    return f"{label}: {', '.join(say(outcome[name]) for name, say in forms.items() if outcome[name] is not None)}"
 
 
 def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:
