@@ -11,7 +11,6 @@ from mwm.config.written import number_text
 
 if TYPE_CHECKING:
     from mwm.config.spec import Shown
-    from mwm.trials.outcome import Outcome
     from mwm.trials.trial import Trial
 
 INHERITED = "as victim"
@@ -52,6 +51,15 @@ def outcome_line(label: str, outcome: Mapping[str, Any]) -> str:
         "peak_mib": lambda peak: f"{peak:.0f} MiB",
     }
     return f"{label}: {', '.join(say(outcome[name]) for name, say in forms.items() if outcome[name] is not None)}"
+
+
+def best_line(label: str, left: Mapping[str, Any]) -> str:
+    """A victim, and what the worst of its attacks leaves: "margin n=20 seed 0, clean .953; hard leaves query .05"."""
+    proof, clean = left.get("worst_log10_p"), left.get("clean_acc")
+    kept = [] if proof is None else [f"-log10 p {round(0.0 - proof, 1) + 0.0:.1f}"]
+    kept.append(f"query {format_fraction(left['worst_query_acc'], 2)}")
+    good = "" if clean is None else f", clean {format_fraction(clean)}"
+    return f"{label}{good}; {left.get('worst_attack') or 'the worst attack'} leaves {', '.join(kept)}"
 
 
 def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:

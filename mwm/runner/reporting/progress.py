@@ -72,7 +72,7 @@ class Progress:
         self._tally.follow(event)
         match event["event"]:
             case "begin":
-                self._console.out(_plan(self._tally), highlight=False)
+                self._console.print(Text(_plan(self._tally)), soft_wrap=True)
             case "finish" if not event.get("cached"):
                 self._tell_end(event)
             case "finish" | "cached":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from mwm.storage.redaction import one_line
-from mwm.trials.names import format_fraction
+from mwm.trials.names import best_line
 from mwm.trials.outcome import STATUSES, TRIAL_KINDS
 
 Event = Mapping[str, Any]
@@ -39,7 +40,7 @@ class Tally:
         self.planned: Mapping[str, float] = {}
         self.slots = 0
         self.best = ""
-        self._best = (0.0, -1.0)
+        self._best = (-math.inf, 0.0)
         self._walls: dict[str, list[float]] = {kind: [] for kind in TRIAL_KINDS}
         self._told: dict[str, list[float]] = {kind: [] for kind in TRIAL_KINDS}
 
@@ -80,16 +81,13 @@ class Tally:
     def _weigh(self, event: Event) -> None:
         """Whether this victim keeps more than the best so far after the worst of its attacks."""
         metrics = event["metrics"]
-        kept = -metrics.get("worst_log10_p", 0.0), metrics.get("worst_query_acc", -1.0)
-        if kept <= self._best:
+        if "worst_query_acc" not in metrics:
             return
-        self._best = kept
-        told = [f"-log10 p {round(kept[0], 1) + 0.0:.1f}"] if "worst_log10_p" in metrics else []
-        told.append(f"query {format_fraction(kept[1], 2)}")
-        attack = event.get("tags", {}).get("worst_attack", "the worst attack")
-        clean = event.get("clean_acc")
-        shown = "" if clean is None else f", clean {format_fraction(clean)}"
-        self.best = one_line(f"{event['label']}{shown}; {attack} leaves {', '.join(told)}")
+        kept = 0.0 - metrics.get("worst_log10_p", 0.0), metrics["worst_query_acc"]
+        if kept > self._best:
+            self._best = kept
+            left = {**metrics, **event["tags"], "clean_acc": event["clean_acc"]}
+            self.best = one_line(best_line(event["label"], left))
 
     @property
     def elapsed(self) -> float:
