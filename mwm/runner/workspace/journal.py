@@ -21,7 +21,8 @@ JOURNAL, SWEEP_FILE = "journal.jsonl", "sweep.json"
 class TrialRecord:
     """What a journal says of one trial. `outcome` and, if it was asked for, `trial` are trees; None while under way.
 
-    `whole`: all that the trial did stands there; journals of earlier releases told no epochs.
+    `measures` became known of it later. `whole`: all that the trial did stands there; journals of earlier releases told
+    no epochs.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class TrialRecord:
     began: float | None
     outcome: dict[str, Any] | None = None
     trial: dict[str, Any] | None = None
+    measures: dict[str, Any] | None = None
     whole: bool = False
 
 
@@ -112,6 +114,8 @@ def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> 
             record = TrialRecord(event["kind"], event["label"], history.sessions, event["at"], whole="trial" in event)
             record.trial = event.get("trial") if trials else None
             history.trials[event["digest"]] = record
+        case "measures":
+            history.trials[event["digest"]].measures = event["metrics"] | event["tags"]
         case "cached":
             record = history.trials.pop(event["digest"])
             record.session = history.sessions
