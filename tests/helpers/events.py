@@ -44,5 +44,5 @@ def cached(digest: str, kind: str = "victim", *, status: str = "done", seconds: 
 
 def measures(label: str, **metrics: float) -> dict[str, Any]:
     """All attacks on a victim are done."""
-    told = {"event": "measures", "digest": label, "label": label, "clean_acc": 0.95}
-    return told | {"metrics": metrics, "tags": {"worst_attack": "hard"}}
+    told = {"clean_acc": 0.95, **metrics}
+    return {"event": "measures", "digest": label, "label": label, "metrics": told, "tags": {"worst_attack": "hard"}}

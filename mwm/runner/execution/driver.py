@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,7 +21,6 @@ from mwm.config.spec import decode, encode, flatten
 from mwm.config.written import plain
 from mwm.runner.execution.joining import cluster_address
 from mwm.runner.execution.page import begin_page, finish_page
-from mwm.runner.execution.showing import Shown
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
@@ -175,7 +175,7 @@ def _run(
     stopped: list[int],
 ) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
     """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
-    from mwm.runner.execution.cluster import run_trials
+    from mwm.runner.execution.cluster import concurrent_trials, run_trials
     from mwm.runner.execution.recorder import SweepRecorder
     from mwm.runner.execution.searcher import TrialSearcher
 
@@ -189,19 +189,27 @@ def _run(
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         source, store = victim_source(sweep, folder), Store(place.store)
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
-        progress = Progress(console, victims=queue.victims, attacks=queue.attacks)
+        progress = Progress(console)
         journal = Journal(folder, progress.warn)
-        journal.followers.append(Shown(progress).follow)
+        journal.followers.append(progress.follow)
         told: dict[str, Any] = {"warn": progress.warn, "journal": journal, "copy": place.upload}
         told["page"] = partial(finish_page, sweep=sweep)
         recorder = SweepRecorder(sweep.name, folder, mlflow, store=store, sets=sets, **told)
         searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
-        journal.begin(totals=progress.totals, provenance=made, experiment=experiment)
+        plan = {"totals": queue.totals, "slots": concurrent_trials(sweep.resources), "epochs": _mean_epochs(sweep)}
+        journal.begin(**plan, provenance=made, experiment=experiment)
         with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
             with progress:
                 run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
             left[0] = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
     return recorder, searcher.epochs, left[0], source.spent
+
+
+def _mean_epochs(sweep: Sweep) -> dict[str, float]:
+    """How many epochs a trial of each kind has; of a space to draw from, that of its corners."""
+    victims = sweep.victim_specs
+    attacks = [attack.resolve(victims[0]).epochs() for _, attack in sweep.attack_specs]
+    return {"victim": fmean(victim.recipe.epochs for victim in victims), "attack": fmean(attacks) if attacks else 0.0}
 
 
 @contextmanager

@@ -169,7 +169,7 @@ class SweepRecorder(SweepResults):
             self.cached.add(name)
         if self.journal.holds(asdict(outcome)):
             self.draw_queries(trial, outcome)
-            self.journal.cached(name, _kind(trial), outcome.status)
+            self.journal.cached(name, _kind(trial), outcome.status, seconds=outcome.seconds)
             self.add(name, trial, outcome)
             return
         if not self.journal.is_under_way(name):
@@ -196,7 +196,8 @@ class SweepRecorder(SweepResults):
 
     def measures(self, name: str, metrics: Mapping[str, float]) -> None:
         """Something became known of a trial later, such as a victim's robustness."""
-        self.journal.measures(name, metrics)
+        trial, _ = self.outcomes[name]
+        self.journal.measures(name, metrics, label=trial_name(trial))
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""

@@ -16,7 +16,6 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.runner.execution.page import finish_page
 from mwm.runner.execution.recorder import SweepResults
-from mwm.runner.execution.showing import Shown
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
@@ -25,7 +24,7 @@ from mwm.runner.tracking.runs import Status
 from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import INCOMPLETE, find_sweep
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
@@ -52,7 +51,8 @@ def sync_mlflow(
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        progress = Progress(console, victims=history.totals.get("victim"), attacks=history.totals.get("attack"))
+        progress = Progress(console)
+        progress.follow({"event": "totals", **totals(history, {})})
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
         asked: dict[str, Any] = {"tags": tags, "params": flatten(encode(sweep.search), "search"), "experiment": where}
         store, ready = Store(storage.store), Event()
@@ -75,7 +75,7 @@ def sync_mlflow(
             )
             try:
                 with progress:
-                    _read_all(results, Shown(progress))
+                    _read_all(results, progress)
             finally:
                 ready.set()
                 status: Status = history.end.get("status", "KILLED")
@@ -95,10 +95,11 @@ def _lost(mlflow: MlflowFollower, left: int) -> str:
     return ", but not all" if left else ""
 
 
-def _read_all(results: SweepResults, shown: Shown) -> None:
+def _read_all(results: SweepResults, progress: Progress) -> None:
     """Show what happened in a sweep, and gather what its trials measured, with the pictures of their queries."""
     for event, _ in told(results.folder, results.store):
-        shown.follow(event)
+        if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
+            progress.follow(event)
         if event["event"] == "finish":
             trial, outcome = decode(Trial, event["trial"]), Outcome(**event["outcome"])
             results.draw_queries(trial, outcome)

@@ -84,9 +84,10 @@ class Progress:
 
     def _tell_end(self, event: Event) -> None:
         """A line for a trial that ended, and before it one for all that were known when it began."""
-        line = one_line(outcome_line(event["label"], event["outcome"]))
+        outcome = event["outcome"]
+        line = one_line(outcome_line(event.get("label", outcome["digest"]), outcome))
         if self._block is not None:
-            if event["outcome"]["status"] == "failed":
+            if outcome["status"] == "failed":
                 self._console.print(Text(line, style="red"))
             return
         if self._untold:
@@ -97,7 +98,10 @@ class Progress:
 
     def _tell_time(self) -> None:
         """Say in a plain line how long it will take, if it can be told, and was not of late."""
-        if self._block is None and self._clock() - self._told_at >= TOLD_SECONDS and (left := self._tally.left()):
+        if self._block is not None or self._clock() - self._told_at < TOLD_SECONDS:
+            return
+        left = self._tally.left()
+        if left is not None and left >= 1:
             self._told_at = self._clock()
             self._console.out(f"{self._count()} about {duration(left)} left", highlight=False)
 

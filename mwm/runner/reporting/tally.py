@@ -53,7 +53,7 @@ class Tally:
             case "totals":
                 self.totals = {kind: event[kind] for kind in TRIAL_KINDS}
             case "start":
-                trial = RunningTrial(event["kind"], one_line(event["label"]), self._clock(), event["epochs"])
+                trial = RunningTrial(event["kind"], one_line(event["label"]), self._clock(), event.get("epochs", 0))
                 self.running[event["digest"]] = trial
                 self.slots = max(self.slots, len(self.running))
             case "epochs" if event["digest"] in self.running:
@@ -86,8 +86,7 @@ class Tally:
         kept = 0.0 - metrics.get("worst_log10_p", 0.0), metrics["worst_query_acc"]
         if kept > self._best:
             self._best = kept
-            left = {**metrics, **event["tags"], "clean_acc": event["clean_acc"]}
-            self.best = one_line(best_line(event["label"], left))
+            self.best = one_line(best_line(event["label"], {**metrics, **event["tags"]}))
 
     @property
     def elapsed(self) -> float:

@@ -156,7 +156,7 @@ class Journal:
         self._warned = False
 
     def begin(self, **more: Any) -> None:
-        """A driver takes up the sweep: `totals`, `provenance`, `experiment`."""
+        """A driver takes up the sweep: `totals`, `slots` (trials at once), mean `epochs`, `provenance`, `experiment`."""
         self._totals = dict(more.get("totals", {}))
         self._write("begin", pid=os.getpid(), host=socket.gethostname(), **more)
 
@@ -178,9 +178,9 @@ class Journal:
         self._written[name] = _fingerprint(outcome)
         self._write("finish", label=label, outcome=outcome, trial=trial, cached=cached)
 
-    def cached(self, digest: str, kind: str, status: str) -> None:
-        """A trial was found finished whose events stand here already."""
-        self._write("cached", digest=digest, kind=kind, status=status)
+    def cached(self, digest: str, kind: str, status: str, *, seconds: float | None = None) -> None:
+        """A trial was found finished whose events stand here already; it took so many `seconds`."""
+        self._write("cached", digest=digest, kind=kind, status=status, seconds=seconds)
 
     def holds(self, outcome: Mapping[str, Any]) -> bool:
         """Whether all that a trial did stands here, and ends in this very outcome."""
@@ -190,12 +190,14 @@ class Journal:
         """Whether the last that stands here of a trial is not its end."""
         return digest in self._begun
 
-    def measures(self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}) -> None:
+    def measures(
+        self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}, *, label: str = ""
+    ) -> None:
         """Something became known of a trial later, such as a victim's robustness; the same again is not written."""
         known = hash((tuple(sorted(metrics.items())), tuple(sorted(tags.items()))))
         if self._measured.get(digest) != known:
             self._measured[digest] = known
-            self._write("measures", digest=digest, metrics=metrics, tags=tags)
+            self._write("measures", digest=digest, label=label, metrics=metrics, tags=tags)
 
     def totals(self, *, victim: int | None, attack: int | None) -> None:
         """How many trials there are to be; the same again is not written."""
