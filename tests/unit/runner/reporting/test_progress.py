@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mwm.runner.reporting.progress import Progress
 from tests.helpers.events import begin, cached, epochs, finish, measures, start
+from tests.helpers.notebooks import run_cells
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -188,14 +189,11 @@ with Progress(Console()) as progress:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_in_a_notebook_one_output_renews_itself() -> None:
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    nbclient.NotebookClient(book, timeout=120, kernel_name="python3").execute()
-    outputs = [out["data"]["text/html"] for out in book.cells[0].outputs if "text/html" in out.get("data", {})]
+    (cell,) = run_cells(CELL)
+    outputs = [out["data"]["text/html"] for out in cell if "text/html" in out.get("data", {})]
     blocks = [html for html in outputs if "attacks" in html]
     assert len(blocks) == 1, "a block for each renewal"
     assert re.search(r"1 done.*0 running.*0 waiting.*1 failed", blocks[0])
-    told = "".join(str(out) for out in book.cells[0].outputs)
+    told = "".join(str(out) for out in cell)
     assert "2 victims, 1 at once" in told
     assert "the loss is nan" in told
