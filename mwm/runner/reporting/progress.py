@@ -88,7 +88,7 @@ class Progress:
         line = one_line(outcome_line(event.get("label", outcome["digest"]), outcome))
         if self._block is not None:
             if outcome["status"] == "failed":
-                self._console.print(Text(line, style="red"))
+                self._console.print(Text(line, style="bright_red"))
             return
         if self._untold:
             self._console.out(f"{self._count(before=1)} {self._untold} cached", highlight=False)
@@ -159,7 +159,7 @@ def _counts(tally: Tally) -> Table:
             Text(f"{tally.ended[kind, 'done']} done", style="green"),
             f"{tally.under_way(kind)} running",
             f"{'?' if waiting is None else waiting} waiting",
-            Text(f"{failed} failed", style="red" if failed else "dim"),
+            Text(f"{failed} failed", style="bright_red" if failed else "dim"),
             Text(", ".join(rest)),
         )
     return table
