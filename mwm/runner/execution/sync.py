@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -134,5 +135,6 @@ def _untold(start: dict[str, Any], finish: dict[str, Any], store: Store) -> Iter
     names = {name: outcome[name] for name in ("victim_digest", "data_digest")}
     yield start | names | {"trial": finish["trial"]}
     if outcome["status"] == "done":
-        rows = store.rows(outcome["digest"])
-        yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}
+        with suppress(OSError, ValueError):  # it was removed, or is damaged: then no epochs are known
+            rows = store.rows(outcome["digest"])
+            yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}
