@@ -136,7 +136,7 @@ class Dying(Sender):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noted", [True, False], ids=["before the next", "in the next"])
-@pytest.mark.parametrize("writes", range(0, 40, 4))
+@pytest.mark.parametrize("writes", range(0, 36, 4))
 def test_a_follower_that_was_killed_leaves_nothing_that_the_next_does_not_mend(
     uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch, writes: int, noted: bool
 ) -> None:
