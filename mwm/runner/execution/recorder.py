@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import partial
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mwm.config.spec import decode, encode
-from mwm.runner.execution.page import late_measures
+from mwm.runner.execution.page import late_measures, victim_measures
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.tracking.follower import MlflowFollower
@@ -140,10 +140,17 @@ class SweepRecorder(SweepResults):
     journal: Journal
     sets: TrialInputs
     cached: set[str] = field(default_factory=set)
+    _attacks: dict[str, list[tuple[Trial, Outcome]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for trial, outcome in self.journal.earlier:
             self.earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
+
+    def add(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """A trial has ended."""
+        if trial.attack is not None:
+            self._attacks.setdefault(outcome.victim_digest, []).append((trial, outcome))
+        super().add(name, trial, outcome)
 
     def start(self, name: str, trial: Trial) -> None:
         """A trial has begun, or is retried."""
@@ -194,9 +201,13 @@ class SweepRecorder(SweepResults):
         self.journal.end(status, **({"reason": reason} if reason else {}))
         return self.conclude(status, complete=complete)
 
-    def measures(self, name: str, metrics: Mapping[str, float]) -> None:
-        """Something became known of a trial later, such as a victim's robustness."""
-        self.journal.measures(name, metrics)
+    def measures(self, victim: str) -> None:
+        """All attacks on a victim have ended: tell what they left."""
+        left = victim_measures(self._attacks.pop(victim, []))
+        if left.metrics:
+            trial, outcome = self.outcomes[victim]
+            more = {"label": trial_name(trial), "clean_acc": outcome.clean_acc}
+            self.journal.measures(victim, left.metrics, left.tags, **more)
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""

@@ -186,12 +186,12 @@ class Journal:
         """Whether the last that stands here of a trial is not its end."""
         return digest in self._begun
 
-    def measures(self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}) -> None:
-        """Something became known of a trial later, such as a victim's robustness; the same again is not written."""
+    def measures(self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}, **more: Any) -> None:
+        """Something became known of a trial later: `label`, `clean_acc`. The same again is not written."""
         known = hash((tuple(sorted(metrics.items())), tuple(sorted(tags.items()))))
         if self._measured.get(digest) != known:
             self._measured[digest] = known
-            self._write("measures", digest=digest, metrics=metrics, tags=tags)
+            self._write("measures", digest=digest, metrics=metrics, tags=tags, **more)
 
     def totals(self, *, victim: int | None, attack: int | None) -> None:
         """How many trials there are to be; the same again is not written."""
