@@ -202,7 +202,7 @@ class Journal:
 
     def end(self, status: str, **more: Any) -> None:
         """The driver ends: FINISHED, FAILED or KILLED; with the `reason` if it ends before its sweep."""
-        self._write("end", status=status, totals=self._totals, **more)
+        self._write("end", status=status, **{"totals": self._totals, **more})
 
     def _write(self, name: str, **content: Any) -> None:
         self._at = max(round(time.time(), 3), round(self._at + 0.001, 3))
