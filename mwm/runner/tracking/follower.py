@@ -210,7 +210,8 @@ class MlflowFollower:
 
     def _save(self, position: Position) -> None:
         try:
-            save_position(self._folder, self._store, position, self._told | {"experiment_id": self._server.id})
+            told = self._told | {"experiment_id": self._server.id}
+            save_position(self._folder, self._store, position, told=told)
         except OSError as error:
             self._sender.warn("position", f"{self._folder}: {error.strerror}")
 
