@@ -19,7 +19,6 @@ from rich.console import Console
 
 from mwm.config.spec import decode
 from mwm.runner.execution.recorder import SweepRecorder
-from mwm.runner.execution.showing import Shown
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.search import victim_source
 from mwm.runner.sweeps.sweep import Sweep
@@ -103,20 +102,14 @@ def opened(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool = Tru
     )
     followed = Followed(sweep.name, partial(read_events, results), results, results / PICTURES)
     mlflow = MlflowFollower(f"sqlite:///{(folder / 'mlflow.db').resolve()}", followed, tags=provenance())
-    journal, progress = shown_journal(results, plan)
-    journal.begin(totals=progress.totals, provenance=provenance())
+    progress = Progress(Console(file=io.StringIO()))
+    journal = Journal(results, progress.warn)
+    journal.followers.append(progress.follow)
+    journal.begin(totals=plan.totals, provenance=provenance())
     store = Store(folder / "store")
     return plan, Watched(
         sweep.name, results, mlflow, store=store, sets=sets, warn=progress.warn, journal=journal, progress=progress
     )
-
-
-def shown_journal(results: Path, plan: TrialQueue) -> tuple[Journal, Progress]:
-    """A journal, and the display that follows it, on a screen that nobody sees."""
-    progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=plan.attacks)
-    journal = Journal(results, progress.warn)
-    journal.followers.append(Shown(progress).follow)
-    return journal, progress
 
 
 def run_opened(queue: TrialQueue, recorder: Watched, sweep: Sweep) -> None:

@@ -126,7 +126,7 @@ def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
     followed = Followed(asked.name, partial(read_events, results), results, results / PICTURES)
     mlflow: Any = Silent() if uri is None else Timed(uri, followed, tags=provenance())
     plan = TrialQueue(victim_source(asked, results), [], sets)
-    progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=0)
+    progress = Progress(Console(file=io.StringIO()))
     how: dict[str, Any] = {"store": Store(folder / "store"), "sets": sets, "warn": print, "progress": progress}
     journal = TimedJournal(results, print)
     ledger = Clocked(asked.name, results, mlflow, journal=journal, **how)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mwm.config.spec import decode, encode
+from mwm.config.spec import decode, encode, flatten
 from mwm.runner.execution.page import late_measures, victim_measures
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.follower import MlflowFollower
 from mwm.runner.tracking.position import FOLLOWED
-from mwm.runner.tracking.runs import Status
+from mwm.runner.tracking.runs import CONFIG, Status, source_tags
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal
 from mwm.runner.workspace.location import PICTURES
@@ -176,7 +177,7 @@ class SweepRecorder(SweepResults):
             self.cached.add(name)
         if self.journal.holds(asdict(outcome)):
             self.draw_queries(trial, outcome)
-            self.journal.cached(name, _kind(trial), outcome.status)
+            self.journal.cached(name, _kind(trial), outcome.status, seconds=outcome.seconds)
             self.add(name, trial, outcome)
             return
         if not self.journal.is_under_way(name):
@@ -206,12 +207,18 @@ class SweepRecorder(SweepResults):
         left = victim_measures(self._attacks.pop(victim, []))
         if left.metrics:
             trial, outcome = self.outcomes[victim]
-            more = {"label": trial_name(trial), "clean_acc": outcome.clean_acc}
-            self.journal.measures(victim, left.metrics, left.tags, **more)
+            metrics = {"clean_acc": outcome.clean_acc or 0.0, **left.metrics}
+            self.journal.measures(victim, metrics, left.tags, label=trial_name(trial))
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""
         self.journal.totals(victim=victims, attack=attacks)
+
+
+def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:
+    """What MLflow is told of a sweep as a whole: `tags` of every run, `params` of its own."""
+    tags = {**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags}
+    return {"tags": tags, "params": flatten(encode(sweep.search), "search")}
 
 
 def _kind(trial: Trial) -> str:

@@ -154,7 +154,12 @@ def asked(follower: MlflowFollower, monkeypatch: pytest.MonkeyPatch) -> list[int
     """From which positions on a follower reads."""
     seen: list[int] = []
     read = follower._read
-    monkeypatch.setattr(follower, "_read", lambda position: (seen.append(position), read(position))[1])
+
+    def noted(position: int) -> Any:
+        seen.append(position)
+        return read(position)
+
+    monkeypatch.setattr(follower, "_read", noted)
     return seen
 
 
