@@ -176,14 +176,12 @@ def _run(
 ) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
     """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
     from mwm.runner.execution.cluster import concurrent_trials, run_trials
-    from mwm.runner.execution.recorder import SweepRecorder
+    from mwm.runner.execution.recorder import SweepRecorder, mlflow_options
     from mwm.runner.execution.searcher import TrialSearcher
 
     made = provenance()
-    tags = {**made, "mwm.config_digest": sweep.config_digest, **sweep.tags}
-    params = flatten(encode(sweep.search), "search")
     followed = Followed(sweep.name, partial(read_events, folder), folder, folder / PICTURES)
-    asked: dict[str, Any] = {"tags": tags, "params": params, "experiment": experiment}
+    asked = mlflow_options(sweep, made) | {"experiment": experiment}
     with MlflowFollower(uri, followed, **asked, first=partial(begin_page, sweep=sweep)) as mlflow:
         place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mwm.config.spec import decode, encode
-from mwm.runner.execution.page import late_measures
+from mwm.config.spec import decode, encode, flatten
+from mwm.runner.execution.page import late_measures, victim_measures
 from mwm.runner.reporting import export, figures
 from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.follower import MlflowFollower
 from mwm.runner.tracking.position import FOLLOWED
-from mwm.runner.tracking.runs import Status
+from mwm.runner.tracking.runs import CONFIG, Status, source_tags
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal
 from mwm.runner.workspace.location import PICTURES
@@ -140,10 +141,17 @@ class SweepRecorder(SweepResults):
     journal: Journal
     sets: TrialInputs
     cached: set[str] = field(default_factory=set)
+    _attacks: dict[str, list[tuple[Trial, Outcome]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for trial, outcome in self.journal.earlier:
             self.earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
+
+    def add(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """A trial has ended."""
+        if trial.attack is not None:
+            self._attacks.setdefault(outcome.victim_digest, []).append((trial, outcome))
+        super().add(name, trial, outcome)
 
     def start(self, name: str, trial: Trial) -> None:
         """A trial has begun, or is retried."""
@@ -194,14 +202,23 @@ class SweepRecorder(SweepResults):
         self.journal.end(status, **({"reason": reason} if reason else {}))
         return self.conclude(status, complete=complete)
 
-    def measures(self, name: str, metrics: Mapping[str, float]) -> None:
-        """Something became known of a trial later, such as a victim's robustness."""
-        trial, _ = self.outcomes[name]
-        self.journal.measures(name, metrics, label=trial_name(trial))
+    def measures(self, victim: str) -> None:
+        """All attacks on a victim have ended: tell what they left."""
+        left = victim_measures(self._attacks.pop(victim, []))
+        if left.metrics:
+            trial, outcome = self.outcomes[victim]
+            metrics = {"clean_acc": outcome.clean_acc or 0.0, **left.metrics}
+            self.journal.measures(victim, metrics, left.tags, label=trial_name(trial))
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""
         self.journal.totals(victim=victims, attack=attacks)
+
+
+def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:
+    """What MLflow is told of a sweep as a whole: `tags` of every run, `params` of its own."""
+    tags = {**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags}
+    return {"tags": tags, "params": flatten(encode(sweep.search), "search")}
 
 
 def _kind(trial: Trial) -> str:

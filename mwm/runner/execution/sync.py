@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -13,9 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from mwm.config.loader import load_yaml
-from mwm.config.spec import decode, encode, flatten
+from mwm.config.spec import decode
 from mwm.runner.execution.page import finish_page
-from mwm.runner.execution.recorder import SweepResults
+from mwm.runner.execution.recorder import SweepResults, mlflow_options
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
@@ -50,29 +51,20 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        progress = Progress(console)
+        progress, store, ready = Progress(console), Store(storage.store), Event()
         progress.follow({"event": "totals", **totals(history, {})})
-        tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-        asked: dict[str, Any] = {"tags": tags, "params": flatten(encode(sweep.search), "search"), "experiment": where}
-        store, ready = Store(storage.store), Event()
 
         def read(position: int) -> Iterator[Told]:
             ready.wait()
             return told(folder, store, position)
 
+        asked = mlflow_options(sweep, history.begin.get("provenance", {}))
+        asked["experiment"] = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         with MlflowFollower(uri, Followed(name, read, folder, folder / PICTURES), **asked, anew=True) as mlflow:
-            results = SweepResults(
-                name,
-                folder,
-                mlflow,
-                store=store,
-                warn=progress.warn,
-                copy=storage.upload,
-                page=partial(finish_page, sweep=sweep),
-                began=time.monotonic() - (history.end.get("at", history.last) - history.begin["at"]),
-                save_at=math.inf,  # until the end the results folder holds more than what was read so far
-            )
+            how: dict[str, Any] = {"store": store, "copy": storage.upload, "page": partial(finish_page, sweep=sweep)}
+            how["began"] = time.monotonic() - (history.end.get("at", history.last) - history.begin["at"])
+            how["save_at"] = math.inf  # until the end the results folder holds more than what was read so far
+            results = SweepResults(name, folder, mlflow, **how, warn=progress.warn)
             try:
                 with progress:
                     _read_all(results, progress)
@@ -135,5 +127,6 @@ def _untold(start: dict[str, Any], finish: dict[str, Any], store: Store) -> Iter
     names = {name: outcome[name] for name in ("victim_digest", "data_digest")}
     yield start | names | {"trial": finish["trial"]}
     if outcome["status"] == "done":
-        rows = store.rows(outcome["digest"])
-        yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}
+        with suppress(OSError, ValueError):  # it was removed, or is damaged: then no epochs are known
+            rows = store.rows(outcome["digest"])
+            yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}

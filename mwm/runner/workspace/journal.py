@@ -156,7 +156,7 @@ class Journal:
         self._warned = False
 
     def begin(self, **more: Any) -> None:
-        """A driver takes up the sweep: `totals`, `slots` (trials at once), mean `epochs`, `provenance`, `experiment`."""
+        """A driver takes up the sweep: `totals`, `slots` (trials at once), mean `epochs`, `provenance`, …."""
         self._totals = dict(more.get("totals", {}))
         self._write("begin", pid=os.getpid(), host=socket.gethostname(), **more)
 
@@ -190,14 +190,12 @@ class Journal:
         """Whether the last that stands here of a trial is not its end."""
         return digest in self._begun
 
-    def measures(
-        self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}, *, label: str = ""
-    ) -> None:
-        """Something became known of a trial later, such as a victim's robustness; the same again is not written."""
+    def measures(self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}, **more: Any) -> None:
+        """Something became known of a trial, whose `label` is given, later; the same again is not written."""
         known = hash((tuple(sorted(metrics.items())), tuple(sorted(tags.items()))))
         if self._measured.get(digest) != known:
             self._measured[digest] = known
-            self._write("measures", digest=digest, label=label, metrics=metrics, tags=tags)
+            self._write("measures", digest=digest, metrics=metrics, tags=tags, **more)
 
     def totals(self, *, victim: int | None, attack: int | None) -> None:
         """How many trials there are to be; the same again is not written."""
@@ -208,7 +206,7 @@ class Journal:
 
     def end(self, status: str, **more: Any) -> None:
         """The driver ends: FINISHED, FAILED or KILLED; with the `reason` if it ends before its sweep."""
-        self._write("end", status=status, totals=self._totals, **more)
+        self._write("end", status=status, **{"totals": self._totals, **more})
 
     def _write(self, name: str, **content: Any) -> None:
         self._at = max(round(time.time(), 3), round(self._at + 0.001, 3))
