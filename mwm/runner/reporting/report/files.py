@@ -1,0 +1,23 @@
+"""The report of a sweep as a file, with figures and tables for a paper beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mwm.runner.reporting.report.page import html_report
+from mwm.runner.reporting.report.source import SweepData, read_sweep_data
+from mwm.storage.filesystem import write_atomic
+
+REPORT = "report.html"
+
+
+def write_report(folder: Path, sweeps: Sequence[SweepData] = ()) -> Path:
+    """Write report.html into a folder, `figures/` and `tables/` beside it; the path of the page.
+
+    Without `sweeps` it is the report of the sweep whose files lie in the folder. Raises ValueError, in one line, where
+    nothing has ended, and OSError.
+    """
+    page = html_report(sweeps or [read_sweep_data(folder)])
+    write_atomic(folder / REPORT, page)
+    return folder / REPORT
