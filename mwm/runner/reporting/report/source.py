@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mwm.config.spec import flatten
-from mwm.runner.reporting.export import read_results
-from mwm.runner.reporting.groups import KEY_SIZE
-from mwm.runner.reporting.results import Row
+from mwm.runner.reporting.csv_files import read_results
+from mwm.runner.reporting.groups import KEY_SIZE, Row
 
 JOURNAL = "journal.jsonl"
 OPTIONAL = ("sweep.json", "summary.json", "search.json")
