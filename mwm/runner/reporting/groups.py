@@ -221,6 +221,12 @@ def present(members: Members, name: str) -> list[float]:
     return [row[name] for row in members if row.get(name) is not None]
 
 
+def proven(members: Members) -> bool:
+    """Whether the watermark is proven at the usual level in every seed that was measured, and in one at least."""
+    proofs = present(members, PROVEN_AT_DEFAULT)
+    return bool(proofs) and all(proofs)
+
+
 def detection_rate(members: Members) -> dict[str, Any]:
     """How many of the students are shown to be copies at the usual level; their share, and its 95 % interval.
 

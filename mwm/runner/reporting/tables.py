@@ -27,6 +27,7 @@ from mwm.runner.reporting.groups import (
     detection_rate,
     group_by_configuration,
     present,
+    proven,
     varying_fields,
     victim_names,
     victims_of,
@@ -37,7 +38,7 @@ from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, point
 from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.stats.intervals import mean_and_sd
 from mwm.trials.names import column_heading, format_fraction, format_value
-from mwm.trials.outcome import PROVEN_AT_DEFAULT, STATUSES
+from mwm.trials.outcome import STATUSES
 
 WIDTH = 120
 """Characters of a line: what does not fit side by side becomes several tables."""
@@ -174,8 +175,7 @@ def _proof(members: Members, *, ends: bool = True) -> Text:
     """-log10 p and query accuracy, as means, and what did not end well."""
     logs, matches = present(members, "log10_p"), present(members, "query_acc")
     left = _pair(-fmean(logs) if logs else None, fmean(matches)) if matches else ""
-    proofs = present(members, PROVEN_AT_DEFAULT)
-    return Text(left + (_ends(members) if ends else ""), "bold" if proofs and all(proofs) else "")
+    return Text(left + (_ends(members) if ends else ""), "bold" if proven(members) else "")
 
 
 def _pair(proof: float | None, query_acc: float) -> str:

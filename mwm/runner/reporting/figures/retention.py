@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from mwm.runner.reporting import style
-from mwm.runner.reporting.groups import Configuration, configuration_names, victim_names
+from mwm.runner.reporting import retention
+from mwm.runner.reporting.figures import style
+from mwm.runner.reporting.groups import Configuration, Groups, configuration_names, victim_names
 from mwm.runner.reporting.retention import RetentionPoint
 
 
-def draw(found: Sequence[RetentionPoint], path: Path) -> None:
-    """Draw -log10 p and query accuracy, against oracle calls and against the students' clean accuracy, into a PNG.
+def figure(groups: Groups, width: float = style.FULL) -> Any:
+    """Draw -log10 p and query accuracy, against oracle calls and against the students' clean accuracy.
 
     A colour for each setting of the victim, a mark for each attack; bars are the 95 % intervals of the means. Too many
     settings to be told apart, as a search makes them, are points in the colour of their kind of scheme.
     """
     from matplotlib.lines import Line2D
 
-    figure = style.new_figure(12, 8)
-    panels = figure.subplots(2, 2, sharex="col", sharey="row")
+    found = retention.points(groups)
+    if not found:
+        return None
+    made = style.new_figure(width, 0.7 * width)
+    panels = made.subplots(2, 2, sharex="col", sharey="row")
     schemes = victim_names(point.victim for point in found)
     attacks = configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")
     crowded = len(schemes) > len(style.COLOURS) * len(style.DASHES)
     if crowded:
         schemes = {victim: dict(victim)["scheme.kind"] for victim in schemes}
-    looks = {name: _line(place) for place, name in enumerate(dict.fromkeys(schemes.values()))}
+    looks = {name: style.line_for(place) for place, name in enumerate(dict.fromkeys(schemes.values()))}
     marks: dict[Configuration, Any] = {one: {"marker": style.mark_for(place)} for place, one in enumerate(attacks)}
     curves: dict[tuple[str, Configuration], list[RetentionPoint]] = {}
     for point in sorted(found, key=lambda point: point.calls or 0.0):
@@ -37,14 +40,8 @@ def draw(found: Sequence[RetentionPoint], path: Path) -> None:
     lines = [Line2D([], [], label=name, **look) for name, look in looks.items()]
     lines += [Line2D([], [], label=name, color="k", linestyle="", **marks[one]) for one, name in attacks.items()]
     lines += [] if crowded else [Line2D([], [], label="clean accuracy of the victim", color="k", **style.THIN)]
-    figure.legend(handles=lines, loc="outside right upper", frameon=False)
-    style.save(figure, path)
-
-
-def _line(place: int) -> dict[str, Any]:
-    """How a curve looks: from the ninth setting on they are dashed."""
-    around, place = divmod(place, len(style.COLOURS))
-    return {"color": style.COLOURS[place], "linestyle": style.DASHES[around]}
+    made.legend(handles=lines, loc="outside right upper", frameon=False)
+    return made
 
 
 def _plot(panels: Any, curve: Sequence[RetentionPoint], look: Mapping[str, Any], *, crowded: bool) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a sweep: what its watermarks keep, and grids of queries."""
+"""The picture of a query set, before and after the perturbation of a step."""
 
 from __future__ import annotations
 
@@ -8,29 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mwm.runner.reporting import front, retention_figure
-from mwm.runner.reporting.groups import group_by_configuration
-from mwm.runner.reporting.results import TrialResult, result_rows
-from mwm.runner.reporting.retention import points
-from mwm.runner.reporting.style import fitted
+from mwm.runner.reporting.figures.style import fitted
 from mwm.storage.filesystem import write_atomic
 from mwm.watermarks.queries import QuerySet
 
 TILE, GAP, LABEL = 96, 8, 26
 """Pixels of the query picture: least width of an image, space around it, height of a line of its label."""
-
-
-def draw_retention(folder: Path, results: Sequence[TrialResult]) -> None:
-    """Draw the retention of a sweep's watermarks where something was attacked.
-
-    retention.png shows it by what attackers spent and by how good their students are, front.png by the accuracy that
-    the watermarks cost, which takes a control.
-    """
-    groups = group_by_configuration(result_rows(results))
-    if curves := points(groups):
-        retention_figure.draw(curves, folder / "retention.png")
-    if marks := front.points(groups):
-        front.draw(marks, folder / "front.png")
 
 
 def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_names: Sequence[str] = ()) -> None:
