@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mwm.runner.reporting.report.page import html_report
+from mwm.runner.reporting.groups import group_by_configuration
+from mwm.runner.reporting.paper import write_paper
+from mwm.runner.reporting.report.page import compared_rows, html_report
 from mwm.runner.reporting.report.source import SweepData, read_sweep_data
 from mwm.storage.filesystem import write_atomic
 
@@ -18,6 +20,8 @@ def write_report(folder: Path, sweeps: Sequence[SweepData] = ()) -> Path:
     Without `sweeps` it is the report of the sweep whose files lie in the folder. Raises ValueError, in one line, where
     nothing has ended, and OSError.
     """
-    page = html_report(sweeps or [read_sweep_data(folder)])
-    write_atomic(folder / REPORT, page)
+    shown = sweeps or [read_sweep_data(folder)]
+    groups = group_by_configuration(compared_rows(shown))
+    write_atomic(folder / REPORT, html_report(shown, groups))
+    write_paper(groups, folder)
     return folder / REPORT
