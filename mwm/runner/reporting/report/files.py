@@ -21,6 +21,7 @@ def write_report(folder: Path, sweeps: Sequence[SweepData] = ()) -> Path:
     nothing has ended, and OSError.
     """
     shown = sweeps or [read_sweep_data(folder)]
+    folder.mkdir(parents=True, exist_ok=True)
     groups = group_by_configuration(compared_rows(shown))
     write_atomic(folder / REPORT, html_report(shown, groups))
     write_paper(groups, folder)
