@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mwm.runner.reporting.groups import group_by_configuration
 from mwm.runner.reporting.paper import write_paper
-from mwm.runner.reporting.report.page import compared_rows, html_report
+from mwm.runner.reporting.report.comparing import compared_rows
+from mwm.runner.reporting.report.page import html_report
 from mwm.runner.reporting.report.source import SweepData, read_sweep_data
 from mwm.storage.filesystem import write_atomic
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn
-from mwm.runner.reporting.groups import Groups, Row
+from mwm.runner.reporting.groups import Groups
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report import words
-from mwm.runner.reporting.report.pictures import all_pictures, query_pictures
+from mwm.runner.reporting.report.pictures import query_pictures
 from mwm.runner.reporting.report.source import SweepData
 from mwm.runner.reporting.report.tables import attack_tables, cost_table, front_table, result_table
 from mwm.verification.report.html import render
@@ -34,17 +35,11 @@ def html_report(sweeps: Sequence[SweepData], groups: Groups) -> str:
         "results": [result_table(groups), *attack_tables(groups)],
         "figures": list(_figures(groups)),
         "cost": cost_table(groups),
-        "pictures": list(query_pictures(groups, all_pictures([sweep.pictures for sweep in sweeps]))),
+        "pictures": list(query_pictures(groups, ChainMap(*(dict(sweep.pictures) for sweep in sweeps)))),
         "provenance": [(sweep.name, words.provenance(sweep), words.sweep_file(sweep)) for sweep in sweeps],
         "limits": list(words.limits(groups)),
     }
     return render(Path(__file__).with_name("page.html"), content)
-
-
-def compared_rows(sweeps: Sequence[SweepData]) -> list[Row]:
-    """The rows of all sweeps; of several, each says as a field of its victim of which it is."""
-    several = len(sweeps) > 1
-    return [({"victim.sweep": sweep.name} if several else {}) | dict(row) for sweep in sweeps for row in sweep.rows]
 
 
 def _figures(groups: Groups) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,14 +24,17 @@ class QueryPicture:
 
 
 def shown_victims(groups: Groups) -> dict[str, str]:
-    """The victims whose queries are shown, by digest, with their names: the first one done of each kind of scheme."""
+    """The victims whose queries are shown, by digest, with their names: the first one done of each kind of scheme.
+
+    A key that does not follow from a seed, but from a secret of its owner's, is not shown: a report is to be sent.
+    """
     named = victim_names(victims_of(groups))
     found: dict[str, tuple[str, str]] = {}
     for (victim, attack), members in groups.items():
-        kind = dict(victim)["scheme.kind"]
+        own = dict(victim)
         done = [row["digest"] for row in members if row["status"] == "done"]
-        if attack is None and done and kind != "none":
-            found.setdefault(kind, (done[0], named[victim]))
+        if attack is None and done and own["scheme.kind"] != "none" and own.get("secret") is None:
+            found.setdefault(own["scheme.kind"], (done[0], named[victim]))
     return dict([*found.values()][:MOST])
 
 
@@ -57,8 +60,3 @@ def _first_rows(path: Path) -> bytes:
     content = io.BytesIO()
     part.quantize(128).save(content, "PNG", optimize=True)
     return content.getvalue()
-
-
-def all_pictures(sweeps: Sequence[Mapping[str, Path]]) -> dict[str, Path]:
-    """The pictures of several sweeps in one."""
-    return {digest: path for files in sweeps for digest, path in files.items()}

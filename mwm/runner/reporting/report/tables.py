@@ -55,7 +55,7 @@ def attack_tables(groups: Groups) -> Iterator[PageTable]:
     """The worst cases and the detections, where something was attacked."""
     if attacks_of(groups):
         yield _read(
-            "What is left after the worst attack, by the points of clean accuracy that it may lose",
+            "What is left after the worst attack, by the points of clean accuracy that its students may lose",
             worst_case_table(groups),
         )
         yield _read("How many students are detected", detection_table(groups))

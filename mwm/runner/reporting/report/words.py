@@ -25,7 +25,7 @@ LIMITS = (
     "The worst attack is the worst of those that were tried. Others may leave less.",
     "Attackers here draw the images that they ask at random, or fine-tune a copy. Pruning, quantization, overwriting, "
     "chosen queries and a defence of the oracle are not among the attacks.",
-    "*Not proven* does not mean independent: it means that this test did not find the watermark.",
+    "That a watermark is not proven does not mean that the network is independent.",
     "A mean over few seeds is rough. Differences that are smaller than the spread between seeds say nothing.",
     "What holds for these data and this network need not hold for larger ones.",
     "The table of detections takes all settings and seeds of a scheme together: its interval is exact for one setting.",
@@ -84,8 +84,9 @@ def provenance(sweep: SweepData) -> dict[str, str]:
 def _duration(summary: Mapping[str, Any]) -> str:
     if "seconds" not in summary:
         return ""
-    whole = "" if summary.get("complete") else "; not all trials are done"
-    return f"{duration(summary['seconds'])} (h:mm:ss or m:ss){whole}"
+    told = duration(summary["seconds"])
+    unit = "h:mm:ss" if told.count(":") > 1 else "m:ss"
+    return f"{told} ({unit})" + "; not all trials are done" * (not summary.get("complete"))
 
 
 def _changed(dirty: str) -> str:
