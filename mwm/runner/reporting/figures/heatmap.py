@@ -21,8 +21,11 @@ from mwm.runner.reporting.groups import (
 )
 from mwm.trials.names import format_fraction
 
-CELL, LINE, LETTER = 0.36, 0.115, 0.062
-"""Inches: the least width of a cell, the height of a line of text, and the width of a letter, on the safe side."""
+CELL = 0.36
+"""Inches: the least width of a cell."""
+
+FEW = 15
+"""So many settings can be followed up to headings that stand above another panel."""
 
 NAME, HEADING = 32, 24
 """Letters of a line of a setting's name on a whole page, and of a heading that stands upright."""
@@ -72,13 +75,16 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
         return None
     named, settings = configuration_names(attacks_of(groups), "kind"), victim_names(victims)
     rows = [_wrapped(settings[victim], round(NAME * width / style.FULL)) for victim in victims]
-    left = LETTER * max(len(line) for row in rows for line in row.split("\n"))
+    left = style.LETTER * max(len(line) for row in rows for line in row.split("\n"))
     beside = left + len(measures) * len(attacks) * CELL <= width
     across, down = (len(measures), 1) if beside else (1, len(measures))
     width = max(width, left + len(attacks) * CELL + 0.1)
     headings, upright = _headings(["no attack", *named.values()], (width - left) / across / len(attacks))
-    top = max(LETTER * max(map(len, one.split("\n"))) if upright else LINE * (one.count("\n") + 1) for one in headings)
-    high = top + 0.25 + len(rows) * (LINE * (1 + max(row.count("\n") for row in rows)) + 0.07)
+    top = max(
+        style.LETTER * max(map(len, one.split("\n"))) if upright else style.LINE * (one.count("\n") + 1)
+        for one in headings
+    )
+    high = top + 0.25 + len(rows) * (style.LINE * (1 + max(row.count("\n") for row in rows)) + 0.07)
     made = style.new_figure(width, down * high + 0.25)
     panels = made.subplots(down, across, squeeze=False, sharey=beside).flat
     for place, (panel, measure) in enumerate(zip(panels, measures, strict=True)):
@@ -99,7 +105,7 @@ def _wrapped(text: str, letters: int) -> str:
 
 def _headings(names: Sequence[str], width: float) -> tuple[list[str], bool]:
     """Headings of columns so many inches wide, and whether they must stand upright."""
-    letters = int(width / LETTER) - 1
+    letters = int(width / style.LETTER)
     upright = any(len(word) > letters for name in names for word in name.split())
     return [_wrapped(name, HEADING if upright else letters) for name in names], upright
 
@@ -112,17 +118,17 @@ def _draw(panel: Any, measure: _Measure, cells: Sequence[Sequence[float | None]]
     most = measure.most or max(*known, 10.0)
     norm: Any = Normalize(0, most) if measure.most else SymLogNorm(10, linscale=2, vmin=0, vmax=most)
     numbers = [[float("nan") if cell is None else cell for cell in row] for row in cells]
-    image = panel.imshow(numbers, cmap="cividis_r", norm=norm, aspect="auto")
+    image = panel.imshow(numbers, cmap="Blues", norm=norm, aspect="auto")
     for down, row in enumerate(cells):
         for across, cell in enumerate(row):
             shade = image.cmap(norm(cell)) if cell is not None else None
-            ink = "k" if shade is None else DARK if _luminance(shade) > 0.3 else "white"
+            ink = "k" if shade is None else DARK if _luminance(shade) > 0.19 else "white"
             panel.text(across, down, "–" if cell is None else measure.text(cell), color=ink, ha="center", va="center")
     panel.axvline(0.5, color="k", linewidth=1.5)
 
 
 def _luminance(shade: Sequence[float]) -> float:
-    """How bright a colour is (WCAG 2): on .18 black and white letters are equally plain."""
+    """How bright a colour is (WCAG 2): at .19 dark and white letters are equally plain."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shade[:3]]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
@@ -21,6 +21,11 @@ FULL, COLUMN = 6.8, 3.3
 
 TEXT, SMALL = 8.0, 7.0
 """Points of letters at these widths."""
+
+LETTER, LINE = 0.058, 0.13
+"""Inches that a small letter and a line of them take, about."""
+
+LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "handlelength": 1.8, "columnspacing": 1.2}
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """No two are one to the colour-blind (Okabe and Ito, 2008). Their yellow, which is lost on white, is not among them."""
@@ -108,8 +113,34 @@ def inline_svg(figure: Any, title: str) -> str:
 
 def note(figure: Any, text: str) -> None:
     """A line or two under a figure, on how to read it."""
-    letters = int(figure.get_figwidth() / 0.058)
-    figure.supxlabel(textwrap.fill(text, letters), fontsize=SMALL, x=0.01, ha="left")
+    figure.supxlabel(_filled(text, figure), fontsize=SMALL, x=0.01, ha="left")
+
+
+def add_legend(figure: Any, entries: Sequence[Any], text: str, *, height: float) -> None:
+    """A legend under panels that are so high, in as many columns as fit, and above it a line or two on how to read it.
+
+    It takes the place of an earlier one, and the figure becomes as high as that needs.
+    """
+    for earlier in [*figure.legends]:
+        earlier.remove()
+    width = figure.get_figwidth()
+    across = max(1, int(width / (LETTER * max(len(one.get_label()) for one in entries) + 0.45)))
+    told, lines = _filled(text, figure), -(-len(entries) // across)
+    figure.set_figheight(height + LINE * (lines + told.count("\n") + 2))
+    figure.legend(
+        handles=entries, ncols=across, loc="outside lower left", title=told, alignment="left", **LEGEND
+    ).get_title().set_fontsize(SMALL)
+
+
+def entry(label: str, **look: Any) -> Any:
+    """An entry of a legend: a mark or a line."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **({"color": "k", "linestyle": ""} | look))
+
+
+def _filled(text: str, figure: Any) -> str:
+    return textwrap.fill(text, int(figure.get_figwidth() / LETTER))
 
 
 def mark_for(place: int) -> str:
