@@ -9,7 +9,9 @@ from dataclasses import KW_ONLY, asdict, dataclass, field
 from pathlib import Path
 
 from mwm.config.spec import decode, encode
-from mwm.runner.reporting import export, figures
+from mwm.runner.reporting import export
+from mwm.runner.reporting.figures.catalogue import draw_pictures
+from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult, late_metrics, result_rows
 from mwm.runner.tracking.runs import Status
@@ -137,7 +139,7 @@ class SweepRecorder:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             asked, moved = query_set(self.store, name), perturbed_images(self.store, name)
-            figures.draw_query_grid(asked, moved, path, class_names=class_names(self.store, name))
+            draw_query_grid(asked, moved, path, class_names=class_names(self.store, name))
         return [path]
 
     def results(self) -> list[TrialResult]:
@@ -164,7 +166,7 @@ class SweepRecorder:
             if self.journal is not None:
                 self.journal.end(status, totals=self.progress.totals, **({"reason": reason} if reason else {}))
             with self._warn_on_error():
-                figures.draw_retention(self.folder, self.results())
+                draw_pictures(self.folder, self.results())
             with self._warn_on_error():
                 self.save(complete=complete)
             for row in result_rows(self.results()):
