@@ -36,8 +36,8 @@ HEADS = ("watermark", "cost", "proof of the victim", "proof after the worst atta
 
 HOW_TO_READ = (
     "Means over seeds. Cost: points of clean accuracy below the control. Proof: −log10 p of the test that decides; "
-    f"bold where every seed is proven at p ≤ {DEFAULT_LEVEL:g}. Worst attack: it leaves least, of those whose students lose "
-    f"{MOST_LOST} points of accuracy at most. A metric with `neg_` is the larger, the more is proven."
+    f"bold where every seed is proven at p ≤ {DEFAULT_LEVEL:g}. Worst attack: it leaves least, of those "
+    f"whose students lose {MOST_LOST} points of accuracy at most. A metric with `neg_` is the larger, the more is proven."
 )
 
 

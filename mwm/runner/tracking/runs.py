@@ -33,12 +33,11 @@ OUTCOME, FILES = "mwm.outcome", "mwm.files"
 
 @dataclass(slots=True)
 class RunState:
-    """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
+    """What is known of a run; `id` is empty if it could not be created, or was deleted.
 
-    `parent` is the id of the run above it, `params` how many parameters it has, `inputs` whether it has a data set,
-    `files` which files, `outcome` whose digest stands there, with all that is said of it. `waiting` are rows with their
-    time stamps that are to be sent, `fresh` tells that some came since the last outcome, `truncated` that some were
-    kept back.
+    `parent` is the id of the run above it, `epoch` the last one that was told, `outcome` the digest of the outcome that
+    stands there with all that is said of it, `measured` what became known later, `params` how many parameters it has,
+    `inputs` whether it has a data set, `files` the names of its files.
     """
 
     id: str = ""
@@ -49,13 +48,8 @@ class RunState:
     measured: dict[str, float] = field(default_factory=dict)
     params: int = 0
     inputs: bool = False
-    files: frozenset[str] = frozenset()
+    files: list[str] = field(default_factory=list)
     had_error: bool = False
-    asked: bool = False
-    waiting: list[tuple[int, EpochMetrics]] = field(default_factory=list)
-    due: float = 0.0
-    fresh: bool = False
-    truncated: bool = False
 
 
 def run_state(run: Run) -> RunState:
@@ -70,7 +64,7 @@ def run_state(run: Run) -> RunState:
         measured={key: value for key, value in metrics.items() if key not in REPORTED_METRICS},
         params=len(run.data.params),
         inputs=bool(run.inputs and run.inputs.dataset_inputs),
-        files=frozenset(filter(None, tags.get(FILES, "").split("/"))),
+        files=[name for name in tags.get(FILES, "").split("/") if name],
         had_error=bool(tags.get("error")),
     )
 
