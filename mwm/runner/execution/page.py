@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -18,19 +17,9 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.runs import SWEEP, to_metrics
 from mwm.runner.tracking.views import NOTE, Varied, view_links, write_own, write_views
-from mwm.trials.names import attack_name
-from mwm.trials.outcome import TRIAL_KINDS, Outcome, robustness
-from mwm.trials.trial import Trial
+from mwm.trials.outcome import TRIAL_KINDS
 
-SCHEME = "victim.scheme.kind"
-
-
-@dataclass(frozen=True)
-class Measures:
-    """What became known of a trial after its end: a `measures` event."""
-
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+SCHEME, ROBUSTNESS = "victim.scheme.kind", ("worst_query_acc", "mean_query_acc", "worst_log10_p")
 
 
 def begin_page(experiment: MlflowExperiment, sweep: Sweep) -> None:
@@ -45,7 +34,7 @@ def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row])
     is left alone. Written again, nothing changes.
     """
     begin_page(experiment, sweep)
-    text = description(sweep.description, rows, view_links(experiment.id, sweep.name))
+    text = description(sweep.description, rows, view_links(experiment.id, sweep.name, attacked=bool(sweep.attacks)))
     if experiment.name.rpartition("/")[2] == sweep.name:
         write_own(experiment.log_tag, experiment.tags(), NOTE, text)
     for run in experiment.runs(f"tags.kind = 'sweep' and tags.`{SWEEP}` = '{sweep.name}'"):
@@ -66,7 +55,7 @@ def varied_parameters(sweep: Sweep) -> Varied:
     attacks = [flatten(encode(attack.resolve(sweep.victim_specs[0])), "attack") for _, attack in sweep.attack_specs]
     common, _ = Counter(victim[SCHEME] for victim in victims).most_common(1)[0]
     alike = [victim for victim in victims if victim[SCHEME] == common]
-    return Varied(*(_telling(trials) for trials in (victims, attacks, alike)))
+    return Varied(*(_telling(trials) for trials in (victims, attacks, alike)), attacked=bool(attacks))
 
 
 def _telling(trials: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -96,32 +85,19 @@ def summary_metrics(rows: Iterable[Row]) -> dict[str, float]:
     return found
 
 
-def victim_measures(attacks: Sequence[tuple[Trial, Outcome]]) -> Measures:
-    """What all attacks on a victim left, and which left least; nothing if there was none, or one failed."""
-    metrics = robustness([outcome for _, outcome in attacks])
-    if not metrics:
-        return Measures()
-    trial, _ = max(attacks, key=_least_left)
-    return Measures(metrics, {"worst_attack": attack_name(trial)})
-
-
-def _least_left(attack: tuple[Trial, Outcome]) -> tuple[float, float]:
-    _, outcome = attack
-    return outcome.log10_p or 0.0, -(outcome.query_acc or 0.0)
-
-
 def late_measures(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
     """What only a sweep's rows together tell of each trial, by digest.
 
-    Beside `clean_drop` and a control's scores on each key: `accuracy_cost`, how many points of clean accuracy the
-    watermark costs the victim, also of the attacks on it, and of these `accuracy_drop`, by how many points their
-    student is below the victim.
+    Beside `clean_drop`, what attacks left, and a control's scores on each key: `accuracy_cost`, how many points of
+    clean accuracy the watermark costs the victim, also of the attacks on it, and of these `accuracy_drop`, by how many
+    points their student is below the victim.
     """
     rows = list(rows)
     victims: dict[str, Row] = {row["digest"]: row for row in rows if row["kind"] == "victim"}
     found: dict[str, dict[str, float]] = {}
     for row in rows:
-        told = late_metrics(row) | _points(row, victims.get(row["victim_digest"], {}))
+        left = {name: row[name] for name in ROBUSTNESS if name in row and row[SCHEME] != "none"}
+        told = late_metrics(row) | left | _points(row, victims.get(row["victim_digest"], {}))
         found.setdefault(row["digest"], {}).update(told)
     return {digest: metrics for digest, metrics in found.items() if metrics}
 

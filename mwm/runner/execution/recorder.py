@@ -25,8 +25,8 @@ from mwm.runner.workspace.journal import Journal
 from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
 from mwm.trials.artifacts import class_names, perturbed_images, query_set
-from mwm.trials.names import trial_name
-from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.trials.names import attack_name, trial_name
+from mwm.trials.outcome import EpochMetrics, Outcome, proof_left
 from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
 
 SAVE_SECONDS = 5.0
@@ -38,8 +38,8 @@ class SweepResults:
     """The trials of a sweep that have ended, and the folder of its results.
 
     The folder is not written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was.
-    `began` is when the sweep did. `mlflow` gives the ids of runs, and takes the files in the end; `page` writes the
-    rows of all trials to its experiment.
+    `began` is when the sweep did. `worst` names the worst attack so far on each victim, after what it left. `mlflow`
+    gives the ids of runs, and takes the files in the end; `page` writes the rows of all trials to its experiment.
     """
 
     sweep: str
@@ -52,6 +52,7 @@ class SweepResults:
     page: Callable[..., object] | None = None
     began: float = field(default_factory=time.monotonic)
     save_at: float = 0.0
+    worst: dict[str, tuple[tuple[float, float], str]] = field(default_factory=dict)
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     _saved: list[TrialResult] = field(default_factory=list)
@@ -59,6 +60,9 @@ class SweepResults:
     def add(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial has ended."""
         self.outcomes[name] = (trial, outcome)
+        if trial.attack is not None:
+            told = proof_left(outcome), attack_name(trial)
+            self.worst[outcome.victim_digest] = min(told, self.worst.get(outcome.victim_digest, told))
         if time.monotonic() >= self.save_at:
             with self.warn_on_error():
                 self.save(complete=False)
@@ -201,7 +205,8 @@ class SweepRecorder(SweepResults):
 
     def measures(self, name: str, metrics: Mapping[str, float]) -> None:
         """Something became known of a trial later, such as a victim's robustness."""
-        self.journal.measures(name, metrics)
+        _, worst = self.worst.get(name, (None, ""))
+        self.journal.measures(name, metrics, {"worst_attack": worst} if "worst_query_acc" in metrics else {})
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""

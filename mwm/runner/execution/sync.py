@@ -21,7 +21,7 @@ from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.follower import Followed, MlflowFollower
-from mwm.runner.tracking.runs import Status
+from mwm.runner.tracking.runs import Status, source_tags
 from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
@@ -53,7 +53,8 @@ def sync_mlflow(
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         progress = Progress(console, victims=history.totals.get("victim"), attacks=history.totals.get("attack"))
-        tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
+        made = history.begin.get("provenance", {})
+        tags = {**made, **source_tags(made), "mwm.config_digest": sweep.config_digest, **sweep.tags}
         asked: dict[str, Any] = {"tags": tags, "params": flatten(encode(sweep.search), "search"), "experiment": where}
         store, ready = Store(storage.store), Event()
 

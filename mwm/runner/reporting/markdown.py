@@ -24,6 +24,7 @@ from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.results import Row
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.trials.names import format_fraction
 
 MOST_CHARS = 5000
 """Letters of a description."""
@@ -36,8 +37,8 @@ HEADS = ("watermark", "cost", "proof of the victim", "proof after the worst atta
 
 HOW_TO_READ = (
     "Means over seeds. Cost: points of clean accuracy below the control. Proof: −log10 p of the test that decides; "
-    f"bold where every seed is proven at p ≤ {DEFAULT_LEVEL:g}. Worst attack: it leaves least, of those "
-    f"whose students lose {MOST_LOST} points of accuracy at most. A metric with `neg_` is the larger, the more is proven."
+    f"bold where every seed is proven at p ≤ {format_fraction(DEFAULT_LEVEL)}. Worst attack: it leaves least, of those "
+    f"whose students lose {MOST_LOST} points of accuracy at most."
 )
 
 
@@ -48,7 +49,7 @@ def description(question: str, rows: Sequence[Row], links: Mapping[str, str]) ->
     """
     groups = group_by_configuration(rows)
     told = [f"**{escaped(headline(groups))}**"]
-    told += [f"**Question.** {escaped(question)}"] if question else []
+    told += [f"**Question.** {question}"] if question else []
     told.append(" · ".join(f"[{view}]({link})" for view, link in links.items()))
     head, rule, *lines = _table(groups)
     room = MOST_CHARS - sum(len(part) + 2 for part in [*told, head, rule, HOW_TO_READ, MORE])

@@ -34,7 +34,7 @@ class RecordedSweeps:
     def __init__(self, uri: str, experiment: str | None = None) -> None:
         self._uri = uri
         with self._in_one_line():
-            self._client = _connect(uri)
+            self._client = open_store(uri)
             self._experiments = self._find_experiments(experiment)
 
     def _find_experiments(self, name: str | None) -> list[str]:
@@ -90,7 +90,8 @@ class RecordedSweeps:
             raise tracking_error(self._uri, error) from None
 
 
-def _connect(uri: str) -> MlflowClient:
+def open_store(uri: str) -> MlflowClient:
+    """A client of a store that is there already; raises ValueError, in one line, for a database that is not."""
     set_mlflow_defaults()
     avoid_proxies(uri)
     if (database := sqlite_file(uri)) is not None and not database.exists():

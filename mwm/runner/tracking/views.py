@@ -5,13 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from mwm.config.spec import digest
 from mwm.runner.tracking.client import MAX_TAG_CHARS, MlflowExperiment
+from mwm.runner.tracking.download import open_store
+from mwm.runner.tracking.faults import tracking_error
 from mwm.runner.tracking.runs import SWEEP
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 VIEW, KIND, NOTE = "mlflow.sharedViewState.", "mlflow.experimentKind", "mlflow.note.content"
 """MLflow's own tags: how those of views begin, for what an experiment is, and its description."""
@@ -54,16 +60,17 @@ class Varied:
     """The parameters in which the trials of a sweep differ, the most telling first.
 
     Those of `victims` and of `attacks`, and those in which victims of the commonest scheme differ: an axis of a chart
-    leaves out the runs that have no value there.
+    leaves out the runs that have no value there. `attacked` tells whether there are attacks at all.
     """
 
     victims: Sequence[str] = ()
     attacks: Sequence[str] = ()
     axes: Sequence[str] = ()
+    attacked: bool = True
 
     def shortened(self, count: int) -> Varied:
         """The first `count` of each."""
-        return Varied(self.victims[:count], self.attacks[:count], self.axes[:count])
+        return replace(self, victims=self.victims[:count], attacks=self.attacks[:count], axes=self.axes[:count])
 
 
 def view_id(sweep: str, view: str) -> str:
@@ -81,16 +88,53 @@ def view_path(experiment_id: str, sweep: str, view: str) -> str:
     return f"{place}&workflowType=machine_learning{charts}"
 
 
-def view_links(experiment_id: str, sweep: str) -> dict[str, str]:
+def views_of(*, attacked: bool) -> list[str]:
+    """The views of a sweep: without attacks it has none of them."""
+    return [view for view in VIEWS if attacked or view != "attacks"]
+
+
+def view_links(experiment_id: str, sweep: str, *, attacked: bool) -> dict[str, str]:
     """The addresses of all views of a sweep, from the page of the same server."""
-    return {view: view_path(experiment_id, sweep, view).removeprefix("/") for view in VIEWS}
+    return {view: view_path(experiment_id, sweep, view).removeprefix("/") for view in views_of(attacked=attacked)}
 
 
 def recorded_views(tags: Mapping[str, str]) -> dict[str, list[str]]:
     """The sweeps of which an experiment with these tags has views, and which of those are still there."""
-    begin, end = WROTE + VIEW, view_id("", next(iter(VIEWS)))
+    begin, end = WROTE + VIEW, view_id("", "victims")
     sweeps = [tag[len(begin) : -len(end)] for tag in tags if tag.startswith(begin) and tag.endswith(end)]
     return {sweep: [view for view in VIEWS if VIEW + view_id(sweep, view) in tags] for sweep in sweeps}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A sweep in an experiment of MLflow, and the views that it has there."""
+
+    sweep: str
+    experiment_id: str
+    views: Sequence[str]
+
+
+def shown_sweeps(uri: str, experiment: str | None = None) -> list[Shown]:
+    """The sweeps that have views in the store at `uri`, or in one experiment of it; the newest first.
+
+    Raises ValueError, in one line, if the store cannot be reached.
+    """
+    try:
+        found = [*_experiments(open_store(uri), experiment)]
+    except Exception as error:
+        raise tracking_error(uri, error) from None
+    return [
+        Shown(sweep, one.experiment_id, views) for one in found for sweep, views in recorded_views(one.tags).items()
+    ]
+
+
+def _experiments(client: MlflowClient, name: str | None) -> Iterator[Experiment]:
+    page: str | None = ""
+    while page is not None:
+        condition = None if name is None else f"name = '{name}'"
+        answer = client.search_experiments(filter_string=condition, page_token=page or None)
+        yield from answer
+        page = answer.token or None
 
 
 def write_views(experiment: MlflowExperiment, sweep: str, varied: Varied) -> None:
@@ -98,7 +142,7 @@ def write_views(experiment: MlflowExperiment, sweep: str, varied: Varied) -> Non
     there = experiment.tags()
     if KIND not in there:
         experiment.log_tag(KIND, "custom_model_development")
-    for place, view in enumerate(VIEWS):
+    for place, view in enumerate(views_of(attacked=varied.attacked)):
         write_own(experiment.log_tag, there, VIEW + view_id(sweep, view), _fitting(sweep, view, place, varied))
 
 
@@ -135,7 +179,7 @@ def _state(sweep: str, view: str, varied: Varied) -> State:
     """The page: which runs, in which order, with which columns and charts."""
     kind = "attack" if view == "attacks" else "victim"
     params = [*varied.victims, *(varied.attacks if kind == "attack" else ())]
-    columns = [f"metrics.`{name}`" for name in METRICS[view]]
+    columns = [f"metrics.`{name}`" for name in METRICS[view] if varied.attacked or name != WORST]
     columns += [f"tags.`{name}`" for name in TAGS.get(view, ())] + [f"params.`{name}`" for name in params]
     state: State = {
         "searchFilter": f"tags.kind = '{kind}' and tags.`{SWEEP}` = '{sweep}'",
@@ -164,13 +208,14 @@ _CHART = {"deleted": False, "isGenerated": False, "metricSectionId": "0", "runsC
 
 def _section(name: str, *, display: bool) -> State:
     """A section of charts; MLflow draws all other metrics in the one called "Model metrics"."""
-    own = {"deleted": False, "isReordered": False, "isGenerated": not display}
+    own = {"deleted": False, "isReordered": False, "isGenerated": not display, "columns": 2, "cardHeight": 440}
     return {"uuid": "0" if display else "1", "name": name, "display": display, **own}
 
 
 def _trade_off(varied: Varied) -> list[State]:
-    points = {axis: {"key": name, "type": "METRIC"} for axis, name in (("xaxis", COST), ("yaxis", WORST))}
-    lines = {"selectedParams": list(varied.axes), "selectedMetrics": [COST, WORST], "showAllRuns": True}
+    proof = WORST if varied.attacked else PROOF
+    points = {axis: {"key": name, "type": "METRIC"} for axis, name in (("xaxis", COST), ("yaxis", proof))}
+    lines = {"selectedParams": list(varied.axes), "selectedMetrics": [COST, proof], "showAllRuns": True}
     return [{"type": "SCATTER", **points}, {"type": "PARALLEL", **lines}]
 
 
