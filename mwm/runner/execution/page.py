@@ -10,9 +10,9 @@ from statistics import fmean
 from typing import Any
 
 from mwm.config.spec import encode, flatten
-from mwm.runner.reporting.groups import group_by_configuration, present, varying_fields
+from mwm.runner.reporting.groups import Row, group_by_configuration, present, varying_fields
 from mwm.runner.reporting.markdown import description
-from mwm.runner.reporting.results import Row, late_metrics
+from mwm.runner.reporting.results import late_metrics
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.runs import SWEEP, to_metrics
@@ -55,7 +55,7 @@ def varied_parameters(sweep: Sweep) -> Varied:
     attacks = [flatten(encode(attack.resolve(sweep.victim_specs[0])), "attack") for _, attack in sweep.attack_specs]
     common, _ = Counter(victim[SCHEME] for victim in victims).most_common(1)[0]
     alike = [victim for victim in victims if victim[SCHEME] == common]
-    return Varied(*(_telling(trials) for trials in (victims, attacks, alike)), attacked=bool(attacks))
+    return Varied(_telling(victims), _telling(attacks), _telling(alike), attacked=bool(attacks))
 
 
 def _telling(trials: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 VIEW, KIND, NOTE = "mlflow.sharedViewState.", "mlflow.experimentKind", "mlflow.note.content"
 """MLflow's own tags: how those of views begin, for what an experiment is, and its description."""
 
-WROTE = "mwm.wrote."
-"""How the tag begins that remembers what was written to another one."""
+WROTE, ABSENT = "mwm.wrote.", "-"
+"""How the tag begins that remembers what was written to another one, and what stands there for nothing."""
 
 VIEWS = {
     "attacks": "what survives each attack, the most proof first",
@@ -149,14 +149,15 @@ def write_views(experiment: MlflowExperiment, sweep: str, varied: Varied) -> Non
 def write_own(log: Callable[[str, str], object], there: Mapping[str, str], tag: str, text: str) -> None:
     """Write a tag, unless somebody else has changed or removed it.
 
-    A tag beside it remembers the digests of what was written: first of what stands there and what is to stand there, so
-    that an end between both writes does no harm.
+    A tag beside it remembers the digest of what was written: while that is done also of what stands there, so that an
+    end in between does no harm.
     """
-    now, wrote = there.get(tag), there.get(WROTE + tag, "").split()
-    own = digest(now) in wrote if now is not None else not wrote
-    if own and now != text:
-        log(WROTE + tag, " ".join([*([digest(now)] if now is not None else []), digest(text)]))
+    now, wrote = there.get(tag), there.get(WROTE + tag, ABSENT).split()
+    before = ABSENT if now is None else digest(now)
+    if before in wrote and now != text:
+        log(WROTE + tag, f"{before} {digest(text)}")
         log(tag, text)
+        log(WROTE + tag, digest(text))
 
 
 def _fitting(sweep: str, view: str, place: int, varied: Varied) -> str:
@@ -179,8 +180,9 @@ def _state(sweep: str, view: str, varied: Varied) -> State:
     """The page: which runs, in which order, with which columns and charts."""
     kind = "attack" if view == "attacks" else "victim"
     params = [*varied.victims, *(varied.attacks if kind == "attack" else ())]
-    columns = [f"metrics.`{name}`" for name in METRICS[view] if varied.attacked or name != WORST]
-    columns += [f"tags.`{name}`" for name in TAGS.get(view, ())] + [f"params.`{name}`" for name in params]
+    columns = [f"metrics.`{name}`" for name in METRICS[view]] + [f"tags.`{name}`" for name in TAGS.get(view, ())]
+    columns = [name for name in columns if varied.attacked or "worst" not in name]
+    columns += [f"params.`{name}`" for name in params]
     state: State = {
         "searchFilter": f"tags.kind = '{kind}' and tags.`{SWEEP}` = '{sweep}'",
         "orderByKey": columns[0],
