@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 """What the program is called, by whoever packs it."""
@@ -35,14 +35,25 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def tab(browser: Browser, *, width: int = 1400, height: int = 900, dark: bool = False) -> Iterator[Page]:
-    """An empty page of a window of so many pixels; fails if the page complained on its console, or broke."""
+def tab(
+    browser: Browser, *, width: int = 1400, height: int = 900, dark: bool = False, known: Sequence[str] = ()
+) -> Iterator[Page]:
+    """An empty page of a window of so many pixels; fails if the page complained on its console, or broke.
+
+    Complaints about addresses that hold a word of `known` are no surprise.
+    """
     complaints: list[str] = []
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", reduced_motion="reduce"
     )
     page = context.new_page()
-    page.on("console", lambda told: complaints.append(told.text) if told.type == "error" else None)
+
+    def complain(told: ConsoleMessage) -> None:
+        where = str(told.location.get("url", ""))
+        if told.type == "error" and not any(word in where for word in known):
+            complaints.append(f"{told.text} {where}")
+
+    page.on("console", complain)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     try:
         yield page

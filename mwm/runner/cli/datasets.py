@@ -9,7 +9,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from mwm.runner.reporting.datasets import dataset_lines, draw_contact_sheet
+from mwm.runner.reporting.datasets import dataset_lines
+from mwm.runner.reporting.figures.contact_sheet import draw_contact_sheet
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.trials.trial import TrialInputs
 from mwm.trials.validation import required_datasets

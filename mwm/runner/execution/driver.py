@@ -29,6 +29,7 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
 from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.runs import source_tags
 from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation

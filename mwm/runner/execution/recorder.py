@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from mwm.config.spec import decode, encode, flatten
-from mwm.runner.execution.page import late_measures, victim_measures
-from mwm.runner.reporting import export, figures
+from mwm.runner.execution.page import late_measures
+from mwm.runner.reporting import export
+from mwm.runner.reporting.figures.catalogue import draw_pictures
+from mwm.runner.reporting.figures.queries import draw_query_grid
+from mwm.runner.reporting.report.files import write_report
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.follower import MlflowFollower
@@ -36,8 +39,8 @@ class SweepResults:
     """The trials of a sweep that have ended, and the folder of its results.
 
     The folder is not written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was.
-    `began` is when the sweep did. `mlflow` gives the ids of runs, and takes the files in the end; `page` writes the
-    rows of all trials to its experiment.
+    `began` is when the sweep did. `mlflow`
+    gives the ids of runs, and takes the files in the end; `page` writes the rows of all trials to its experiment.
     """
 
     sweep: str
@@ -78,7 +81,7 @@ class SweepResults:
             path.parent.mkdir(parents=True, exist_ok=True)
             name = outcome.digest
             asked, moved = query_set(self.store, name), perturbed_images(self.store, name)
-            figures.draw_query_grid(asked, moved, path, class_names=class_names(self.store, name))
+            draw_query_grid(asked, moved, path, class_names=class_names(self.store, name))
 
     def results(self) -> list[TrialResult]:
         """Every trial so far, those of earlier sessions among them."""
@@ -101,9 +104,11 @@ class SweepResults:
         more: dict[str, Any] = {}
         try:
             with self.warn_on_error():
-                figures.draw_retention(self.folder, self.results())
+                draw_pictures(self.folder, self.results())
             with self.warn_on_error():
                 self.save(complete=complete)
+                if self.results():
+                    write_report(self.folder)
             self.mlflow.drain(status)
             self._save_new_ids(complete=complete)
             rows = result_rows(self.results())
@@ -123,7 +128,7 @@ class SweepResults:
     def _files(self) -> list[Path]:
         """The files of the sweep's run."""
         own = (path for path in sorted(self.folder.glob("*.*")) if path.name not in (HEARTBEAT, FOLLOWED))
-        return [path for path in own if path.suffix in (".csv", ".json", ".png")]
+        return [path for path in own if path.suffix in (".csv", ".json", ".png", ".html")]
 
     def count(self, status: str) -> int:
         """How many trials ended so."""
@@ -141,17 +146,10 @@ class SweepRecorder(SweepResults):
     journal: Journal
     sets: TrialInputs
     cached: set[str] = field(default_factory=set)
-    _attacks: dict[str, list[tuple[Trial, Outcome]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for trial, outcome in self.journal.earlier:
             self.earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
-
-    def add(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        """A trial has ended."""
-        if trial.attack is not None:
-            self._attacks.setdefault(outcome.victim_digest, []).append((trial, outcome))
-        super().add(name, trial, outcome)
 
     def start(self, name: str, trial: Trial) -> None:
         """A trial has begun, or is retried."""
@@ -202,13 +200,10 @@ class SweepRecorder(SweepResults):
         self.journal.end(status, **({"reason": reason} if reason else {}))
         return self.conclude(status, complete=complete)
 
-    def measures(self, victim: str) -> None:
-        """All attacks on a victim have ended: tell what they left."""
-        left = victim_measures(self._attacks.pop(victim, []))
-        if left.metrics:
-            trial, outcome = self.outcomes[victim]
-            metrics = {"clean_acc": outcome.clean_acc or 0.0, **left.metrics}
-            self.journal.measures(victim, metrics, left.tags, label=trial_name(trial))
+    def measures(self, victim: str, metrics: Mapping[str, float], worst_attack: str) -> None:
+        """All attacks on a victim have ended: what it measured, what they left, and which left least, in words."""
+        tags = {"worst_attack": worst_attack} if "worst_query_acc" in metrics else {}
+        self.journal.measures(victim, metrics, tags, label=trial_name(self.outcomes[victim][0]))
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""

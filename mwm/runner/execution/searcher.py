@@ -45,6 +45,9 @@ class Queue(Protocol):
     def measures(self, victim: str) -> dict[str, float] | None:
         """What a victim and all its attacks showed; None as long as some are under way."""
 
+    def worst_attack(self, victim: str) -> str:
+        """The attack on a victim that left least of its watermark so far, in words."""
+
 
 class Recorder(Protocol):
     """Where it is written down what a trial does."""
@@ -64,8 +67,8 @@ class Recorder(Protocol):
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial has ended."""
 
-    def measures(self, victim: str) -> None:
-        """All attacks on a victim have ended."""
+    def measures(self, victim: str, metrics: Mapping[str, float], worst_attack: str) -> None:
+        """All attacks on a victim have ended: what it and they showed, and which attack left least."""
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""
@@ -211,8 +214,9 @@ class TrialSearcher(Searcher):
         self.epochs.pop(name, None)
         self.failures.pop(name, None)
         lost = self._queue.finish(name, trial, outcome)
-        if self._queue.measures(outcome.victim_digest):
-            self._recorder.measures(outcome.victim_digest)
+        victim = outcome.victim_digest
+        if measures := self._queue.measures(victim):
+            self._recorder.measures(victim, measures, self._queue.worst_attack(victim))
         self._recorder.totals(self._queue.victims, self._queue.attacks)
         for skipped, attack in lost:
             self._recorder.start(skipped, attack)

@@ -21,7 +21,7 @@ from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.follower import Followed, MlflowFollower
-from mwm.runner.tracking.runs import Status
+from mwm.runner.tracking.runs import Status, source_tags
 from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock

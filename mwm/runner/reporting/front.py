@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from mwm.runner.reporting import retention, style
+from mwm.runner.reporting import retention
+from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.groups import (
     BUDGET,
     Configuration,
@@ -22,7 +23,7 @@ from mwm.runner.reporting.groups import (
     victim_names,
     without_budget,
 )
-from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, scheme_fields, worst_case, write_csv
+from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, scheme_fields, worst_case
 
 MOST_LOST = ACCURACY_DROPS[-1]
 """Points of clean accuracy that the student of the worst attack may lose: nobody steals a network to spoil it."""
@@ -40,20 +41,6 @@ PUBLISHED = BATCHNORM | {"scheme.mass": 1.0, "scheme.step_size": 1 / 255, "schem
 """The margin as Kim et al. (2023) published it; where no setting is that, those with its batch normalisation alone."""
 
 RECIPES = {"published recipe (Kim et al., 2023)": PUBLISHED, "batch normalisation as published": BATCHNORM}
-
-GREY = "#777777"
-
-MOST_NAMED = 15
-"""Settings of the front that are named in the picture; all are in the CSV."""
-
-STAIRS = {"color": "k", "linewidth": 1.0, "alpha": 0.6}
-
-RING: dict[str, Any] = {"marker": "o", "markerfacecolor": "none", "linestyle": ""}
-
-EXPLAINED = (
-    f"full: the worst attack on a setting, of those whose students lose at most {MOST_LOST} points; "
-    "bars: least to largest seed; faint: other attacks"
-)
 
 
 @dataclass(frozen=True)
@@ -138,12 +125,12 @@ def _published(found: Sequence[FrontPoint]) -> dict[Configuration, str]:
 
 def write(found: Sequence[FrontPoint], path: Path) -> None:
     """Write the front as CSV, one line per setting and attack."""
-    victims, attacks = _names(found)
+    victims, attacks = names(found)
     rows = [_row(one, victims[one.point.victim], attacks[one.attack]) for one in found]
     write_csv(rows, COLUMNS, path)
 
 
-def _names(found: Sequence[FrontPoint]) -> tuple[dict[Configuration, str], dict[Configuration, str]]:
+def names(found: Sequence[FrontPoint]) -> tuple[dict[Configuration, str], dict[Configuration, str]]:
     attacks = dict.fromkeys(one.attack for one in found)
     return victim_names(one.point.victim for one in found), configuration_names([*attacks], "kind")
 
@@ -161,78 +148,3 @@ def _row(one: FrontPoint, setting: str, attack: str) -> dict[str, Any]:
         **{"victim_setting": json.dumps(dict(point.victim)), "attack_setting": json.dumps(dict(one.attack))},
         **scheme_fields(point.victim),
     }
-
-
-def draw(found: Sequence[FrontPoint], path: Path) -> None:
-    """Draw the proof that is left over the accuracy that is lost, into a PNG.
-
-    A colour for each kind of scheme, a mark for each attack: full for the worst of a setting, with bars from the least
-    to the largest seed, and faint for all others.
-    """
-    figure = style.new_figure(12.5, 6.5)
-    panel = figure.subplots()
-    kinds = dict.fromkeys(one.scheme for one in found if one.scheme != "none")
-    colours = {kind: style.COLOURS[place % len(style.COLOURS)] for place, kind in enumerate(kinds)} | {"none": GREY}
-    victims, attacks = _names(found)
-    marks = {attack: style.mark_for(place) for place, attack in enumerate(attacks)}
-    style.draw_grid(panel)
-    for one in found:
-        _draw_point(panel, one, {"color": colours[one.scheme], "marker": marks[one.attack], "linestyle": ""})
-    front = sorted((one for one in found if one.on_front), key=lambda one: one.place)
-    _draw_front(panel, front)
-    _draw_published(panel, [one for one in found if one.published and one.worst])
-    panel.set_title(EXPLAINED, fontsize=9, loc="left")
-    panel.set(xlabel="points of clean accuracy lost against the control", ylabel=f"{style.PROOF} of the students")
-    style.scale_proof(panel, max(one.neg_log10_p.high for one in found), named=True)
-    handles = _legend(colours, {attacks[one]: mark for one, mark in marks.items()}, found)
-    handles += [
-        _entry(victims[one.point.victim], marker=f"${number}$", markeredgewidth=0)
-        for number, one in enumerate(front[:MOST_NAMED], 1)
-    ]
-    figure.legend(handles=handles, loc="outside right upper", frameon=False)
-    style.save(figure, path)
-
-
-def _draw_point(panel: Any, one: FrontPoint, look: Mapping[str, Any]) -> None:
-    across, up = one.place
-    if not one.worst:
-        panel.plot(across, up, alpha=0.3, markersize=5, **look)
-        return
-    drop, proof = one.clean_drop, one.neg_log10_p
-    sideways = [[100 * (drop.value - drop.low)], [100 * (drop.high - drop.value)]]
-    upwards = [[proof.value - proof.low], [proof.high - proof.value]]
-    panel.errorbar(across, up, upwards, sideways, ecolor=(look["color"], 0.35), elinewidth=1, markersize=8, **look)
-
-
-def _draw_front(panel: Any, front: Sequence[FrontPoint]) -> None:
-    """Stairs, since what a point proves can be had at any higher price, and a number at each point."""
-    if front:
-        panel.step(*zip(*(one.place for one in front), strict=True), where="post", zorder=1, **STAIRS)
-    for number, one in enumerate(front, 1):
-        panel.annotate(str(number), one.place, (-7, 6), textcoords="offset points", ha="right", fontsize=9)
-
-
-def _draw_published(panel: Any, found: Sequence[FrontPoint]) -> None:
-    """A ring around each, and its name beside it if there is only one."""
-    for one in found:
-        panel.plot(*one.place, markersize=17, markeredgecolor="k", **RING)
-        if len(found) == 1:
-            name = one.published.partition(" (")[0]
-            panel.annotate(name, one.place, (12, -3), textcoords="offset points", fontsize=9, va="top")
-
-
-def _legend(colours: Mapping[str, str], marks: Mapping[str, str], found: Sequence[FrontPoint]) -> list[Any]:
-    """What colours, marks, rings and lines mean."""
-    from matplotlib.patches import Patch
-
-    occurring = {one.scheme for one in found}
-    entries: list[Any] = [Patch(color=colour, label=kind) for kind, colour in colours.items() if kind in occurring]
-    entries += [_entry(name, marker=mark) for name, mark in marks.items()]
-    entries += [_entry(name, markersize=11, **RING) for name in dict.fromkeys(one.published for one in found) if name]
-    return [*entries, _entry("the front", linestyle="-", **STAIRS)]
-
-
-def _entry(label: str, **look: Any) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], label=label, **({"color": "k", "linestyle": ""} | look))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mwm.attacks import Attack
-from mwm.trials.outcome import Outcome, robustness
+from mwm.trials.names import attack_name
+from mwm.trials.outcome import Outcome, proof_left, robustness
 from mwm.trials.trial import Trial, TrialInputs, Victim, trial_digest
 
 
@@ -105,6 +106,13 @@ class TrialQueue:
         """What a victim, under its digest, and all its attacks showed; None if it failed or some are under way."""
         progress = self._progress[victim]
         return None if progress.waiting else progress.measures
+
+    def worst_attack(self, victim: str) -> str:
+        """The attack on a victim that left least of its watermark so far, in words; empty if there is none."""
+        progress = self._progress[victim]
+        if not progress.outcomes:
+            return ""
+        return attack_name(progress.attacks[min(progress.outcomes, key=proof_left).digest])
 
     def _close(self, progress: _VictimProgress) -> None:
         if progress.waiting:

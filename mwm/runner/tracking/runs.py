@@ -76,8 +76,8 @@ NEGATED = {"log10_p": "neg_log10_p", "worst_log10_p": "worst_neg_log10_p"}
 
 
 def shown_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What was measured, and -log10 p beside each log10 p."""
-    negated = {new: 0.0 - values[name] for name, new in NEGATED.items() if values.get(name) is not None}
+    """What was measured, and beside each log10 p also -log10 p, to a hundredth: a column has room for no more."""
+    negated = {new: 0.0 - round(values[name], 2) for name, new in NEGATED.items() if values.get(name) is not None}
     return {**values, **negated}
 
 

@@ -11,7 +11,8 @@ import yaml
 from PIL import Image
 
 from mwm.data.datasets import Dataset
-from mwm.runner.reporting.datasets import dataset_lines, draw_contact_sheet
+from mwm.runner.reporting.datasets import dataset_lines
+from mwm.runner.reporting.figures.contact_sheet import draw_contact_sheet
 from tests.helpers.asking import Say
 
 SWEEP = {

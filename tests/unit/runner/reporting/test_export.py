@@ -17,8 +17,10 @@ from PIL import Image
 
 from mwm.config.spec import decode
 from mwm.data.datasets import DatasetSpec
-from mwm.runner.reporting.export import read_results, write_results
-from mwm.runner.reporting.figures import draw_query_grid, draw_retention
+from mwm.runner.reporting.csv_files import read_results
+from mwm.runner.reporting.export import write_results
+from mwm.runner.reporting.figures.catalogue import draw_pictures
+from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.results import result_rows
 from mwm.stats.intervals import clopper_pearson
 from mwm.watermarks.queries import QuerySet
@@ -176,7 +178,7 @@ def test_the_ranks_of_cells_are_no_columns(tmp_path: Path) -> None:
 def test_a_sweep_with_a_control_and_attacks_has_a_front(tmp_path: Path) -> None:
     ended = [control(), result(trial(MARGIN)), stolen(MARGIN, 0, SOFT, 0.5)]
     write_results(tmp_path, "s", ended, seconds=0.0, complete=True)
-    draw_retention(tmp_path, ended)
+    draw_pictures(tmp_path, ended)
     names = ["front.csv", "front.png", "results.csv", "retention.csv", "retention.png", "summary.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
 
@@ -188,7 +190,7 @@ def test_what_was_not_stolen_has_no_picture(tmp_path: Path) -> None:
         [failed(trial(MARGIN))],
         [result(trial(MARGIN)), failed(trial(MARGIN, 0, SOFT))],
     ):
-        draw_retention(tmp_path, ended)
+        draw_pictures(tmp_path, ended)
         write_results(tmp_path, "s", ended, seconds=0.0, complete=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "summary.json"]
 

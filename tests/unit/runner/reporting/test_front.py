@@ -94,7 +94,7 @@ def test_there_is_no_front_without_a_control_a_watermark_a_test_and_an_attack(tm
         [control(), marked[0], untested],
     ):
         assert found(ended) == []
-        draw_retention(tmp_path, ended)
+        draw_pictures(tmp_path, ended)
         assert not (tmp_path / "front.png").exists()
     students = found([control(), control(0, SOFT), *marked])
     assert [(one.scheme, one.on_front) for one in students] == [("none", False), ("margin", True), ("margin", False)]
@@ -160,7 +160,7 @@ def test_many_settings_are_drawn(tmp_path: Path) -> None:
     for number in range(25):
         ended += sold(weighted(number), (number / 4, number * 2.0, number * 3.0))
     assert sum(one.on_front for one in found(ended)) == 25
-    draw_retention(tmp_path, ended)
+    draw_pictures(tmp_path, ended)
     with Image.open(tmp_path / "front.png") as picture:
         assert picture.size == (1500, 780), "25 names would not fit beside it"
 

@@ -1,4 +1,4 @@
-"""The pictures of a sweep: what its watermarks keep, and grids of queries."""
+"""The picture of a query set, before and after the perturbation of a step."""
 
 from __future__ import annotations
 
@@ -8,29 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mwm.runner.reporting import front, retention_figure
-from mwm.runner.reporting.groups import group_by_configuration
-from mwm.runner.reporting.results import TrialResult, result_rows
-from mwm.runner.reporting.retention import points
-from mwm.runner.reporting.style import fitted
+from mwm.runner.reporting.figures.style import fitted
 from mwm.storage.filesystem import write_atomic
 from mwm.watermarks.queries import QuerySet
 
 TILE, GAP, LABEL = 96, 8, 26
 """Pixels of the query picture: least width of an image, space around it, height of a line of its label."""
 
-
-def draw_retention(folder: Path, results: Sequence[TrialResult]) -> None:
-    """Draw the retention of a sweep's watermarks where something was attacked.
-
-    retention.png shows it by what attackers spent and by how good their students are, front.png by the accuracy that
-    the watermarks cost, which takes a control.
-    """
-    groups = group_by_configuration(result_rows(results))
-    if curves := points(groups):
-        retention_figure.draw(curves, folder / "retention.png")
-    if marks := front.points(groups):
-        front.draw(marks, folder / "front.png")
+ROW = "mwm.row"
+"""Under this name a picture says in how many pixels its rows follow each other: whoever shows a part cuts there."""
 
 
 def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_names: Sequence[str] = ()) -> None:
@@ -39,7 +25,7 @@ def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_n
     `perturbed`: the images after the ascent (uint8 n c h w), shown if any differs. Labels are named, one under the
     other, where classes have names.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
     assert perturbed.shape == queries.images.shape, f"{tuple(perturbed.shape)} for {tuple(queries.images.shape)}"
     moved = bool((queries.images != perturbed).any())
@@ -60,6 +46,7 @@ def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_n
             colour = Image.fromarray(image.expand(3, -1, -1).permute(1, 2, 0).cpu().contiguous().numpy())
             shown = colour.resize((scale * width, high), Image.Resampling.NEAREST)
             sheet.paste(shown, (left, top + label + down * (high + GAP)))
-    content = io.BytesIO()
-    sheet.save(content, "PNG")
+    content, told = io.BytesIO(), PngImagePlugin.PngInfo()
+    told.add_text(ROW, str(step[1]))
+    sheet.save(content, "PNG", pnginfo=told)
     write_atomic(path, content.getvalue())

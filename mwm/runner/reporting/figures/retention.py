@@ -1,0 +1,187 @@
+"""The picture of retention: what is left of a watermark, by what was spent and by how good the student is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from mwm.runner.reporting import retention
+from mwm.runner.reporting.figures import style
+from mwm.runner.reporting.figures.labels import Label, place_labels
+from mwm.runner.reporting.groups import Configuration, Groups, configuration_names, victim_names
+from mwm.runner.reporting.retention import RetentionPoint
+
+HEIGHT = 1.9
+"""Inches: how high a panel is."""
+
+APART, FURTHEST = 0.012, 0.12
+"""How far settings stand apart by calls, one from the next and all together, as shares of the axis."""
+
+TICK = 0.55
+"""Inches between two numbers at an axis, at least."""
+
+STEPS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+"""Where numbers stand within a decade: as many as fit."""
+
+AXES = {"calls": "oracle calls", "clean_acc": "clean accuracy of the student"}
+MEASURES = {"neg_log10_p": f"{style.PROOF} of the student", "query_acc": "query accuracy of the student"}
+
+EXPLAINED = "means over seeds; bars: 95 % intervals"
+VICTIMS = "ticks at the bottom: clean accuracy of the victims"
+CROWDED = "means over seeds, in the colour of their kind of scheme"
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The points of one attack on one setting by calls, how they look, and how far aside by calls they are drawn."""
+
+    points: Sequence[RetentionPoint]
+    look: Mapping[str, Any]
+    aside: float = 0.0
+
+    def places(self, axis: str) -> list[float | None]:
+        """Where the points lie on an axis."""
+        if axis == "calls":
+            return [None if point.calls is None else point.calls * math.exp(self.aside) for point in self.points]
+        return [point.clean_acc.value for point in self.points]
+
+
+def figure(groups: Groups, width: float = style.FULL) -> Any:
+    """Draw the proof and the query accuracy, against oracle calls and against the students' clean accuracy.
+
+    A colour for each setting of the victim, a mark for each attack; bars are the 95 % intervals of the means. An axis
+    on which all points are one is not drawn, nor a measure that no point has; None if no axis is left. Too many
+    settings to be told apart, as a search makes them, are points in the colour of their kind of scheme.
+    """
+    found = retention.points(groups)
+    axes = [axis for axis in AXES if len(_values(found, axis)) > 1]
+    measures = [name for name in MEASURES if any(getattr(point, name) is not None for point in found)]
+    if not axes:
+        return None
+    settings = victim_names(point.victim for point in found)
+    crowded = len(settings) > len(style.COLOURS) * len(style.DASHES)
+    if crowded:
+        settings = {victim: dict(victim)["scheme.kind"] for victim in settings}
+    attacks = configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")
+    looks, marks = _looks(settings), {one: style.mark_for(place) for place, one in enumerate(attacks)}
+    height = HEIGHT * len(measures) + 0.3
+    made = style.new_figure(width, height)
+    panels = made.subplots(len(measures), len(axes), sharex="col", sharey="row", squeeze=False)
+    for curve in _curves(found, settings, looks, marks):
+        for down, name in enumerate(measures):
+            for across, axis in enumerate(axes):
+                _draw(panels[down, across], curve, axis, name, crowded=crowded)
+    _decorate(panels, axes, measures, found)
+    told = CROWDED if crowded else "; ".join([EXPLAINED, *([VICTIMS] if "clean_acc" in axes else [])])
+    entries = [style.entry(name, marker=marks[one]) for one, name in attacks.items()]
+    style.add_legend(made, entries, told, height=height)
+    if crowded or not place_labels(panels[0, 0], _labels(found, settings, axes[0], measures[0])):
+        lines = [style.entry(name, **look) for name, look in looks.items()]
+        style.add_legend(made, [*lines, *entries], told, height=height)
+    return made
+
+
+def _values(found: Sequence[RetentionPoint], axis: str) -> set[float]:
+    return {place for place in _Curve(found, {}).places(axis) if place is not None}
+
+
+def _looks(settings: Mapping[Configuration, str]) -> dict[str, dict[str, Any]]:
+    """How each setting looks; what has no watermark is grey."""
+    kinds = {name: dict(victim)["scheme.kind"] for victim, name in settings.items()}
+    marked, bare = count(), count(step=len(style.COLOURS))
+    return {
+        name: style.line_for(next(bare)) | {"color": style.GREY} if kind == "none" else style.line_for(next(marked))
+        for name, kind in kinds.items()
+    }
+
+
+def _curves(
+    found: Sequence[RetentionPoint],
+    settings: Mapping[Configuration, str],
+    looks: Mapping[str, Mapping[str, Any]],
+    marks: Mapping[Configuration, str],
+) -> list[_Curve]:
+    """The curves, those of a setting beside those of the last one."""
+    together: dict[tuple[str, Configuration], list[RetentionPoint]] = {}
+    for point in sorted(found, key=lambda point: point.calls or 0.0):
+        together.setdefault((settings[point.victim], point.attack), []).append(point)
+    calls = _values(found, "calls") or {1.0}
+    span = math.log(max(calls) / min(calls))
+    step = span * min(APART, FURTHEST / len(looks))
+    aside = {name: step * (place - (len(looks) - 1) / 2) for place, name in enumerate(looks)}
+    return [
+        _Curve(points, {**looks[name], "marker": marks[attack]}, aside[name])
+        for (name, attack), points in together.items()
+    ]
+
+
+def _draw(panel: Any, curve: _Curve, axis: str, name: str, *, crowded: bool) -> None:
+    """One curve into one panel; in a crowd only its points."""
+    told = zip(curve.places(axis), (getattr(point, name) for point in curve.points), strict=True)
+    both = [(place, mean) for place, mean in told if place is not None and mean is not None]
+    if not both:  # no exact test, or no oracle
+        return
+    places, means = zip(*both, strict=True)
+    heights = [mean.value for mean in means]
+    if crowded:
+        panel.plot(places, heights, alpha=0.5, **{**curve.look, "linestyle": ""})
+        return
+    below = [0.0 if mean.low is None else mean.value - mean.low for mean in means]
+    above = [0.0 if mean.high is None else mean.high - mean.value for mean in means]
+    faint = {"ecolor": (curve.look["color"], 0.35), "elinewidth": 0.8}
+    panel.errorbar(places, heights, [below, above], **faint, **curve.look)
+    drop = curve.points[0].accuracy_drop
+    if axis == "clean_acc" and drop is not None:
+        victim = curve.points[0].clean_acc.value + drop
+        panel.plot(victim, 0, "|", color=curve.look["color"], markersize=9, transform=panel.get_xaxis_transform())
+
+
+def _decorate(panels: Any, axes: Sequence[str], measures: Sequence[str], found: Sequence[RetentionPoint]) -> None:
+    """Scales, words, and the levels at which ownership is decided."""
+    for panel in panels.flat:
+        style.draw_grid(panel)
+    for row, name in zip(panels, measures, strict=True):
+        row[0].set_ylabel(MEASURES[name])
+        means = [mean for point in found if (mean := getattr(point, name)) is not None]
+        most = max(mean.high or mean.value for mean in means)
+        if name == "query_acc":
+            row[0].set_ylim(-0.03 * max(most, 0.1), 1.05 * max(most, 0.1))
+        for panel in row if name == "neg_log10_p" else ():
+            style.scale_proof(panel, most, named=panel is row[-1])
+    for across, axis in enumerate(axes):
+        panels[-1, across].set_xlabel(AXES[axis])
+        fitting = int(panels[-1, across].figure.get_figwidth() / len(axes) / TICK)
+        if axis == "calls":
+            _scale_calls(panels[-1, across], fitting)
+        else:
+            panels[-1, across].locator_params("x", nbins=fitting)
+
+
+def _scale_calls(panel: Any, fitting: int) -> None:
+    """A logarithmic axis with so many numbers at most, as people write them: at 1, 3, 10, …, or closer, or wider."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    decades = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    choices = [[step * decade for decade in decades for step in steps] for steps in STEPS]
+    shown = [[place for place in places if low <= place <= high] for places in choices]
+    panel.xaxis.set_major_locator(FixedLocator(next((own for own in shown if len(own) <= fitting), shown[-1])))
+    panel.xaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}")
+    panel.xaxis.set_minor_locator(NullLocator())
+
+
+def _labels(
+    found: Sequence[RetentionPoint], settings: Mapping[Configuration, str], axis: str, name: str
+) -> list[Label]:
+    """The name of each setting at its last point, of those that show most."""
+    drawn = [
+        (settings[point.victim], (place, mean.value))
+        for point in found
+        for place in _Curve([point], {}).places(axis)
+        if place is not None and (mean := getattr(point, name)) is not None
+    ]
+    return [Label(*one) for one in dict(sorted(drawn, key=lambda one: one[1])).items()]
