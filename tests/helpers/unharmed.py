@@ -29,6 +29,7 @@ KEPT_OF_VICTIMS = KEPT | {"key.json", "queries.safetensors", "perturbed.safetens
 BESIDE = {".lock", "journal.jsonl", "queries", "sweep.json"} | {
     "front.csv",
     "front.png",
+    "heatmap.png",
     "results.csv",
     "retention.csv",
     "retention.png",

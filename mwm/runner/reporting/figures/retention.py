@@ -71,7 +71,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     height = HEIGHT * len(measures) + 0.3
     made = style.new_figure(width, height)
     panels = made.subplots(len(measures), len(axes), sharex="col", sharey="row", squeeze=False)
-    for curve in _curves(found, settings, looks, marks):
+    for curve in _curves(found, settings, looks=looks, marks=marks):
         for down, name in enumerate(measures):
             for across, axis in enumerate(axes):
                 _draw(panels[down, across], curve, axis, name, crowded=crowded)
@@ -105,6 +105,7 @@ def _looks(settings: Mapping[Configuration, str]) -> dict[str, dict[str, Any]]:
 def _curves(
     found: Sequence[RetentionPoint],
     settings: Mapping[Configuration, str],
+    *,
     looks: Mapping[str, Mapping[str, Any]],
     marks: Mapping[Configuration, str],
 ) -> list[_Curve]:
