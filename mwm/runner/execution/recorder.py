@@ -13,6 +13,7 @@ from mwm.runner.reporting import export
 from mwm.runner.reporting.figures.catalogue import draw_pictures
 from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.progress import Progress
+from mwm.runner.reporting.report.files import write_report
 from mwm.runner.reporting.results import TrialResult, late_metrics, result_rows
 from mwm.runner.tracking.runs import Status
 from mwm.runner.tracking.tracker import Tracker
@@ -169,11 +170,13 @@ class SweepRecorder:
                 draw_pictures(self.folder, self.results())
             with self._warn_on_error():
                 self.save(complete=complete)
+                if self.results():
+                    write_report(self.folder)
             for row in result_rows(self.results()):
                 if row["digest"] in self.outcomes and (late := late_metrics(row)):
                     self.log_late_metrics(row["digest"], late)
             for path in sorted(self.folder.glob("*.*")):
-                if path.suffix in (".csv", ".json", ".png") and path.name != HEARTBEAT:
+                if path.suffix in (".csv", ".json", ".png", ".html") and path.name != HEARTBEAT:
                     self.tracker.artifact(path)
         finally:
             left = self.tracker.close(status)
