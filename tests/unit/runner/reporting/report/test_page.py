@@ -35,7 +35,7 @@ def test_a_report_answers_the_question_and_shows_why(tmp_path: Path) -> None:
     order = ("Results", "by setting and attack", "The front", "Cost", "How it came about", "do not say")
     places = [made.text.index(heading) for heading in order]
     assert places == sorted(places)
-    print(made.rows)
+    assert ["margin", "20", "1", ".970±.000", ".010±.000", "26.0/1.00", "12.0/.40", "6.0/.20"] in made.rows
     assert len(made.figures) >= 2
     assert all(made.figures)
     assert "abc123" in made.text
@@ -127,8 +127,11 @@ def test_several_sweeps_are_compared_in_one(tmp_path: Path) -> None:
     path = write_report_for_paper(tmp_path / "both", [read_sweep_data(folder) for folder in folders])
     made = Page(path.read_text())
     assert "Question of a: which one" in made.text
-    assert "Of 2 watermarks margin a keeps the most" in made.text
-    assert {row[1] for row in made.rows if row[0] in ("margin", "confusion") and "/" in row[-1]} == {"a", "b"}
+    assert "Of 2 watermarks margin keeps the most" in made.text
+    assert {(row[0], row[1]) for row in made.rows if row[0] in ("margin", "confusion") and "/" in row[-1]} == {
+        ("margin", "a"),
+        ("confusion", "b"),
+    }
     assert made.text.count("to repeat it") == 2
     assert {path.suffix for path in (tmp_path / "both" / "figures").iterdir()} == {".svg", ".pdf"}
 
