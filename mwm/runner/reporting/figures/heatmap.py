@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.groups import (
+    Configuration,
     Groups,
     Members,
     attacked,
@@ -19,13 +20,14 @@ from mwm.runner.reporting.groups import (
     proven,
     victim_names,
 )
+from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.trials.names import format_fraction
 
 CELL = 0.36
 """Inches: the least width of a cell."""
 
-FEW = 15
-"""So many settings can be followed up to headings that stand above another panel."""
+MOST_SETTINGS, MOST_ATTACKS = 60, 30
+"""What is shown of a large sweep."""
 
 NAME, HEADING = 32, 24
 """Letters of a line of a setting's name on a whole page, and of a heading that stands upright."""
@@ -68,18 +70,20 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
 
     None where nothing was attacked. It is as wide as its cells need, if that is more than `width` inches.
     """
-    victims, attacks = attacked(groups), [None, *attacks_of(groups)]
+    victims, attacks = _strongest(groups), [None, *attacks_of(groups)[:MOST_ATTACKS]]
     cells = {m.title: [[m.mean(groups.get((v, a), [])) for a in attacks] for v in victims] for m in MEASURES}
     measures = [one for one in MEASURES if any(cell is not None for row in cells[one.title] for cell in row)]
     if not victims or not measures:
         return None
-    named, settings = configuration_names(attacks_of(groups), "kind"), victim_names(victims)
+    named, settings = configuration_names(attacks_of(groups), "kind"), victim_names(attacked(groups))
     rows = [_wrapped(settings[victim], round(NAME * width / style.FULL)) for victim in victims]
     left = style.LETTER * max(len(line) for row in rows for line in row.split("\n"))
     beside = left + len(measures) * len(attacks) * CELL <= width
     across, down = (len(measures), 1) if beside else (1, len(measures))
     width = max(width, left + len(attacks) * CELL + 0.1)
-    headings, upright = _headings(["no attack", *named.values()], (width - left) / across / len(attacks))
+    headings, upright = _headings(
+        ["no attack" if one is None else named[one] for one in attacks], (width - left) / across / len(attacks)
+    )
     top = max(
         style.LETTER * max(map(len, one.split("\n"))) if upright else style.LINE * (one.count("\n") + 1)
         for one in headings
@@ -95,8 +99,30 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
         panel.set_xticks(range(len(headings)), headings, rotation=90 * upright)
         panel.set_yticks(range(len(rows)), rows)
         panel.tick_params(length=0, bottom=False, labelbottom=False, labeltop=True, labelleft=not (beside and place))
-    style.note(made, EXPLAINED)
+    style.note(made, "; ".join([EXPLAINED, *_left_out(groups, len(victims))]))
     return made
+
+
+def _strongest(groups: Groups) -> list[Configuration]:
+    """The settings that are shown, in their order: all, or those that keep most after the worst attack on them."""
+    victims = attacked(groups)
+    if len(victims) <= MOST_SETTINGS:
+        return victims
+    kept = {
+        victim: (point.neg_log10_p.value if point.neg_log10_p else 0.0, point.query_acc.value)
+        for victim, left in worst_case(points(groups), victims).items()
+        if (point := left[ACCURACY_DROPS[-1]])
+    }
+    chosen = {*sorted(victims, key=lambda victim: kept.get(victim, (-1.0, 0.0)), reverse=True)[:MOST_SETTINGS]}
+    return [victim for victim in victims if victim in chosen]
+
+
+def _left_out(groups: Groups, shown: int) -> Iterator[str]:
+    """What of a large sweep is not shown."""
+    if (settings := len(attacked(groups))) > shown:
+        yield f"{shown} of {settings} settings: those that keep most after the worst attack of ≤ 5 points"
+    if (attacks := len(attacks_of(groups))) > MOST_ATTACKS:
+        yield f"{MOST_ATTACKS} of {attacks} attacks"
 
 
 def _wrapped(text: str, letters: int) -> str:
