@@ -17,7 +17,7 @@ FETCHING = {"script", "link", "iframe", "object", "embed", "audio", "video", "so
 
 
 class Page(HTMLParser):
-    """A page that was read: its text in one line, its images, the titles of its figures, what stands in each table row."""
+    """A page that was read: its text in one line, its images, the titles of its figures, its tables' rows."""
 
     def __init__(self, content: str) -> None:
         super().__init__()
