@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mwm.runner.reporting.groups import group_by_configuration
@@ -15,7 +17,7 @@ def said(results: list[TrialResult]) -> str:
     return headline(group_by_configuration(result_rows(results)))
 
 
-def marked(lost: float = 0.0, seed: int = 0, scheme: dict[str, object] = MARGIN) -> TrialResult:
+def marked(lost: float = 0.0, seed: int = 0, scheme: dict[str, Any] = MARGIN) -> TrialResult:
     return result(trial(scheme, seed), clean_acc=0.98 - lost / 100)
 
 
