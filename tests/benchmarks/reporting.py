@@ -20,6 +20,7 @@ import numpy as np
 
 from mwm.runner.reporting.results import TrialResult
 from tests.helpers.ended import MARGIN, control, result, trial
+from tests.helpers.reported import sweep_folder
 
 ROOT = Path(__file__).parents[2]
 ATTACKS: list[dict[str, Any]] = [
