@@ -22,6 +22,7 @@ COMMANDS = {
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
     "report": ("report:report", "Write a page on a sweep, or on several that are compared."),
     "sync": ("workspace:sync", "Bring to MLflow what it has missed of a sweep; may be repeated."),
+    "ui": ("ui:ui", "Show MLflow's page, with links to the views of sweeps."),
     "clean": ("workspace:clean", "List what no sweep needs, or remove it."),
     "verify": ("verify:verify", "Query suspects with a key; exit status 0 proven, 3 not, 4 inconclusive."),
     "commit": ("keys:commit", "Show the commitment to a key, to publish before the network."),

@@ -14,6 +14,7 @@ from mwm.storage.addresses import sqlite_file
 from mwm.storage.redaction import redact
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 RESULTS = "results.csv"
@@ -33,7 +34,7 @@ class RecordedSweeps:
     def __init__(self, uri: str, experiment: str | None = None) -> None:
         self._uri = uri
         with self._in_one_line():
-            self._client = connect(_existing(uri))
+            self._client = open_store(uri)
             self._experiments = self._find_experiments(experiment)
 
     def _find_experiments(self, name: str | None) -> list[str]:
@@ -94,8 +95,8 @@ class RecordedSweeps:
             raise tracking_error(self._uri, error) from None
 
 
-def _existing(uri: str) -> str:
-    """The address of a store that is there: MLflow would make a database that is not."""
+def open_store(uri: str) -> MlflowClient:
+    """A client of a store that is there already; raises ValueError, in one line, for a database that is not."""
     if (database := sqlite_file(uri)) is not None and not database.exists():
         raise ValueError(f"there is no {database}")
-    return uri
+    return connect(uri)
