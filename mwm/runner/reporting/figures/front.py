@@ -102,7 +102,7 @@ def _draw_front(panel: Any, best: Sequence[FrontPoint]) -> None:
 
 def _decorate(panel: Any, found: Sequence[FrontPoint]) -> None:
     style.draw_grid(panel)
-    panel.set(xlabel="points of clean accuracy lost against the control", ylabel=f"{style.PROOF} of the students")
+    panel.set(xlabel="points of clean accuracy lost against the control", ylabel=f"proof, {style.PROOF}")
     style.scale_proof(panel, max(one.neg_log10_p.high for one in found), named=True)
 
 

@@ -49,7 +49,7 @@ def place_labels(panel: Any, labels: Sequence[Label]) -> bool:
         places: list[Any] = []
         for distance, (across, up) in product(DISTANCES, SIDES):
             text = _write(panel, label, (across * distance, up * distance))
-            box = text_extent(text)
+            box = _extent(text)
             text.remove()
             if _is_within(box, panel.bbox) and not _covers(box, taken):
                 crossed = sum(line.intersects_bbox(box, filled=False) for line in lines)
@@ -146,7 +146,7 @@ def _write(panel: Any, label: Label, offset: tuple[float, float]) -> Any:
     return text
 
 
-def text_extent(text: Any) -> Any:
+def _extent(text: Any) -> Any:
     """The place of the letters on the canvas, without the line to the point."""
     from matplotlib.text import Text
 

@@ -28,7 +28,7 @@ STEPS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
 """Where numbers stand within a decade: as many as fit."""
 
 AXES = {"calls": "oracle calls", "clean_acc": "clean accuracy of the student"}
-MEASURES = {"neg_log10_p": f"{style.PROOF} of the student", "query_acc": "query accuracy of the student"}
+MEASURES = {"neg_log10_p": f"proof, {style.PROOF}", "query_acc": "query accuracy"}
 
 EXPLAINED = "means over seeds; bars: 95 % intervals"
 VICTIMS = "ticks at the bottom: clean accuracy of the victims"

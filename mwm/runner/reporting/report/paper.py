@@ -159,7 +159,7 @@ def _numbers(members: Members, name: str) -> list[float]:
 def _seeds(groups: Sequence[Members]) -> str:
     """Over how many seeds means are."""
     counts = sorted({len(present(members, "clean_acc")) for members in groups} - {0})
-    if counts[-1:] <= [1]:
+    if counts in ([], [1]):
         return "1 seed"
     return f"Mean ± standard deviation of {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"
 
