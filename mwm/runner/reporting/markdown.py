@@ -11,6 +11,7 @@ from statistics import fmean
 from mwm.runner.reporting.groups import (
     BUDGET,
     Groups,
+    Row,
     attacks_of,
     configuration_names,
     group_by_configuration,
@@ -21,7 +22,6 @@ from mwm.runner.reporting.groups import (
     without_budget,
 )
 from mwm.runner.reporting.headline import headline
-from mwm.runner.reporting.results import Row
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.trials.names import format_fraction
