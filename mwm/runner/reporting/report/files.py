@@ -13,6 +13,7 @@ from mwm.runner.reporting.report.paper import write_paper
 from mwm.runner.reporting.report.selection import telling
 from mwm.runner.reporting.report.source import SweepData, read_sweep_data
 from mwm.storage.filesystem import write_atomic
+from mwm.storage.redaction import redacted_excerpt
 
 REPORT = "report.html"
 
@@ -20,11 +21,15 @@ REPORT = "report.html"
 def write_report(folder: Path) -> Path:
     """Write report.html into the folder of a sweep, from the files that lie there; its path.
 
-    Raises ValueError, in one line, where nothing has ended, and OSError.
+    Raises ValueError, in one line, whatever fails but the disk: no sweep is to end for its report.
     """
-    sweep = read_sweep_data(folder)
-    groups = group_by_configuration(sweep.rows)
-    write_atomic(folder / REPORT, html_report([sweep], groups, telling(groups)))
+    try:
+        sweep = read_sweep_data(folder)
+        groups = group_by_configuration(sweep.rows)
+        page = html_report([sweep], groups, telling(groups))
+    except Exception as error:
+        raise ValueError(f"{REPORT}: {redacted_excerpt(f'{type(error).__name__}: {error}')}") from error
+    write_atomic(folder / REPORT, page)
     return folder / REPORT
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from mwm.runner.reporting.figures.queries import draw_query_grid
@@ -140,3 +142,13 @@ def test_the_file_that_was_asked_for_stands_in_the_report_and_can_be_run(tmp_pat
     text = write_report(folder).read_text()
     inside = text.split("<pre>")[1].split("</pre>")[0].replace("&#34;", '"')
     assert json.loads(inside) == json.loads((folder / "sweep.json").read_text())
+
+
+def test_whatever_is_wrong_with_the_files_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = sweep_folder(tmp_path / "s", ended())
+    text = (folder / "results.csv").read_text()
+    (folder / "results.csv").write_text(re.sub(r'"\{.*\}"', "null", text))
+    with pytest.raises(ValueError, match=r"^report\.html: KeyError: ") as error:
+        write_report(folder)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (folder / "report.html").exists()
