@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
     from mwm.data.splits import SplitSizes
     from mwm.models.networks import Cnn, Normalization, ResNet, ResNet20
-    from mwm.runner.reporting.export import read_results
+    from mwm.runner.reporting.csv_files import read_results
     from mwm.runner.sweeps.sweep import load_sweep
     from mwm.stats.binomial import p_value
     from mwm.stats.power import required_queries
@@ -36,7 +36,7 @@ _HOMES = {
     "data.datasets": ("Cifar10", "Cifar100", "Digits", "ImageFolder", "Npz", "Svhn"),
     "data.splits": ("SplitSizes",),
     "models.networks": ("Cnn", "Normalization", "ResNet", "ResNet20"),
-    "runner.reporting.export": ("read_results",),
+    "runner.reporting.csv_files": ("read_results",),
     "runner.sweeps.sweep": ("load_sweep",),
     "stats.binomial": ("p_value",),
     "stats.power": ("required_queries",),

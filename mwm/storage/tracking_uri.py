@@ -28,7 +28,7 @@ DATABASES = ("postgresql", "mysql", "mssql")
 ALLOWED = "http://HOST:PORT, https://HOST, sqlite:///PATH, postgresql://..., mysql://..., mssql://... or databricks"
 
 MLFLOW_DEFAULTS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what fails is kept and sent again by the outbox
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # what fails is kept and sent again by the follower
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",

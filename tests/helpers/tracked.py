@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mwm.attacks import Extraction
+from mwm.config.spec import encode
 from mwm.data.datasets import Digits
 from mwm.models.networks import Cnn
-from mwm.runner.tracking.tracker import Tracker
+from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.runs import Status
+from mwm.runner.workspace.journal import Journal, read_events
+from mwm.runner.workspace.location import PICTURES
+from mwm.trials.names import trial_name
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial, Victim
 from mwm.watermarks.schemes.margin import Margin
@@ -30,8 +42,84 @@ DONE = Outcome(status="done", **NAMES, **NUMBERS, **RANKS)
 ATTACK_DONE = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
 
 
-def track(uri: str, sweep: str = "trial") -> Tracker:
-    return Tracker(uri, sweep, tags={"git.revision": "abc"}, params={"search": "grid", "long": "x" * 9000})
+class Tracker:
+    """A journal in a folder and its follower: trials are told to the one, and found in MLflow by the other.
+
+    Each begins with a journal of its own, unless a `folder` with one is given.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        sweep: str,
+        *,
+        tags: Mapping[str, str],
+        params: Mapping[str, Any] = {},
+        experiment: str | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp())
+        (self.folder / PICTURES).mkdir(exist_ok=True)
+        self.journal, self.files = Journal(self.folder, print), list[Path]()
+        self.trials: dict[str, Trial] = {}
+        followed = Followed(sweep, partial(read_events, self.folder), self.folder, self.folder / PICTURES)
+        self.follower = MlflowFollower(uri, followed, tags=tags, params=params, experiment=experiment)
+        self.journal.begin()
+
+    def start(
+        self, trial: Trial, *, digest: str, victim_digest: str, data_digest: str, outcome: Outcome | None = None
+    ) -> None:
+        """Tell that a trial begins; at once, and not only when the journal is looked into again."""
+        del outcome
+        self.trials[digest] = trial
+        kind = "victim" if trial.attack is None else "attack"
+        names = {"victim_digest": victim_digest, "data_digest": data_digest}
+        self.journal.start(digest, kind, trial_name(trial), trial=encode(trial), **names)
+        self.follower.hasten()
+
+    def log(self, digest: str, row: EpochMetrics) -> None:
+        self.journal.epochs(digest, [asdict(row)])
+
+    def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None:
+        for path in artifacts:
+            shutil.copy(path, self.folder / PICTURES / f"{digest}.png")
+        self.journal.finish(encode(self.trials[digest]), asdict(outcome), trial_name(self.trials[digest]))
+
+    def log_late_metrics(self, digest: str, metrics: Mapping[str, float]) -> None:
+        self.journal.measures(digest, metrics)
+
+    def artifact(self, path: Path) -> None:
+        self.files.append(path)
+
+    def run_id(self, digest: str) -> str:
+        return self.follower.run_id(digest)
+
+    def flush(self, seconds: float) -> int:
+        """Wait until the journal was brought; how many events were not."""
+        return flushed(self.follower, seconds)
+
+    def close(self, status: Status) -> int:
+        return self.follower.close(status, files=self.files)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.follower.__exit__(kind, error, at)
+
+
+def flushed(follower: MlflowFollower, seconds: float) -> int:
+    """Wait until a follower has brought its journal, `seconds` at most; how many events it did not."""
+    end = time.monotonic() + seconds
+    while (left := follower.left()) and time.monotonic() < end:
+        follower.hasten()
+        time.sleep(0.01)
+    return left
+
+
+def track(uri: str, sweep: str = "trial", folder: Path | None = None) -> Tracker:
+    tags, params = {"git.revision": "abc"}, {"search": "grid", "long": "x" * 9000}
+    return Tracker(uri, sweep, tags=tags, params=params, folder=folder)
 
 
 def begin(tracker: Tracker, *, attack: bool = True, outcome: Outcome | None = None) -> None:

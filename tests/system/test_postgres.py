@@ -82,8 +82,7 @@ def test_a_sweep_of_eight_trials_at_a_time_is_recorded_whole(server: MlflowServe
 
 WRITING = """
 import os, sys, traceback
-from tests.helpers.tracked import DONE, ATTACK_DONE, begin, row
-from mwm.runner.tracking.tracker import Tracker
+from tests.helpers.tracked import DONE, ATTACK_DONE, Tracker, begin, row
 
 def write(uri, name):
     with Tracker(uri, name, tags={}) as tracker:

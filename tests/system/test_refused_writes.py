@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from mwm.runner.tracking import outbox
+from mwm.runner.tracking import sender
 from tests.helpers.refusing import Asked, Gate, Refusal, Rule, at, gate
 from tests.helpers.servers import MlflowServer, mlflow_server
 from tests.helpers.tracked import ATTACK_DONE, DONE, begin, epochs, row, runs, track
@@ -23,7 +23,7 @@ UNKNOWN = Refusal(404, b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "no suc
 def through(started: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """The server behind a proxy that can refuse; nobody waits long."""
     for name in ("PAUSE_SECONDS", "HURRIED_PAUSE_SECONDS"):
-        monkeypatch.setattr(outbox, name, 0.01)
+        monkeypatch.setattr(sender, name, 0.01)
     with gate(started.uri) as opened:
         yield opened
 
@@ -100,7 +100,7 @@ def test_a_kind_that_is_known_to_be_refused_is_not_asked_for_again(
 ) -> None:
     through.rules.append(at("runs/log-inputs", UNKNOWN))
     assert record(through, "known", tmp_path) == 2
-    assert sum(through.refused.values()) == outbox.MAX_ATTEMPTS
+    assert sum(through.refused.values()) == sender.MAX_ATTEMPTS
     assert lacking(started.uri, "known") == {"data sets"}
 
 

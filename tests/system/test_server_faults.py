@@ -56,7 +56,7 @@ def test_a_server_that_dies_and_returns_has_everything_in_the_end(
 def test_a_server_that_is_away_at_the_end_is_not_waited_for_and_gets_the_rest_later(
     server: MlflowServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mwm.runner.tracking.outbox.GRACE_SECONDS", 2.0)
+    monkeypatch.setattr("mwm.runner.tracking.sender.GRACE_SECONDS", 2.0)
     tracker = track(server.uri, "away")
     begin(tracker)
     sent(tracker)

@@ -16,27 +16,33 @@ STARS = "***"
 """What is shown in place of a password."""
 
 
-def how_to_compare(uri: str, *, experiment: str, experiment_id: str) -> str:
-    """The page of an experiment on a server, or the command that shows a database; no password is shown.
+def how_to_compare(uri: str, *, name: str, experiment: str, page: str) -> str:
+    """The view of a sweep at `page` of a server, or the command that shows a database; no password is shown.
 
-    A password reaches MLflow by an environment variable: other users of a machine can see the words of a command.
+    A password reaches the command by an environment variable: other users of a machine can see the words of a command.
     """
     if uri.startswith("http"):
-        place = urlsplit(uri)
-        host = place.netloc.rpartition("@")[2]
-        return f"{place.scheme}://{host}{place.path.rstrip('/')}/#/experiments/{experiment_id}"
+        return page_of(uri) + page
     if uri.partition("://")[0] == "databricks":
         return f"the experiment {experiment} in Databricks"
-    script = Path(sys.executable).with_name("mlflow")
-    command = shlex.join([str(script)] if script.exists() else [sys.executable, "-m", "mlflow"])
+    launch = str(Path(sys.argv[0]).absolute())
+    program = [launch] if os.access(launch, os.X_OK) and not launch.endswith(".py") else [sys.executable, launch]
+    command = shlex.join([*program, "ui", name])
     shown = uri if sqlite_file(uri) else redact(uri)
     if shown == uri:
-        return f"{command} ui --backend-store-uri {shlex.quote(uri)}"
+        return f"{command} --tracking-uri {shlex.quote(uri)}"
     if _is_of_environment(uri):
-        driver, name = uri.partition(":")[0], "MLFLOW_TRACKING_URI"
-        return f'MLFLOW_BACKEND_STORE_URI={driver}:"${{{name}#*:}}" {command} ui'
+        return command
     hint = f"    (with the password in place of {STARS})"
-    return f"MLFLOW_BACKEND_STORE_URI={shlex.quote(shown)} {command} ui{hint}"
+    return f"MLFLOW_TRACKING_URI={shlex.quote(shown)} {command}{hint}"
+
+
+def page_of(uri: str) -> str:
+    """The page of a server, without a password; raises ValueError for one that has a page of its own."""
+    place = urlsplit(uri)
+    if place.scheme == "databricks":
+        raise ValueError(f"--tracking-uri: {redact(uri)} has a page of its own, which knows no views")
+    return f"{place.scheme}://{place.netloc.rpartition('@')[2]}{place.path.rstrip('/')}"
 
 
 def _is_of_environment(uri: str) -> bool:

@@ -93,7 +93,11 @@ def _print_summary(console: Console, done: SweepRun) -> None:
         saved, under_way = sum(done.epochs.values()), len(done.epochs)
         kept = f"{saved} epochs of {under_way} trial{'s' * (under_way > 1)} under way are saved" if saved else ""
         console.out(f"stopped; {kept or 'what was saved is kept'}; {_go_on()}", highlight=False)
-    shown = how_to_compare(done.uri, experiment=done.experiment, experiment_id=done.experiment_id)
+    from mwm.runner.tracking.views import view_path
+
+    view = "attacks" if any(result.trial.attack for result in done.results) else "victims"
+    page = view_path(done.experiment_id, done.folder.name, view)
+    shown = how_to_compare(done.uri, name=done.folder.name, experiment=done.experiment, page=page)
     console.out(f"compare the runs: {shown}", highlight=False)
 
 

@@ -19,6 +19,8 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.config.written import plain
 from mwm.runner.execution.joining import cluster_address
+from mwm.runner.execution.page import begin_page, finish_page
+from mwm.runner.execution.showing import Shown
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
@@ -26,9 +28,11 @@ from mwm.runner.sweeps.search import LimitedSource, victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
+from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.runs import source_tags
 from mwm.runner.workspace.heartbeat import Heartbeat
-from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_journal
-from mwm.runner.workspace.location import StorageLocation
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_events, read_journal
+from mwm.runner.workspace.location import PICTURES, StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import INCOMPLETE
 from mwm.storage.addresses import sqlite_file
@@ -105,7 +109,7 @@ def run_sweep(
         folder=folder,
         uri=uri,
         experiment=experiment,
-        experiment_id=recorder.tracker.experiment_id,
+        experiment_id=recorder.mlflow.experiment_id,
     )
 
 
@@ -171,22 +175,24 @@ def _run(
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.recorder import SweepRecorder
     from mwm.runner.execution.searcher import TrialSearcher
-    from mwm.runner.tracking.tracker import Tracker
 
     made = provenance()
-    tags = {**made, "mwm.config_digest": sweep.config_digest, **sweep.tags}
+    tags = {**made, **source_tags(made), "mwm.config_digest": sweep.config_digest, **sweep.tags}
     params = flatten(encode(sweep.search), "search")
-    with Tracker(uri, sweep.name, tags=tags, params=params, experiment=experiment) as tracker:
+    followed = Followed(sweep.name, partial(read_events, folder), folder, folder / PICTURES)
+    asked: dict[str, Any] = {"tags": tags, "params": params, "experiment": experiment}
+    with MlflowFollower(uri, followed, **asked, first=partial(begin_page, sweep=sweep)) as mlflow:
         place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         source, store = victim_source(sweep, folder), Store(place.store)
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
         progress = Progress(console, victims=queue.victims, attacks=queue.attacks)
         journal = Journal(folder, progress.warn)
-        recorder = SweepRecorder(
-            sweep.name, folder, tracker, progress=progress, store=store, sets=sets, journal=journal, copy=place.upload
-        )
-        searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
+        journal.followers.append(Shown(progress).follow)
+        told: dict[str, Any] = {"warn": progress.warn, "journal": journal, "copy": place.upload}
+        told["page"] = partial(finish_page, sweep=sweep)
+        recorder = SweepRecorder(sweep.name, folder, mlflow, store=store, sets=sets, **told)
+        searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
         journal.begin(totals=progress.totals, provenance=made, experiment=experiment)
         with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
             with progress:

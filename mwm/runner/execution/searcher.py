@@ -58,23 +58,19 @@ class Recorder(Protocol):
     def start(self, name: str, trial: Trial) -> None:
         """A trial has begun, or is retried."""
 
-    def rows(self, name: str, trial: Trial, rows: Sequence[EpochMetrics]) -> None:
+    def rows(self, name: str, rows: Sequence[EpochMetrics]) -> None:
         """Epochs of a trial are done."""
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial has ended."""
 
-    def log_late_metrics(self, name: str, metrics: Mapping[str, float]) -> None:
+    def measures(self, name: str, metrics: Mapping[str, float]) -> None:
         """Something became known of a trial later."""
 
-
-class Display(Protocol):
-    """What a person sees."""
-
-    def total(self, *, victims: int | None = None, attacks: int | None = None) -> None:
+    def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, /) -> object:
         """One line of warning."""
 
 
@@ -96,10 +92,9 @@ class TrialSearcher(Searcher):
     Trials leave in `store` what they have made, and are made of `sets`.
     """
 
-    def __init__(self, queue: Queue, recorder: Recorder, *, display: Display, store: Store, sets: TrialInputs) -> None:
+    def __init__(self, queue: Queue, recorder: Recorder, *, store: Store, sets: TrialInputs) -> None:
         super().__init__()
-        self._queue, self._recorder, self._display = queue, recorder, display
-        self._store, self._sets = store, sets
+        self._queue, self._recorder, self._store, self._sets = queue, recorder, store, sets
         self.attempts: dict[str, _Attempt] = {}
         self.retries: list[tuple[float, str, Trial]] = []
         self.epochs: dict[str, int] = {}
@@ -147,7 +142,7 @@ class TrialSearcher(Searcher):
             attempt.began = True
             self._recorder.start(name, trial)
         report = TrialReport.unpack(result)
-        self._recorder.rows(name, trial, report.rows)
+        self._recorder.rows(name, report.rows)
         if report.rows and report.rows[-1].epoch > self.epochs.get(name, 0):
             self.epochs[name] = report.rows[-1].epoch
             self.failures.pop(name, None)
@@ -183,7 +178,7 @@ class TrialSearcher(Searcher):
             return None
         pause = 2.0 ** (failures[True] - 1)
         if attempt.error:
-            self._display.warn(f"warning: {trial_name(attempt.trial)}: {attempt.error}; again in {pause:g} s")
+            self._recorder.warn(f"warning: {trial_name(attempt.trial)}: {attempt.error}; again in {pause:g} s")
         return pause
 
     def collect_finished(self) -> None:
@@ -195,7 +190,7 @@ class TrialSearcher(Searcher):
                     self._recorder.replay(attempt.name, attempt.trial, outcome)
 
     def _back_off(self, error: OSError) -> None:
-        self._display.warn(f"warning: the store does not answer, again in {self.wait_seconds:g} s: {error}")
+        self._recorder.warn(f"warning: the store does not answer, again in {self.wait_seconds:g} s: {error}")
         self.wait_until = time.monotonic() + self.wait_seconds
         self.wait_seconds = min(2 * self.wait_seconds, MAX_WAIT_SECONDS)
 
@@ -205,7 +200,7 @@ class TrialSearcher(Searcher):
         try:
             yield
         except OSError as error:
-            self._display.warn(f"warning: the store does not answer: {error}")
+            self._recorder.warn(f"warning: the store does not answer: {error}")
 
     def _finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         self._recorder.finish(name, trial, outcome)
@@ -217,8 +212,8 @@ class TrialSearcher(Searcher):
         self.failures.pop(name, None)
         lost = self._queue.finish(name, trial, outcome)
         if measures := self._queue.measures(outcome.victim_digest):
-            self._recorder.log_late_metrics(outcome.victim_digest, measures)
-        self._display.total(victims=self._queue.victims, attacks=self._queue.attacks)
+            self._recorder.measures(outcome.victim_digest, measures)
+        self._recorder.totals(self._queue.victims, self._queue.attacks)
         for skipped, attack in lost:
             self._recorder.start(skipped, attack)
             outcome = self._outcome_without_measures(skipped, attack, status="skipped", error="its victim failed")

@@ -1,34 +1,38 @@
-"""What MLflow has missed of a sweep: replayed from its journal and from the store, without Ray or data sets."""
+"""What MLflow has missed of a sweep: the same follower of its journal, without a driver."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
 
 from rich.console import Console
 
 from mwm.config.loader import load_yaml
-from mwm.config.spec import decode, digest, encode, flatten
-from mwm.runner.execution.recorder import SweepRecorder
+from mwm.config.spec import decode, encode, flatten
+from mwm.runner.execution.page import finish_page
+from mwm.runner.execution.recorder import SweepResults
+from mwm.runner.execution.showing import Shown
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
-from mwm.runner.tracking.runs import Status
-from mwm.runner.tracking.tracker import Tracker
-from mwm.runner.workspace.journal import SWEEP_FILE, SweepHistory, read_journal
-from mwm.runner.workspace.location import StorageLocation, remove_tune
+from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.runs import Status, source_tags
+from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
+from mwm.runner.workspace.location import PICTURES, StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
-from mwm.trials.outcome import STATUSES, Outcome, robustness
-from mwm.trials.trial import Trial, TrialInputs
+from mwm.trials.outcome import STATUSES, Outcome
+from mwm.trials.trial import Trial
 
-FLUSH_EVERY, FLUSH_SECONDS = 50, 60.0
-"""So many trials are replayed before MLflow is waited for, and for how long: what waits to be sent is bounded."""
+Told = tuple[dict[str, Any], int]
 
 
 def sync_mlflow(
@@ -47,78 +51,89 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        expected = totals(history, {})
-        progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-        with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"), experiment=where) as tracker:
-            recorder = SweepRecorder(
+        progress = Progress(console, victims=history.totals.get("victim"), attacks=history.totals.get("attack"))
+        made = history.begin.get("provenance", {})
+        tags = {**made, **source_tags(made), "mwm.config_digest": sweep.config_digest, **sweep.tags}
+        asked: dict[str, Any] = {"tags": tags, "params": flatten(encode(sweep.search), "search"), "experiment": where}
+        store, ready = Store(storage.store), Event()
+
+        def read(position: int) -> Iterator[Told]:
+            ready.wait()
+            return told(folder, store, position)
+
+        with MlflowFollower(uri, Followed(name, read, folder, folder / PICTURES), **asked, anew=True) as mlflow:
+            results = SweepResults(
                 name,
                 folder,
-                tracker,
-                progress=progress,
-                store=Store(storage.store),
-                sets=TrialInputs({}),
+                mlflow,
+                store=store,
+                warn=progress.warn,
                 copy=storage.upload,
+                page=partial(finish_page, sweep=sweep),
                 began=time.monotonic() - (history.end.get("at", history.last) - history.begin["at"]),
-                save_at=math.inf,  # until the end the results folder holds more than what was replayed so far
+                save_at=math.inf,  # until the end the results folder holds more than what was read so far
             )
             try:
                 with progress:
-                    _replay_all(recorder, tracker, sweep=sweep, history=history)
+                    _read_all(results, Shown(progress))
             finally:
+                ready.set()
                 status: Status = history.end.get("status", "KILLED")
-                left = recorder.close(status, complete=status == "FINISHED")
-    console.out(f"{_counts(recorder)}; brought to {redact(uri)}{_lost(tracker, left)}", highlight=False)
+                left = results.conclude(status, complete=status == "FINISHED")
+    console.out(f"{_counts(results)}; brought to {redact(uri)}{_lost(mlflow, left)}", highlight=False)
     return INCOMPLETE if left else 0
 
 
-def _counts(recorder: SweepRecorder) -> str:
-    counts = [f"{recorder.count(status)} {status}" for status in STATUSES if recorder.count(status)]
+def _counts(results: SweepResults) -> str:
+    counts = [f"{results.count(status)} {status}" for status in STATUSES if results.count(status)]
     return ", ".join(counts) or "no trial has ended"
 
 
-def _lost(tracker: Tracker, left: int) -> str:
-    if tracker.missing:
-        return f", but for {told_missing(tracker.missing)}"
+def _lost(mlflow: MlflowFollower, left: int) -> str:
+    if mlflow.missing:
+        return f", but for {told_missing(mlflow.missing)}"
     return ", but not all" if left else ""
 
 
-def _replay_all(recorder: SweepRecorder, tracker: Tracker, *, sweep: Sweep, history: SweepHistory) -> None:
-    """Replay every trial of a journal, each victim before its attacks."""
-    attacks_on: dict[str, list[tuple[Trial, Outcome]]] = defaultdict(list)
-    for trial, outcome in _ended(history):
-        if trial.attack is None:
-            _replay(recorder, tracker, trial=trial, outcome=outcome)
-        else:
-            attacks_on[outcome.victim_digest].append((trial, outcome))
-    for name, ended in attacks_on.items():
-        victim = ended[0][0].victim
-        if name not in recorder.outcomes:
-            _replay_victim(recorder, tracker, victim=Trial(victim=victim), attack=ended[0][1])
-        for trial, outcome in ended:
-            _replay(recorder, tracker, trial=trial, outcome=outcome)
-        if len(ended) == len({digest(encode(attack.resolve(victim))) for _, attack in sweep.attack_specs}):
-            tracker.log_late_metrics(name, robustness([outcome for _, outcome in ended]))
+def _read_all(results: SweepResults, shown: Shown) -> None:
+    """Show what happened in a sweep, and gather what its trials measured, with the pictures of their queries."""
+    for event, _ in told(results.folder, results.store):
+        shown.follow(event)
+        if event["event"] == "finish":
+            trial, outcome = decode(Trial, event["trial"]), Outcome(**event["outcome"])
+            results.draw_queries(trial, outcome)
+            results.add(outcome.digest, trial, outcome)
 
 
-def _ended(history: SweepHistory) -> Iterator[tuple[Trial, Outcome]]:
-    for record in history.trials.values():
-        if record.trial is not None and record.outcome is not None:
-            yield decode(Trial, record.trial), Outcome(**record.outcome)
+def told(folder: Path, store: Store, position: int = 0) -> Iterator[Told]:
+    """The events of a journal from a position on, each with the position after it, and what the store knows besides.
+
+    That is how trials ended whose end it does not tell, and all that trials did which an earlier release began.
+    """
+    begun: dict[str, dict[str, Any]] = {}
+    at, after = 0.0, position
+    for event, after in read_events(folder, position):
+        at = event["at"]
+        if event["event"] == "start":
+            begun[event["digest"]] = event
+        elif event["event"] == "finish":
+            began = begun.pop(event["outcome"]["digest"], None)
+            if began is not None and "trial" not in began:
+                yield from ((early, after) for early in _untold(began, event, store))
+        yield event, after
+    for number, (name, event) in enumerate(begun.items(), 1):
+        outcome = store.outcome(name) if "trial" in event else None
+        if outcome is not None:
+            end = {"at": at + number / 1000, "event": "finish", "label": event["label"], "trial": event["trial"]}
+            yield end | {"outcome": outcome}, after
 
 
-def _replay(recorder: SweepRecorder, tracker: Tracker, *, trial: Trial, outcome: Outcome) -> None:
-    recorder.replay(outcome.digest, trial, outcome)
-    if len(recorder.outcomes) % FLUSH_EVERY == 0:
-        tracker.flush(FLUSH_SECONDS)
-
-
-def _replay_victim(recorder: SweepRecorder, tracker: Tracker, *, victim: Trial, attack: Outcome) -> None:
-    """Show a victim whose own end no journal tells: its attacks' runs have to hang under something."""
-    name, data = attack.victim_digest, attack.data_digest
-    finished = recorder.find_finished(name)
-    if finished is not None:
-        recorder.replay(name, victim, finished)
-    else:
-        tracker.start(victim, digest=name, victim_digest=name, data_digest=data)
+def _untold(start: dict[str, Any], finish: dict[str, Any], store: Store) -> Iterator[dict[str, Any]]:
+    """What a trial did between its start and its end."""
+    outcome = finish["outcome"]
+    names = {name: outcome[name] for name in ("victim_digest", "data_digest")}
+    yield start | names | {"trial": finish["trial"]}
+    if outcome["status"] == "done":
+        rows = store.rows(outcome["digest"])
+        yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from mwm.runner.reporting import front, retention
+from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.groups import (
     DAMAGED,
     Configuration,
@@ -24,16 +23,10 @@ from mwm.runner.reporting.groups import (
     present,
 )
 from mwm.runner.reporting.results import TrialResult, result_rows
-from mwm.runner.reporting.retention import RetentionPoint, points, worst_case, write_csv
+from mwm.runner.reporting.retention import RetentionPoint, points, worst_case
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
-from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, Outcome
-
-WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial"}
-"""Columns whose content may look like a number, and is none."""
-
-PATHS = ("path", "root", "secret")
-"""Fields of records that hold words, wherever they stand."""
+from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS
 
 GROUPED = (
     *("clean_acc", "clean_drop", "reestimated_clean_acc", "agreement", "log10_p", "log10_p_labels", "log10_p_scores"),
@@ -41,32 +34,6 @@ GROUPED = (
     *("query_acc", "reestimated_query_acc"),
 )
 """The measures whose means over seeds stand in the table of summary.json."""
-
-
-def read_results(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of results.csv of a sweep's folder: numbers, truths and words under their columns, None where empty.
-
-    Raises ValueError, in one line, where there are none.
-    """
-    path = Path(folder) / "results.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [{name: _value(name, text) for name, text in row.items()} for row in csv.DictReader(file)]
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); name the folder of a sweep") from None
-
-
-def _value(name: str, text: str) -> Any:
-    if text and (name in WORDS or name.rpartition(".")[2] in PATHS):
-        return text
-    if text in ("", "True", "False"):
-        return {"": None, "True": True, "False": False}[text]
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
 
 
 def write_results(folder: Path, sweep: str, results: Sequence[TrialResult], *, seconds: float, complete: bool) -> None:

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from mwm.runner.reporting import retention
+from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.groups import (
     BUDGET,
     Configuration,
@@ -22,7 +23,7 @@ from mwm.runner.reporting.groups import (
     victim_names,
     without_budget,
 )
-from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, scheme_fields, worst_case, write_csv
+from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, scheme_fields, worst_case
 
 MOST_LOST = ACCURACY_DROPS[-1]
 """Points of clean accuracy that the student of the worst attack may lose: nobody steals a network to spoil it."""

@@ -10,14 +10,20 @@ from dataclasses import fields
 from functools import cache
 from itertools import product
 from statistics import fmean
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from mwm.attacks import Attack
 from mwm.config.spec import shown_fields
-from mwm.runner.reporting.results import CLASSES, Row
 from mwm.stats.intervals import clopper_pearson
 from mwm.trials.names import INHERITED, describe
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
+
+Row = Mapping[str, Any]
+"""What is known of one trial, by column: the fields of the trial under their dotted paths ("victim.scheme.steps"), then
+what it measured. Fields that a trial does not have are missing."""
+
+CLASSES: Literal["classes"] = "classes"
+"""What `cells` says of a key in which a cell is a class, and no image of its own."""
 
 BUDGET = "query_budget"
 """The field of an attack that a curve runs along: attacks that differ in it alone are one curve."""

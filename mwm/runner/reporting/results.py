@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mwm.config.spec import digest, encode, flatten
+from mwm.runner.reporting.groups import CLASSES, Row
 from mwm.trials.outcome import Outcome, robustness
 from mwm.trials.scoring import on_class_key, on_smaller_key
 from mwm.trials.trial import Trial
 from mwm.watermarks.schemes.base import SchemeRecord
-
-Row = Mapping[str, Any]
-"""What is known of one trial, by column: the fields of the trial under their dotted paths ("victim.scheme.steps"), then
-what it measured. Fields that a trial does not have are missing."""
-
-CLASSES: Literal["classes"] = "classes"
-"""What `cells` says of a key in which a cell is a class, and no image of its own."""
 
 KeySize = int | Literal["classes"] | None
 """On which key a control is scored: one of so many images, one with a cell for each class, or all images there are."""
@@ -108,20 +102,6 @@ def late_metrics(row: Row) -> dict[str, float]:
     size = CLASSES if row["cells"] == CLASSES else row.get("victim.scheme.num_queries")
     if row["victim.scheme.kind"] == "none" and size is not None and row["query_acc"] is not None:
         found |= {f"key_{size}.query_acc": row["query_acc"], f"key_{size}.log10_p": row["log10_p"]}
-    return found
-
-
-def columns(table: Iterable[Row]) -> list[str]:
-    """The columns that occur in rows, each once: what a row brings anew stands behind what it follows there."""
-    found: list[str] = []
-    for row in table:
-        place = 0
-        for name in row:
-            if name in found:
-                place = found.index(name) + 1
-            else:
-                found.insert(place, name)
-                place += 1
     return found
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.groups import (
     BUDGET,
+    CLASSES,
     Configuration,
     Groups,
     attacked,
@@ -23,9 +23,7 @@ from mwm.runner.reporting.groups import (
     victim_names,
     without_budget,
 )
-from mwm.runner.reporting.results import CLASSES, Row, columns
 from mwm.stats.intervals import MeanInterval, mean_interval
-from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
 
 NEEDED = ("query_acc", "clean_acc")
@@ -140,15 +138,6 @@ def write(found: Sequence[RetentionPoint], path: Path) -> None:
     victims = victim_names(point.victim for point in found)
     attacks = configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")
     write_csv([_row(point, victims[point.victim], attacks[point.attack]) for point in found], COLUMNS, path)
-
-
-def write_csv(rows: Sequence[Row], first: Sequence[str], path: Path) -> None:
-    """Write rows as CSV: the columns named first, then those that occur."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, dict.fromkeys([*first, *columns(rows)]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
 
 
 def scheme_fields(victim: Configuration) -> dict[str, Any]:

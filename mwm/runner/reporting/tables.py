@@ -85,19 +85,21 @@ class _Column:
         return 1 + max(map(len, [*self.heading.split(" "), *lines]))
 
 
-def retention_table(groups: Groups) -> Iterator[Group]:
+def retention_table(groups: Groups, *, width: float = WIDTH) -> Iterator[Group]:
     """What each setting of the victim costs and what of it survives each attack: means over seeds.
 
     One line per setting; of its fields only those are shown in which the results differ. Of a victim and of a student
     it is the proof, -log10 p, and beside it the query accuracy: bold where the watermark is proven in every seed at the
-    usual level. Many attacks are several tables. Under the last stands whose accuracy is not to be trusted.
+    usual level. What is wider than `width` characters is several tables. Under the last stands whose accuracy is not to
+    be trusted.
     """
     counts = sorted({sum(row["status"] == "done" for row in members) for members in groups.values()} - {0})
     attacks, victims = attacks_of(groups), victims_of(groups)
     named = configuration_names(attacks, "kind")
     columns = [_Column(named[one], [_proof(groups.get((victim, one), [])) for victim in victims]) for one in attacks]
     alike = [[one for _, one in own] for _, own in groupby(zip(attacks, columns, strict=True), _apart_from_budget)]
-    portions = _side_by_side(victims, [_own([groups.get((victim, None), []) for victim in victims]), *alike])
+    room = width - _width(_fields(victims))
+    portions = _side_by_side(room, [_own([groups.get((victim, None), []) for victim in victims]), *alike])
     for portion in portions:
         last = portion is portions[-1]
         yield _by_setting(victims, portion, [_caption(counts), *_warnings(groups)] if last else [])
@@ -107,9 +109,8 @@ def _apart_from_budget(attack: tuple[Configuration, _Column]) -> Configuration:
     return without_budget(attack[0])
 
 
-def _side_by_side(victims: Sequence[Configuration], together: Sequence[Sequence[_Column]]) -> list[list[_Column]]:
-    """Columns in portions that fit into a table each; those that belong together stay so, if they fit at all."""
-    room = WIDTH - _width(_fields(victims))
+def _side_by_side(room: float, together: Sequence[Sequence[_Column]]) -> list[list[_Column]]:
+    """Columns in portions of at most so many characters; those that belong together stay so, if they fit at all."""
     portions: list[list[_Column]] = [[]]
     for own in together:
         if _width([*portions[-1], *own]) > room >= _width(own) and portions[-1]:

@@ -42,7 +42,7 @@ class MlflowExperiment:
     """
 
     def __init__(self, uri: str, name: str) -> None:
-        self._client = _connect(uri)
+        self._client, self.name = connect(uri), name
         with short_timeouts():
             found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
@@ -84,11 +84,20 @@ class MlflowExperiment:
             yield from found
             page = found.token or None
 
-    def create(self, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run, shown as running; its id."""
+    def tags(self) -> dict[str, str]:
+        """The tags of the experiment itself."""
+        return dict(self._client.get_experiment(self.id).tags)
+
+    def log_tag(self, name: str, text: str) -> None:
+        """Write a tag to the experiment itself."""
+        self._client.set_experiment_tag(self.id, name, text)
+
+    def create(self, name: str, tags: Mapping[str, str], began: int | None = None) -> str:
+        """Make a run, shown as running since `began` (ms), or now; its id."""
 
         def send(texts: Mapping[str, str]) -> str:
-            return str(self._client.create_run(self.id, tags=dict(texts), run_name=name).info.run_id)
+            run = self._client.create_run(self.id, start_time=began, tags=dict(texts), run_name=name)
+            return str(run.info.run_id)
 
         return _send_short(send, tags, MAX_TAG_CHARS)
 
@@ -140,9 +149,9 @@ class MlflowExperiment:
         """Upload a file or a folder."""
         self._files.send(run_id, path)
 
-    def terminate_run(self, run_id: str, status: Status) -> None:
-        """Show a run as ended."""
-        self._client.set_terminated(run_id, status)
+    def terminate_run(self, run_id: str, status: Status, ended: int | None = None) -> None:
+        """Show a run as ended, at `ended` (ms) or now."""
+        self._client.set_terminated(run_id, status, ended)
 
     def delete_run(self, run_id: str) -> None:
         """Hide a run, as MLflow does it: it can be restored."""
@@ -160,7 +169,8 @@ def _send_short(send: Callable[[Mapping[str, str]], Answer], texts: Mapping[str,
     return send({key: text[:OLD_MAX_CHARS] for key, text in texts.items()})
 
 
-def _connect(uri: str) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
+    """MLflow's client of a store, quiet and quick to give up; a SQLite database that is not there is made."""
     set_mlflow_defaults()
     avoid_proxies(uri)
     database = sqlite_file(uri)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,12 +33,11 @@ OUTCOME, FILES = "mwm.outcome", "mwm.files"
 
 @dataclass(slots=True)
 class RunState:
-    """What is known of a run; `id` is empty until it has been created, `asked` tells that it may have been.
+    """What is known of a run; `id` is empty if it could not be created, or was deleted.
 
-    `parent` is the id of the run above it, `params` how many parameters it has, `inputs` whether it has a data set,
-    `files` which files, `outcome` whose digest stands there, with all that is said of it. `waiting` are rows with their
-    time stamps that are to be sent, `fresh` tells that some came since the last outcome, `truncated` that some were
-    kept back.
+    `parent` is the id of the run above it, `epoch` the last one that was told, `outcome` the digest of the outcome that
+    stands there with all that is said of it, `measured` what became known later, `params` how many parameters it has,
+    `inputs` whether it has a data set, `files` the names of its files.
     """
 
     id: str = ""
@@ -46,13 +48,8 @@ class RunState:
     measured: dict[str, float] = field(default_factory=dict)
     params: int = 0
     inputs: bool = False
-    files: frozenset[str] = frozenset()
+    files: list[str] = field(default_factory=list)
     had_error: bool = False
-    asked: bool = False
-    waiting: list[tuple[int, EpochMetrics]] = field(default_factory=list)
-    due: float = 0.0
-    fresh: bool = False
-    truncated: bool = False
 
 
 def run_state(run: Run) -> RunState:
@@ -67,9 +64,40 @@ def run_state(run: Run) -> RunState:
         measured={key: value for key, value in metrics.items() if key not in REPORTED_METRICS},
         params=len(run.data.params),
         inputs=bool(run.inputs and run.inputs.dataset_inputs),
-        files=frozenset(filter(None, tags.get(FILES, "").split("/"))),
+        files=[name for name in tags.get(FILES, "").split("/") if name],
         had_error=bool(tags.get("error")),
     )
+
+
+NEGATED = {"log10_p": "neg_log10_p", "worst_log10_p": "worst_neg_log10_p"}
+"""Metrics that MLflow is told with the other sign, too: its page sorts and draws what is large as good."""
+
+
+def shown_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured, and beside each log10 p also -log10 p, to a hundredth: a column has room for no more."""
+    negated = {new: 0.0 - round(values[name], 2) for name, new in NEGATED.items() if values.get(name) is not None}
+    return {**values, **negated}
+
+
+def outcome_tags(outcome: Outcome) -> dict[str, str]:
+    """What is said of an outcome: how it ended, why, where, and whether the watermark is proven in words."""
+    said = {"device": outcome.device, "mwm.query_digest": outcome.query_digest, "error": outcome.error}
+    if outcome.proven_1e3 is not None:
+        said["decision"] = "proven" if outcome.proven_1e3 else "not proven"
+    return {name: text for name, text in said.items() if text} | {"status": outcome.status}
+
+
+def source_tags(provenance: Mapping[str, str]) -> dict[str, str]:
+    """MLflow's own tags for who made a run, by which command and from which commit: its page shows them."""
+    tags = {
+        "mlflow.source.name": "launch.py",
+        "mlflow.source.type": "JOB" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else "LOCAL",
+    }
+    if (revision := provenance.get("git.revision", "unknown")) != "unknown":
+        tags["mlflow.source.git.commit"] = revision
+    with suppress(KeyError, OSError):  # a container may run as a number that has no name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
 
 
 def to_metrics(values: Mapping[str, Any], stamp: int, step: int) -> list[MetricPoint]:

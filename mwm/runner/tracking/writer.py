@@ -1,144 +1,242 @@
-"""What is written to a run of MLflow, kind by kind: what is refused of one holds no other up."""
+"""The events of a journal as writes to the runs of an experiment: what is written again changes nothing."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mwm.data.datasets import DatasetSpec
+from mwm.config.spec import decode
+from mwm.config.spec import digest as fingerprint
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code
-from mwm.runner.tracking.outbox import Outbox
-from mwm.runner.tracking.runs import FILES, OUTCOME, PARENT, RunState, Status, to_metrics
-from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.runner.tracking.position import Position
+from mwm.runner.tracking.runs import (
+    DIGEST,
+    FILES,
+    OUTCOME,
+    PARENT,
+    REPORTED_METRICS,
+    MetricPoint,
+    RunState,
+    Status,
+    outcome_tags,
+    shown_metrics,
+    to_metrics,
+    trial_params,
+    trial_tags,
+)
+from mwm.runner.tracking.sender import Sender
+from mwm.trials.names import trial_name
+from mwm.trials.outcome import Outcome
+from mwm.trials.trial import Trial
 
-SEND_SECONDS = 5.0
-"""Rows of a run are sent at most this often."""
+ENDED: dict[str, Status] = {"done": "FINISHED", "failed": "FAILED", "skipped": "KILLED", "stopped": "KILLED"}
+"""How MLflow calls the ends of a trial."""
 
-BATCH, BACKLOG = 100, 100_000
-"""Rows that are sent in one request, and that may wait at all."""
+BATCH = 600
+"""Metrics that are sent in one request; MLflow takes 1,000."""
+
+JournalEvent = Mapping[str, Any]
 
 
 class RunWriter:
-    """Queues writes to the runs of an experiment; none goes to a run that could not be created or was deleted there."""
+    """Writes to the runs of an experiment, found by the digests of trials; what a run has is not written again.
 
-    def __init__(self, server: MlflowExperiment) -> None:
-        self._server = server
-        self.outbox = Outbox("MLflow", permanent=PERMANENT_ERRORS, is_reachable=server.is_reachable)
-        self._stamp = self._logged = self._sent = 0
+    `known` is what the store holds, and is kept up to date. `tags` go to every run. `find` gives the ids of the runs of
+    a trial that the store shows. The file of a trial is DIGEST.png in `pictures`.
+    """
 
-    def put(self, run: RunState, kind: str, send: Callable[[], object], *, droppable: bool = False) -> None:
-        """Queue a write to a run."""
+    def __init__(
+        self,
+        server: MlflowExperiment,
+        known: Position,
+        *,
+        tags: Mapping[str, str],
+        pictures: Path,
+        find: Callable[[str], Sequence[str]],
+    ) -> None:
+        self._server, self._known, self._tags, self._pictures, self._find = server, known, tags, pictures, find
+        self.sender = Sender("MLflow", permanent=PERMANENT_ERRORS, is_reachable=server.is_reachable)
+        self._open: set[str] = set()
+        self._rows: dict[str, list[MetricPoint]] = {}
+        self._unconfirmed: set[str] = set()
+
+    def take(self, event: JournalEvent) -> None:
+        """Write what an event tells, rows of epochs perhaps only with the next `flush`; events of others are left."""
+        match event["event"]:
+            case "begin":  # what was under way is not any more, until it begins again
+                self._open.clear()
+            case "start" if "trial" in event:
+                names = {name: event[name] for name in ("digest", "victim_digest", "data_digest")}
+                self._show(decode(Trial, event["trial"]), names, _stamp(event))
+                self._open.add(event["digest"])
+            case "epochs" if event["digest"] in self._known.runs:
+                self._keep_rows(event)
+            case "finish":
+                self._finish(event)
+            case "measures" if event["digest"] in self._known.runs:
+                self.measure(event["digest"], event["metrics"], event["at"])
+                self.put_tags(self._known.runs[event["digest"]], event["tags"])
+
+    def _show(self, trial: Trial, names: Mapping[str, str], stamp: int) -> RunState:
+        """The run of a trial, created under its victim's or the sweep's, with all that a trial says of itself."""
+        runs, parent = self._known.runs, self._known.sweep
+        if trial.attack is not None:
+            victim = {**names, "digest": names["victim_digest"]}
+            parent = runs.get(victim["digest"]) or self._show(Trial(victim=trial.victim), victim, stamp)
+        run = runs.get(names["digest"])
+        if run is None:
+            run = runs[names["digest"]] = RunState(parent=parent.id or self._known.sweep.id)
+            self._create(run, trial, names, stamp=stamp)
+        elif parent.id not in ("", run.parent) and self.put_tags(
+            run, {PARENT: parent.id}
+        ):  # refused before, or deleted
+            run.parent = parent.id
+        self.put_params(run, trial_params(trial))
+        if not run.inputs:
+            data = trial.victim.data, names["data_digest"]
+            run.inputs = self._put(run, "data sets", lambda: self._server.log_data_set(run.id, *data))
+        return run
+
+    def _create(self, run: RunState, trial: Trial, names: Mapping[str, str], *, stamp: int) -> None:
+        digest, asked = names["digest"], False
+        told = {DIGEST: digest, "mwm.victim_digest": names["victim_digest"], "mwm.data_digest": names["data_digest"]}
+        tags = {**self._tags, **trial_tags(trial), **told, **({PARENT: run.parent} if run.parent else {})}
+
+        def create() -> None:
+            nonlocal asked
+            if asked:  # the answer to the first request may have been lost, but not the request
+                for run.id in self._find(digest):
+                    return
+                self._unconfirmed.add(digest)
+            asked = True
+            run.id = self._server.create(trial_name(trial), tags, stamp)
+
+        run.status = "RUNNING" if self.sender.send("runs", create) else ""
+
+    def _keep_rows(self, event: JournalEvent) -> None:
+        """Add rows to those of a run that wait, unless those epochs are there already."""
+        run, waiting = self._known.runs[event["digest"]], self._rows.setdefault(event["digest"], [])
+        for row in event["rows"]:
+            if row["epoch"] > run.epoch:
+                run.epoch = row["epoch"]
+                waiting += to_metrics(row, _stamp(event), run.epoch)
+        if len(waiting) >= BATCH:
+            self._send_rows(event["digest"])
+
+    def _send_rows(self, digest: str) -> None:
+        """Send the rows of a run that wait; what is refused goes on waiting."""
+        run, waiting = self._known.runs[digest], self._rows.get(digest, [])
+        while batch := waiting[:BATCH]:
+            if not self._put_metrics(run, batch):
+                return
+            del waiting[: len(batch)]
+        self._rows.pop(digest, None)
+
+    def flush(self) -> None:
+        """Send all rows that wait, and show as running what has begun again."""
+        for digest in list(self._rows):
+            self._send_rows(digest)
+        for digest in self._open:
+            self.reopen(self._known.runs[digest])
+
+    def reopen(self, run: RunState) -> None:
+        """Show a run as running again."""
+        if run.status != "RUNNING" and self._put(run, "runs", lambda: self._server.reopen_run(run.id)):
+            run.status = "RUNNING"
+
+    def _finish(self, event: JournalEvent) -> None:
+        """Write what a trial measured, as metrics at its last epoch, its picture, and how it ended."""
+        outcome = Outcome(**event["outcome"])
+        digest, ended, name = outcome.digest, ENDED[outcome.status], fingerprint(asdict(outcome))
+        if digest not in self._known.runs:
+            names = {"digest": digest, "victim_digest": outcome.victim_digest, "data_digest": outcome.data_digest}
+            self._show(decode(Trial, event["trial"]), names, _stamp(event))
+        run = self._known.runs[digest]
+        same = (run.outcome, run.status) == (name, ended) and not self._rows.get(digest)
+        self._open.discard(digest)
+        self._send_rows(digest)
+        self._rows.pop(digest, None)  # no repetition has mended what waits even now
+        if not same:
+            told = shown_metrics(asdict(outcome))
+            arrived = self._put_metrics(run, to_metrics(told, _stamp(event), run.epoch))
+            tags = ({"error": ""} if run.had_error else {}) | outcome_tags(outcome)
+            self.put_tags(run, tags | ({OUTCOME: name} if arrived else {}))
+            run.outcome, run.had_error = name, bool(outcome.error)
+        self._put_picture(run, self._pictures / f"{digest}.png")
+        if not same:
+            self.end(run, ended, event["at"])
+
+    def measure(self, digest: str, metrics: Mapping[str, float], at: float) -> None:
+        """Write what became known of a trial later; what rows and outcomes say themselves is left out."""
+        run = self._known.runs[digest]
+        new = {name: value for name, value in metrics.items() if run.measured.get(name) != value}
+        fresh = {name: value for name, value in new.items() if name not in REPORTED_METRICS}
+        if fresh and self._put_metrics(run, to_metrics(shown_metrics(fresh), _stamp({"at": at}), run.epoch)):
+            run.measured |= fresh
+
+    def end(self, run: RunState, status: Status, at: float) -> None:
+        """Show a run as ended at a time (Unix seconds)."""
+        if self._put(run, "runs", lambda: self._server.terminate_run(run.id, status, _stamp({"at": at}))):
+            run.status = status
+
+    def end_all(self, status: Status, at: float) -> None:
+        """End the sweep's run as `status`, those of trials that never finished as killed, and take twins back."""
+        for run in self._known.runs.values():
+            if run.status == "RUNNING":
+                self.end(run, "KILLED", at)
+        self.end(self._known.sweep, status, at)
+        for digest in self._unconfirmed:
+            self.sender.send("runs", partial(self._delete_twins, digest))
+
+    def _delete_twins(self, digest: str) -> None:
+        """Take back what requests made that were answered too late."""
+        own = self._known.runs[digest].id
+        for run_id in self._find(digest) if own else ():
+            if run_id != own:
+                self._server.delete_run(run_id)
+
+    def put_file(self, run: RunState, path: Path) -> bool:
+        """Upload a file or a folder, if it is there."""
+        return path.exists() and self._put(run, "files", lambda: self._server.log_artifact(run.id, path))
+
+    def _put_picture(self, run: RunState, path: Path) -> None:
+        """Upload the picture of a trial, unless its run says that it has it."""
+        if path.name not in run.files and self.put_file(run, path):
+            run.files.append(path.name)
+            self.put_tags(run, {FILES: "/".join(sorted(run.files))})
+
+    def put_params(self, run: RunState, params: Mapping[str, Any]) -> None:
+        """Write parameters, unless the run has them."""
+        if run.params < len(params) and self._put(run, "parameters", lambda: self._server.log_params(run.id, params)):
+            run.params = len(params)
+
+    def put_tags(self, run: RunState, tags: Mapping[str, str]) -> bool:
+        """Write tags."""
+        return not tags or self._put(run, "tags", lambda: self._server.log_tags(run.id, tags))
+
+    def _put_metrics(self, run: RunState, points: Sequence[MetricPoint]) -> bool:
+        return self._put(run, "metrics", lambda: self._server.log_metrics(run.id, points))
+
+    def _put(self, run: RunState, kind: str, write: Callable[[], object]) -> bool:
+        """Whether a write to a run arrived; none goes to one that could not be created or was deleted there."""
 
         def attempt() -> None:
             try:
-                if run.id:
-                    send()
+                write()
             except Exception as error:
                 if error_code(error) not in PERMANENT_ERRORS or not self._server.is_deleted(run.id):
                     raise
-                self.outbox.warn("deleted", f"the run {run.id} was deleted there: nothing more is written to it")
+                self.sender.warn("deleted", f"the run {run.id} was deleted there: nothing more is written to it")
+                run.id = ""
 
-        self.outbox.put(attempt, kind, droppable=droppable)
+        return bool(run.id) and self.sender.send(kind, attempt) and bool(run.id)
 
-    def put_tags(self, run: RunState, tags: Mapping[str, str]) -> None:
-        """Queue tags."""
-        self.put(run, "tags", lambda: self._server.log_tags(run.id, tags))
 
-    def put_params(self, run: RunState, params: Mapping[str, Any]) -> None:
-        """Queue parameters, unless the run has them."""
-        if run.params < len(params):
-            run.params = len(params)
-            self.put(run, "parameters", lambda: self._server.log_params(run.id, params))
-
-    def put_data_set(self, run: RunState, data: DatasetSpec, digest: str) -> None:
-        """Queue which data set a run uses, unless it has one."""
-        if not run.inputs:
-            run.inputs = True
-            self.put(run, "data sets", lambda: self._server.log_data_set(run.id, data, digest))
-
-    def put_parent(self, run: RunState, parent: RunState) -> None:
-        """Hang a run that is there under another one, which was refused before, or deleted."""
-
-        def send() -> None:
-            if parent.id:
-                self._server.log_tags(run.id, {PARENT: parent.id})
-                run.parent = parent.id
-
-        if run.id and run.parent != parent.id:
-            self.put(run, "tags", send)
-
-    def keep_row(self, run: RunState, row: EpochMetrics) -> bool:
-        """Add a row to those of a run that wait; False if so many wait that it was kept back."""
-        if run.truncated or self._logged - self._sent >= BACKLOG:
-            run.truncated = True  # from here on: what is missing is a run's end, which another session can add
-            return False
-        run.waiting.append((self.now(), row))
-        self._logged += 1
-        if time.monotonic() >= run.due:
-            self.put_rows(run, droppable=True)
-        return True
-
-    def put_rows(self, run: RunState, *, droppable: bool = False) -> None:
-        """Queue the rows that wait."""
-        if run.waiting:
-            run.due = time.monotonic() + SEND_SECONDS
-            self.put(run, "metrics", partial(self._send_rows, run), droppable=droppable)
-
-    def _send_rows(self, run: RunState) -> None:
-        """Send all rows that wait by now; what fails goes on waiting."""
-        while batch := run.waiting[:BATCH]:
-            points = [one for stamp, row in batch for one in to_metrics(asdict(row), stamp, row.epoch)]
-            self._server.log_metrics(run.id, points)
-            self._forget(run, len(batch))
-
-    def _forget(self, run: RunState, rows: int) -> None:
-        del run.waiting[:rows]
-        self._sent += rows
-
-    def put_metrics(self, run: RunState, values: Mapping[str, Any], arrived: Callable[[], object] = list) -> None:
-        """Queue numbers at the last epoch of a run; `arrived` is called when they are there."""
-        points = to_metrics(values, self.now(), run.epoch)
-
-        def send() -> None:
-            self._server.log_metrics(run.id, points)
-            arrived()
-
-        self.put(run, "metrics", send)
-
-    def put_outcome(self, run: RunState, outcome: Outcome, name: str) -> None:
-        """Queue the numbers of an outcome and what is said of it; its digest, `name`, only if the numbers arrived."""
-        said = {"device": outcome.device, "mwm.query_digest": outcome.query_digest, "error": outcome.error}
-        tags = {key: value for key, value in said.items() if value or (key == "error" and run.had_error)}
-        tags["status"] = outcome.status
-        self.put_metrics(run, asdict(outcome), lambda: tags.update({OUTCOME: name}))
-        self.put_tags(run, tags)
-
-    def put_file(self, run: RunState, path: Path, *, listed: bool) -> None:
-        """Queue a file or a folder; a run that is `listed` then says by a tag that it has it."""
-
-        def send() -> None:
-            self._server.log_artifact(run.id, path)
-            run.files |= {path.name}
-            if listed:
-                self.put_tags(run, {FILES: "/".join(sorted(run.files))})
-
-        if path.exists():
-            self.put(run, "files", send)
-        else:
-            self.outbox.warn("file", f"{path} is not there and was not uploaded")
-
-    def put_end(self, run: RunState, status: Status) -> None:
-        """Queue the end of a run; rows that wait even then are given up: no repetition has mended them."""
-        run.status, stamp = status, self.now()
-        self.outbox.put(lambda: self._forget(run, sum(then < stamp for then, _ in run.waiting)))
-        self.put(run, "runs", lambda: self._server.terminate_run(run.id, status))
-
-    def now(self) -> int:
-        """A time stamp in ms. None repeats: of two values at one step MLflow shows the later one."""
-        self._stamp = max(time.time_ns() // 10**6, self._stamp + 1)
-        return self._stamp
+def _stamp(event: JournalEvent) -> int:
+    """When an event happened, in ms."""
+    at: float = event["at"]
+    return round(at * 1000)

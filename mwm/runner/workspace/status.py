@@ -124,10 +124,7 @@ def _reason(history: SweepHistory, state: State) -> str:
 
 def totals(history: SweepHistory, heartbeat: dict[str, Any]) -> dict[str, int | None]:
     """How many trials of each kind there are to be, by the latest word; None while that is unknown."""
-    for said in (heartbeat, history.end, history.begin):
-        if "totals" in said:
-            return dict(said["totals"])
-    return dict.fromkeys(TRIAL_KINDS)
+    return dict(heartbeat.get("totals") or history.totals or dict.fromkeys(TRIAL_KINDS))
 
 
 def _status(record: TrialRecord, sessions: int) -> str:

@@ -1,22 +1,17 @@
-"""The report as one page of HTML: no scripts, nothing fetched, readable on paper, in the dark and without colour."""
+"""The report as one page of HTML."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup, escape
 
 from mwm.verification.querying.answer_log import ANSWERS
 from mwm.verification.report import explain, technical
 from mwm.verification.report.exhibit import Exhibit, show_questions, suspect_names
+from mwm.verification.report.html import render
 from mwm.verification.report.notes import all_notes
 from mwm.verification.report.reasons import reasoning
-from mwm.verification.report.words import raised
 from mwm.verification.verdict import KeySummary, SuspectResult, Verdict
 
 CHECKSUMS = "SHA256SUMS"
@@ -28,20 +23,21 @@ HASH = "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs -d '\\n' sha256su
 def html_report(verdict: Verdict, exhibit: Exhibit | None = None) -> str:
     """The whole verdict as a page, for a stranger; with an `exhibit` it shows questions of the key, too."""
     key, plan = verdict.key, verdict.plan
-    return _template().render(
-        title=explain.headline(verdict),
-        suspects=[
+    content = {
+        "title": explain.headline(verdict),
+        "suspects": [
             _told(*one, verdict) for one in zip(suspect_names(len(verdict.suspects)), verdict.suspects, strict=True)
         ],
-        questions=list(explain.questions(verdict)),
-        how_asked=list(explain.how_asked(verdict)),
-        pictures=list(show_questions(exhibit)) if exhibit else [],
-        limits=list(explain.limits(verdict)),
-        what_to_do=explain.WHAT_TO_DO,
-        notes=list(all_notes(verdict)),
-        checks=list(checks(key)),
-        fixed=technical.fixed(key, plan),
-    )
+        "questions": list(explain.questions(verdict)),
+        "how_asked": list(explain.how_asked(verdict)),
+        "pictures": list(show_questions(exhibit)) if exhibit else [],
+        "limits": list(explain.limits(verdict)),
+        "what_to_do": explain.WHAT_TO_DO,
+        "notes": list(all_notes(verdict)),
+        "checks": list(checks(key)),
+        "fixed": technical.fixed(key, plan),
+    }
+    return render(Path(__file__).with_name("page.html"), content)
 
 
 def _told(who: str, suspect: SuspectResult, verdict: Verdict) -> dict[str, Any]:
@@ -69,17 +65,3 @@ def checks(key: KeySummary) -> Iterator[str]:
     yield f"A suspect's SHA-256 is that of its file, or of what `{HASH}` says in its folder."
     yield f"The suspect answers so: ask it again by `launch.py verify`, or compare with {ANSWERS}."
     yield f"Take care: what a copy says in {ANSWERS} is mostly the key's labels."
-
-
-def marked(text: str) -> Markup:
-    """A text whose `commands` are set as such, and whose powers of ten are raised; all else is escaped."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(raised(text)))))
-
-
-@cache
-def _template() -> Template:
-    how: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    loader = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **how)
-    environment.filters["marked"] = marked
-    return environment.get_template("page.html")

@@ -15,6 +15,9 @@ from mwm.watermarks.queries import QuerySet
 TILE, GAP, LABEL = 96, 8, 26
 """Pixels of the query picture: least width of an image, space around it, height of a line of its label."""
 
+ROW = "mwm.row"
+"""Under this name a picture says in how many pixels its rows follow each other: whoever shows a part cuts there."""
+
 
 def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_names: Sequence[str] = ()) -> None:
     """Draw all queries with "true -> assigned" labels into a PNG, and beneath each what the ascent made of it.
@@ -22,7 +25,7 @@ def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_n
     `perturbed`: the images after the ascent (uint8 n c h w), shown if any differs. Labels are named, one under the
     other, where classes have names.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
     assert perturbed.shape == queries.images.shape, f"{tuple(perturbed.shape)} for {tuple(queries.images.shape)}"
     moved = bool((queries.images != perturbed).any())
@@ -43,6 +46,7 @@ def draw_query_grid(queries: QuerySet, perturbed: Tensor, path: Path, *, class_n
             colour = Image.fromarray(image.expand(3, -1, -1).permute(1, 2, 0).cpu().contiguous().numpy())
             shown = colour.resize((scale * width, high), Image.Resampling.NEAREST)
             sheet.paste(shown, (left, top + label + down * (high + GAP)))
-    content = io.BytesIO()
-    sheet.save(content, "PNG")
+    content, told = io.BytesIO(), PngImagePlugin.PngInfo()
+    told.add_text(ROW, str(step[1]))
+    sheet.save(content, "PNG", pnginfo=told)
     write_atomic(path, content.getvalue())

@@ -17,7 +17,8 @@ from PIL import Image
 
 from mwm.config.spec import decode
 from mwm.data.datasets import DatasetSpec
-from mwm.runner.reporting.export import read_results, write_results
+from mwm.runner.reporting.csv_files import read_results
+from mwm.runner.reporting.export import write_results
 from mwm.runner.reporting.figures.catalogue import draw_pictures
 from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.results import result_rows

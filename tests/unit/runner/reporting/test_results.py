@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.config.spec import decode, digest, encode, flatten
-from mwm.runner.reporting.results import columns, late_metrics, result_rows, unwatermarked_twin
+from mwm.runner.reporting.csv_files import columns
+from mwm.runner.reporting.results import late_metrics, result_rows, unwatermarked_twin
 from mwm.trials.outcome import robustness
 from mwm.trials.trial import Trial
 from tests.helpers.ended import CONFUSION, HARD, MARGIN, NONE, SOFT, answers, failed, result, shown, trial, unmarked

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from mwm.runner.tracking.tracker import Tracker
 from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.launching import sweep
-from tests.helpers.tracked import ATTACK_DONE, DONE, begin, row
+from tests.helpers.tracked import ATTACK_DONE, DONE, Tracker, begin, row
 from tests.helpers.verifying import VerificationCase
 
 

@@ -68,17 +68,19 @@ def test_an_unreadable_journal_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_new_session_goes_on(tmp_path: Path) -> None:
     first = Journal(tmp_path, silent)
     first.begin()
-    first.start("v0", "victim", "a victim")
+    first.start("v0", "victim", "a victim", trial=VICTIM)
     first.finish(VICTIM, outcome("v0"), "a victim")
-    first.start("a0", "attack", "an attack")
+    first.start("a0", "attack", "an attack", trial=ATTACK)
     second = Journal(tmp_path, silent)
     second.begin()
-    size = (tmp_path / JOURNAL).stat().st_size
-    second.finish(VICTIM, outcome("v0"), "a victim")
-    assert (tmp_path / JOURNAL).stat().st_size == size, "what stands there already was written again"
+    assert second.holds(outcome("v0"))
+    assert not second.holds(outcome("v0", clean_acc=0.5))
+    assert [second.is_under_way(name) for name in ("v0", "a0")] == [False, True]
     book = read_journal(tmp_path)
     assert (book.sessions, book.end) == (2, {})
     assert (book.trials["v0"].session, book.trials["a0"].session) == (1, 1)
+    second.cached("v0", "victim", "done")
+    assert read_journal(tmp_path).trials["v0"].session == 2
     second.finish(VICTIM, outcome("v0", clean_acc=0.5), "a victim")
     second.start("v0", "victim", "a victim")
     assert read_journal(tmp_path).trials["v0"].outcome is None, "a trial that begins again is not finished"

@@ -19,11 +19,23 @@ from mlflow import MlflowClient
 from mlflow.data import get_source
 
 from mwm.runner.tracking.client import MAX_PARAM_CHARS, MAX_TAG_CHARS
-from mwm.runner.tracking.tracker import Tracker
 from mwm.trials.outcome import Outcome
 from tests.helpers.launching import ROOT
 from tests.helpers.refusing import Refusal, at, gate
-from tests.helpers.tracked import ATTACK, ATTACK_DONE, DONE, NUMBERS, RANKS, begin, history, row, runs, sent, track
+from tests.helpers.tracked import (
+    ATTACK,
+    ATTACK_DONE,
+    DONE,
+    NUMBERS,
+    RANKS,
+    Tracker,
+    begin,
+    history,
+    row,
+    runs,
+    sent,
+    track,
+)
 
 
 def test_runs_nest_and_carry_names_tags_params_and_data(uri: str) -> None:

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn
 from mwm.runner.reporting.groups import (
@@ -29,7 +30,7 @@ from mwm.runner.reporting.groups import (
     victims_of,
     without_budget,
 )
-from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case, write_csv
+from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic

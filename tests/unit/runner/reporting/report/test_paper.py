@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mwm.runner.reporting.paper import ACROSS, Part, escaped, latex, write_paper
+from mwm.runner.reporting.report.paper import ACROSS, Part, escaped, latex, write_paper
 from tests.helpers.drawn import BUDGETS, CASES, TRIGGERS, grouped, swept
 from tests.helpers.ended import CONFUSION, MARGIN, SOFT, control, failed, result, stolen, trial
 from tests.helpers.latex import WORDS, Tabular, number, read

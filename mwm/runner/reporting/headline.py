@@ -1,0 +1,135 @@
+"""The answer of a sweep in one sentence: which watermark keeps the most proof after its worst attack, at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from mwm.runner.reporting.groups import (
+    BUDGET,
+    Configuration,
+    Groups,
+    attacked,
+    attacks_of,
+    configuration_names,
+    present,
+    victim_names,
+    victims_of,
+    without_budget,
+)
+from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
+from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.trials.names import format_fraction
+
+MOST_LOST = ACCURACY_DROPS[-1]
+"""Points of clean accuracy that the students of a worst attack may lose."""
+
+LEVEL = f"p ≤ {format_fraction(DEFAULT_LEVEL)}"
+
+Judged = Mapping[Configuration, RetentionPoint]
+"""The worst attack on each watermark."""
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What victims and attacks are called, and what a watermark costs in points of clean accuracy."""
+
+    victims: Mapping[Configuration, str]
+    attacks: Mapping[Configuration, str]
+    costs: Mapping[Configuration, float]
+
+    def cost(self, victim: Configuration) -> str:
+        """What a watermark costs, as the end of a sentence."""
+        if victim not in self.costs:
+            return "what it costs is unknown without a control"
+        cost = f"{max(self.costs[victim], 0.0):.1f}".removesuffix(".0")
+        what = "no" if cost == "0" else f"{cost} point{'s' * (cost != '1')} of"
+        return f"it costs {what} clean accuracy"
+
+    def attack(self, point: RetentionPoint) -> str:
+        """An attack with its budget."""
+        own = {(without_budget(one), dict(one).get(BUDGET)): name for one, name in self.attacks.items()}
+        return own[point.attack, point.budget]
+
+
+def headline(groups: Groups) -> str:
+    """The answer of a sweep in one sentence.
+
+    Watermarks are compared by the mean −log10 p over seeds that the worst attack leaves, of those whose students lose
+    at most 5 points and of which every seed is done; where no test is exact, by query accuracy. What it costs is the
+    clean accuracy missing against the control. It says as well where nothing is to be compared, and why.
+    """
+    marked = [victim for victim in victims_of(groups) if dict(victim)["scheme.kind"] != "none"]
+    if not any(row["status"] == "done" for rows in groups.values() for row in rows):
+        return "No trial has ended well."
+    if not marked:
+        return "Only controls were trained: there is no watermark to compare."
+    named = _Names(victim_names(victims_of(groups)), _attack_names(groups), _costs(groups, marked))
+    tried = [victim for victim in attacked(groups) if victim in marked]
+    if not tried:
+        return _cheapest(marked, named)
+    cases = worst_case(points(groups), attacked(groups))
+    worst = {victim: cases[victim][MOST_LOST] for victim in tried}
+    judged = {victim: point for victim, point in worst.items() if point is not None}
+    if not judged:
+        return f"No watermark can be judged: {_NO_ATTACK}."
+    left_out = f"; {_counted(len(tried) - len(judged), 'setting')} left out: {_NO_ATTACK}" * (len(judged) < len(tried))
+    return f"{_compared(judged, named)}{left_out}."
+
+
+_NO_ATTACK = f"no attack on it is done for every seed with students that lose at most {MOST_LOST} points"
+
+
+def _attack_names(groups: Groups) -> dict[Configuration, str]:
+    return configuration_names(attacks_of(groups), "kind")
+
+
+def _costs(groups: Groups, victims: Sequence[Configuration]) -> dict[Configuration, float]:
+    drops = {victim: present(groups.get((victim, None), []), "clean_drop") for victim in victims}
+    return {victim: 100 * fmean(found) for victim, found in drops.items() if found}
+
+
+def _cheapest(marked: Sequence[Configuration], named: _Names) -> str:
+    """What is to be said where nothing was attacked."""
+    if not named.costs:
+        return f"Nothing was attacked, and without a control what {_counted(len(marked), 'watermark')} cost is unknown."
+    best = min(named.costs, key=lambda victim: named.costs[victim])
+    which = f"of {len(named.costs)} watermarks {named.victims[best]} is the cheapest" * (len(named.costs) > 1)
+    return f"Nothing was attacked; {which or named.victims[best]}: {named.cost(best)}."
+
+
+def _compared(judged: Judged, named: _Names) -> str:
+    """Which watermark keeps the most, after what, and at what cost; the cheapest of equals."""
+    tested = {victim: point for victim, point in judged.items() if point.neg_log10_p is not None}
+    left = {victim: _left(point) for victim, point in (tested or judged).items()}
+    best = min(left, key=lambda victim: (-left[victim], named.costs.get(victim, float("inf"))))
+    others = sum(abs(value - left[best]) < 1e-9 for value in left.values()) - 1
+    point, name = judged[best], named.victims[best]
+    attack = f"its worst attack ({named.attack(point)}, students lose at most {MOST_LOST} points)"
+    seeds = "1 seed" if point.students == 1 else f"mean of {point.students} seeds"
+    what = "proof" if tested else "queries"
+    measure = "−log10 p" if tested else "query accuracy"
+    number = f"{left[best] + 0.0:.1f}" if tested else format_fraction(left[best], 2)
+    which = f"Of {len(left)} watermarks {name} keeps the most {what}: " if len(left) > 1 else f"{name} keeps "
+    said = [f"{which}{measure} {number} after {attack}, {seeds}"]
+    said += [f"{_proven(point)} at {LEVEL}" if tested else "no test is exact for its labels"]
+    said += [f"{_counted(others, 'other')} {'keeps' if others == 1 else 'keep'} as much"] * (others > 0)
+    said.append(named.cost(best))
+    if tested and not any(point.detected for point in tested.values()):
+        said.insert(0, f"No watermark is proven ({LEVEL}) after its worst attack")
+    return "; ".join(said)
+
+
+def _left(point: RetentionPoint) -> float:
+    return point.query_acc.value if point.neg_log10_p is None else point.neg_log10_p.value
+
+
+def _proven(point: RetentionPoint) -> str:
+    if point.students == 1:
+        return "proven" if point.detected else "not proven"
+    return f"proven in {point.detected} of {point.students}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"

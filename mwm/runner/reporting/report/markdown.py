@@ -1,0 +1,97 @@
+"""A sweep in Markdown, for the page of MLflow: its answer, its question, and what is left of each setting."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from statistics import fmean
+
+from mwm.runner.reporting.groups import (
+    BUDGET,
+    Groups,
+    Row,
+    attacks_of,
+    configuration_names,
+    group_by_configuration,
+    present,
+    proven,
+    victim_names,
+    victims_of,
+    without_budget,
+)
+from mwm.runner.reporting.headline import headline
+from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
+from mwm.stats.binomial import DEFAULT_LEVEL
+from mwm.trials.names import format_fraction
+
+MOST_CHARS = 5000
+"""Letters of a description."""
+
+MOST_LOST = ACCURACY_DROPS[-1]
+
+MORE = "More settings are in the report."
+
+HEADS = ("watermark", "cost", "proof of the victim", "proof after the worst attack", "worst attack")
+
+HOW_TO_READ = (
+    "Means over seeds. Cost: points of clean accuracy below the control. Proof: −log10 p of the test that decides; "
+    f"bold where every seed is proven at p ≤ {format_fraction(DEFAULT_LEVEL)}. Worst attack: it leaves least, of those "
+    f"whose students lose {MOST_LOST} points of accuracy at most."
+)
+
+
+def description(question: str, rows: Sequence[Row], links: Mapping[str, str]) -> str:
+    """What is said of a sweep: the answer first, since the page shows one line until it is opened.
+
+    `links` are those of the views.
+    """
+    groups = group_by_configuration(rows)
+    told = [f"**{escaped(headline(groups))}**"]
+    told += [f"**Question.** {question}"] if question else []
+    told.append(" · ".join(f"[{view}]({link})" for view, link in links.items()))
+    head, rule, *lines = _table(groups)
+    room = MOST_CHARS - sum(len(part) + 2 for part in [*told, head, rule, HOW_TO_READ, MORE])
+    shown = [
+        line for line, used in zip(lines, accumulate(len(line) + 1 for line in lines), strict=True) if used <= room
+    ]
+    more = [MORE] if len(shown) < len(lines) else []
+    return "\n\n".join([*told, "\n".join([head, rule, *shown]), *more, HOW_TO_READ])
+
+
+def escaped(text: str) -> str:
+    """Words in which no sign means anything to Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", " ".join(text.split()))
+
+
+def _table(groups: Groups) -> Iterator[str]:
+    """A line for each setting, those that keep most after their worst attack first."""
+    victims, called = victims_of(groups), configuration_names(attacks_of(groups), "kind")
+    named = victim_names(victims)
+    attacks = {(without_budget(attack), dict(attack).get(BUDGET)): name for attack, name in called.items()}
+    worst = {victim: best[MOST_LOST] for victim, best in worst_case(points(groups), victims).items()}
+    yield _line(HEADS)
+    yield _line(["---", *["---:"] * 3, "---"])
+    for victim in sorted(victims, key=lambda one: _kept(worst[one]), reverse=True):
+        own, point = groups.get((victim, None), []), worst[victim]
+        costs, logs = present(own, "clean_drop"), present(own, "log10_p")
+        cost = f"{100 * fmean(costs) + 0.0:.1f}" if costs else ""
+        told = [escaped(named[victim]), cost, _proof(-fmean(logs), bold=proven(own)) if logs else ""]
+        if point is not None:
+            left = "" if point.neg_log10_p is None else _proof(_kept(point), bold=point.detected == point.students)
+            told += [left, escaped(attacks[point.attack, point.budget])]
+        yield _line([*told, *[""] * (len(HEADS) - len(told))])
+
+
+def _kept(point: RetentionPoint | None) -> float:
+    return -math.inf if point is None or point.neg_log10_p is None else point.neg_log10_p.value
+
+
+def _proof(value: float, *, bold: bool) -> str:
+    text = f"{round(value, 1) + 0.0:.1f}"
+    return f"**{text}**" if bold else text
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

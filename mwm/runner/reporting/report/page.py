@@ -1,0 +1,59 @@
+"""The report of one sweep, or of several that are compared, as one page of HTML."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mwm.runner.reporting.figures import style
+from mwm.runner.reporting.figures.catalogue import drawn
+from mwm.runner.reporting.groups import Groups, victims_of
+from mwm.runner.reporting.headline import headline
+from mwm.runner.reporting.report import words
+from mwm.runner.reporting.report.pictures import query_pictures
+from mwm.runner.reporting.report.source import SweepData
+from mwm.runner.reporting.report.tables import cost_table, front_table, result_tables
+from mwm.verification.report.html import render
+
+TITLES = {
+    "heatmap": ("What is left, by setting and attack", "the proof and the retention of each setting after each attack"),
+    "front": ("The front: what is left, by what it costs", "the proof after each attack, by the accuracy that is lost"),
+    "retention": ("What is left, by what was spent", "the proof by oracle calls and by the accuracy of students"),
+}
+"""The headings of figures, and what they say to those who do not see them."""
+
+
+def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> str:
+    """The whole report as a page that stands alone.
+
+    `groups` are the rows of all sweeps, `shown` those whose settings tables and figures show.
+    """
+    settings = len(victims_of(groups))
+    content = {
+        "names": [sweep.name for sweep in sweeps],
+        "questions": [(sweep.name, sweep.question) for sweep in sweeps if sweep.question],
+        "headline": headline(groups),
+        "missing": list(words.missing(groups)),
+        "left_out": settings - len(victims_of(shown)),
+        "settings": settings,
+        "results": list(result_tables(groups, shown)),
+        "figures": list(_figures(shown)),
+        "cost": cost_table(groups),
+        "pictures": list(query_pictures(groups, ChainMap(*(dict(sweep.pictures) for sweep in sweeps)))),
+        "provenance": [(sweep.name, words.provenance(sweep), words.sweep_file(sweep)) for sweep in sweeps],
+        "limits": list(words.limits(groups)),
+    }
+    return render(Path(__file__).with_name("page.html"), content)
+
+
+def _figures(groups: Groups) -> Iterator[dict[str, Any]]:
+    """The figures in the order in which they are read, the front with its points by name."""
+    for name, figure in drawn(groups).items():
+        title, told = TITLES[name]
+        yield {
+            "title": title,
+            "svg": style.inline_svg(figure, f"{title}: {told}"),
+            "table": front_table(groups) if name == "front" else None,
+        }
