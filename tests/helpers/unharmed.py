@@ -30,6 +30,7 @@ BESIDE = {".lock", "journal.jsonl", "queries", "sweep.json"} | {
     "front.csv",
     "front.png",
     "heatmap.png",
+    "report.html",
     "results.csv",
     "retention.csv",
     "retention.png",
