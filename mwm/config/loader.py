@@ -47,7 +47,9 @@ for _kind in (str, bool, int, float, type(None)):
 
 def dump_yaml(tree: Any) -> str:
     """A tree of plain values as YAML that is read as the same tree; what is innermost stands on one line."""
-    return yaml.dump(plain(tree), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
+    return yaml.dump(
+        plain(tree), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
 
 
 def _construct_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:

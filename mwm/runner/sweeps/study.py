@@ -25,6 +25,11 @@ from mwm.trials.trial import Trial, Victim
 MOST_BEST = 20
 """So many trials of the front are written as sweeps; of a longer front some from end to end."""
 
+MOST_EXPLAINED = 100
+"""By so many trials, evenly spread, the importance of parameters is estimated: the time grows with their square."""
+
+NOT_IN_ALL = "no parameter is in every trial"
+
 STATES = {"COMPLETE": "done", "FAIL": "failed"}
 """What Optuna calls a trial with all of its objectives, and one without; all others have only begun."""
 
@@ -33,7 +38,7 @@ def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> d
     """Write search.json and search.csv of a search by Optuna, and best-1.yaml, ... of its front.
 
     `victims` are those of the results, by digest. Gives what search.json holds; None, and nothing is written, where
-    there is no study.
+    there is no study. Raises ValueError, in one line, for a study that cannot be read.
     """
     if not isinstance(sweep.search, OptunaSearch) or not (folder / STUDY).exists():
         return None
@@ -56,7 +61,12 @@ def read_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> di
 
     assert isinstance(sweep.search, OptunaSearch), "only a search by Optuna has a study"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name=sweep.name, storage=study_storage(folder))
+    try:
+        study = optuna.load_study(study_name=sweep.name, storage=study_storage(folder))
+        study.get_trials()
+    except Exception as error:  # of Optuna, of SQLAlchemy, or of SQLite
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{folder / STUDY}: cannot be read ({reason})") from None
     domains = {here.path: here for here in iter_domains(sweep.victim, "victim")}
     names, digests = _names(domains), {digest(encode(victim)): name for name, victim in victims.items()}
     objectives = sweep.search.objectives
@@ -134,21 +144,22 @@ def _importance(study: Any, place: int, names: Mapping[str, str]) -> tuple[dict[
 
     Parameters that some trials do not have are left out.
     """
+    import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    values = [trial.values[place] for trial in study.trials if trial.state.name == "COMPLETE"]
-    finite = [value for value in values if math.isfinite(value)]
-    if len(finite) < 2:
+    done = [trial for trial in study.trials if trial.values and math.isfinite(trial.values[place])]
+    if len(done) < 2:
         return {}, "fewer than two trials are done"
-    if len({*finite}) == 1:
+    if len({trial.values[place] for trial in done}) == 1:
         return {}, "it is the same in every trial"
+    some = optuna.create_study(directions=study.directions)
+    some.add_trials(done[:: -(-len(done) // MOST_EXPLAINED)])
+    how: dict[str, Any] = {"evaluator": FanovaImportanceEvaluator(seed=0), "target": lambda trial: trial.values[place]}
     try:
-        found = get_param_importances(
-            study, evaluator=FanovaImportanceEvaluator(seed=0), target=lambda trial: trial.values[place]
-        )
-    except RuntimeError:  # of a forest whose trees all have one leaf
+        found = get_param_importances(some, **how)
+    except RuntimeError:  # of a forest in which no tree has a branch
         return {}, "it hardly differs between trials"
-    return {names[path]: round(share, 4) for path, share in found.items()}, "" if found else "no parameter is in all"
+    return {names[path]: round(float(share), 4) for path, share in found.items()}, "" if found else NOT_IN_ALL
 
 
 def _best_sweeps(sweep: Sweep, found: Mapping[str, Any]) -> dict[str, str]:
