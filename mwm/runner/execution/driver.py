@@ -23,6 +23,7 @@ from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import LimitedSource, victim_source
+from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
@@ -183,9 +184,8 @@ def _run(
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
         progress = Progress(console, victims=queue.victims, attacks=queue.attacks)
         journal = Journal(folder, progress.warn)
-        recorder = SweepRecorder(
-            sweep.name, folder, tracker, progress=progress, store=store, sets=sets, journal=journal, copy=place.upload
-        )
+        told: dict[str, Any] = {"journal": journal, "copy": place.upload, "search": partial(write_search, sweep=sweep)}
+        recorder = SweepRecorder(sweep.name, folder, tracker, progress=progress, store=store, sets=sets, **told)
         searcher = TrialSearcher(queue, recorder, display=progress, store=store, sets=sets)
         journal.begin(totals=progress.totals, provenance=made, experiment=experiment)
         with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:

@@ -35,8 +35,8 @@ class SweepRecorder:
     """The one place where rows and outcomes arrive.
 
     `journal` is written to, if there is one, and tells what ended in earlier sessions. The results folder is not
-    written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was. `began` is when the
-    sweep did; `cached` are the trials that were not run by this command.
+    written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was. `search` writes
+    what a search has found, and tells which victims are on its front. `began` is when the sweep did; `cached` are the trials that were not run by this command.
     """
 
     sweep: str
@@ -48,6 +48,7 @@ class SweepRecorder:
     sets: TrialInputs
     journal: Journal | None = None
     copy: Callable[[Path], object] = Path.exists
+    search: Callable[..., Mapping[str, float]] | None = None
     began: float = field(default_factory=time.monotonic)
     save_at: float = 0.0
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
@@ -158,6 +159,12 @@ class SweepRecorder:
             took = time.monotonic() - began
             self.save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
 
+    def _write_search(self) -> Mapping[str, float]:
+        """Write what the search has found: 1 by digest for each victim on its front, and 0 for every other."""
+        ended = [(result.outcome.digest, result.trial) for result in self.results()]
+        victims = {name: trial.victim for name, trial in ended if trial.attack is None}
+        return self.search(self.folder, victims=victims) if self.search else {}
+
     def close(self, status: Status, *, complete: bool, reason: str = "") -> int:
         """Write what only the whole sweep knows, and end every run; the number of writes that MLflow did not take.
 
@@ -168,15 +175,20 @@ class SweepRecorder:
                 self.journal.end(status, totals=self.progress.totals, **({"reason": reason} if reason else {}))
             with self._warn_on_error():
                 draw_pictures(self.folder, self.results())
+            on_front: Mapping[str, float] = {}
+            with self._warn_on_error():
+                on_front = self._write_search()
             with self._warn_on_error():
                 self.save(complete=complete)
                 if self.results():
                     write_report(self.folder)
             for row in result_rows(self.results()):
-                if row["digest"] in self.outcomes and (late := late_metrics(row)):
-                    self.log_late_metrics(row["digest"], late)
+                name, late = row["digest"], late_metrics(row)
+                late |= {"on_front": on_front[name]} if name in on_front else {}
+                if name in self.outcomes and late:
+                    self.log_late_metrics(name, late)
             for path in sorted(self.folder.glob("*.*")):
-                if path.suffix in (".csv", ".json", ".png", ".html") and path.name != HEARTBEAT:
+                if path.suffix in (".csv", ".json", ".png", ".html", ".yaml") and path.name != HEARTBEAT:
                     self.tracker.artifact(path)
         finally:
             left = self.tracker.close(status)

@@ -6,6 +6,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, digest, encode, flatten
 from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
+from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.runs import Status
@@ -60,6 +62,7 @@ def sync_mlflow(
                 store=Store(storage.store),
                 sets=TrialInputs({}),
                 copy=storage.upload,
+                search=partial(write_search, sweep=sweep),
                 began=time.monotonic() - (history.end.get("at", history.last) - history.begin["at"]),
                 save_at=math.inf,  # until the end the results folder holds more than what was replayed so far
             )

@@ -17,6 +17,11 @@ from mwm.trials.names import column_heading, format_value
 MOST_SHOWN = 20
 """So many trials of a front are shown; all are in search.csv."""
 
+FEW = 30
+"""From so many trials on importance is told without a warning."""
+
+BETTER = {"maximize": "larger is better", "minimize": "smaller is better"}
+
 SearchResults = Mapping[str, Any]
 """What search.json holds."""
 
@@ -32,7 +37,8 @@ def search_tables(search: SearchResults) -> Iterator[Group]:
     """The front of a search with its parameters, then the importance of each; nothing where no trial is done."""
     if search.get("front"):
         yield front_table(search)
-        yield importance_table(search)
+        if any(search["importance"].values()):
+            yield importance_table(search)
 
 
 def front_table(search: SearchResults) -> Group:
@@ -40,7 +46,7 @@ def front_table(search: SearchResults) -> Group:
     trials = {trial["number"]: trial for trial in search["trials"]}
     shown, objectives = [trials[number] for number in search["front"]][:MOST_SHOWN], [*search["objectives"]]
     paths = [path for path in search["parameters"] if any(path in trial["parameters"] for trial in shown)]
-    made = _table("trial", *objectives, *short_names(paths).values(), "as a sweep")
+    made = _table("trial", *objectives, *short_names(paths).values(), "file")
     for trial in shown:
         own = trial["parameters"]
         cells = [f"{trial['objectives'][name]:.4g}" for name in objectives]
@@ -51,27 +57,35 @@ def front_table(search: SearchResults) -> Group:
 
 def _front_notes(search: SearchResults) -> Iterator[str]:
     done, front = number_done(search), search["front"]
-    which = "no other one is better in" if len(search["objectives"]) > 1 else "the best in"
-    sides = ", ".join(f"{name} ({side})" for name, side in search["objectives"].items())
-    yield f"trials of the search, of {done} that are done: {which} {sides}"
+    which = "which no other one beats in all of" if len(search["objectives"]) > 1 else "the best in"
+    sides = ", ".join(f"{name} ({BETTER[side]})" for name, side in search["objectives"].items())
+    yield f"of {done} trials that are done, those {which} {sides}"
     if len(front) > MOST_SHOWN:
         yield f"and {len(front) - MOST_SHOWN} more on the front, in search.csv"
+    yield from (f"no importance of parameters for {name}: {why}" for name, why in search["no_importance"].items())
 
 
 def importance_table(search: SearchResults) -> Group:
-    """The share of each parameter in the variance of each objective."""
-    shares = search["importance"]
-    paths = sorted({path for own in shares.values() for path in own}, key=lambda path: _most(shares, path), reverse=True)
+    """The importance of each parameter for each objective, the largest first."""
+    shares, paths = search["importance"], by_importance(search)
     made, short = _table("parameter", *shares), short_names(paths)
     for path in paths:
         made.add_row(*(Text(told) for told in (short[path], *(_share(own.get(path)) for own in shares.values()))))
-    notes = [f"importance of each parameter: its share in the variance of an objective over {number_done(search)} trials"]
-    notes += [f"no importance for {name}: {why}" for name, why in search["no_importance"].items()]
-    return Group(*([made] if paths else []), *(Text(note, "italic") for note in notes))
+    return Group(made, Text(importance_note(search), "italic"))
 
 
-def _most(shares: Mapping[str, Mapping[str, float]], path: str) -> float:
-    return max(own.get(path, 0.0) for own in shares.values())
+def importance_note(search: SearchResults) -> str:
+    """What importance means, and when it means little."""
+    few = f"; {done} trials are few for that" if (done := number_done(search)) < FEW else ""
+    return f"importance: what a parameter by itself explains of the variance, of all that they explain (fANOVA){few}"
+
+
+def by_importance(search: SearchResults) -> list[str]:
+    """The parameters whose importance is known, the one that matters most to any objective first."""
+    most: dict[str, float] = {}
+    for shares in search["importance"].values():
+        most |= {path: max(share, most.get(path, 0.0)) for path, share in shares.items()}
+    return sorted(most, key=lambda path: -most[path])
 
 
 def _share(value: float | None) -> str:

@@ -34,14 +34,14 @@ STATES = {"COMPLETE": "done", "FAIL": "failed"}
 """What Optuna calls a trial with all of its objectives, and one without; all others have only begun."""
 
 
-def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> dict[str, Any] | None:
+def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> dict[str, float]:
     """Write search.json and search.csv of a search by Optuna, and best-1.yaml, ... of its front.
 
-    `victims` are those of the results, by digest. Gives what search.json holds; None, and nothing is written, where
-    there is no study. Raises ValueError, in one line, for a study that cannot be read.
+    `victims` are those of the results, by digest. Gives 1 for each of them that is on the front, 0 for each other that
+    is done. Where there is no study nothing is written. Raises ValueError, in one line, for one that cannot be read.
     """
     if not isinstance(sweep.search, OptunaSearch) or not (folder / STUDY).exists():
-        return None
+        return {}
     found = read_search(folder, sweep, victims)
     files = _best_sweeps(sweep, found)
     for path in {*folder.glob("best-*.yaml")} - {folder / name for name in files}:
@@ -52,7 +52,9 @@ def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> d
         del trial["victim"]
     write_atomic(folder / "search.csv", _csv(found))
     write_atomic(folder / "search.json", json.dumps(found, indent=1) + "\n")
-    return found
+    ended = [trial for trial in found["trials"] if trial["state"] == "done" and trial["digest"]]
+    best = {trial["digest"] for trial in ended if trial["on_front"]}
+    return {trial["digest"]: float(trial["digest"] in best) for trial in ended}
 
 
 def read_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> dict[str, Any]:
@@ -140,9 +142,9 @@ def _front(study: Any, trials: Mapping[int, Mapping[str, Any]]) -> list[int]:
 
 
 def _importance(study: Any, place: int, names: Mapping[str, str]) -> tuple[dict[str, float], str]:
-    """The share of each parameter in the variance of an objective, by fANOVA; or why there is none.
+    """What each parameter by itself explains of the variance of an objective, by fANOVA; or why that is not known.
 
-    Parameters that some trials do not have are left out.
+    As shares of what all of them explain so. Parameters that some trials do not have are left out.
     """
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances

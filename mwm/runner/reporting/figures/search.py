@@ -7,7 +7,7 @@ from typing import Any
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.labels import Label, place_labels
-from mwm.runner.reporting.search import SearchResults, number_done, short_names
+from mwm.runner.reporting.search import BETTER, SearchResults, by_importance, importance_note, short_names
 
 BAR = 0.2
 """Inches between two bars."""
@@ -50,7 +50,7 @@ def _place(trial: Mapping[str, Any], axes: tuple[str, str]) -> tuple[float, floa
 
 
 def _axis(search: SearchResults, name: str) -> str:
-    return f"{name} ({search['objectives'][name]})"
+    return f"{name} ({BETTER[search['objectives'][name]]})"
 
 
 def _draw_trials(panel: Any, trials: Sequence[Mapping[str, Any]], axes: tuple[str, str], stairs: str) -> None:
@@ -69,11 +69,11 @@ def _draw_trials(panel: Any, trials: Sequence[Mapping[str, Any]], axes: tuple[st
 
 
 def importance(search: SearchResults, width: float = style.FULL) -> Any:
-    """Draw the share of each parameter in the variance of each objective, a panel for each; None where there is none."""
+    """Draw the importance of each parameter, a panel for each objective; None where there is none."""
     shares = {name: own for name, own in search["importance"].items() if own}
     if not shares:
         return None
-    paths = [*dict.fromkeys(path for own in shares.values() for path in own)]
+    paths = by_importance(search)
     height = BAR * len(paths) + 0.6
     made = style.new_figure(width, height)
     panels = made.subplots(1, len(shares), sharey=True, squeeze=False)[0]
@@ -82,9 +82,9 @@ def importance(search: SearchResults, width: float = style.FULL) -> Any:
         style.draw_grid(panel)
         widths = [100 * own.get(path, 0.0) for path in paths]
         panel.barh([names[path] for path in paths], widths, color=style.COLOURS[0], height=0.65)
-        panel.set(xlabel="% of its variance", title=name, xlim=(0, 100))
+        panel.set(xlabel="importance in %", title=name, xlim=(0, 100))
         for row, share in enumerate(widths):
             panel.annotate(f"{share:.0f}", (share, row), (3, 0), textcoords="offset points", va="center")
     panels[0].invert_yaxis()
-    style.note(made, f"by fANOVA over {number_done(search)} trials; parameters act also together, and not alone")
+    style.note(made, importance_note(search))
     return made
