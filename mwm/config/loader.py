@@ -35,7 +35,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_scalar(dumper: yaml.SafeDumper, value: Any) -> yaml.ScalarNode:
     if isinstance(value, str):
-        text, style = value, '"' if not isinstance(read_scalar(value), str) else None
+        text, style = value, None if isinstance(read_scalar(value), str) and value.isprintable() else '"'
     else:
         text, style = number_text(value) if isinstance(value, float) else json.dumps(value), None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)

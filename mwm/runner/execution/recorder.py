@@ -35,8 +35,9 @@ class SweepRecorder:
     """The one place where rows and outcomes arrive.
 
     `journal` is written to, if there is one, and tells what ended in earlier sessions. The results folder is not
-    written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was. `search` writes
-    what a search has found, and tells which victims are on its front. `began` is when the sweep did; `cached` are the trials that were not run by this command.
+    written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was. `search` writes what a
+    search has found, and gives 1 by digest for each victim on its front, 0 for every other. `began` is when the sweep
+    did; `cached` are the trials that were not run by this command.
     """
 
     sweep: str

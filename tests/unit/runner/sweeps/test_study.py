@@ -62,9 +62,7 @@ def test_the_front_is_what_no_trial_beats(tmp_path: Path) -> None:
     done = [trial for trial in told["trials"] if trial["state"] == "done"]
     assert [trial["number"] for trial in told["trials"] if trial["state"] == "failed"] == [3]
     assert len(done) == 11
-    best = [
-        one["number"] for one in done if not any(beats(other["objectives"], one["objectives"]) for other in done)
-    ]
+    best = [one["number"] for one in done if not any(beats(other["objectives"], one["objectives"]) for other in done)]
     assert sorted(told["front"]) == best
     first = [told["trials"][number]["objectives"]["clean_acc"] for number in told["front"]]
     assert first == sorted(first, reverse=True)
