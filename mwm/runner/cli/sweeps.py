@@ -64,7 +64,7 @@ def run(
     """
     sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     from mwm.runner.execution import driver
-    from mwm.runner.reporting.search import read_search_results, search_tables
+    from mwm.runner.reporting.report.search_tables import read_search_results, search_tables
     from mwm.runner.reporting.tables import tables
 
     try:

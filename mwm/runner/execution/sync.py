@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from rich.console import Console
 
@@ -53,6 +54,7 @@ def sync_mlflow(
         progress = Progress(console, victims=expected["victim"], attacks=expected["attack"])
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         tags = {**history.begin.get("provenance", {}), "mwm.config_digest": sweep.config_digest, **sweep.tags}
+        how: dict[str, Any] = {"copy": storage.upload, "search": partial(write_search, sweep=sweep)}
         with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"), experiment=where) as tracker:
             recorder = SweepRecorder(
                 name,
@@ -61,8 +63,7 @@ def sync_mlflow(
                 progress=progress,
                 store=Store(storage.store),
                 sets=TrialInputs({}),
-                copy=storage.upload,
-                search=partial(write_search, sweep=sweep),
+                **how,
                 began=time.monotonic() - (history.end.get("at", history.last) - history.begin["at"]),
                 save_at=math.inf,  # until the end the results folder holds more than what was replayed so far
             )

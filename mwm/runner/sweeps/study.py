@@ -59,37 +59,44 @@ def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> d
 
 def read_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> dict[str, Any]:
     """What the study in `folder` tells; it is only read, and may be written meanwhile."""
-    import optuna
-
     assert isinstance(sweep.search, OptunaSearch), "only a search by Optuna has a study"
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        study = optuna.load_study(study_name=sweep.name, storage=study_storage(folder))
-        study.get_trials()
-    except Exception as error:  # of Optuna, of SQLAlchemy, or of SQLite
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{folder / STUDY}: cannot be read ({reason})") from None
+    study, objectives = _load_study(folder, sweep.name), sweep.search.objectives
     domains = {here.path: here for here in iter_domains(sweep.victim, "victim")}
     names, digests = _names(domains), {digest(encode(victim)): name for name, victim in victims.items()}
-    objectives = sweep.search.objectives
-    trials = [
-        _trial(trial, objectives, domains, names, digests) for trial in study.trials if "victim" in trial.user_attrs
-    ]
-    front = _front(study, {trial["number"]: trial for trial in trials})
+    trials = {}
+    for trial in study.trials:
+        if "victim" in trial.user_attrs:  # or the driver ended while it was drawn
+            told = _trial(trial, objectives)
+            told["digest"] = digests.get(digest(encode(decode_victim(told["victim"]))), "")
+            told["parameters"] = {names[path]: _value(domains[path], value) for path, value in trial.params.items()}
+            trials[trial.number] = told
+    front = _front(study, trials)
+    for number, told in trials.items():
+        told["on_front"] = number in front
     importance = {name: _importance(study, place, names) for place, name in enumerate(objectives)}
-    for trial in trials:
-        trial["on_front"] = trial["number"] in front
+    directions = [direction.name.lower() for direction in study.directions]
     return {
         "sweep": sweep.name,
-        "objectives": {
-            name: direction.name.lower() for name, direction in zip(objectives, study.directions, strict=True)
-        },
+        "objectives": dict(zip(objectives, directions, strict=True)),
         "parameters": [*names.values()],
         "front": front,
         "importance": {name: shares for name, (shares, _) in importance.items()},
         "no_importance": {name: why for name, (_, why) in importance.items() if why},
-        "trials": trials,
+        "trials": [*trials.values()],
     }
+
+
+def _load_study(folder: Path, name: str) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        study = optuna.load_study(study_name=name, storage=study_storage(folder))
+        study.get_trials(deepcopy=False)
+    except Exception as error:  # of Optuna, of SQLAlchemy, or of SQLite
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{folder / STUDY}: cannot be read ({reason})") from None
+    return study
 
 
 def _names(domains: Mapping[str, Domain]) -> dict[str, str]:
@@ -99,22 +106,13 @@ def _names(domains: Mapping[str, Domain]) -> dict[str, str]:
     return {path: field if counts[field] == 1 else path for path, field in fields.items()}
 
 
-def _trial(
-    trial: Any,
-    objectives: Sequence[str],
-    domains: Mapping[str, Domain],
-    names: Mapping[str, str],
-    digests: Mapping[str, str],
-) -> dict[str, Any]:
+def _trial(trial: Any, objectives: Sequence[str]) -> dict[str, Any]:
     tree = json.loads(trial.user_attrs["victim"])
-    victim = decode_victim(tree)
     return {
         "number": trial.number,
         "state": STATES.get(trial.state.name, "begun"),
-        "digest": digests.get(digest(encode(victim)), ""),
-        "label": trial_name(Trial(victim=victim)),
+        "label": trial_name(Trial(victim=decode_victim(tree))),
         "objectives": dict(zip(objectives, trial.values or (), strict=False)),
-        "parameters": {names[path]: _value(domains[path], value) for path, value in trial.params.items()},
         "victim": tree,
     }
 

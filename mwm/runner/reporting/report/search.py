@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mwm.runner.reporting.figures import search, style
+from mwm.runner.reporting.figures import style
+from mwm.runner.reporting.report import search_figures
+from mwm.runner.reporting.report.search_tables import search_tables
 from mwm.runner.reporting.report.source import SweepData
 from mwm.runner.reporting.report.tables import read_table
-from mwm.runner.reporting.search import search_tables
 
 CAPTIONS = ("On the front of the search", "Importance of parameters")
 
@@ -23,7 +24,7 @@ def searches(sweeps: Sequence[SweepData]) -> Iterator[dict[str, Any]]:
 
 def _figures(sweep: SweepData) -> Iterator[str]:
     with style.rules():
-        made = [search.front(sweep.search), search.importance(sweep.search)]
+        made = [search_figures.front(sweep.search), search_figures.importance(sweep.search)]
     for title, figure in zip(CAPTIONS, made, strict=True):
         if figure is not None:
             yield style.inline_svg(figure, f"{title}: {sweep.name}")

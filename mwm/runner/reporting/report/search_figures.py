@@ -7,7 +7,7 @@ from typing import Any
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.labels import Label, place_labels
-from mwm.runner.reporting.search import BETTER, SearchResults, by_importance, importance_note, short_names
+from mwm.runner.reporting.report.search_tables import BETTER, SearchResults, by_importance, importance_note, short_names
 
 BAR = 0.2
 """Inches between two bars."""
@@ -28,7 +28,7 @@ def front(search: SearchResults, width: float = style.FULL) -> Any:
     stairs = "" if len(others) > 1 else "pre" if search["objectives"][first] == "maximize" else "post"
     for panel, other in zip(panels, others, strict=True):
         style.draw_grid(panel)
-        _draw_trials(panel, done, (first, other), stairs)
+        _draw_trials(panel, done, (first, other), stairs=stairs)
         panel.set(xlabel=_axis(search, first), ylabel=_axis(search, other))
         panel.margins(0.1)
         place_labels(panel, [Label(str(trial["number"]), _place(trial, (first, other))) for trial in _on_front(done)])
@@ -53,7 +53,7 @@ def _axis(search: SearchResults, name: str) -> str:
     return f"{name} ({BETTER[search['objectives'][name]]})"
 
 
-def _draw_trials(panel: Any, trials: Sequence[Mapping[str, Any]], axes: tuple[str, str], stairs: str) -> None:
+def _draw_trials(panel: Any, trials: Sequence[Mapping[str, Any]], axes: tuple[str, str], *, stairs: str) -> None:
     """Marks, and through those on the front the stairs that part what one of them beats from all else."""
     others = [trial for trial in trials if not trial["on_front"]]
     for some, look in (

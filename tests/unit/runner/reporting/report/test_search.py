@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mwm.runner.reporting.figures import search as figures
 from mwm.runner.reporting.figures import style
+from mwm.runner.reporting.report import search_figures as figures
 from mwm.runner.reporting.report.files import write_report
-from mwm.runner.reporting.search import MOST_SHOWN, read_search_results, search_tables
+from mwm.runner.reporting.report.search_tables import MOST_SHOWN, read_search_results, search_tables
 from tests.helpers.pages import Page
 from tests.helpers.reported import ended, sweep_folder
 
