@@ -57,9 +57,7 @@ def sync_mlflow(
         how: dict[str, Any] = {"copy": storage.upload, "search": partial(write_search, sweep=sweep)}
         with Tracker(uri, name, tags=tags, params=flatten(encode(sweep.search), "search"), experiment=where) as tracker:
             recorder = SweepRecorder(
-                name,
-                folder,
-                tracker,
+                *(name, folder, tracker),
                 progress=progress,
                 store=Store(storage.store),
                 sets=TrialInputs({}),
