@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from mwm.config.written import plain, read_scalar
+from mwm.config.written import number_text, plain, read_scalar
 
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -19,6 +20,36 @@ class _Loader(yaml.SafeLoader):
     """YAML in which `1e-4` and `4/255` are numbers, and only `true` and `false` are flags (`no` is a word)."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+
+class _Dumper(yaml.SafeDumper):
+    """The reverse: words that would be read as something else are quoted, numbers are written as people write them."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """What occurs twice is written twice."""
+        del data
+        return True
+
+
+def _represent_scalar(dumper: yaml.SafeDumper, value: Any) -> yaml.ScalarNode:
+    if isinstance(value, str):
+        text, style = value, None if isinstance(read_scalar(value), str) and value.isprintable() else '"'
+    else:
+        text, style = number_text(value) if isinstance(value, float) else json.dumps(value), None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+for _kind in (str, bool, int, float, type(None)):
+    _Dumper.add_representer(_kind, _represent_scalar)
+
+
+def dump_yaml(tree: Any) -> str:
+    """A tree of plain values as YAML that is read as the same tree; what is innermost stands on one line."""
+    return yaml.dump(
+        plain(tree), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
+    )
 
 
 def _construct_scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
@@ -146,6 +147,15 @@ def test_optuna_sweep_runs(join: Join, folder: Path) -> None:
     kept = [row for row in results(folder) if row["digest"] in {one["digest"] for one in rows}]
     assert without_time(kept) == without_time(rows), "what was found before has changed"
     assert len({row["victim.scheme.step_size"] for row in results(folder)}) == 4
+    found = json.loads((folder / "results/small/search.json").read_text())
+    assert [trial["state"] for trial in found["trials"]] == ["done"] * 4
+    assert {trial["digest"] for trial in found["trials"]} == {
+        row["digest"] for row in results(folder) if row["kind"] == "victim"
+    }
+    best = join(folder, folder / "results/small/best-1.yaml")
+    assert "3 done (all cached, nothing was run)" in best.stdout, best.stderr
+    marks = {run.data.metrics["on_front"] for run in mlflow_runs(folder) if "on_front" in run.data.metrics}
+    assert 1.0 in marks
 
 
 @pytest.mark.parametrize("runs", [[()], pytest.param([(), ("--resume",)], marks=pytest.mark.long)], ids=len)

@@ -64,6 +64,7 @@ def run(
     """
     sweep, console = _asked(config, changes, name=name, tags=tags), make_console()
     from mwm.runner.execution import driver
+    from mwm.runner.reporting.report.search_tables import read_search_results, search_tables
     from mwm.runner.reporting.tables import tables
 
     try:
@@ -74,7 +75,7 @@ def run(
     if done.hours_spent:
         limit = f"the limit of {sweep.limits.hours:g} hours is reached"
         console.out(f"{limit}: no more victims were begun", highlight=False)
-    for table in tables(done.results):
+    for table in itertools.chain(tables(done.results), search_tables(read_search_results(done.folder))):
         console.print(table)
         console.print()
     _print_summary(console, done)

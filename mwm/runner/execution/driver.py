@@ -25,6 +25,7 @@ from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import LimitedSource, victim_source
+from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate

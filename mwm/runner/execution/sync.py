@@ -18,6 +18,7 @@ from mwm.config.spec import decode
 from mwm.runner.execution.page import finish_page
 from mwm.runner.execution.recorder import SweepResults, mlflow_options
 from mwm.runner.reporting.progress import Progress
+from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.follower import Followed, MlflowFollower

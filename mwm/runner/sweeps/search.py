@@ -22,6 +22,9 @@ from mwm.storage.addresses import file_uri, sqlite_uri
 from mwm.storage.lock import knows_record_locks
 from mwm.trials.trial import Victim
 
+STUDY = "optuna.db"
+"""The study of a search, in the folder of the sweep's results."""
+
 
 class FixedSource:
     """Victims known beforehand: a grid, or random points."""
@@ -85,6 +88,16 @@ def _draw(here: Domain, chance: random.Random) -> Any:
     return chance.choice(here.options)
 
 
+def study_storage(folder: Path) -> Any:
+    """Where Optuna keeps the study of the sweep whose results lie in `folder`."""
+    import optuna
+
+    database, lockable = folder / STUDY, knows_record_locks(folder)
+    # Where a file system knows no locks, the sweep's own keeps every other process off the study.
+    unlocked = partial(sqlite3.connect, f"{file_uri(database)}?nolock=1", uri=True, check_same_thread=False)
+    return optuna.storages.RDBStorage(sqlite_uri(database), {} if lockable else {"creator": unlocked})
+
+
 class OptunaSource:
     """Victims that Optuna suggests; its study lies in `folder` and is continued there."""
 
@@ -95,11 +108,8 @@ class OptunaSource:
         assert isinstance(search, OptunaSearch), "only an Optuna search is suggested"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._tree, self._objectives, self.total = sweep.victim, search.objectives, search.num_samples
-        database, lockable = folder / "optuna.db", knows_record_locks(folder)
-        # Where a file system knows no locks, the sweep's own keeps every other process off the study.
-        unlocked = partial(sqlite3.connect, f"{file_uri(database)}?nolock=1", uri=True, check_same_thread=False)
         self._study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(sqlite_uri(database), {} if lockable else {"creator": unlocked}),
+            storage=study_storage(folder),
             study_name=sweep.name,
             load_if_exists=True,
             directions=["minimize" if name == "worst_log10_p" else "maximize" for name in search.objectives],

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.config.loader import apply_override, load_yaml
+from mwm.config.loader import apply_override, dump_yaml, load_yaml
 from mwm.config.loader import parse_yaml as parse_written
 from mwm.config.written import Written, plain
 
@@ -119,6 +119,17 @@ TREES = st.recursive(
 @given(TREES)
 def test_json_is_yaml(tree: Any) -> None:
     assert parse_yaml(json.dumps(tree)) == tree
+
+
+@given(TREES | st.dictionaries(st.text(), st.sampled_from([text for text, _ in SCALARS]) | st.text()))
+@settings(deadline=None)
+def test_what_is_written_as_yaml_is_read_back(tree: Any) -> None:
+    assert repr(plain(parse_yaml(dump_yaml(tree)))) == repr(tree)
+
+
+def test_yaml_is_written_as_people_write_it() -> None:
+    tree = {"scheme": {"kind": "margin", "step_size": 4 / 255, "seed": 0}, "flip": False, "word": "1/2"}
+    assert dump_yaml(tree) == 'scheme: {kind: margin, step_size: 4/255, seed: 0}\nflip: false\nword: "1/2"\n'
 
 
 @pytest.mark.parametrize(("text", "start"), REFUSED)

@@ -13,6 +13,7 @@ from mwm.runner.reporting.groups import Groups, victims_of
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report import words
 from mwm.runner.reporting.report.pictures import query_pictures
+from mwm.runner.reporting.report.search import searches
 from mwm.runner.reporting.report.source import SweepData
 from mwm.runner.reporting.report.tables import cost_table, front_table, result_tables
 from mwm.verification.report.html import render
@@ -40,6 +41,7 @@ def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> s
         "settings": settings,
         "results": list(result_tables(groups, shown)),
         "figures": list(_figures(shown)),
+        "searches": list(searches(sweeps)),
         "cost": cost_table(groups),
         "pictures": list(query_pictures(groups, ChainMap(*(dict(sweep.pictures) for sweep in sweeps)))),
         "provenance": [(sweep.name, words.provenance(sweep), words.sweep_file(sweep)) for sweep in sweeps],

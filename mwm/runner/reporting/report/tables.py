@@ -48,14 +48,14 @@ class PageTable:
 def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
     """The terminal's tables, as wide as they are: what is left of each setting of `shown`, and all detections."""
     (made,) = retention_table(shown, width=inf)
-    yield _read("What each setting costs, and what is left of it after each attack", made)
+    yield read_table("What each setting costs, and what is left of it after each attack", made)
     if attacks_of(groups):
         lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
-        yield _read(lost, worst_case_table(shown))
-        yield _read("How many students are detected", detection_table(groups))
+        yield read_table(lost, worst_case_table(shown))
+        yield read_table("How many students are detected", detection_table(groups))
 
 
-def _read(caption: str, made: Group) -> PageTable:
+def read_table(caption: str, made: Group) -> PageTable:
     """A table that was made for the terminal."""
     table, *notes = made.renderables
     assert isinstance(table, Table), "a table stands above its notes"
