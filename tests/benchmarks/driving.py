@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mwm.config.spec import decode
 from mwm.runner.execution.recorder import SweepRecorder
+from mwm.runner.execution.results import SweepResults
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.search import victim_source
 from mwm.runner.sweeps.sweep import Sweep
@@ -47,16 +48,28 @@ class Sample:
 
 
 @dataclass
+class TimedResults(SweepResults):
+    """Results that note how long each save took."""
+
+    saves: list[float] = field(default_factory=list)
+
+    def save(self, *, complete: bool) -> None:
+        began = time.monotonic()
+        super().save(complete=complete)
+        self.saves.append(time.monotonic() - began)
+
+
+@dataclass
 class Watched(SweepRecorder):
     """A recorder that notes when each trial began and ended, and every `every` trials how the driver is."""
 
+    results: TimedResults
     _: KW_ONLY
     progress: Progress
     every: int = 50
     starts: dict[str, float] = field(default_factory=dict)
     first_rows: dict[str, float] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
-    saves: list[float] = field(default_factory=list)
 
     def start(self, name: str, trial: Trial) -> None:
         self.starts.setdefault(name, time.time())
@@ -69,20 +82,15 @@ class Watched(SweepRecorder):
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         super().finish(name, trial, outcome)
-        if len(self.outcomes) % self.every == 0:
-            self.samples.append(sample(len(self.outcomes)))
-
-    def save(self, *, complete: bool) -> None:
-        began = time.monotonic()
-        super().save(complete=complete)
-        self.saves.append(time.monotonic() - began)
+        if len(self.results.outcomes) % self.every == 0:
+            self.samples.append(sample(len(self.results.outcomes)))
 
     def spans(self) -> dict[str, tuple[float, float]]:
         """When (seconds since 1970) each trial trained here was heard to begin, and when its worker wrote its outcome.
 
         Both ends lie within the trial, so what is counted is at most the time that its slot was busy.
         """
-        ends = {name: (self.store.folder(name) / OUTCOME).stat().st_mtime for name in self.starts}
+        ends = {name: (self.results.store.folder(name) / OUTCOME).stat().st_mtime for name in self.starts}
         return {name: (self.starts[name], end) for name, end in ends.items() if end > self.starts[name]}
 
 
@@ -107,9 +115,8 @@ def opened(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool = Tru
     journal.followers.append(progress.follow)
     journal.begin(totals=plan.totals, provenance=provenance())
     store = Store(folder / "store")
-    return plan, Watched(
-        sweep.name, results, mlflow, store=store, sets=sets, warn=progress.warn, journal=journal, progress=progress
-    )
+    kept = TimedResults(sweep, results, store, progress.warn, mlflow=mlflow)
+    return plan, Watched(kept, journal, sets, progress=progress)
 
 
 def run_opened(queue: TrialQueue, recorder: Watched, sweep: Sweep) -> None:
@@ -117,10 +124,10 @@ def run_opened(queue: TrialQueue, recorder: Watched, sweep: Sweep) -> None:
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.searcher import TrialSearcher
 
-    store, sets = recorder.store, recorder.sets
-    with closing(Heartbeat(recorder.folder, recorder.progress.snapshot)):
+    store, sets = recorder.results.store, recorder.sets
+    with closing(Heartbeat(recorder.results.folder, recorder.progress.snapshot)):
         searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
-        run_trials(searcher, sweep, folder=recorder.folder, sets=sets, store=store.root)
+        run_trials(searcher, sweep, folder=recorder.results.folder, sets=sets, store=store.root)
 
 
 def npz(path: Path, *, images: int = 90, side: int = 6, classes: int = 3) -> Path:

@@ -58,16 +58,16 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
             profiler.enable()
         run_opened(plan, ledger, sweep)
         profiler.disable()
-        ledger.samples.append(sample(len(ledger.outcomes)))
+        ledger.samples.append(sample(len(ledger.results.outcomes)))
         began = time.perf_counter()
-        found["unsent"] = flushed(ledger.mlflow, 0)
-        assert flushed(ledger.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
+        found["unsent"] = flushed(ledger.results.mlflow, 0)
+        assert flushed(ledger.results.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
         found["flush"], began = time.perf_counter() - began, time.perf_counter()
         ledger.close("FINISHED", complete=True)
         found["close"] = time.perf_counter() - began
-        assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
-        found |= {"trained": sum(outcome.seconds or 0.0 for _, outcome in ledger.outcomes.values())}
-        found["saves"] = sum(ledger.saves)
+        assert ledger.results.count("done") == plan.victims + plan.attacks, "a trial was not done"
+        found |= {"trained": sum(outcome.seconds or 0.0 for _, outcome in ledger.results.outcomes.values())}
+        found["saves"] = sum(ledger.results.saves)
         found |= {"first_start": min(ledger.starts.values()), "samples": [asdict(one) for one in ledger.samples]}
         found |= {"sizes": {part: size(folder / part) for part in ("results", "store", "mlflow.db")}}
         return found | _figures(found) | {"functions": functions(profiler) if profile else {}}

@@ -127,20 +127,20 @@ def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
     mlflow: Any = Silent() if uri is None else Timed(uri, followed, tags=provenance())
     plan = TrialQueue(victim_source(asked, results), [], sets)
     progress = Progress(Console(file=io.StringIO()))
-    how: dict[str, Any] = {"store": Store(folder / "store"), "sets": sets, "warn": print, "progress": progress}
     journal = TimedJournal(results, print)
-    ledger = Clocked(asked.name, results, mlflow, journal=journal, **how)
+    kept = TimedResults(asked, results, Store(folder / "store"), print, mlflow=mlflow)
+    ledger = Clocked(kept, journal, sets, progress=progress)
     with ray_cluster(None):
         run_opened(plan, ledger, asked)
     driver = sum(psutil.Process().cpu_times()[:2])
-    assert ledger.count("done") == plan.victims, "a trial was not done"
+    assert ledger.results.count("done") == plan.victims, "a trial was not done"
     began = time.monotonic()
     ledger.close("FINISHED", complete=True)
     closing = time.monotonic() - began
-    epochs = [row["epoch_seconds"] for name in ledger.outcomes for row in ledger.store.rows(name)]
+    epochs = [row["epoch_seconds"] for name in ledger.results.outcomes for row in ledger.results.store.rows(name)]
     return {
         "seconds": ledger.last - ledger.first,
-        "trial_seconds": fmean(outcome.seconds or 0.0 for _, outcome in ledger.outcomes.values()),
+        "trial_seconds": fmean(outcome.seconds or 0.0 for _, outcome in ledger.results.outcomes.values()),
         "epoch_seconds": fmean(epochs),
         "held_seconds": journal.held,
         "sending_seconds": mlflow.sending,

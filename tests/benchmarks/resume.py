@@ -145,7 +145,7 @@ def alone(path: Path, marks: Path) -> int:
 
     def begun(ledger: Any, name: str, _: Any) -> None:
         mark("trial")
-        held[name] = len((ledger.store.checkpoint(name) or {"rows": []})["rows"])
+        held[name] = len((ledger.results.store.checkpoint(name) or {"rows": []})["rows"])
 
     def arrived(_: Any, name: str, rows: Sequence[Any]) -> None:
         if rows and rows[-1].epoch > held[name]:

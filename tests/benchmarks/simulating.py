@@ -131,7 +131,7 @@ def _made(item: tuple[str, Trial], ledger: Watched, model: Model, clock: Clock) 
     with clock("ledger"):
         ledger.start(*item)
     with clock("(worker)"):
-        outcome = model.write(ledger.store, *item, ledger.sets)
+        outcome = model.write(ledger.results.store, *item, ledger.sets)
     with clock("ledger"):
         ledger.rows(item[0], [model.row])
         ledger.finish(*item, outcome)
@@ -144,15 +144,15 @@ def _recorded(sweep: Sweep, folder: Path, sets: TrialInputs, model: Model, clock
         plan, ledger = opened(sweep, folder, sets)
     with clock.others("MLflow's thread"):
         gone_through(plan, ledger, model, clock)
-        assert flushed(ledger.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
+        assert flushed(ledger.results.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
     with clock("save"):
-        ledger.save(complete=False)
+        ledger.results.save(complete=False)
     with clock("close"):
         ledger.close("FINISHED", complete=True)
     with clock("table"):
-        list(tables(ledger.results()))
-    assert ledger.count("done") == plan.victims + plan.attacks, "a trial was not done"
-    return len(ledger.outcomes)
+        list(tables(ledger.results.all()))
+    assert ledger.results.count("done") == plan.victims + plan.attacks, "a trial was not done"
+    return len(ledger.results.outcomes)
 
 
 def simulated(victims: int, *, profile: bool) -> dict[str, Any]:

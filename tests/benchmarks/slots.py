@@ -74,7 +74,7 @@ def in_a_row(sweep: Sweep, folder: Path, sets: TrialInputs) -> list[Watched]:
 def _conducted(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool) -> Watched:
     folder.mkdir(parents=True, exist_ok=True)
     plan, ledger = opened(sweep, folder, sets, attacks=attacks)
-    ledger.store = Store(folder.parent / "store")
+    ledger.results.store = Store(folder.parent / "store")
     run_opened(plan, ledger, sweep)
     return ledger
 
@@ -82,7 +82,7 @@ def _conducted(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool) 
 def figures(ledgers: list[Watched]) -> dict[str, float]:
     """How busy the slots were, and what the trials were like (seconds)."""
     spans = {name: span for ledger in ledgers for name, span in ledger.spans().items()}
-    ended = {name: one for ledger in ledgers for name, one in ledger.outcomes.items()}
+    ended = {name: one for ledger in ledgers for name, one in ledger.results.outcomes.items()}
     assert all(outcome.status == "done" for _, outcome in ended.values()), "a trial was not done"
     length = max(end for _, end in spans.values()) - min(start for start, _ in spans.values())
     held = {name: end - start for name, (start, end) in spans.items()}

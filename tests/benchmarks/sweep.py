@@ -62,11 +62,11 @@ def conducted(design: Design, trials: int, epochs: int, sets: TrialInputs, folde
     with ray_cluster(None):
         run_opened(plan, ledger, sweep)
     ledger.close("FINISHED", complete=True)
-    outcomes = [outcome for _, outcome in ledger.outcomes.values()]
+    outcomes = [outcome for _, outcome in ledger.results.outcomes.values()]
     assert [outcome.status for outcome in outcomes] == ["done"] * trials, "a trial was not done"
     used = {int(line["threads"]) for line in told(folder / "told", "step")}
     assert used == {design.threads or max(1, int(design.cpus))}, f"trials took {used} threads"
-    end = max((ledger.store.folder(outcome.digest) / OUTCOME).stat().st_mtime for outcome in outcomes)
+    end = max((ledger.results.store.folder(outcome.digest) / OUTCOME).stat().st_mtime for outcome in outcomes)
     took = end - told(folder / "told", "begin")[0]["at"]
     return {
         "trials_per_minute": trials * 60 / took,

@@ -20,17 +20,15 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.config.written import plain
 from mwm.runner.execution.joining import cluster_address
-from mwm.runner.execution.page import begin_page, finish_page
+from mwm.runner.execution.page import begin_page, mlflow_options
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.sweeps.search import LimitedSource, victim_source
-from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
 from mwm.runner.tracking.follower import Followed, MlflowFollower
-from mwm.runner.tracking.runs import source_tags
 from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation
@@ -104,9 +102,11 @@ def run_sweep(
             check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
             how: dict[str, Any] = {"folder": folder, "sets": sets, "stopped": stopped, "uri": uri}
             recorder, epochs, left, spent = _run(sweep, console, place, **how, experiment=experiment)
+    results = recorder.results
+    assert results.mlflow is not None, "the driver began with it"
     return SweepRun(
-        results=recorder.results(),
-        counts={status: recorder.count(status) for status in STATUSES},
+        results=results.all(),
+        counts={status: results.count(status) for status in STATUSES},
         cached=len(recorder.cached),
         status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
         epochs=epochs,
@@ -114,7 +114,7 @@ def run_sweep(
         folder=folder,
         uri=uri,
         experiment=experiment,
-        experiment_id=recorder.mlflow.experiment_id,
+        experiment_id=results.mlflow.experiment_id,
     )
 
 
@@ -178,7 +178,8 @@ def _run(
 ) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
     """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
     from mwm.runner.execution.cluster import concurrent_trials, run_trials
-    from mwm.runner.execution.recorder import SweepRecorder, mlflow_options
+    from mwm.runner.execution.recorder import SweepRecorder
+    from mwm.runner.execution.results import SweepResults
     from mwm.runner.execution.searcher import TrialSearcher
 
     made = provenance()
@@ -192,16 +193,15 @@ def _run(
         progress = Progress(console)
         journal = Journal(folder, progress.warn)
         journal.followers.append(progress.follow)
-        told: dict[str, Any] = {"warn": progress.warn, "journal": journal, "copy": place.upload}
-        told["page"] = partial(finish_page, sweep=sweep)
-        recorder = SweepRecorder(sweep.name, folder, mlflow, store=store, sets=sets, **told)
+        results = SweepResults(sweep, folder, store, progress.warn, mlflow=mlflow, copy=place.upload)
+        recorder = SweepRecorder(results, journal, sets)
         searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
         plan = {"totals": queue.totals, "slots": concurrent_trials(sweep.resources), "epochs": _mean_epochs(sweep)}
         journal.begin(**plan, provenance=made, experiment=experiment)
         with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
             with progress:
                 run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
-            left[0] = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
+            left[0] = queue.victims + queue.attacks - recorder.results.count("done") - recorder.results.count("stopped")
     return recorder, searcher.epochs, left[0], source.spent
 
 

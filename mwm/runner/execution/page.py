@@ -15,7 +15,7 @@ from mwm.runner.reporting.report.markdown import description
 from mwm.runner.reporting.results import late_metrics
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment
-from mwm.runner.tracking.runs import SWEEP, to_metrics
+from mwm.runner.tracking.runs import CONFIG, SWEEP, source_tags, to_metrics
 from mwm.runner.tracking.views import NOTE, Varied, view_links, write_own, write_views
 from mwm.trials.outcome import TRIAL_KINDS
 
@@ -47,6 +47,12 @@ def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row])
 
 def _log_run_tag(experiment: MlflowExperiment, run_id: str, name: str, text: str) -> None:
     experiment.log_tags(run_id, {name: text})
+
+
+def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:
+    """What MLflow is told of a sweep as a whole: `tags` of every run, `params` of its own."""
+    tags = {**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags}
+    return {"tags": tags, "params": flatten(encode(sweep.search), "search")}
 
 
 def varied_parameters(sweep: Sweep) -> Varied:
@@ -85,8 +91,8 @@ def summary_metrics(rows: Iterable[Row]) -> dict[str, float]:
     return found
 
 
-def late_measures(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
-    """What only a sweep's rows together tell of each trial, by digest.
+def late_measures(rows: Iterable[Row], on_front: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """What only a sweep's rows together tell of each trial, by digest; of a victim also whether it is `on_front`.
 
     Beside `clean_drop`, what attacks left, and a control's scores on each key: `accuracy_cost`, how many points of
     clean accuracy the watermark costs the victim, also of the attacks on it, and of these `accuracy_drop`, by how many
@@ -99,6 +105,8 @@ def late_measures(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
         left = {name: row[name] for name in ROBUSTNESS if name in row and row[SCHEME] != "none"}
         told = late_metrics(row) | left | _points(row, victims.get(row["victim_digest"], {}))
         found.setdefault(row["digest"], {}).update(told)
+    for digest, share in on_front.items():
+        found.setdefault(digest, {})["on_front"] = share
     return {digest: metrics for digest, metrics in found.items() if metrics}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
-from mwm.runner.execution import recorder
+from mwm.runner.execution import results
 from mwm.runner.reporting.export import write_results
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.reporting.tables import tables
@@ -92,7 +92,7 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
     tmp_path: Path, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast trials end and however many there are: a save waits ten times as long as the one before took."""
-    monkeypatch.setattr(recorder, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(results, "SAVE_SECONDS", 0.0)
     clopper_pearson(5, 10)  # it imports scipy, which takes as long as many a save
     shutil.copy(mlflow_db, tmp_path / "mlflow.db")
     sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 8))
@@ -101,8 +101,8 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
     plan, driven = opened(sweep, tmp_path, sets)
     began = time.monotonic()
     gone_through(plan, driven, model, Clock())
-    elapsed, saves = time.monotonic() - began, list(driven.saves)
+    elapsed, saves = time.monotonic() - began, list(driven.results.saves)
     driven.close("FINISHED", complete=True)
-    assert driven.count("done") == 40
+    assert driven.results.count("done") == 40
     assert len(saves) >= 2, "nothing is learnt of saves"
     assert sum(saves[:-1]) <= elapsed / 10

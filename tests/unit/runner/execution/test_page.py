@@ -55,7 +55,7 @@ def test_a_sweep_without_attacks_says_so() -> None:
 
 
 def test_accuracies_are_told_in_points_against_control_and_victim() -> None:
-    found = late_measures(ROWS)
+    found = late_measures(ROWS, {})
     assert found[of(MARGIN)] == {
         **{"clean_drop": pytest.approx(0.03), "accuracy_cost": 3.0},
         **{"worst_query_acc": 0.25, "mean_query_acc": 0.375, "worst_log10_p": -7.5},
@@ -68,7 +68,7 @@ def test_accuracies_are_told_in_points_against_control_and_victim() -> None:
 
 def test_nothing_is_told_of_a_victim_that_failed_or_is_missing() -> None:
     rows = result_rows([failed(trial(MARGIN)), stolen(WIDE, 0, SOFT, 0.5)])
-    assert late_measures(rows) == {}
+    assert late_measures(rows, {}) == {}
 
 
 def test_the_summary_counts_trials_once_and_means_over_seeds() -> None:

@@ -14,6 +14,7 @@ import pytest
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
 from mwm.runner.execution.recorder import SweepRecorder
+from mwm.runner.execution.results import SweepResults
 from mwm.runner.execution.searcher import MAX_RETRIES, MAX_TRANSIENT_RETRIES, TrialSearcher
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.tracking.follower import Followed, MlflowFollower
@@ -48,15 +49,9 @@ class Bench:
     def __init__(self, folder: Path, uri: str, sets: Loaded) -> None:
         self.sets, self.queue, self.store = sets, TrialQueue(Two(), ATTACKS, sets), Store(folder / "store")
         followed = Followed("staged", partial(read_events, folder), folder, folder / PICTURES)
-        self.recorder = SweepRecorder(
-            "staged",
-            folder,
-            MlflowFollower(uri, followed, tags={}),
-            store=self.store,
-            warn=print,
-            sets=sets,
-            journal=Journal(folder, print),
-        )
+        mlflow = MlflowFollower(uri, followed, tags={})
+        kept = SweepResults(swept(name="staged"), folder, self.store, print, mlflow=mlflow)
+        self.recorder = SweepRecorder(kept, Journal(folder, print), sets)
         self.searcher = TrialSearcher(self.queue, self.recorder, store=self.store, sets=sets)
         self.count = 0
 
@@ -83,7 +78,7 @@ class Bench:
         self.searcher.on_trial_complete(number)
 
     def statuses(self) -> dict[str, str]:
-        return {name: outcome.status for name, (_, outcome) in self.recorder.outcomes.items()}
+        return {name: outcome.status for name, (_, outcome) in self.recorder.results.outcomes.items()}
 
 
 @pytest.fixture
@@ -111,7 +106,7 @@ def test_a_trial_that_gets_no_further_is_given_up(bench: Bench) -> None:
         bench.fail(number)
     name = trial_digest(trial, bench.sets)
     assert bench.statuses()[name] == "failed"
-    assert bench.recorder.outcomes[name][1].error == "its process died 3 times"
+    assert bench.recorder.results.outcomes[name][1].error == "its process died 3 times"
     assert sorted(bench.statuses().values()) == ["failed", "skipped", "skipped"]
     assert bench.ask()[1] != trial, "it was begun once more"
 
@@ -133,7 +128,7 @@ def test_an_error_is_told_in_the_words_of_the_last_attempt(bench: Bench) -> None
         bench.tell(number)
         bench.tell(number, error=f"RuntimeError: attempt {attempt}")
         bench.fail(number)
-    assert bench.recorder.outcomes[trial_digest(trial, bench.sets)][1].error == "RuntimeError: attempt 2"
+    assert bench.recorder.results.outcomes[trial_digest(trial, bench.sets)][1].error == "RuntimeError: attempt 2"
 
 
 @pytest.mark.parametrize("began", [True, False], ids=["disk full", "died before it began"])
@@ -155,7 +150,7 @@ def test_a_trial_that_is_not_to_blame_is_begun_again_after_a_pause(bench: Bench,
         assert same == trial
     assert not bench.statuses(), "it was given up too early"
     fail(number)
-    error = bench.recorder.outcomes[trial_digest(trial, bench.sets)][1].error
+    error = bench.recorder.results.outcomes[trial_digest(trial, bench.sets)][1].error
     assert error == ("OSError: full" if began else "its process died 7 times")
 
 
@@ -172,7 +167,7 @@ def test_blame_and_bad_luck_are_counted_apart(bench: Bench) -> None:
     number, same = bench.ask()
     bench.tell(number)
     bench.fail(number)
-    assert bench.recorder.outcomes[trial_digest(same, bench.sets)][1].error == "its process died 4 times"
+    assert bench.recorder.results.outcomes[trial_digest(same, bench.sets)][1].error == "its process died 4 times"
 
 
 def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:
@@ -181,7 +176,7 @@ def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:
     bench.searcher.on_trial_complete(number)
     name = trial_digest(trial, bench.sets)
     assert bench.statuses() == {name: "stopped"}
-    assert "after epoch 2" in bench.recorder.outcomes[name][1].error
+    assert "after epoch 2" in bench.recorder.results.outcomes[name][1].error
     assert (bench.queue.victims, bench.queue.attacks) == (2, 2)
     for _ in range(3):
         number, other = bench.ask()
@@ -207,7 +202,7 @@ def test_what_is_in_the_store_is_not_run(bench: Bench) -> None:
     _, trial = bench.ask()
     assert trial.attack is not None, "the victim was trained again"
     assert trial.victim == VICTIM
-    assert bench.recorder.outcomes[known.digest][1] == known
+    assert bench.recorder.results.outcomes[known.digest][1] == known
 
 
 def test_what_was_finished_unheard_is_collected(bench: Bench) -> None:
@@ -240,5 +235,5 @@ def test_results_of_an_earlier_session_stay_in_the_table(bench: Bench, uri: str,
     bench.recorder.close("KILLED", complete=False)
     again = Bench(tmp_path, uri, bench.sets)
     again.recorder.close("KILLED", complete=False)
-    assert [result.trial for result in again.recorder.results()] == [trial]
+    assert [result.trial for result in again.recorder.results.all()] == [trial]
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 2

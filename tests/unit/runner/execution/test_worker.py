@@ -45,7 +45,7 @@ def conducted(folder: Path, victims: int, attacks: int, leases: dict[str, float]
     queue, recorder = opened(sweep, folder, telling(sets, folder / "told"))
     run_opened(queue, recorder, sweep)
     recorder.close("FINISHED", complete=True)
-    assert recorder.count("done") == victims * (1 + attacks)
+    assert recorder.results.count("done") == victims * (1 + attacks)
     return {what: told(folder / "told", what) for what in ("trial", "step")}
 
 
