@@ -90,9 +90,7 @@ def run_sweep(
     with place.sweep_dir(sweep.name) as folder:
         _require_same_sweep(sweep, folder, resume=resume)
         experiment = experiment_name(experiment, sweep.name, uri, before=read_journal(folder).begin.get("experiment"))
-        if not elsewhere:
-            require_compiler(sweep)
-        sets = _loaded(sweep, console)
+        sets = _loaded(sweep, console, here=not elsewhere)
         # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
         from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
@@ -100,8 +98,8 @@ def run_sweep(
         with alone, _outliving_terminal(), ray_cluster(address), _graceful_stop() as stopped:
             tell = partial(console.out, highlight=False)
             check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
-            how: dict[str, Any] = {"folder": folder, "sets": sets, "stopped": stopped, "uri": uri}
-            recorder, epochs, left, spent = _run(sweep, console, place, **how, experiment=experiment)
+            where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
+            recorder, epochs, left, spent = _run(sweep, console, place, **where, sets=sets, stopped=stopped)
     results = recorder.results
     assert results.mlflow is not None, "the driver began with it"
     return SweepRun(
@@ -111,15 +109,15 @@ def run_sweep(
         status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
         epochs=epochs,
         hours_spent=spent,
-        folder=folder,
-        uri=uri,
-        experiment=experiment,
+        **where,
         experiment_id=results.mlflow.experiment_id,
     )
 
 
-def _loaded(sweep: Sweep, console: Console) -> TrialInputs:
-    """The data of a sweep that was found sound; says what was left out of them."""
+def _loaded(sweep: Sweep, console: Console, *, here: bool) -> TrialInputs:
+    """The data of a sweep that was found sound, on this machine if it runs `here`; says what was left out of them."""
+    if here:
+        require_compiler(sweep)
     sets, _ = validate(sweep, download=True)
     for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
         for line in left_out_lines(found):

@@ -203,7 +203,7 @@ class _CellBlock:
     def start(self) -> None:
         from IPython.display import display
 
-        self._handle = display(self._html(), display_id=True)
+        self._handle = display(self._html(), display_id=True)  # type: ignore[no-untyped-call]
 
     def renew(self) -> None:
         if self._handle is not None and self._clock() >= self._due:
@@ -218,4 +218,4 @@ class _CellBlock:
 
         drawn = Console(file=io.StringIO(), record=True, width=CELL_WIDTH, force_jupyter=False)
         drawn.print(self._look())
-        return HTML(drawn.export_html(inline_styles=True, code_format='<pre style="line-height: 1.3">{code}</pre>'))
+        return HTML(drawn.export_html(inline_styles=True, code_format='<pre style="line-height: 1.3">{code}</pre>'))  # type: ignore[no-untyped-call]
