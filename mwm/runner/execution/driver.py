@@ -102,18 +102,14 @@ def run_sweep(
             check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
             how: dict[str, Any] = {"folder": folder, "sets": sets, "stopped": stopped, "uri": uri}
             recorder, epochs, left, spent = _run(sweep, console, place, **how, experiment=experiment)
-    return SweepRun(
-        results=recorder.results(),
-        counts={status: recorder.count(status) for status in STATUSES},
-        cached=len(recorder.cached),
-        status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
-        epochs=epochs,
-        hours_spent=spent,
-        folder=folder,
-        uri=uri,
-        experiment=experiment,
-        experiment_id=recorder.mlflow.experiment_id,
-    )
+    status = 128 + stopped[0] if stopped else INCOMPLETE * (left > 0)
+    where = {"folder": folder, "uri": uri, "experiment": experiment, "experiment_id": recorder.mlflow.experiment_id}
+    return SweepRun(**_summary(recorder), **where, status=status, epochs=epochs, hours_spent=spent)
+
+
+def _summary(recorder: SweepRecorder) -> dict[str, Any]:
+    counts = {status: recorder.count(status) for status in STATUSES}
+    return {"results": recorder.results(), "counts": counts, "cached": len(recorder.cached)}
 
 
 def _loaded(sweep: Sweep, console: Console) -> TrialInputs:
