@@ -103,13 +103,17 @@ def run_sweep(
             how: dict[str, Any] = {"folder": folder, "sets": sets, "stopped": stopped, "uri": uri}
             recorder, epochs, left, spent = _run(sweep, console, place, **how, experiment=experiment)
     status = 128 + stopped[0] if stopped else INCOMPLETE * (left > 0)
-    where = {"folder": folder, "uri": uri, "experiment": experiment, "experiment_id": recorder.mlflow.experiment_id}
+    where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
     return SweepRun(**_summary(recorder), **where, status=status, epochs=epochs, hours_spent=spent)
 
 
 def _summary(recorder: SweepRecorder) -> dict[str, Any]:
-    counts = {status: recorder.count(status) for status in STATUSES}
-    return {"results": recorder.results(), "counts": counts, "cached": len(recorder.cached)}
+    return {
+        "results": recorder.results(),
+        "counts": {status: recorder.count(status) for status in STATUSES},
+        "cached": len(recorder.cached),
+        "experiment_id": recorder.mlflow.experiment_id,
+    }
 
 
 def _loaded(sweep: Sweep, console: Console) -> TrialInputs:
