@@ -25,8 +25,8 @@ from mwm.storage.redaction import redact
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-FOLLOW_SECONDS = 5.0
-"""How often the journal is looked into."""
+FOLLOW_SECONDS = 3.0
+"""How often the journal is looked into; MLflow's server hangs up on a client that was silent for 5 s."""
 
 KILLED_SECONDS, CLOSE_SECONDS = 60.0, 3600.0
 """How long a follower writes in the end, while MLflow answers: who is killed has not much time."""
