@@ -74,13 +74,13 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     for curve in _curves(found, settings, looks=looks, marks=marks):
         for down, name in enumerate(measures):
             for across, axis in enumerate(axes):
-                _draw(panels[down, across], curve, axis, name, crowded=crowded)
-    _decorate(panels, axes, measures, found)
+                _draw(panels[down, across], curve, axis=axis, name=name, crowded=crowded)
+    _decorate(panels, found, axes=axes, measures=measures)
     told = CROWDED if crowded else "; ".join([EXPLAINED, *([VICTIMS] if "clean_acc" in axes else [])])
     entries = [style.entry(name, marker=marks[one]) for one, name in attacks.items()]
     style.add_legend(made, entries, told, height=height)
     write = label_ends if axes[0] == "calls" else place_labels
-    if crowded or not write(panels[0, 0], _labels(found, settings, axes[0], measures[0])):
+    if crowded or not write(panels[0, 0], _labels(found, settings, axis=axes[0], name=measures[0])):
         lines = [style.entry(name, **look) for name, look in looks.items()]
         style.add_legend(made, [*lines, *entries], told, height=height)
     if axes[0] == "calls":
@@ -123,7 +123,7 @@ def _curves(
     ]
 
 
-def _draw(panel: Any, curve: _Curve, axis: str, name: str, *, crowded: bool) -> None:
+def _draw(panel: Any, curve: _Curve, *, axis: str, name: str, crowded: bool) -> None:
     """One curve into one panel; in a crowd only its points."""
     told = zip(curve.places(axis), (getattr(point, name) for point in curve.points), strict=True)
     both = [(place, mean) for place, mean in told if place is not None and mean is not None]
@@ -145,7 +145,7 @@ def _draw(panel: Any, curve: _Curve, axis: str, name: str, *, crowded: bool) -> 
         panel.plot(victim, 0, "|", color=curve.look["color"], markersize=9, transform=panel.get_xaxis_transform())
 
 
-def _decorate(panels: Any, axes: Sequence[str], measures: Sequence[str], found: Sequence[RetentionPoint]) -> None:
+def _decorate(panels: Any, found: Sequence[RetentionPoint], *, axes: Sequence[str], measures: Sequence[str]) -> None:
     """Scales, words, and the levels at which ownership is decided."""
     for panel in panels.flat:
         style.draw_grid(panel)
@@ -183,7 +183,7 @@ def _number_calls(panel: Any, calls: Iterable[float]) -> None:
 
 
 def _labels(
-    found: Sequence[RetentionPoint], settings: Mapping[Configuration, str], axis: str, name: str
+    found: Sequence[RetentionPoint], settings: Mapping[Configuration, str], *, axis: str, name: str
 ) -> list[Label]:
     """The name of each setting at its last point, of those that show most."""
     drawn = [

@@ -33,7 +33,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#6B6B6B"
 """The colour of all that has no watermark."""
 
-DASHES, MARKS = ("-", "--", ":"), "osD^vPX*<>ph"
+DASHES, MARKS = ("-", "--", ":", "-."), "osD^vPX*<>ph"
 
 THIN: dict[str, Any] = {"linewidth": 0.8, "linestyle": ":"}
 
@@ -152,9 +152,8 @@ def mark_for(place: int) -> str:
 
 
 def line_for(place: int) -> dict[str, Any]:
-    """How the curve of a setting looks by its place among all: from the eighth on they are dashed."""
-    around, place = divmod(place, len(COLOURS))
-    return {"color": COLOURS[place], "linestyle": DASHES[around % len(DASHES)]}
+    """How the curve of a setting looks by its place among all: no two of 28 have both one colour and one dash."""
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
 
 
 def draw_grid(panel: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -74,7 +74,10 @@ def test_marks_are_seen_on_paper() -> None:
             assert (brightness + 0.05) / (linear("#121212") @ XYZ[1] + 0.05) >= 3, f"{colour} is lost in the dark"
 
 
-def test_what_has_the_same_colour_has_other_dashes_and_attacks_have_marks_of_their_own() -> None:
+def test_settings_differ_in_colour_or_dashes_neighbours_in_both_and_attacks_in_marks() -> None:
     looks = [tuple(line_for(place).values()) for place in range(len(COLOURS) * len(DASHES))]
-    assert len({*looks}) == len(looks) == 21
+    assert len({*looks}) == len(looks) == 28
+    for one, other in pairwise(looks):
+        assert one[0] != other[0]
+        assert one[1] != other[1], "in grey, dashes alone tell them apart"
     assert len({mark_for(place) for place in range(len(MARKS))}) == len(MARKS) == 12
