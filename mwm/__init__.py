@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
     from mwm.data.splits import SplitSizes
     from mwm.models.networks import Cnn, Normalization, ResNet, ResNet20
+    from mwm.runner.execution.driver import SweepRun, run_sweep
     from mwm.runner.reporting.csv_files import read_results
     from mwm.runner.sweeps.sweep import load_sweep
     from mwm.stats.binomial import p_value
@@ -37,6 +38,7 @@ _HOMES = {
     "data.splits": ("SplitSizes",),
     "models.networks": ("Cnn", "Normalization", "ResNet", "ResNet20"),
     "runner.reporting.csv_files": ("read_results",),
+    "runner.execution.driver": ("SweepRun", "run_sweep"),
     "runner.sweeps.sweep": ("load_sweep",),
     "stats.binomial": ("p_value",),
     "stats.power": ("required_queries",),
@@ -84,6 +86,7 @@ __all__ = [
     "ResNet20",
     "SplitSizes",
     "Svhn",
+    "SweepRun",
     "TrainedVictim",
     "Trial",
     "TriggerSet",
@@ -100,6 +103,7 @@ __all__ = [
     "read_results",
     "required_queries",
     "run_attack",
+    "run_sweep",
     "train_victim",
     "verify",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,7 +11,6 @@ from mwm.config.written import number_text
 
 if TYPE_CHECKING:
     from mwm.config.spec import Shown
-    from mwm.trials.outcome import Outcome
     from mwm.trials.trial import Trial
 
 INHERITED = "as victim"
@@ -40,22 +39,27 @@ def attack_name(trial: Trial) -> str:
     return f"{_words(attack)}{'' if network == target.model else f' {network.kind}'} seed {attack.seed}"
 
 
-def outcome_line(trial: Trial, outcome: Outcome) -> str:
-    """What became of a trial, in one line: its label, then accuracies, the decimal logarithm of p, seconds, memory."""
-    if outcome.status != "done":
-        return f"{trial_name(trial)}: {outcome.status}: {outcome.error}"
-    said = []
-    if outcome.query_acc is not None:
-        said.append(f"query {format_fraction(outcome.query_acc, 2)}")
-    if outcome.clean_acc is not None:
-        said.append(f"clean {format_fraction(outcome.clean_acc)}")
-    if outcome.log10_p is not None:
-        said.append(f"log10 p {round(outcome.log10_p, 1) + 0.0:.1f}")
-    if outcome.seconds is not None:
-        said.append(f"{outcome.seconds:.1f} s")
-    if outcome.peak_mib is not None:
-        said.append(f"{outcome.peak_mib:.0f} MiB")
-    return f"{trial_name(trial)}: {', '.join(said)}"
+def outcome_line(label: str, outcome: Mapping[str, Any]) -> str:
+    """What became of a trial, by the fields of its outcome, in one line: accuracies, log10 p, seconds, memory."""
+    if outcome["status"] != "done":
+        return f"{label}: {outcome['status']}: {outcome['error']}"
+    forms: dict[str, Callable[[float], str]] = {
+        "query_acc": lambda share: f"query {format_fraction(share, 2)}",
+        "clean_acc": lambda share: f"clean {format_fraction(share)}",
+        "log10_p": lambda log: f"log10 p {round(log, 1) + 0.0:.1f}",
+        "seconds": lambda seconds: f"{seconds:.1f} s",
+        "peak_mib": lambda peak: f"{peak:.0f} MiB",
+    }
+    return f"{label}: {', '.join(say(outcome[name]) for name, say in forms.items() if outcome[name] is not None)}"
+
+
+def best_line(label: str, left: Mapping[str, Any]) -> str:
+    """A victim, and what the worst of its attacks leaves: "margin n=20 seed 0, clean .953; hard leaves query .05"."""
+    proof, clean = left.get("worst_log10_p"), left.get("clean_acc")
+    kept = [] if proof is None else [f"-log10 p {round(0.0 - proof, 1) + 0.0:.1f}"]
+    kept.append(f"query {format_fraction(left['worst_query_acc'], 2)}")
+    good = "" if clean is None else f", clean {format_fraction(clean)}"
+    return f"{label}{good}; {left.get('worst_attack') or 'the worst attack'} leaves {', '.join(kept)}"
 
 
 def describe(kind: str, leaves: Iterable[tuple[str, Any]]) -> str:

@@ -8,7 +8,8 @@ import pstats
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,10 @@ from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.search import victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
-from mwm.runner.tracking.tracker import Tracker
+from mwm.runner.tracking.follower import Followed, MlflowFollower
 from mwm.runner.workspace.heartbeat import Heartbeat
-from mwm.runner.workspace.journal import Journal
+from mwm.runner.workspace.journal import Journal, read_events
+from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import OUTCOME, Store
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.provenance import provenance
@@ -48,6 +50,8 @@ class Sample:
 class Watched(SweepRecorder):
     """A recorder that notes when each trial began and ended, and every `every` trials how the driver is."""
 
+    _: KW_ONLY
+    progress: Progress
     every: int = 50
     starts: dict[str, float] = field(default_factory=dict)
     first_rows: dict[str, float] = field(default_factory=dict)
@@ -58,10 +62,10 @@ class Watched(SweepRecorder):
         self.starts.setdefault(name, time.time())
         super().start(name, trial)
 
-    def rows(self, name: str, trial: Trial, rows: Sequence[EpochMetrics]) -> None:
+    def rows(self, name: str, rows: Sequence[EpochMetrics]) -> None:
         if rows:
             self.first_rows.setdefault(name, time.time())
-        super().rows(name, trial, rows)
+        super().rows(name, rows)
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         super().finish(name, trial, outcome)
@@ -96,21 +100,26 @@ def opened(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool = Tru
     plan = TrialQueue(
         victim_source(sweep, results), [attack for _, attack in sweep.attack_specs] if attacks else [], sets
     )
-    progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=plan.attacks)
-    tracker = Tracker(f"sqlite:///{(folder / 'mlflow.db').resolve()}", sweep.name, tags=provenance())
-    journal, store = Journal(results, progress.warn), Store(folder / "store")
-    journal.begin(totals=progress.totals, provenance=provenance())
-    return plan, Watched(sweep.name, results, tracker, progress=progress, store=store, sets=sets, journal=journal)
+    followed = Followed(sweep.name, partial(read_events, results), results, results / PICTURES)
+    mlflow = MlflowFollower(f"sqlite:///{(folder / 'mlflow.db').resolve()}", followed, tags=provenance())
+    progress = Progress(Console(file=io.StringIO()))
+    journal = Journal(results, progress.warn)
+    journal.followers.append(progress.follow)
+    journal.begin(totals=plan.totals, provenance=provenance())
+    store = Store(folder / "store")
+    return plan, Watched(
+        sweep.name, results, mlflow, store=store, sets=sets, warn=progress.warn, journal=journal, progress=progress
+    )
 
 
-def run_opened(queue: TrialQueue, recorder: SweepRecorder, sweep: Sweep) -> None:
+def run_opened(queue: TrialQueue, recorder: Watched, sweep: Sweep) -> None:
     """Run what was opened on the Ray that was joined, as the product does."""
     from mwm.runner.execution.cluster import run_trials
     from mwm.runner.execution.searcher import TrialSearcher
 
-    store, sets, display = recorder.store, recorder.sets, recorder.progress
-    with closing(Heartbeat(recorder.folder, display.snapshot)):
-        searcher = TrialSearcher(queue, recorder, display=display, store=store, sets=sets)
+    store, sets = recorder.store, recorder.sets
+    with closing(Heartbeat(recorder.folder, recorder.progress.snapshot)):
+        searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
         run_trials(searcher, sweep, folder=recorder.folder, sets=sets, store=store.root)
 
 

@@ -26,6 +26,7 @@ import torch
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import functions, npz, opened, run_opened, sample, size, sweep_of
 from tests.benchmarks.simulating import ATTACKS, PATIENCE_SECONDS, simulated, tree
+from tests.helpers.tracked import flushed
 
 GREW, SHARE = 1.5, 0.01
 """A function is named if its cost per trial grew by this factor and it has this share of the larger run."""
@@ -59,8 +60,8 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         profiler.disable()
         ledger.samples.append(sample(len(ledger.outcomes)))
         began = time.perf_counter()
-        found["unsent"] = ledger.tracker.flush(0)
-        assert ledger.tracker.flush(PATIENCE_SECONDS) == 0, "not all was recorded"
+        found["unsent"] = flushed(ledger.mlflow, 0)
+        assert flushed(ledger.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
         found["flush"], began = time.perf_counter() - began, time.perf_counter()
         ledger.close("FINISHED", complete=True)
         found["close"] = time.perf_counter() - began

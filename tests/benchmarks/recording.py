@@ -1,8 +1,9 @@
 """What recording costs: the same sweep recorded and unrecorded, 4 trials at a time on SQLite and 8 on PostgreSQL.
 
 The two arms take turns, each in a process and a folder of its own. Their wall-clock differs by chance as well, so the
-cost is counted directly, too: the CPU time of the thread that sends, the time for which the driver's own thread is held
-up, and the CPU time of the servers where they share the machine, as a share of all CPU time there was.
+cost is counted directly, too: the CPU time of the thread that follows the journal to MLflow, the time for which the
+driver's own thread writes the journal, and the CPU time of the servers where they share the machine, as a share of all
+CPU time there was.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,87 +28,65 @@ import psutil
 from rich.console import Console
 
 from mwm.runner.execution.cluster import ray_cluster
-from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.search import victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import validate
+from mwm.runner.tracking.follower import Followed, MlflowFollower
 from mwm.runner.tracking.runs import Status
-from mwm.runner.tracking.tracker import Tracker
-from mwm.runner.workspace.journal import Journal
+from mwm.runner.workspace.journal import Journal, read_events
+from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
-from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.trials.outcome import Outcome
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import Trial
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.benchmarks.driving import run_opened, sweep_of
+from tests.benchmarks.driving import Watched, run_opened, sweep_of
 from tests.helpers.servers import mlflow_server, postgres
 
 TARGET = 0.02
 
 
-class Silent(Tracker):
-    """A tracker that records nothing."""
+class Silent:
+    """In place of a follower: nothing goes to MLflow."""
 
-    def __init__(self) -> None:
-        self.held = self.sending = 0.0
-
-    def start(self, trial: Trial, **names: Any) -> None: ...
-
-    def log(self, digest: str, row: EpochMetrics) -> None: ...
-
-    def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None: ...
-
-    def log_late_metrics(self, digest: str, metrics: Mapping[str, float]) -> None: ...
+    sending = 0.0
 
     def run_id(self, digest: str) -> str:
         del digest
         return ""
 
-    def artifact(self, path: Path) -> None: ...
+    def drain(self, status: Status) -> None: ...
 
-    def close(self, status: Status) -> int:
-        del status
+    def close(self, status: Status, **more: Any) -> int:
+        del status, more
         return 0
 
 
-class Timed(Tracker):
-    """A tracker that notes for how many seconds it held its caller up, and how many CPU seconds its thread spent."""
+class Timed(MlflowFollower):
+    """A follower that notes how many CPU seconds its thread spent."""
 
-    held = sending = 0.0
+    sending = 0.0
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _follow(self) -> None:
+        began = time.thread_time()
+        super()._follow()
+        self.sending += time.thread_time() - began
+
+
+class TimedJournal(Journal):
+    """A journal that notes for how many seconds it held its caller up."""
+
+    held = 0.0
+
+    def _write(self, name: str, **content: Any) -> None:
         began = time.perf_counter()
-        yield
+        super()._write(name, **content)
         self.held += time.perf_counter() - began
 
-    def start(self, trial: Trial, **names: Any) -> None:
-        with self._timed():
-            super().start(trial, **names)
 
-    def log(self, digest: str, row: EpochMetrics) -> None:
-        with self._timed():
-            super().log(digest, row)
-
-    def finish(self, digest: str, outcome: Outcome, *, artifacts: Sequence[Path] = ()) -> None:
-        with self._timed():
-            super().finish(digest, outcome, artifacts=artifacts)
-
-    def log_late_metrics(self, digest: str, metrics: Mapping[str, float]) -> None:
-        with self._timed():
-            super().log_late_metrics(digest, metrics)
-
-    def close(self, status: Status) -> int:
-        self.flush(60)
-        sender = self._outbox._thread.native_id
-        threads = psutil.Process().threads()
-        self.sending = sum(thread.user_time + thread.system_time for thread in threads if thread.id == sender)
-        return super().close(status)
-
-
-class Clocked(SweepRecorder):
+class Clocked(Watched):
     """A recorder that notes when the first trial began and the last one ended."""
 
     first, last = math.inf, 0.0
@@ -143,11 +123,13 @@ def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
     sets, _ = validate(asked, download=True)
     results = folder / "results" / asked.name
     results.mkdir(parents=True)
-    tracker = Silent() if uri is None else Timed(uri, asked.name, tags=provenance())
+    followed = Followed(asked.name, partial(read_events, results), results, results / PICTURES)
+    mlflow: Any = Silent() if uri is None else Timed(uri, followed, tags=provenance())
     plan = TrialQueue(victim_source(asked, results), [], sets)
-    progress = Progress(Console(file=io.StringIO()), victims=plan.victims, attacks=0)
-    store, journal = Store(folder / "store"), Journal(results, progress.warn)
-    ledger = Clocked(asked.name, results, tracker, progress=progress, store=store, sets=sets, journal=journal)
+    progress = Progress(Console(file=io.StringIO()))
+    how: dict[str, Any] = {"store": Store(folder / "store"), "sets": sets, "warn": print, "progress": progress}
+    journal = TimedJournal(results, print)
+    ledger = Clocked(asked.name, results, mlflow, journal=journal, **how)
     with ray_cluster(None):
         run_opened(plan, ledger, asked)
     driver = sum(psutil.Process().cpu_times()[:2])
@@ -160,8 +142,8 @@ def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
         "seconds": ledger.last - ledger.first,
         "trial_seconds": fmean(outcome.seconds or 0.0 for _, outcome in ledger.outcomes.values()),
         "epoch_seconds": fmean(epochs),
-        "held_seconds": tracker.held,
-        "sending_seconds": tracker.sending,
+        "held_seconds": journal.held,
+        "sending_seconds": mlflow.sending,
         "driver_seconds": driver,
         "closing_seconds": closing,
     }

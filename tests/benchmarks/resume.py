@@ -138,21 +138,21 @@ def alone(path: Path, marks: Path) -> int:
     import mlflow
 
     from mwm.runner.execution import cluster, driver, recorder
-    from mwm.runner.tracking import tracker
+    from mwm.runner.tracking import follower
 
-    assert mlflow, "imported by the tracker when it is made, and here for its time to be told apart"
+    assert mlflow, "imported by the follower when it is made, and here for its time to be told apart"
     mark("libraries")
 
     def begun(ledger: Any, name: str, _: Any) -> None:
         mark("trial")
         held[name] = len((ledger.store.checkpoint(name) or {"rows": []})["rows"])
 
-    def arrived(_: Any, name: str, __: Any, rows: Sequence[Any]) -> None:
+    def arrived(_: Any, name: str, rows: Sequence[Any]) -> None:
         if rows and rows[-1].epoch > held[name]:
             mark("epoch")
 
     _around(driver, "validate", after=lambda *_: mark("data"))
-    _around(tracker.Tracker, "__init__", after=lambda *_: mark("mlflow"))
+    _around(follower.MlflowFollower, "__init__", after=lambda *_: mark("mlflow"))
     _around(cluster, "run_trials", before=lambda *_: mark("plan"))
     _around(recorder.SweepRecorder, "start", after=begun)
     _around(recorder.SweepRecorder, "rows", after=arrived)

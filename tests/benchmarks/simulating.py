@@ -28,6 +28,7 @@ from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
 from mwm.trials.trial import Trial, TrialInputs, victim_digest
 from tests.benchmarks.driving import Watched, functions, npz, opened, sample, size, sweep_of
+from tests.helpers.tracked import flushed
 
 ATTACKS = 4
 SETTINGS = 20
@@ -132,7 +133,7 @@ def _made(item: tuple[str, Trial], ledger: Watched, model: Model, clock: Clock) 
     with clock("(worker)"):
         outcome = model.write(ledger.store, *item, ledger.sets)
     with clock("ledger"):
-        ledger.rows(*item, [model.row])
+        ledger.rows(item[0], [model.row])
         ledger.finish(*item, outcome)
     return outcome
 
@@ -143,7 +144,7 @@ def _recorded(sweep: Sweep, folder: Path, sets: TrialInputs, model: Model, clock
         plan, ledger = opened(sweep, folder, sets)
     with clock.others("MLflow's thread"):
         gone_through(plan, ledger, model, clock)
-        assert ledger.tracker.flush(PATIENCE_SECONDS) == 0, "not all was recorded"
+        assert flushed(ledger.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
     with clock("save"):
         ledger.save(complete=False)
     with clock("close"):

@@ -33,7 +33,7 @@ RUNNER["runner.cli"] = {*LIBRARY, *RUNNER}
 ALLOWED = {
     **LIBRARY,
     **RUNNER,
-    "": {*LIBRARY, "runner.sweeps", "runner.reporting"},
+    "": {*LIBRARY, "runner.sweeps", "runner.reporting", "runner.execution"},
     "launch": {"runner.cli"},
 }
 """Which packages each package may import, beside itself; `mwm/__init__` is the package without a name."""

@@ -120,8 +120,10 @@ def test_a_sweep_is_seen_after_it_ended(watched: Watched) -> None:
     assert "recipe.lr 1e+30" in now["failures"][0]["error"]
     with (watched.folder / now["results"]).open() as file:
         rows = list(csv.DictReader(file))
-    best = max((row for row in rows if row["kind"] == "attack"), key=lambda row: float(row["query_acc"] or -1))
-    assert now["best"]["query_acc"] == float(best["query_acc"])
+    (best,) = (row for row in rows if row["kind"] == "victim" and row["worst_query_acc"])
+    assert now["best"]["digest"] == best["digest"]
+    assert now["best"]["worst_query_acc"] == float(best["worst_query_acc"])
+    assert now["best"]["clean_acc"] == float(best["clean_acc"])
     assert not (watched.folder / "results" / "small" / HEARTBEAT).exists()
 
 

@@ -96,12 +96,9 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
         waiting, total = _count_or_unknown(counts["waiting"]), _count_or_unknown(counts["total"])
         yield f"{kind}  {', '.join(told)}, {waiting} waiting; {total} in all"
     if sweep.best is not None:
-        from mwm.trials.names import format_fraction  # pydantic, which it needs, takes a third of the whole command
+        from mwm.trials.names import best_line  # pydantic, which it needs, takes a third of the whole command
 
-        proof = sweep.best["log10_p"]
-        shown = "" if proof is None else f", log10 p {round(proof, 1) + 0.0:.1f}"
-        query = format_fraction(sweep.best["query_acc"], 2)
-        yield f"best     {one_line(sweep.best['label'])}: query {query}{shown}"
+        yield f"best     {one_line(best_line(sweep.best['label'], sweep.best))}"
     if sweep.running:
         yield "running"
         yield from _some(_aligned([_age(trial) for trial in sweep.running]))

@@ -130,7 +130,12 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
         tune_config=tune.TuneConfig(
             search_alg=searcher, scheduler=_scheduler(sweep.early_stopping), num_samples=-1, reuse_actors=True
         ),
-        run_config=tune.RunConfig(name=tune_folder.name, storage_path=str(tune_folder.parent), verbose=0),
+        run_config=tune.RunConfig(
+            name=tune_folder.name,
+            storage_path=str(tune_folder.parent),
+            verbose=0,
+            progress_reporter=tune.CLIReporter(),  # silent here; the one for notebooks would clear what they show
+        ),
     )
     try:
         tuner.fit()

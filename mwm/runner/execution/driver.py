@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,7 +21,6 @@ from mwm.config.spec import decode, encode, flatten
 from mwm.config.written import plain
 from mwm.runner.execution.joining import cluster_address
 from mwm.runner.execution.page import begin_page, finish_page
-from mwm.runner.execution.showing import Shown
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
@@ -29,7 +29,6 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
 from mwm.runner.tracking.follower import Followed, MlflowFollower
-from mwm.runner.tracking.runs import source_tags
 from mwm.runner.workspace.heartbeat import Heartbeat
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation
@@ -59,7 +58,7 @@ class SweepRun:
     runs of MLflow at `uri`, in the experiment called `experiment` there and `experiment_id` in its addresses.
     """
 
-    results: Sequence[TrialResult]
+    results: Sequence[TrialResult] = field(repr=False)
     counts: Mapping[str, int]
     cached: int
     status: int
@@ -73,15 +72,19 @@ class SweepRun:
 
 def run_sweep(
     sweep: Sweep,
-    console: Console,
+    console: Console | None = None,
     *,
-    storage: str,
-    address: str | None,
-    tracking_uri: str | None,
-    resume: bool,
+    storage: str = ".",
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    resume: bool = False,
     experiment: str | None = None,
 ) -> SweepRun:
-    """Run a sweep to its end, or resume it; on the console it shows its progress alone."""
+    """Run a sweep to its end, or resume it; on the console (standard output) it shows its progress alone.
+
+    The options are those of `launch.py run`. Raises ValueError for a mistake of the user.
+    """
+    console = console or Console()
     uri, place, elsewhere = resolve_tracking_uri(tracking_uri), StorageLocation(storage), cluster_address(address)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
@@ -172,33 +175,39 @@ def _run(
     stopped: list[int],
 ) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
     """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
-    from mwm.runner.execution.cluster import run_trials
-    from mwm.runner.execution.recorder import SweepRecorder
+    from mwm.runner.execution.cluster import concurrent_trials, run_trials
+    from mwm.runner.execution.recorder import SweepRecorder, mlflow_options
     from mwm.runner.execution.searcher import TrialSearcher
 
     made = provenance()
-    tags = {**made, **source_tags(made), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-    params = flatten(encode(sweep.search), "search")
     followed = Followed(sweep.name, partial(read_events, folder), folder, folder / PICTURES)
-    asked: dict[str, Any] = {"tags": tags, "params": params, "experiment": experiment}
+    asked = mlflow_options(sweep, made) | {"experiment": experiment}
     with MlflowFollower(uri, followed, **asked, first=partial(begin_page, sweep=sweep)) as mlflow:
         place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         source, store = victim_source(sweep, folder), Store(place.store)
         queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
-        progress = Progress(console, victims=queue.victims, attacks=queue.attacks)
+        progress = Progress(console)
         journal = Journal(folder, progress.warn)
-        journal.followers.append(Shown(progress).follow)
+        journal.followers.append(progress.follow)
         told: dict[str, Any] = {"warn": progress.warn, "journal": journal, "copy": place.upload}
         told["page"] = partial(finish_page, sweep=sweep)
         recorder = SweepRecorder(sweep.name, folder, mlflow, store=store, sets=sets, **told)
         searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
-        journal.begin(totals=progress.totals, provenance=made, experiment=experiment)
+        plan = {"totals": queue.totals, "slots": concurrent_trials(sweep.resources), "epochs": _mean_epochs(sweep)}
+        journal.begin(**plan, provenance=made, experiment=experiment)
         with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
             with progress:
                 run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
             left[0] = queue.victims + queue.attacks - recorder.count("done") - recorder.count("stopped")
     return recorder, searcher.epochs, left[0], source.spent
+
+
+def _mean_epochs(sweep: Sweep) -> dict[str, float]:
+    """How many epochs a trial of each kind has; of a space to draw from, that of its corners."""
+    victims = sweep.victim_specs
+    attacks = [attack.resolve(victims[0]).epochs() for _, attack in sweep.attack_specs]
+    return {"victim": fmean(victim.recipe.epochs for victim in victims), "attack": fmean(attacks) if attacks else 0.0}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -17,7 +18,9 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.runs import SWEEP, to_metrics
 from mwm.runner.tracking.views import NOTE, Varied, view_links, write_own, write_views
-from mwm.trials.outcome import TRIAL_KINDS
+from mwm.trials.names import attack_name
+from mwm.trials.outcome import TRIAL_KINDS, Outcome, robustness
+from mwm.trials.trial import Trial
 
 SCHEME, ROBUSTNESS = "victim.scheme.kind", ("worst_query_acc", "mean_query_acc", "worst_log10_p")
 
@@ -83,6 +86,28 @@ def summary_metrics(rows: Iterable[Row]) -> dict[str, float]:
     if proofs := [-fmean(own) for own in logs if own]:
         found["best_worst_neg_log10_p"] = max(proofs)
     return found
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What became known of a trial after its end: a `measures` event."""
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def victim_measures(attacks: Sequence[tuple[Trial, Outcome]]) -> Measures:
+    """What all attacks on a victim left, and which left least; nothing if there was none, or one failed."""
+    metrics = robustness([outcome for _, outcome in attacks])
+    if not metrics:
+        return Measures()
+    trial, _ = min(attacks, key=_left)
+    return Measures(metrics, {"worst_attack": attack_name(trial)})
+
+
+def _left(attack: tuple[Trial, Outcome]) -> tuple[float, float]:
+    _, outcome = attack
+    return -(outcome.log10_p or 0.0), outcome.query_acc or 0.0
 
 
 def late_measures(rows: Iterable[Row]) -> dict[str, dict[str, float]]:

@@ -10,23 +10,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mwm.config.spec import decode, encode
-from mwm.runner.execution.page import late_measures
+from mwm.config.spec import decode, encode, flatten
+from mwm.runner.execution.page import late_measures, victim_measures
 from mwm.runner.reporting import export
 from mwm.runner.reporting.figures.catalogue import draw_pictures
 from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.report.files import write_report
 from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.follower import MlflowFollower
 from mwm.runner.tracking.position import FOLLOWED
-from mwm.runner.tracking.runs import Status
+from mwm.runner.tracking.runs import CONFIG, Status, source_tags
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.journal import Journal
 from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
 from mwm.trials.artifacts import class_names, perturbed_images, query_set
-from mwm.trials.names import attack_name, trial_name
-from mwm.trials.outcome import EpochMetrics, Outcome, proof_left
+from mwm.trials.names import trial_name
+from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
 
 SAVE_SECONDS = 5.0
@@ -38,8 +39,8 @@ class SweepResults:
     """The trials of a sweep that have ended, and the folder of its results.
 
     The folder is not written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was.
-    `began` is when the sweep did. `worst` names the worst attack so far on each victim, after what it left. `mlflow`
-    gives the ids of runs, and takes the files in the end; `page` writes the rows of all trials to its experiment.
+    `began` is when the sweep did. `mlflow` gives the ids of runs, and takes the files in the end; `page`
+    writes the rows of all trials to its experiment.
     """
 
     sweep: str
@@ -52,7 +53,6 @@ class SweepResults:
     page: Callable[..., object] | None = None
     began: float = field(default_factory=time.monotonic)
     save_at: float = 0.0
-    worst: dict[str, tuple[tuple[float, float], str]] = field(default_factory=dict)
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     _saved: list[TrialResult] = field(default_factory=list)
@@ -60,9 +60,6 @@ class SweepResults:
     def add(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial has ended."""
         self.outcomes[name] = (trial, outcome)
-        if trial.attack is not None:
-            told = proof_left(outcome), attack_name(trial)
-            self.worst[outcome.victim_digest] = min(told, self.worst.get(outcome.victim_digest, told))
         if time.monotonic() >= self.save_at:
             with self.warn_on_error():
                 self.save(complete=False)
@@ -149,10 +146,17 @@ class SweepRecorder(SweepResults):
     journal: Journal
     sets: TrialInputs
     cached: set[str] = field(default_factory=set)
+    _attacks: dict[str, list[tuple[Trial, Outcome]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for trial, outcome in self.journal.earlier:
             self.earlier[outcome["digest"]] = decode(Trial, trial), Outcome(**outcome)
+
+    def add(self, name: str, trial: Trial, outcome: Outcome) -> None:
+        """A trial has ended."""
+        if trial.attack is not None:
+            self._attacks.setdefault(outcome.victim_digest, []).append((trial, outcome))
+        super().add(name, trial, outcome)
 
     def start(self, name: str, trial: Trial) -> None:
         """A trial has begun, or is retried."""
@@ -178,7 +182,7 @@ class SweepRecorder(SweepResults):
             self.cached.add(name)
         if self.journal.holds(asdict(outcome)):
             self.draw_queries(trial, outcome)
-            self.journal.cached(name, _kind(trial), outcome.status)
+            self.journal.cached(name, _kind(trial), outcome.status, seconds=outcome.seconds)
             self.add(name, trial, outcome)
             return
         if not self.journal.is_under_way(name):
@@ -203,14 +207,23 @@ class SweepRecorder(SweepResults):
         self.journal.end(status, **({"reason": reason} if reason else {}))
         return self.conclude(status, complete=complete)
 
-    def measures(self, name: str, metrics: Mapping[str, float]) -> None:
-        """Something became known of a trial later, such as a victim's robustness."""
-        _, worst = self.worst.get(name, (None, ""))
-        self.journal.measures(name, metrics, {"worst_attack": worst} if "worst_query_acc" in metrics else {})
+    def measures(self, victim: str) -> None:
+        """All attacks on a victim have ended: tell what they left."""
+        left = victim_measures(self._attacks.pop(victim, []))
+        if left.metrics:
+            trial, outcome = self.outcomes[victim]
+            metrics = {"clean_acc": outcome.clean_acc or 0.0, **left.metrics}
+            self.journal.measures(victim, metrics, left.tags, label=trial_name(trial))
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""
         self.journal.totals(victim=victims, attack=attacks)
+
+
+def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:
+    """What MLflow is told of a sweep as a whole: `tags` of every run, `params` of its own."""
+    tags = {**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags}
+    return {"tags": tags, "params": flatten(encode(sweep.search), "search")}
 
 
 def _kind(trial: Trial) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -64,8 +64,8 @@ class Recorder(Protocol):
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> None:
         """A trial has ended."""
 
-    def measures(self, name: str, metrics: Mapping[str, float]) -> None:
-        """Something became known of a trial later."""
+    def measures(self, victim: str) -> None:
+        """All attacks on a victim have ended."""
 
     def totals(self, victims: int | None, attacks: int | None) -> None:
         """How many trials there will be."""
@@ -211,8 +211,8 @@ class TrialSearcher(Searcher):
         self.epochs.pop(name, None)
         self.failures.pop(name, None)
         lost = self._queue.finish(name, trial, outcome)
-        if measures := self._queue.measures(outcome.victim_digest):
-            self._recorder.measures(outcome.victim_digest, measures)
+        if self._queue.measures(outcome.victim_digest):
+            self._recorder.measures(outcome.victim_digest)
         self._recorder.totals(self._queue.victims, self._queue.attacks)
         for skipped, attack in lost:
             self._recorder.start(skipped, attack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -13,19 +14,18 @@ from typing import Any
 from rich.console import Console
 
 from mwm.config.loader import load_yaml
-from mwm.config.spec import decode, encode, flatten
+from mwm.config.spec import decode
 from mwm.runner.execution.page import finish_page
-from mwm.runner.execution.recorder import SweepResults
-from mwm.runner.execution.showing import Shown
+from mwm.runner.execution.recorder import SweepResults, mlflow_options
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.follower import Followed, MlflowFollower
-from mwm.runner.tracking.runs import Status, source_tags
+from mwm.runner.tracking.runs import Status
 from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
 from mwm.runner.workspace.location import PICTURES, StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
-from mwm.runner.workspace.status import INCOMPLETE, find_sweep
+from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
 from mwm.storage.store import Store
 from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
@@ -51,32 +51,23 @@ def sync_mlflow(
             console.out(f"{name} has not begun: there is nothing to bring", highlight=False)
             return 0
         sweep: Sweep = decode(Sweep, load_yaml(folder / SWEEP_FILE))
-        where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        progress = Progress(console, victims=history.totals.get("victim"), attacks=history.totals.get("attack"))
-        made = history.begin.get("provenance", {})
-        tags = {**made, **source_tags(made), "mwm.config_digest": sweep.config_digest, **sweep.tags}
-        asked: dict[str, Any] = {"tags": tags, "params": flatten(encode(sweep.search), "search"), "experiment": where}
-        store, ready = Store(storage.store), Event()
+        progress, store, ready = Progress(console), Store(storage.store), Event()
+        progress.follow({"event": "totals", **totals(history, {})})
 
         def read(position: int) -> Iterator[Told]:
             ready.wait()
             return told(folder, store, position)
 
+        asked = mlflow_options(sweep, history.begin.get("provenance", {}))
+        asked["experiment"] = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         with MlflowFollower(uri, Followed(name, read, folder, folder / PICTURES), **asked, anew=True) as mlflow:
-            results = SweepResults(
-                name,
-                folder,
-                mlflow,
-                store=store,
-                warn=progress.warn,
-                copy=storage.upload,
-                page=partial(finish_page, sweep=sweep),
-                began=time.monotonic() - (history.end.get("at", history.last) - history.begin["at"]),
-                save_at=math.inf,  # until the end the results folder holds more than what was read so far
-            )
+            how: dict[str, Any] = {"store": store, "copy": storage.upload, "page": partial(finish_page, sweep=sweep)}
+            how["began"] = time.monotonic() - (history.end.get("at", history.last) - history.begin["at"])
+            how["save_at"] = math.inf  # until the end the results folder holds more than what was read so far
+            results = SweepResults(name, folder, mlflow, **how, warn=progress.warn)
             try:
                 with progress:
-                    _read_all(results, Shown(progress))
+                    _read_all(results, progress)
             finally:
                 ready.set()
                 status: Status = history.end.get("status", "KILLED")
@@ -96,10 +87,11 @@ def _lost(mlflow: MlflowFollower, left: int) -> str:
     return ", but not all" if left else ""
 
 
-def _read_all(results: SweepResults, shown: Shown) -> None:
+def _read_all(results: SweepResults, progress: Progress) -> None:
     """Show what happened in a sweep, and gather what its trials measured, with the pictures of their queries."""
     for event, _ in told(results.folder, results.store):
-        shown.follow(event)
+        if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
+            progress.follow(event)
         if event["event"] == "finish":
             trial, outcome = decode(Trial, event["trial"]), Outcome(**event["outcome"])
             results.draw_queries(trial, outcome)
@@ -135,5 +127,6 @@ def _untold(start: dict[str, Any], finish: dict[str, Any], store: Store) -> Iter
     names = {name: outcome[name] for name in ("victim_digest", "data_digest")}
     yield start | names | {"trial": finish["trial"]}
     if outcome["status"] == "done":
-        rows = store.rows(outcome["digest"])
-        yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}
+        with suppress(OSError, ValueError):  # it was removed, or is damaged: then no epochs are known
+            rows = store.rows(outcome["digest"])
+            yield {"at": finish["at"] - 0.001, "event": "epochs", "digest": outcome["digest"], "rows": rows}

@@ -37,6 +37,11 @@ class TrialQueue:
         self.open = 0
         self.victims, self.attacks = source.total, source.total * len(self._attacks)
 
+    @property
+    def totals(self) -> dict[str, int]:
+        """How many trials of each kind there are to be."""
+        return {"victim": self.victims, "attack": self.attacks}
+
     def next(self) -> tuple[str, Trial] | None:
         """The next trial under its digest; None when there is none, for now or, if nothing is `open`, for good."""
         if not self._ready:

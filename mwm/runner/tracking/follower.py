@@ -74,6 +74,7 @@ class MlflowFollower:
         anew: bool = False,
         first: OnExperiment | None = None,
     ) -> None:
+        check_tags(tags)
         self._name, self._read, self._folder = sweep.name, sweep.read, sweep.folder
         self._experiment = experiment or sweep.name
         self._tags, self._params, self._first = {**tags, SWEEP: sweep.name}, params, first
@@ -81,9 +82,7 @@ class MlflowFollower:
         self._told = {"tracking_uri": redact(uri), "experiment": self._experiment}
         self._wake, self._drained = Event(), Event()
         self._opened, self._last = Future[None](), Future[Callable[[], object]]()
-        self._closed = self._busy = False
-        self._left, self._until = 0, 0.0
-        check_tags(tags)
+        self._closed, self._busy, self._left, self._until = False, False, 0, 0.0
         try:
             self._server = MlflowExperiment(uri, self._experiment)
             self._position = (None if anew else self._left_before()) or self._searched()
@@ -210,7 +209,8 @@ class MlflowFollower:
 
     def _save(self, position: Position) -> None:
         try:
-            save_position(self._folder, self._store, position, self._told | {"experiment_id": self._server.id})
+            told = self._told | {"experiment_id": self._server.id}
+            save_position(self._folder, self._store, position, told=told)
         except OSError as error:
             self._sender.warn("position", f"{self._folder}: {error.strerror}")
 

@@ -43,12 +43,12 @@ def load_position(folder: Path, store: str) -> Position | None:
         return None
 
 
-def save_position(folder: Path, store: str, position: Position, told: Mapping[str, Any]) -> None:
+def save_position(folder: Path, store: str, position: Position, *, told: Mapping[str, Any]) -> None:
     """Write down what has been brought to a store, and what else is `told` of it; raises OSError."""
     tree = asdict(position) | {"sweep": _short(position.sweep)}
     tree["runs"] = {name: _short(run) for name, run in position.runs.items() if run.id}
     parts = _parts(folder) | {store: {**told, **tree}}
-    write_atomic(folder / FOLLOWED, json.dumps(parts, indent=None, separators=(",", ":")) + "\n")
+    write_atomic(folder / FOLLOWED, json.dumps(parts, separators=(",", ":")) + "\n")
 
 
 def _short(run: RunState) -> dict[str, Any]:

@@ -35,15 +35,17 @@ OUTCOME, FILES = "mwm.outcome", "mwm.files"
 class RunState:
     """What is known of a run; `id` is empty if it could not be created, or was deleted.
 
-    `parent` is the id of the run above it, `epoch` the last one that was told, `outcome` the digest of the outcome that
-    stands there with all that is said of it, `measured` what became known later, `params` how many parameters it has,
-    `inputs` whether it has a data set, `files` the names of its files.
+    `parent` is the id of the run above it, `epoch` the last one that stands there, `step` the last one of which the
+    journal has told so far, `outcome` the digest of the outcome that stands there with all that is said of it,
+    `measured` what became known later, `params` how many parameters it has, `inputs` whether it has a data set, `files`
+    the names of its files.
     """
 
     id: str = ""
     status: str = ""
     parent: str = ""
     epoch: int = 0
+    step: int = 0
     outcome: str = ""
     measured: dict[str, float] = field(default_factory=dict)
     params: int = 0

@@ -121,6 +121,7 @@ class RunWriter:
         """Add rows to those of a run that wait, unless those epochs are there already."""
         run, waiting = self._known.runs[event["digest"]], self._rows.setdefault(event["digest"], [])
         for row in event["rows"]:
+            run.step = max(run.step, row["epoch"])
             if row["epoch"] > run.epoch:
                 run.epoch = row["epoch"]
                 waiting += to_metrics(row, _stamp(event), run.epoch)
@@ -162,7 +163,7 @@ class RunWriter:
         self._rows.pop(digest, None)  # no repetition has mended what waits even now
         if not same:
             told = shown_metrics(asdict(outcome))
-            arrived = self._put_metrics(run, to_metrics(told, _stamp(event), run.epoch))
+            arrived = self._put_metrics(run, to_metrics(told, _stamp(event), run.step))
             tags = ({"error": ""} if run.had_error else {}) | outcome_tags(outcome)
             self.put_tags(run, tags | ({OUTCOME: name} if arrived else {}))
             run.outcome, run.had_error = name, bool(outcome.error)
@@ -175,7 +176,7 @@ class RunWriter:
         run = self._known.runs[digest]
         new = {name: value for name, value in metrics.items() if run.measured.get(name) != value}
         fresh = {name: value for name, value in new.items() if name not in REPORTED_METRICS}
-        if fresh and self._put_metrics(run, to_metrics(shown_metrics(fresh), _stamp({"at": at}), run.epoch)):
+        if fresh and self._put_metrics(run, to_metrics(shown_metrics(fresh), _stamp({"at": at}), run.step)):
             run.measured |= fresh
 
     def end(self, run: RunState, status: Status, at: float) -> None:

@@ -21,7 +21,8 @@ JOURNAL, SWEEP_FILE = "journal.jsonl", "sweep.json"
 class TrialRecord:
     """What a journal says of one trial. `outcome` and, if it was asked for, `trial` are trees; None while under way.
 
-    `whole`: all that the trial did stands there; journals of earlier releases told no epochs.
+    `measures` became known of it later. `whole`: all that the trial did stands there; journals of earlier releases told
+    no epochs.
     """
 
     kind: str
@@ -30,6 +31,7 @@ class TrialRecord:
     began: float | None
     outcome: dict[str, Any] | None = None
     trial: dict[str, Any] | None = None
+    measures: dict[str, Any] | None = None
     whole: bool = False
 
 
@@ -112,6 +114,8 @@ def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> 
             record = TrialRecord(event["kind"], event["label"], history.sessions, event["at"], whole="trial" in event)
             record.trial = event.get("trial") if trials else None
             history.trials[event["digest"]] = record
+        case "measures":
+            history.trials[event["digest"]].measures = event["metrics"] | event["tags"]
         case "cached":
             record = history.trials.pop(event["digest"])
             record.session = history.sessions
@@ -152,7 +156,7 @@ class Journal:
         self._warned = False
 
     def begin(self, **more: Any) -> None:
-        """A driver takes up the sweep: `totals`, `provenance`, `experiment`."""
+        """A driver takes up the sweep: `totals`, `slots` (trials at once), mean `epochs`, `provenance`, …."""
         self._totals = dict(more.get("totals", {}))
         self._write("begin", pid=os.getpid(), host=socket.gethostname(), **more)
 
@@ -174,9 +178,9 @@ class Journal:
         self._written[name] = _fingerprint(outcome)
         self._write("finish", label=label, outcome=outcome, trial=trial, cached=cached)
 
-    def cached(self, digest: str, kind: str, status: str) -> None:
-        """A trial was found finished whose events stand here already."""
-        self._write("cached", digest=digest, kind=kind, status=status)
+    def cached(self, digest: str, kind: str, status: str, *, seconds: float | None = None) -> None:
+        """A trial was found finished whose events stand here already; it took so many `seconds`."""
+        self._write("cached", digest=digest, kind=kind, status=status, seconds=seconds)
 
     def holds(self, outcome: Mapping[str, Any]) -> bool:
         """Whether all that a trial did stands here, and ends in this very outcome."""
@@ -186,12 +190,12 @@ class Journal:
         """Whether the last that stands here of a trial is not its end."""
         return digest in self._begun
 
-    def measures(self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}) -> None:
-        """Something became known of a trial later, such as a victim's robustness; the same again is not written."""
+    def measures(self, digest: str, metrics: Mapping[str, float], tags: Mapping[str, str] = {}, **more: Any) -> None:
+        """Something became known of a trial, whose `label` is given, later; the same again is not written."""
         known = hash((tuple(sorted(metrics.items())), tuple(sorted(tags.items()))))
         if self._measured.get(digest) != known:
             self._measured[digest] = known
-            self._write("measures", digest=digest, metrics=metrics, tags=tags)
+            self._write("measures", digest=digest, metrics=metrics, tags=tags, **more)
 
     def totals(self, *, victim: int | None, attack: int | None) -> None:
         """How many trials there are to be; the same again is not written."""
@@ -202,7 +206,7 @@ class Journal:
 
     def end(self, status: str, **more: Any) -> None:
         """The driver ends: FINISHED, FAILED or KILLED; with the `reason` if it ends before its sweep."""
-        self._write("end", status=status, totals=self._totals, **more)
+        self._write("end", status=status, **{"totals": self._totals, **more})
 
     def _write(self, name: str, **content: Any) -> None:
         self._at = max(round(time.time(), 3), round(self._at + 0.001, 3))

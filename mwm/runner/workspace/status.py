@@ -167,12 +167,16 @@ def _failures(history: SweepHistory) -> list[dict[str, Any]]:
 
 
 def _best(history: SweepHistory) -> dict[str, Any] | None:
-    """The attack after which most queries are answered by their secret labels, with the log10 p of the decision."""
+    """The victim that keeps most after the worst of its attacks: by -log10 p, and where no test is exact by answers."""
     best: dict[str, Any] | None = None
     for name, record in history.trials.items():
-        outcome = record.outcome or {}
-        query = outcome.get("query_acc")
-        if record.kind == "attack" and query is not None and (best is None or query > best["query_acc"]):
-            measured = {key: outcome.get(key) for key in ("query_acc", "clean_acc", "log10_p")}
-            best = {"digest": name, "label": record.label, **measured}
+        left, clean = record.measures or {}, (record.outcome or {}).get("clean_acc")
+        if record.kind == "victim" and "worst_query_acc" in left:
+            told = {key: left.get(key) for key in ("worst_attack", "worst_log10_p", "worst_query_acc")}
+            one = {"digest": name, "label": record.label, "clean_acc": clean, **told}
+            best = one if best is None or _kept(one) > _kept(best) else best
     return best
+
+
+def _kept(victim: dict[str, Any]) -> tuple[float, float]:
+    return -(victim["worst_log10_p"] or 0.0), victim["worst_query_acc"]

@@ -52,7 +52,9 @@ def test_every_sweep_is_one_line(say: Say, tmp_path: Path) -> None:
 
 
 def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
-    begun(tmp_path / "results" / "small").end("FAILED", totals={"victim": 2, "attack": 4})
+    journal = begun(tmp_path / "results" / "small")
+    journal.measures("v0", {"worst_query_acc": 0.5, "worst_log10_p": -3.0}, {"worst_attack": "hard"})
+    journal.end("FAILED", totals={"victim": 2, "attack": 4})
     begun(tmp_path / "results" / "other")
     status, out, _ = say("status", "small")
     assert status == 0
@@ -61,11 +63,11 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("reason")]
     assert "victims  1 done, 1 failed, 0 waiting; 2 in all" in lines
     assert "attacks  1 done, 2 skipped, 1 waiting; 4 in all" in lines
-    assert "best     attack a0: query .50, log10 p -3.0" in lines
+    assert "best     victim v0; hard leaves -log10 p 3.0, query .50" in lines
     assert lines[-3:] == ["failed", "  victim v1: it diverged", "results  results/small/results.csv"]
     status, out, _ = say("status", "small", "--json")
     told = json.loads(out)
-    assert (status, told["state"], told["best"]["digest"]) == (0, "failed", "a0")
+    assert (status, told["state"], told["best"]["digest"]) == (0, "failed", "v0")
     one_line(say("status", "smal"), "NAME: there is no sweep 'smal'", "there are other, small")
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
 from mwm.runner.execution.recorder import SweepRecorder
 from mwm.runner.execution.searcher import MAX_RETRIES, MAX_TRANSIENT_RETRIES, TrialSearcher
-from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.trial_queue import TrialQueue
-from mwm.runner.tracking.tracker import Tracker
-from mwm.runner.workspace.journal import Journal
+from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.workspace.journal import Journal, read_events
+from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
 from mwm.trials.outcome import EpochMetrics, Outcome, TrialReport
 from mwm.trials.trial import Trial, Victim, trial_digest, victim_digest
@@ -47,13 +47,17 @@ class Bench:
 
     def __init__(self, folder: Path, uri: str, sets: Loaded) -> None:
         self.sets, self.queue, self.store = sets, TrialQueue(Two(), ATTACKS, sets), Store(folder / "store")
-        tracker = Tracker(uri, "staged", tags={})
-        progress = Progress(Console(quiet=True), victims=2, attacks=4)
-        journal = Journal(folder, progress.warn)
+        followed = Followed("staged", partial(read_events, folder), folder, folder / PICTURES)
         self.recorder = SweepRecorder(
-            "staged", folder, tracker, progress=progress, store=self.store, sets=sets, journal=journal
+            "staged",
+            folder,
+            MlflowFollower(uri, followed, tags={}),
+            store=self.store,
+            warn=print,
+            sets=sets,
+            journal=Journal(folder, print),
         )
-        self.searcher = TrialSearcher(self.queue, self.recorder, display=progress, store=self.store, sets=sets)
+        self.searcher = TrialSearcher(self.queue, self.recorder, store=self.store, sets=sets)
         self.count = 0
 
     def ask(self) -> tuple[str, Any]:

@@ -40,8 +40,6 @@ from tests.helpers.tracked import (
 
 def test_runs_nest_and_carry_names_tags_params_and_data(uri: str) -> None:
     tracker = track(uri)
-    with pytest.raises(AssertionError, match="attack a0 before its victim v0"):
-        tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
     begin(tracker)
     sent(tracker)
     found = runs(uri)
@@ -93,7 +91,7 @@ def test_rows_become_metrics_and_outcomes_the_last_word(uri: str, tmp_path: Path
     assert (victim.data.tags["status"], victim.data.tags["device"]) == ("done", "cpu")
     assert [found[name].data.tags.get("error") for name in ("v0", "a0")] == [None, "its victim failed"]
     files = [client.list_artifacts(found[name].info.run_id) for name in ("v0", "sweep")]
-    assert [[file.path for file in listed] for listed in files] == [["queries.png"]] * 2
+    assert [[file.path for file in listed] for listed in files] == [["v0.png"], ["queries.png"]]
     assert victim.info.artifact_uri.startswith(tmp_path.as_uri()), "files belong beside the database"
 
 
@@ -161,23 +159,14 @@ def test_the_same_outcome_again_writes_nothing(uri: str, outcome: Outcome) -> No
     assert seen[0][0::2] == ("FINISHED" if outcome is DONE else "FAILED", [(1, 0.75)])
 
 
-def test_epochs_that_were_kept_back_come_later_and_the_outcome_stays_the_last_word(
-    uri: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("mwm.runner.tracking.writer.BACKLOG", 2)
-    monkeypatch.setattr("mwm.runner.tracking.writer.SEND_SECONDS", 3600.0)
-    for left in (1, 0):
-        tracker = track(uri)
-        begin(tracker, attack=False)
-        for epoch in range(1, 6):
-            tracker.log("v0", row(epoch))
-        tracker.finish("v0", DONE)
-        assert tracker.close("FINISHED") == left
-        assert ("launch.py sync trial" in capsys.readouterr().err) == bool(left)
-        monkeypatch.undo()
-    run = runs(uri)["v0"]
-    assert history(uri, run, "epoch") == [(epoch, epoch) for epoch in range(1, 6)]
-    assert run.data.metrics["query_acc"] == DONE.query_acc
+def test_a_victim_of_which_no_journal_tells_is_made_from_its_attack(uri: str) -> None:
+    with track(uri) as tracker:
+        tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
+        tracker.finish("a0", ATTACK_DONE)
+    found = runs(uri)
+    assert found["a0"].data.tags["mlflow.parentRunId"] == found["v0"].info.run_id
+    assert (found["v0"].data.tags["kind"], found["v0"].info.status) == ("victim", "KILLED")
+    assert found["v0"].data.params["victim.scheme.step_size"] == str(4 / 255)
 
 
 def test_a_failed_trial_that_is_mended_loses_its_error(uri: str) -> None:
@@ -213,12 +202,11 @@ def test_a_run_deleted_by_hand_costs_a_warning(uri: str, capsys: pytest.CaptureF
     MlflowClient(uri).delete_run(tracker.run_id("v0"))
     tracker.log("v0", row(1))
     tracker.finish("v0", DONE)
-    tracker.finish("a0", ATTACK_DONE, artifacts=[Path("nowhere.png")])
+    tracker.finish("a0", ATTACK_DONE)
     assert tracker.close("FINISHED") == 0
     assert runs(uri)["a0"].info.status == "FINISHED"
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert sum("nowhere.png is not there" in line for line in said) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "was deleted there: nothing more is written to it" in said
 
 
 def test_a_deleted_sweep_is_refused(uri: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.runner.workspace.journal import JOURNAL, Journal, SweepHistory, read_journal
+from mwm.runner.workspace.journal import JOURNAL, Journal, SweepHistory, read_events, read_journal
 
 VICTIM: dict[str, Any] = {"victim": {"seed": 0}, "attack": None}
 ATTACK: dict[str, Any] = {"victim": {"seed": 0}, "attack": {"kind": "extraction"}}
@@ -41,7 +41,8 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     journal.start("a0", "attack", "an attack")
     journal.finish(ATTACK, outcome("a0", "failed", error="why\nnot"), "an attack")
     journal.start("a1", "attack", "another")
-    journal.end("KILLED", totals={"victim": 1, "attack": 1})
+    journal.totals(victim=1, attack=1)
+    journal.end("KILLED")
     book = read_journal(tmp_path, trials=True)
     assert (book.sessions, book.begin["pid"], book.end["status"]) == (1, os.getpid(), "KILLED")
     assert list(book.trials) == ["v0", "a0", "a1"]
@@ -51,7 +52,54 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert book.trials["a1"].outcome is None
     assert book.last == lines(tmp_path)[-1]["at"]
     assert read_journal(tmp_path).trials["v0"].trial is None
-    assert {line["event"] for line in lines(tmp_path)} == {"begin", "start", "finish", "end"}
+    assert book.totals == {"victim": 1, "attack": 1} == book.end["totals"]
+    assert {line["event"] for line in lines(tmp_path)} == {"begin", "start", "finish", "totals", "end"}
+
+
+def test_followers_are_told_what_is_written_at_times_that_grow(tmp_path: Path) -> None:
+    told: list[Any] = []
+    for _ in range(2):
+        journal = Journal(tmp_path, silent)
+        journal.followers.append(told.append)
+        journal.begin()
+        for epoch in range(1, 4):
+            journal.epochs("v0", [{"epoch": epoch}])
+        journal.epochs("v0", [])
+    assert told == lines(tmp_path)
+    stamps = [round(1000 * event["at"]) for event in told]
+    assert stamps == sorted(set(stamps))
+    assert all(event["at"] == round(event["at"], 3) for event in told)
+
+
+def test_events_are_read_from_a_position_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, silent)
+    assert list(read_events(tmp_path)) == []
+    journal.begin()
+    ((first, place),) = read_events(tmp_path)
+    journal.start("v0", "victim", "a victim")
+    journal.end("FINISHED")
+    data = (tmp_path / JOURNAL).read_bytes()
+    later = list(read_events(tmp_path, place))
+    assert [first, *(event for event, _ in later)] == lines(tmp_path)
+    assert later[-1][1] == len(data)
+    assert list(read_events(tmp_path, len(data) + 7)) == []
+    (tmp_path / JOURNAL).write_bytes(data[:-1])
+    assert list(read_events(tmp_path, place)) == later[:1], "a line that is still being written was read"
+
+
+def test_what_became_known_is_written_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, silent)
+    journal.begin(totals={"victim": 1, "attack": 1})
+    for worst in (0.5, 0.5, 0.25):
+        journal.measures("v0", {"worst": worst}, {"worst_attack": "hard"}, label="a victim")
+        journal.totals(victim=1, attack=round(4 * worst))
+    found = [(line["event"], line.get("metrics", line.get("attack"))) for line in lines(tmp_path)]
+    assert found[1:] == [
+        ("measures", {"worst": 0.5}),
+        ("totals", 2),
+        ("measures", {"worst": 0.25}),
+        ("totals", 1),
+    ]
 
 
 def test_a_missing_journal_is_empty(tmp_path: Path) -> None:

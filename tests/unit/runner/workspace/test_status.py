@@ -77,11 +77,23 @@ def test_a_running_sweep(folder: Path) -> None:
     assert trial == {"digest": "a1", "kind": "attack", "label": "attack a1", "epoch": 4, "epochs": 9}
     assert 0 <= age < 60
     assert now.failures == [{"digest": "v1", "kind": "victim", "label": "victim v1", "error": "it diverged"}]
-    assert now.best is not None
-    assert (now.best["label"], now.best["query_acc"]) == ("attack a0", 0.5), "a victim is no survivor"
+    assert now.best is None, "the worst attack may be the one that is under way"
     assert now.left is not None
     assert 0 < now.left <= 60
     assert now.results == str(folder / "results.csv")
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_best_victim_keeps_most_after_the_worst_of_its_attacks(folder: Path, exact: bool) -> None:
+    journal = begun(folder)
+    for name, proof, query in (("v0", -2.0, 0.9), ("v1", -9.0, 0.1)):
+        metrics = {"worst_query_acc": query} | ({"worst_log10_p": proof} if exact else {})
+        journal.measures(name, metrics, {"worst_attack": "hard"})
+    best = sweep_status(folder).best
+    assert best is not None
+    name = "v1" if exact else "v0"
+    assert (best["digest"], best["label"], best["worst_attack"]) == (name, f"victim {name}", "hard")
+    assert best["worst_log10_p"] == (-9.0 if exact else None)
 
 
 def test_a_killed_sweep_is_interrupted(folder: Path) -> None:
