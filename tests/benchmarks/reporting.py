@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from mwm.config.spec import encode
-from mwm.runner.reporting.export import write_results
 from mwm.runner.reporting.results import TrialResult
 from tests.helpers.ended import MARGIN, control, result, trial
+from tests.helpers.reported import sweep_folder
 
 ROOT = Path(__file__).parents[2]
 ATTACKS: list[dict[str, Any]] = [
@@ -55,18 +54,6 @@ def _timed(ended: TrialResult) -> TrialResult:
     return replace(ended, outcome=replace(ended.outcome, seconds=5.0, peak_mib=900.0, device="cpu"))
 
 
-def sweep_of(folder: Path, ended: list[TrialResult]) -> None:
-    """The files of a sweep."""
-    folder.mkdir(parents=True)
-    asked = {
-        "name": folder.name,
-        "description": "how long does a report take?",
-        "victim": encode(ended[0].trial)["victim"],
-    }
-    (folder / "sweep.json").write_text(json.dumps(asked))
-    write_results(folder, folder.name, ended, seconds=60.0, complete=True)
-
-
 def main() -> None:
     """Measure the whole command, as a user has it."""
     asked = argparse.ArgumentParser(description=__doc__)
@@ -77,7 +64,7 @@ def main() -> None:
         folder = Path(place) / "results" / "many"
         ended = made_up(options.trials)
         began = time.perf_counter()
-        sweep_of(folder, ended)
+        sweep_folder(folder, ended)
         wrote = time.perf_counter() - began
         began = time.perf_counter()
         command = [sys.executable, str(ROOT / "launch.py"), "report", "many", "--storage", place]

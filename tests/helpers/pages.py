@@ -17,12 +17,14 @@ FETCHING = {"script", "link", "iframe", "object", "embed", "audio", "video", "so
 
 
 class Page(HTMLParser):
-    """A page that was read: its text in one line, the images it holds, what stands in each table row."""
+    """A page that was read: its text in one line, its images, the titles of its figures, its tables' rows."""
 
     def __init__(self, content: str) -> None:
         super().__init__()
         self.images: list[NDArray[np.uint8]] = []
         self.rows: list[list[str]] = []
+        self.figures: list[str] = []
+        self._ids: list[str] = []
         self._open: list[str] = []
         self._words: list[str] = []
         self.feed(content)
@@ -30,12 +32,14 @@ class Page(HTMLParser):
         assert self._open == [], f"{self._open} never end"
         assert content.startswith("<!DOCTYPE html>\n")
         assert not re.search(r"https?:|url\(|@import", re.sub(r"<body>.*", "", content, flags=re.DOTALL))
+        assert len(self._ids) == len({*self._ids}), "two elements share an id"
         self.text = " ".join(" ".join(self._words).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         told = dict(attrs)
         assert tag not in FETCHING, f"{tag} is not for a page that stands alone"
         assert not {"href", "onclick", "onload", "srcset"} & told.keys()
+        self._ids += [value or "" for name, value in attrs if name == "id"]
         if tag == "img":
             kind, _, data = (told["src"] or "").partition("base64,")
             assert kind == "data:image/png;"
@@ -52,6 +56,8 @@ class Page(HTMLParser):
         assert self._open.pop() == tag, f"{tag} ends before what stands in it"
 
     def handle_data(self, data: str) -> None:
+        if "svg" in self._open and self._open[-1] == "title":
+            self.figures.append(data)
         if self._open[-1:] in (["title"], ["style"]):
             return
         self._words.append(data)

@@ -29,6 +29,8 @@ KEPT_OF_VICTIMS = KEPT | {"key.json", "queries.safetensors", "perturbed.safetens
 BESIDE = {".lock", "journal.jsonl", "mlflow.json", "queries", "sweep.json"} | {
     "front.csv",
     "front.png",
+    "heatmap.png",
+    "report.html",
     "results.csv",
     "retention.csv",
     "retention.png",

@@ -42,15 +42,15 @@ def report(
 
     The page stands alone and can be sent. With --tracking-uri a sweep is taken from MLflow if it is there.
     """
-    from mwm.runner.reporting.report.files import write_report
+    from mwm.runner.reporting.report.files import write_report_for_paper
 
     with ExitStack() as stack:
         recorded = _recorded(tracking_uri, experiment)
         place = StorageLocation(storage)
-        sweeps = [_sweep(name, place, recorded, stack) for name in dict.fromkeys(names)]
+        sweeps = [_sweep(name, place, recorded, stack=stack) for name in dict.fromkeys(names)]
         folder = output or _own_folder(sweeps, place)
         try:
-            path = write_report(folder, sweeps)
+            path = write_report_for_paper(folder, sweeps)
         except OSError as error:
             raise ValueError(f"--output: {folder} cannot be written ({error.strerror})") from None
     make_console().out(f"{path}; figures and tables for a paper lie beside it", highlight=False)
@@ -68,8 +68,8 @@ def _recorded(uri: str | None, experiment: str | None) -> RecordedSweeps | None:
     return RecordedSweeps(resolve_tracking_uri(uri), experiment)
 
 
-def _sweep(name: str, place: StorageLocation, recorded: RecordedSweeps | None, stack: ExitStack) -> SweepData:
-    """A sweep as MLflow holds it, or else as it lies in results/."""
+def _sweep(name: str, place: StorageLocation, recorded: RecordedSweeps | None, *, stack: ExitStack) -> SweepData:
+    """A sweep as MLflow holds it, in a folder that goes with the stack, or else as it lies in results/."""
     from mwm.runner.reporting.report.source import read_sweep_data
 
     run = recorded.find(name) if recorded else None

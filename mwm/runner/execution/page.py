@@ -12,7 +12,7 @@ from typing import Any
 
 from mwm.config.spec import encode, flatten
 from mwm.runner.reporting.groups import Row, group_by_configuration, present, varying_fields
-from mwm.runner.reporting.markdown import description
+from mwm.runner.reporting.report.markdown import description
 from mwm.runner.reporting.results import late_metrics
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment

@@ -43,8 +43,9 @@ class _Names:
         """What a watermark costs, as the end of a sentence."""
         if victim not in self.costs:
             return "what it costs is unknown without a control"
-        cost = round(self.costs[victim], 1)
-        return f"it costs {cost:g} points of clean accuracy" if cost > 0 else "it costs no clean accuracy"
+        cost = f"{max(self.costs[victim], 0.0):.1f}".removesuffix(".0")
+        what = "no" if cost == "0" else f"{cost} point{'s' * (cost != '1')} of"
+        return f"it costs {what} clean accuracy"
 
     def attack(self, point: RetentionPoint) -> str:
         """An attack with its budget."""

@@ -42,7 +42,7 @@ class MlflowExperiment:
     """
 
     def __init__(self, uri: str, name: str) -> None:
-        self._client, self.name = _connect(uri), name
+        self._client, self.name = connect(uri), name
         with short_timeouts():
             found = self._client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
@@ -169,7 +169,8 @@ def _send_short(send: Callable[[Mapping[str, str]], Answer], texts: Mapping[str,
     return send({key: text[:OLD_MAX_CHARS] for key, text in texts.items()})
 
 
-def _connect(uri: str) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
+    """MLflow's client of a store, quiet and quick to give up; a SQLite database that is not there is made."""
     set_mlflow_defaults()
     avoid_proxies(uri)
     database = sqlite_file(uri)

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mwm.runner.tracking.faults import tracking_error
+from mwm.runner.tracking.client import connect
+from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, tracking_error
 from mwm.runner.tracking.runs import SWEEP
 from mwm.storage.addresses import sqlite_file
 from mwm.storage.redaction import redact
-from mwm.storage.tracking_uri import avoid_proxies, check_database, set_mlflow_defaults
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,12 +75,17 @@ class RecordedSweeps:
         return {name: value for name, value in run.data.tags.items() if name.startswith(PROVENANCE)}
 
     def download_pictures(self, victims: Mapping[str, str], folder: Path) -> None:
-        """Bring the pictures of victims' query sets into a folder; `victims`: ids of their runs by digest."""
-        with self._in_one_line():
-            for digest, run_id in victims.items():
-                name = f"{digest}.png"
-                if name in {file.path for file in self._client.list_artifacts(run_id)}:
-                    self._client.download_artifacts(run_id, name, str(folder))
+        """Bring the pictures of victims' query sets into a folder, as far as they are there.
+
+        `victims` are the ids of their runs by digest; a run may be of another store, or deleted.
+        """
+        folder.mkdir()
+        for digest, run_id in victims.items():
+            try:
+                self._client.download_artifacts(run_id, f"{digest}.png", str(folder))
+            except Exception as error:
+                if error_code(error) not in PERMANENT_ERRORS and not isinstance(error, OSError):
+                    raise tracking_error(self._uri, error) from None
 
     @contextmanager
     def _in_one_line(self) -> Iterator[None]:
@@ -92,11 +97,6 @@ class RecordedSweeps:
 
 def open_store(uri: str) -> MlflowClient:
     """A client of a store that is there already; raises ValueError, in one line, for a database that is not."""
-    set_mlflow_defaults()
-    avoid_proxies(uri)
     if (database := sqlite_file(uri)) is not None and not database.exists():
         raise ValueError(f"there is no {database}")
-    check_database(uri)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
+    return connect(uri)

@@ -33,4 +33,8 @@ def drawn(groups: Groups, width: float = style.FULL) -> dict[str, Any]:
     """The matplotlib figures of a sweep by name, so many inches wide or as wide as they need; some may be missing."""
     with style.rules():
         made = {name: figure(groups, width) for name, figure in PICTURES.items()}
-    return {name: figure for name, figure in made.items() if figure is not None}
+        figures = {name: figure for name, figure in made.items() if figure is not None}
+        for figure in figures.values():
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # or each format would find the same places again
+    return figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from mwm.runner.reporting import front
@@ -12,7 +13,7 @@ from mwm.runner.reporting.front import MOST_LOST, FrontPoint
 from mwm.runner.reporting.groups import Groups
 
 MOST_NAMED = 12
-"""Settings of the front that are named; all are in the CSV."""
+"""So many settings of the front are named; all are in the CSV."""
 
 STAIRS = {"color": "k", "linewidth": 1.0, "alpha": 0.6}
 
@@ -41,22 +42,29 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     made = style.new_figure(width, height)
     panel = made.subplots()
     looks = _looks(found)
-    for one in found:
-        _draw_point(panel, one, {**looks[one.scheme], "marker": marks[one.attack]})
+    for (kind, look), (attack, mark) in product(looks.items(), marks.items()):
+        alike = [one for one in found if (one.scheme, one.attack) == (kind, attack)]
+        _draw_points(panel, alike, {**look, "marker": mark})
     _draw_front(panel, best)
     for one in found:
         if one.published and one.worst:
             panel.plot(*one.place, markersize=12, **RING)
     _decorate(panel, found)
     entries = _legend(looks, {name: marks[one] for one, name in attacks.items()}, found)
-    named = [(settings[one.point.victim], one.place) for one in best[:MOST_NAMED]]
+    named = [(settings[one.point.victim], one.place) for one in _some(best)]
     style.add_legend(made, entries, EXPLAINED, height=height)
     if not place_labels(panel, [Label(*one) for one in named]):
         numbered = [Label(str(number), place) for number, (_, place) in enumerate(named, 1)]
-        keys = [style.entry(name, marker=f"${number}$", markeredgewidth=0) for number, (name, _) in enumerate(named, 1)]
+        keys = [style.entry(f"{number}: {name}") for number, (name, _) in enumerate(named, 1)]
         style.add_legend(made, [*entries, *keys], EXPLAINED, height=height)
         place_labels(panel, numbered)
     return made
+
+
+def _some(best: Sequence[FrontPoint]) -> list[FrontPoint]:
+    """The points that are named: all, or some from end to end."""
+    last, count = len(best) - 1, min(len(best), MOST_NAMED)
+    return [best[round(place * last / max(count - 1, 1))] for place in range(count)]
 
 
 def _looks(found: Sequence[FrontPoint]) -> dict[str, dict[str, Any]]:
@@ -69,16 +77,21 @@ def _looks(found: Sequence[FrontPoint]) -> dict[str, dict[str, Any]]:
     return looks | ({"none": {"color": style.GREY}} if any(one.scheme == "none" for one in found) else {})
 
 
-def _draw_point(panel: Any, one: FrontPoint, look: Mapping[str, Any]) -> None:
-    across, up = one.place
-    if not one.worst:
-        panel.plot(across, up, alpha=0.3, linestyle="", **look)
-        return
-    drop, proof = one.clean_drop, one.neg_log10_p
-    sideways = [[100 * (drop.value - drop.low)], [100 * (drop.high - drop.value)]]
-    upwards = [[proof.value - proof.low], [proof.high - proof.value]]
-    faint = {"ecolor": (look["color"], 0.35), "elinewidth": 0.8}
-    panel.errorbar(across, up, upwards, sideways, linestyle="", markersize=6, **faint, **look)
+def _draw_points(panel: Any, found: Sequence[FrontPoint], look: Mapping[str, Any]) -> None:
+    """Points that look alike: faint, or full and with bars where they are the worst attacks on their settings."""
+    for worst in (False, True):
+        own = [one for one in found if one.worst is worst]
+        if not own:
+            continue
+        across, up = zip(*(one.place for one in own), strict=True)
+        if not worst:
+            panel.plot(across, up, alpha=0.3, linestyle="", rasterized=len(own) > style.MOST_SHAPES, **look)
+            continue
+        lost, proofs = [one.clean_drop for one in own], [one.neg_log10_p for one in own]
+        sideways = [[100 * (drop.value - drop.low) for drop in lost], [100 * (drop.high - drop.value) for drop in lost]]
+        upwards = [[one.value - one.low for one in proofs], [one.high - one.value for one in proofs]]
+        faint = {"ecolor": (look["color"], 0.35), "elinewidth": 0.8}
+        panel.errorbar(across, up, upwards, sideways, linestyle="", markersize=6, **faint, **look)
 
 
 def _draw_front(panel: Any, best: Sequence[FrontPoint]) -> None:
@@ -89,7 +102,7 @@ def _draw_front(panel: Any, best: Sequence[FrontPoint]) -> None:
 
 def _decorate(panel: Any, found: Sequence[FrontPoint]) -> None:
     style.draw_grid(panel)
-    panel.set(xlabel="points of clean accuracy lost against the control", ylabel=f"{style.PROOF} of the students")
+    panel.set(xlabel="points of clean accuracy lost against the control", ylabel=f"proof, {style.PROOF}")
     style.scale_proof(panel, max(one.neg_log10_p.high for one in found), named=True)
 
 

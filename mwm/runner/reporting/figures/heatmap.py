@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.groups import (
+    Configuration,
     Groups,
     Members,
     attacked,
@@ -19,13 +22,14 @@ from mwm.runner.reporting.groups import (
     proven,
     victim_names,
 )
+from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.trials.names import format_fraction
 
 CELL = 0.36
 """Inches: the least width of a cell."""
 
-FEW = 15
-"""So many settings can be followed up to headings that stand above another panel."""
+MOST_SETTINGS, MOST_ATTACKS = 60, 30
+"""What is shown of a large sweep."""
 
 NAME, HEADING = 32, 24
 """Letters of a line of a setting's name on a whole page, and of a heading that stands upright."""
@@ -33,7 +37,7 @@ NAME, HEADING = 32, 24
 MOST_LINES = 3
 
 DARK = "#111111"
-"""Letters on a pale cell. They are not black, which follows the page: a cell stays as it is in the dark."""
+"""What is drawn on pale cells. It is not black, which follows the page: a cell stays as it is in the dark."""
 
 EXPLAINED = "means over seeds; bold and framed: p ≤ .001 in every seed"
 
@@ -66,20 +70,23 @@ MEASURES = (
 def figure(groups: Groups, width: float = style.FULL) -> Any:
     """Draw the mean proof and the mean query accuracy of the victims and of what each attack made of them.
 
-    None where nothing was attacked. It is as wide as its cells need, if that is more than `width` inches.
+    A measure that no student has is left out; None if none is left. The picture is as wide as its cells need, if that
+    is more than `width` inches.
     """
-    victims, attacks = attacked(groups), [None, *attacks_of(groups)]
+    victims, attacks = _strongest(groups), [None, *attacks_of(groups)[:MOST_ATTACKS]]
     cells = {m.title: [[m.mean(groups.get((v, a), [])) for a in attacks] for v in victims] for m in MEASURES}
-    measures = [one for one in MEASURES if any(cell is not None for row in cells[one.title] for cell in row)]
+    measures = [one for one in MEASURES if any(cell is not None for row in cells[one.title] for cell in row[1:])]
     if not victims or not measures:
         return None
-    named, settings = configuration_names(attacks_of(groups), "kind"), victim_names(victims)
+    named, settings = configuration_names(attacks_of(groups), "kind"), victim_names(attacked(groups))
     rows = [_wrapped(settings[victim], round(NAME * width / style.FULL)) for victim in victims]
     left = style.LETTER * max(len(line) for row in rows for line in row.split("\n"))
     beside = left + len(measures) * len(attacks) * CELL <= width
     across, down = (len(measures), 1) if beside else (1, len(measures))
     width = max(width, left + len(attacks) * CELL + 0.1)
-    headings, upright = _headings(["no attack", *named.values()], (width - left) / across / len(attacks))
+    headings, upright = _headings(
+        ["no attack" if one is None else named[one] for one in attacks], (width - left) / across / len(attacks)
+    )
     top = max(
         style.LETTER * max(map(len, one.split("\n"))) if upright else style.LINE * (one.count("\n") + 1)
         for one in headings
@@ -92,11 +99,33 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
         if measure.framed:
             _frame(panel, [[proven(groups.get((victim, attack), [])) for attack in attacks] for victim in victims])
         panel.set_title(measure.title)
-        panel.set_xticks(range(len(headings)), headings, rotation=90 * upright)
-        panel.set_yticks(range(len(rows)), rows)
+        panel.set_xticks([place + 0.5 for place in range(len(headings))], headings, rotation=90 * upright)
+        panel.set_yticks([place + 0.5 for place in range(len(rows))], rows)
         panel.tick_params(length=0, bottom=False, labelbottom=False, labeltop=True, labelleft=not (beside and place))
-    style.note(made, EXPLAINED)
+    style.note(made, "; ".join([EXPLAINED, *_left_out(groups, len(victims))]))
     return made
+
+
+def _strongest(groups: Groups) -> list[Configuration]:
+    """The settings that are shown, in their order: all, or those that keep most after the worst attack on them."""
+    victims = attacked(groups)
+    if len(victims) <= MOST_SETTINGS:
+        return victims
+    kept = {
+        victim: (point.neg_log10_p.value if point.neg_log10_p else 0.0, point.query_acc.value)
+        for victim, left in worst_case(points(groups), victims).items()
+        if (point := left[ACCURACY_DROPS[-1]])
+    }
+    chosen = {*sorted(victims, key=lambda victim: kept.get(victim, (-1.0, 0.0)), reverse=True)[:MOST_SETTINGS]}
+    return [victim for victim in victims if victim in chosen]
+
+
+def _left_out(groups: Groups, shown: int) -> Iterator[str]:
+    """What of a large sweep is not shown."""
+    if (settings := len(attacked(groups))) > shown:
+        yield f"{shown} of {settings} settings: those that keep most after the worst attack of ≤ 5 points"
+    if (attacks := len(attacks_of(groups))) > MOST_ATTACKS:
+        yield f"{MOST_ATTACKS} of {attacks} attacks"
 
 
 def _wrapped(text: str, letters: int) -> str:
@@ -118,16 +147,24 @@ def _draw(panel: Any, measure: _Measure, cells: Sequence[Sequence[float | None]]
     most = measure.most or max(*known, 10.0)
     norm: Any = Normalize(0, most) if measure.most else SymLogNorm(10, linscale=2, vmin=0, vmax=most)
     numbers = [[float("nan") if cell is None else cell for cell in row] for row in cells]
-    image = panel.imshow(numbers, cmap="Blues", norm=norm, aspect="auto")
+    image = panel.pcolormesh(np.ma.masked_invalid(numbers), cmap="Blues", norm=norm, edgecolor="face", linewidth=0.2)
+    panel.invert_yaxis()
     for down, row in enumerate(cells):
         for across, cell in enumerate(row):
             shade = image.cmap(norm(cell)) if cell is not None else None
-            ink = "k" if shade is None else DARK if _luminance(shade) > 0.19 else "white"
-            panel.text(across, down, "–" if cell is None else measure.text(cell), color=ink, ha="center", va="center")
-    panel.axvline(0.5, color="k", linewidth=1.5)
+            ink = "k" if shade is None else DARK if luminance(shade) > 0.19 else "white"
+            panel.text(
+                across + 0.5,
+                down + 0.5,
+                "–" if cell is None else measure.text(cell),
+                color=ink,
+                ha="center",
+                va="center",
+            )
+    panel.axvline(1, color=DARK, linewidth=1.5)
 
 
-def _luminance(shade: Sequence[float]) -> float:
+def luminance(shade: Sequence[float]) -> float:
     """How bright a colour is (WCAG 2): at .19 dark and white letters are equally plain."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shade[:3]]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -143,5 +180,5 @@ def _frame(panel: Any, proofs: Sequence[Sequence[bool]]) -> None:
             text = next(texts)
             if is_proven:
                 text.set_fontweight("bold")
-                corner = (across - 0.44, down - 0.42)
+                corner = (across + 0.06, down + 0.08)
                 panel.add_patch(Rectangle(corner, 0.88, 0.84, fill=False, edgecolor=text.get_color(), linewidth=0.7))

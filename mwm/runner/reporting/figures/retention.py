@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 from mwm.runner.reporting import retention
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.figures.labels import Label, place_labels
+from mwm.runner.reporting.figures.labels import Label, label_ends, place_labels
 from mwm.runner.reporting.groups import Configuration, Groups, configuration_names, victim_names
 from mwm.runner.reporting.retention import RetentionPoint
 
@@ -23,11 +24,11 @@ APART, FURTHEST = 0.012, 0.12
 TICK = 0.55
 """Inches between two numbers at an axis, at least."""
 
-STEPS = ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,))
+STEPS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
 """Where numbers stand within a decade: as many as fit."""
 
 AXES = {"calls": "oracle calls", "clean_acc": "clean accuracy of the student"}
-MEASURES = {"neg_log10_p": f"{style.PROOF} of the student", "query_acc": "query accuracy of the student"}
+MEASURES = {"neg_log10_p": f"proof, {style.PROOF}", "query_acc": "query accuracy"}
 
 EXPLAINED = "means over seeds; bars: 95 % intervals"
 VICTIMS = "ticks at the bottom: clean accuracy of the victims"
@@ -70,7 +71,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     height = HEIGHT * len(measures) + 0.3
     made = style.new_figure(width, height)
     panels = made.subplots(len(measures), len(axes), sharex="col", sharey="row", squeeze=False)
-    for curve in _curves(found, settings, looks, marks):
+    for curve in _curves(found, settings, looks=looks, marks=marks):
         for down, name in enumerate(measures):
             for across, axis in enumerate(axes):
                 _draw(panels[down, across], curve, axis, name, crowded=crowded)
@@ -78,9 +79,12 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     told = CROWDED if crowded else "; ".join([EXPLAINED, *([VICTIMS] if "clean_acc" in axes else [])])
     entries = [style.entry(name, marker=marks[one]) for one, name in attacks.items()]
     style.add_legend(made, entries, told, height=height)
-    if crowded or not place_labels(panels[0, 0], _labels(found, settings, axes[0], measures[0])):
+    write = label_ends if axes[0] == "calls" else place_labels
+    if crowded or not write(panels[0, 0], _labels(found, settings, axes[0], measures[0])):
         lines = [style.entry(name, **look) for name, look in looks.items()]
         style.add_legend(made, [*lines, *entries], told, height=height)
+    if axes[0] == "calls":
+        _number_calls(panels[-1, 0], _values(found, "calls"))
     return made
 
 
@@ -101,6 +105,7 @@ def _looks(settings: Mapping[Configuration, str]) -> dict[str, dict[str, Any]]:
 def _curves(
     found: Sequence[RetentionPoint],
     settings: Mapping[Configuration, str],
+    *,
     looks: Mapping[str, Mapping[str, Any]],
     marks: Mapping[Configuration, str],
 ) -> list[_Curve]:
@@ -127,7 +132,8 @@ def _draw(panel: Any, curve: _Curve, axis: str, name: str, *, crowded: bool) -> 
     places, means = zip(*both, strict=True)
     heights = [mean.value for mean in means]
     if crowded:
-        panel.plot(places, heights, alpha=0.5, **{**curve.look, "linestyle": ""})
+        pixels = len(places) > style.MOST_SHAPES
+        panel.plot(places, heights, alpha=0.5, rasterized=pixels, **{**curve.look, "linestyle": ""})
         return
     below = [0.0 if mean.low is None else mean.value - mean.low for mean in means]
     above = [0.0 if mean.high is None else mean.high - mean.value for mean in means]
@@ -152,24 +158,26 @@ def _decorate(panels: Any, axes: Sequence[str], measures: Sequence[str], found: 
         for panel in row if name == "neg_log10_p" else ():
             style.scale_proof(panel, most, named=panel is row[-1])
     for across, axis in enumerate(axes):
-        panels[-1, across].set_xlabel(AXES[axis])
-        fitting = int(panels[-1, across].figure.get_figwidth() / len(axes) / TICK)
+        width = panels[-1, across].figure.get_figwidth() / len(axes)
+        panels[-1, across].set_xlabel(textwrap.fill(AXES[axis], int(width / 2 / style.LETTER)))
         if axis == "calls":
-            _scale_calls(panels[-1, across], fitting)
+            panels[-1, across].set_xscale("log")
         else:
-            panels[-1, across].locator_params("x", nbins=fitting)
+            panels[-1, across].locator_params("x", nbins=int(width / TICK))
 
 
-def _scale_calls(panel: Any, fitting: int) -> None:
-    """A logarithmic axis with so many numbers at most, as people write them: at 1, 3, 10, …, or closer, or wider."""
+def _number_calls(panel: Any, calls: Iterable[float]) -> None:
+    """Numbers at a logarithmic axis as people write them, where points are: at 1, 3, 10, …, or closer, or wider."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    panel.set_xscale("log")
     low, high = panel.get_xlim()
+    decade = panel.bbox.width / panel.figure.dpi / math.log10(high / low)
     decades = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    choices = [[step * decade for decade in decades for step in steps] for steps in STEPS]
-    shown = [[place for place in places if low <= place <= high] for places in choices]
-    panel.xaxis.set_major_locator(FixedLocator(next((own for own in shown if len(own) <= fitting), shown[-1])))
+    for steps in STEPS:
+        if decade * min(math.log10(b / a) for a, b in pairwise([*steps, 10])) > TICK:
+            break
+    places = [step * decade for decade in decades for step in steps if low <= step * decade <= 1.5 * max(calls)]
+    panel.xaxis.set_major_locator(FixedLocator(places))
     panel.xaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}")
     panel.xaxis.set_minor_locator(NullLocator())
 

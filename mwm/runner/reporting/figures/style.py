@@ -33,7 +33,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREY = "#6B6B6B"
 """The colour of all that has no watermark."""
 
-DASHES, MARKS = ("-", "--", ":"), "osD^vPX*"
+DASHES, MARKS = ("-", "--", ":"), "osD^vPX*<>ph"
 
 THIN: dict[str, Any] = {"linewidth": 0.8, "linestyle": ":"}
 
@@ -41,7 +41,7 @@ TICKS = (0, 1, 2, 4, 6, 8, 10, 20, 50, 100, 200, 500, 1000)
 
 PROOF = r"$-\log_{10}\,p$"
 
-RULES = {
+RULES: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": SMALL,
     "axes.labelsize": TEXT,
@@ -55,10 +55,13 @@ RULES = {
 }
 """Whatever the settings of this machine are. Outlines of letters need no font where an SVG is read."""
 
+MOST_SHAPES = 200
+"""So many marks of a kind are shapes in an SVG or a PDF; more are pixels, which keeps the file small."""
+
 FORMATS: dict[str, dict[str, Any]] = {
     "png": {"dpi": 180, "metadata": {"Software": None}},
-    "svg": {"metadata": {"Date": None, "Creator": None}},
-    "pdf": {"metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
+    "svg": {"dpi": 180, "metadata": {"Date": None, "Creator": None}},
+    "pdf": {"dpi": 300, "metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
 
 

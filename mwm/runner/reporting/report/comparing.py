@@ -32,7 +32,7 @@ def compared_rows(sweeps: Sequence[SweepData]) -> list[Row]:
             for row in members:
                 key = row["digest"], row["cells"], row.get(f"victim.{KEY_SIZE}")
                 if key not in found or found[key]["status"] != "done":
-                    found[key] = {"victim.sweep": " + ".join(held[victim])} | row
+                    found[key] = {"victim.sweep": " + ".join(held[victim]), **row}
     return [*_with_clean_drop([*found.values()])]
 
 

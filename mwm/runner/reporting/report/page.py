@@ -9,12 +9,12 @@ from typing import Any
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn
-from mwm.runner.reporting.groups import Groups
+from mwm.runner.reporting.groups import Groups, victims_of
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report import words
 from mwm.runner.reporting.report.pictures import query_pictures
 from mwm.runner.reporting.report.source import SweepData
-from mwm.runner.reporting.report.tables import attack_tables, cost_table, front_table, result_table
+from mwm.runner.reporting.report.tables import cost_table, front_table, result_tables
 from mwm.verification.report.html import render
 
 TITLES = {
@@ -25,15 +25,21 @@ TITLES = {
 """The headings of figures, and what they say to those who do not see them."""
 
 
-def html_report(sweeps: Sequence[SweepData], groups: Groups) -> str:
-    """The whole report as a page that stands alone; `groups` are the rows of all sweeps."""
+def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> str:
+    """The whole report as a page that stands alone.
+
+    `groups` are the rows of all sweeps, `shown` those whose settings tables and figures show.
+    """
+    settings = len(victims_of(groups))
     content = {
         "names": [sweep.name for sweep in sweeps],
         "questions": [(sweep.name, sweep.question) for sweep in sweeps if sweep.question],
         "headline": headline(groups),
         "missing": list(words.missing(groups)),
-        "results": [result_table(groups), *attack_tables(groups)],
-        "figures": list(_figures(groups)),
+        "left_out": settings - len(victims_of(shown)),
+        "settings": settings,
+        "results": list(result_tables(groups, shown)),
+        "figures": list(_figures(shown)),
         "cost": cost_table(groups),
         "pictures": list(query_pictures(groups, ChainMap(*(dict(sweep.pictures) for sweep in sweeps)))),
         "provenance": [(sweep.name, words.provenance(sweep), words.sweep_file(sweep)) for sweep in sweeps],

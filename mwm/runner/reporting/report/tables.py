@@ -45,19 +45,13 @@ class PageTable:
     notes: Sequence[str] = ()
 
 
-def result_table(groups: Groups) -> PageTable:
-    """What each setting costs and what of it survives each attack: the terminal's table, as wide as it is."""
-    (made,) = retention_table(groups, width=inf)
-    return _read("What each setting costs, and what is left of it after each attack", made)
-
-
-def attack_tables(groups: Groups) -> Iterator[PageTable]:
-    """The worst cases and the detections, where something was attacked."""
+def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
+    """The terminal's tables, as wide as they are: what is left of each setting of `shown`, and all detections."""
+    (made,) = retention_table(shown, width=inf)
+    yield _read("What each setting costs, and what is left of it after each attack", made)
     if attacks_of(groups):
-        yield _read(
-            "What is left after the worst attack, by the points of clean accuracy that its students may lose",
-            worst_case_table(groups),
-        )
+        lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
+        yield _read(lost, worst_case_table(shown))
         yield _read("How many students are detected", detection_table(groups))
 
 

@@ -179,8 +179,11 @@ def test_a_sweep_with_a_control_and_attacks_has_a_front(tmp_path: Path) -> None:
     ended = [control(), result(trial(MARGIN)), stolen(MARGIN, 0, SOFT, 0.5)]
     write_results(tmp_path, "s", ended, seconds=0.0, complete=True)
     draw_pictures(tmp_path, ended)
-    names = ["front.csv", "front.png", "results.csv", "retention.csv", "retention.png", "summary.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    names = ["front.csv", "heatmap.png", "results.csv", "retention.csv", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names, "one point is no picture"
+    more = [*ended, stolen(MARGIN, 0, HARD, 0.4, clean_acc=0.93), control(0, SOFT)]
+    draw_pictures(tmp_path, more)
+    assert {path.stem for path in tmp_path.glob("*.png")} == {"front", "heatmap", "retention"}
 
 
 def test_what_was_not_stolen_has_no_picture(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mwm.runner.reporting.figures import draw_retention
-from mwm.runner.reporting.front import BATCHNORM, COLUMNS, GREY, PUBLISHED, FrontPoint, draw, points, write
+from mwm.runner.reporting.figures.catalogue import draw_pictures
+from mwm.runner.reporting.figures.style import COLOURS, GREY
+from mwm.runner.reporting.front import BATCHNORM, COLUMNS, PUBLISHED, FrontPoint, points, write
 from mwm.runner.reporting.groups import group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
-from mwm.runner.reporting.style import COLOURS
 from tests.helpers.ended import CONFUSION, HARD, MARGIN, NONE, SOFT, control, result, stolen, trial
 
 Price = tuple[float, float, float]
@@ -141,10 +141,8 @@ def test_the_front_is_a_table_and_a_picture_of_the_same_numbers(tmp_path: Path) 
         assert json.loads(line["victim_setting"]) == dict(one.point.victim)
     sizes = {line["setting"]: line["scheme.num_queries"] for line in lines if line["worst"] == "True"}
     assert sizes == {"none n=20": "20", "none n=classes": "", "confusion": "", **dict.fromkeys(MARGINS, "20")}
-    for name in ("one.png", "two.png"):
-        draw(marks, tmp_path / name)
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    assert colours(tmp_path / "one.png") & {*COLOURS[:6], GREY} == {*COLOURS[:2], GREY}
+    draw_pictures(tmp_path, ended)
+    assert colours(tmp_path / "front.png") & {*COLOURS[:6], GREY} == {*COLOURS[:2], GREY}
 
 
 MARGINS = ("margin clean 10/255", "margin reference 1/255")
@@ -153,16 +151,6 @@ MARGINS = ("margin clean 10/255", "margin reference 1/255")
 def colours(path: Path) -> set[str]:
     pixels = np.unique(np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3), axis=0)
     return {f"#{r:02X}{g:02X}{b:02X}" for r, g, b in pixels.tolist()}
-
-
-def test_many_settings_are_drawn(tmp_path: Path) -> None:
-    ended = [control()]
-    for number in range(25):
-        ended += sold(weighted(number), (number / 4, number * 2.0, number * 3.0))
-    assert sum(one.on_front for one in found(ended)) == 25
-    draw_pictures(tmp_path, ended)
-    with Image.open(tmp_path / "front.png") as picture:
-        assert picture.size == (1500, 780), "25 names would not fit beside it"
 
 
 def test_a_control_is_scored_on_every_key_in_the_picture() -> None:

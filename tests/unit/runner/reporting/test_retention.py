@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import t as student
 
+from mwm.runner.reporting.figures.catalogue import draw_pictures
+from mwm.runner.reporting.figures.style import COLOURS, GREY
 from mwm.runner.reporting.groups import attacked, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
-from mwm.runner.reporting.retention_figure import draw
-from mwm.runner.reporting.style import COLOURS
 from mwm.stats.intervals import MeanInterval
 from mwm.trials.outcome import robustness
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
@@ -171,17 +171,8 @@ def colours(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_the_picture_has_a_colour_for_each_setting(tmp_path: Path, seeds: int) -> None:
-    curves = found(several([NONE, MARGIN, WIDE], BUDGETS, seeds))
-    for name in ("one.png", "two.png"):
-        draw(curves, tmp_path / name)
-    assert colours(tmp_path / "one.png") & {*COLOURS[:6]} == {*COLOURS[:3]}
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def test_a_crowd_of_settings_is_drawn_by_kind_of_scheme(tmp_path: Path) -> None:
-    crowd = [MARGIN | {"weight": weight / 100} for weight in range(1, 30)]
-    draw(found(several([NONE, *crowd], [SOFT], 1)), tmp_path / "crowd.png")
-    assert colours(tmp_path / "crowd.png") & {*COLOURS[:6]} == {*COLOURS[:2]}
+    draw_pictures(tmp_path, several([NONE, MARGIN, WIDE], BUDGETS, seeds))
+    assert colours(tmp_path / "retention.png") & {*COLOURS[:6], GREY} == {*COLOURS[:2], GREY}
 
 
 def test_a_scheme_without_an_exact_test_is_held_by_its_query_accuracy(tmp_path: Path) -> None:
@@ -193,5 +184,4 @@ def test_a_scheme_without_an_exact_test_is_held_by_its_query_accuracy(tmp_path: 
     assert point.neg_log10_p is None
     assert (point.students, point.detected) == (2, None)
     write([point], tmp_path / "retention.csv")
-    draw([point], tmp_path / "retention.png")
     assert robustness([one.outcome for one in ended[2:]]) == {"worst_query_acc": 0.3, "mean_query_acc": 0.3}

@@ -1,0 +1,152 @@
+"""Figures and tables for a paper: LaTeX that compiles, with the numbers of the CSV beside it."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mwm.runner.reporting.report.paper import ACROSS, Part, escaped, latex, write_paper
+from tests.helpers.drawn import BUDGETS, CASES, TRIGGERS, grouped, swept
+from tests.helpers.ended import CONFUSION, MARGIN, SOFT, control, failed, result, stolen, trial
+from tests.helpers.latex import WORDS, Tabular, number, read
+
+FIGURES = {f"{name}{end}" for name in ("front", "heatmap", "retention") for end in (".svg", ".pdf", "-column.pdf")}
+TABLES = ("cost", "detection", "results", "worst_case")
+
+
+@cache
+def paper(case: str, folder: Path) -> Path:
+    write_paper(grouped(CASES[case]), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return paper("budgets", tmp_path_factory.mktemp("paper"))
+
+
+def table(folder: Path, name: str) -> tuple[str, list[Tabular], list[dict[str, str]]]:
+    """Caption, tables and lines of a table that was written."""
+    caption, label, found = read((folder / "tables" / f"{name}.tex").read_text())
+    assert label == name.replace("_", "-")
+    with (folder / "tables" / f"{name}.csv").open(newline="") as file:
+        return caption, found, list(csv.DictReader(file))
+
+
+def agrees(cell: str, line: dict[str, str], name: str) -> None:
+    """A cell has the rounded numbers of a line."""
+    mean, spread, _ = number(cell)
+    for shown, key in ((mean, "mean"), (spread, "sd")):
+        exact = line[f"{name}_{key}"]
+        assert (shown is None) == (exact == ""), (cell, line)
+        if shown is not None:
+            assert shown == pytest.approx(float(exact), abs=0.501), (cell, exact)
+            digits = len(cell.rpartition(".")[2].rstrip("}$")) if "." in cell else 0
+            assert round(float(exact), digits) == pytest.approx(shown, abs=0.6 * 10**-digits)
+
+
+def test_everything_that_a_paper_takes_is_written(folder: Path) -> None:
+    assert {path.name for path in (folder / "figures").iterdir()} == FIGURES
+    assert {path.name for path in (folder / "tables").iterdir()} == {f"{n}.{e}" for n in TABLES for e in ("tex", "csv")}
+
+
+def test_the_results_are_those_of_the_csv_and_bold_is_what_is_proven_in_every_seed(folder: Path) -> None:
+    caption, found, lines = table(folder, "results")
+    known = {(line["setting"], line["attack"]): line for line in lines}
+    assert len(known) == len(lines) == (3 + 3) * (1 + len(BUDGETS))
+    measures = {"proof, $-\\log_{10} p$": "neg_log10_p", "query accuracy": "query_acc", "clean accuracy": "clean_acc"}
+    assert [one.title for one in found] == [title for title in measures for _ in range(2)], "two pieces of 7 columns"
+    seen = 0
+    for one in found:
+        assert len(one.headings) <= ACROSS + 1
+        for row in one.rows:
+            for attack, cell in zip(one.headings[1:], row[1:], strict=True):
+                line = known[row[0].replace(r"\_", "_"), attack]
+                agrees(cell, line, measures[one.title])
+                assert number(cell)[2] is (measures[one.title] == "neg_log10_p" and line["proven"] == "True")
+                seen += 1
+    assert seen == 3 * len(lines)
+    assert "of 2 seeds" in caption
+    assert "fewer than 6 seeds allow no exact paired test" in caption
+
+
+def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path) -> None:
+    caption, (worst,), lines = table(folder, "worst_case")
+    kept = {(line["setting"], line["most_points_lost"]): line for line in lines}
+    for setting, *cells, attack in worst.rows:
+        own = setting.replace(r"\_", "_")
+        for most, cell in zip(("1", "3", "5"), cells, strict=True):
+            agrees(cell, kept[own, most], "neg_log10_p")
+        assert attack == (kept[own, "5"]["attack"] or "--")
+    assert len(worst.rows) * 3 == len(lines)
+    assert "points of clean accuracy at most" in caption
+    _, parts, lines = table(folder, "cost")
+    costs = {(line["kind"], line["name"]): line for line in lines}
+    names = {"clean accuracy": "clean_acc", "clean drop": "clean_drop", "oracle calls": "oracle_calls"}
+    names |= {"seconds": "seconds", "MiB": "peak_mib"}
+    for part in parts:
+        for row in part.rows:
+            for heading, cell in zip(part.headings[1:], row[1:], strict=True):
+                agrees(cell, costs[part.headings[0], row[0].replace(r"\_", "_")], names[heading])
+    _, (detected,), lines = table(folder, "detection")
+    shares = {(line["attack"], line["scheme"]): line for line in lines}
+    for attack, *cells in detected.rows:
+        for scheme, cell in zip(detected.headings[1:], cells, strict=True):
+            line = shares[attack, scheme.replace(r"\_", "_")]
+            assert cell.startswith(f"{line['detected']}/{line['students']} [")
+
+
+def test_students_of_a_control_are_counted_once_in_the_costs(tmp_path: Path) -> None:
+    ended = [control(), control(0, SOFT), *(result(trial(scheme)) for scheme in (MARGIN, CONFUSION))]
+    write_paper(grouped(ended), tmp_path)
+    _, _, lines = table(tmp_path, "cost")
+    (attack,) = (line for line in lines if line["kind"] == "attack")
+    assert attack["seconds_n"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("ended", "said"),
+    [
+        (swept([MARGIN], [SOFT], 1, controls=False), "1 seed."),
+        (swept([MARGIN, TRIGGERS], [SOFT], 7, controls=False), "bold says nothing of differences"),
+        ([result(trial(MARGIN)), failed(trial(MARGIN, 0, SOFT))], "1 seed."),
+        ([result(trial(MARGIN, seed)) for seed in (0, 1)] + [stolen(MARGIN, 0, SOFT, 0.5)], "of 1--2 seeds"),
+    ],
+)
+def test_captions_say_how_many_seeds_there_are_and_what_they_allow(ended: list[Any], said: str, tmp_path: Path) -> None:
+    write_paper(grouped(ended), tmp_path)
+    caption, _, _ = table(tmp_path, "results")
+    assert said in caption
+    assert "Bold: $p \\leq$ .001 by the exact test of each seed" in caption
+
+
+def test_without_attacks_there_are_costs_and_results_alone(tmp_path: Path) -> None:
+    write_paper(grouped([result(trial(MARGIN))]), tmp_path)
+    assert sorted(path.name for path in (tmp_path / "tables").glob("*.tex")) == ["cost.tex", "results.tex"]
+    assert [*(tmp_path / "figures").iterdir()] == []
+
+
+@given(st.text(st.sampled_from("aZ09 .,-/=()&%$#_{}~^\\−≤±×…<>–")))
+def test_whatever_a_name_holds_can_be_set(text: str) -> None:
+    told = escaped(text)
+    assert WORDS.fullmatch(told), told
+    read(latex("x", text, [Part(text, ["a", text], [[text, "$1.0$"]])]))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed; a strict reader has read all")
+def test_the_tables_compile(folder: Path, tmp_path: Path) -> None:
+    inputs = "\n".join(rf"\input{{{folder / 'tables' / name}}}" for name in TABLES)
+    document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + inputs + "\n\\end{document}\n"
+    (tmp_path / "paper.tex").write_text(document)
+    ran = subprocess.run(
+        ["pdflatex", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout[-2000:]
