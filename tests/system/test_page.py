@@ -57,7 +57,7 @@ def shown(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
         command("ui", *words), cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
     )
     assert process.stdout is not None
-    lines = []
+    lines: list[str] = []
     while not (lines and lines[-1].startswith("stop it")):
         lines.append(process.stdout.readline())
         assert lines[-1], f"it ended: {lines}"
