@@ -23,11 +23,6 @@ def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return found | ({"worst_log10_p": max(chances)} if len(chances) == len(outcomes) else {})
 
 
-def proof_left(outcome: Outcome) -> tuple[float, float]:
-    """By which the worst of a victim's attacks is found: it is least of the one that leaves least."""
-    return 0.0 - (outcome.log10_p or 0.0), outcome.query_acc or 0.0
-
-
 TRIAL_KINDS = ("victim", "attack")
 
 STATUSES = ("done", "failed", "skipped", "stopped")

@@ -40,7 +40,7 @@ def tab(
 ) -> Iterator[Page]:
     """An empty page of a window of so many pixels; fails if the page complained on its console, or broke.
 
-    Complaints about addresses that hold a word of `known` are no surprise.
+    Complaints that hold one of `known`, or are about such an address, are no surprise.
     """
     complaints: list[str] = []
     context = browser.new_context(
@@ -48,13 +48,16 @@ def tab(
     )
     page = context.new_page()
 
-    def complain(told: ConsoleMessage) -> None:
-        where = str(told.location.get("url", ""))
-        if told.type == "error" and not any(word in where for word in known):
-            complaints.append(f"{told.text} {where}")
+    def complain(text: str) -> None:
+        if not any(word in text for word in known):
+            complaints.append(text)
 
-    page.on("console", complain)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    def listen(told: ConsoleMessage) -> None:
+        if told.type == "error":
+            complain(f"{told.text} {told.location.get('url', '')}")
+
+    page.on("console", listen)
+    page.on("pageerror", lambda error: complain(str(error)))
     try:
         yield page
     finally:
