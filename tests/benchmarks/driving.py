@@ -85,6 +85,12 @@ class Watched(SweepRecorder):
         if len(self.results.outcomes) % self.every == 0:
             self.samples.append(sample(len(self.results.outcomes)))
 
+    @property
+    def mlflow(self) -> MlflowFollower:
+        """Who brings the journal to MLflow."""
+        assert self.results.mlflow is not None
+        return self.results.mlflow
+
     def spans(self) -> dict[str, tuple[float, float]]:
         """When (seconds since 1970) each trial trained here was heard to begin, and when its worker wrote its outcome.
 

@@ -60,8 +60,8 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         profiler.disable()
         ledger.samples.append(sample(len(ledger.results.outcomes)))
         began = time.perf_counter()
-        found["unsent"] = flushed(ledger.results.mlflow, 0)
-        assert flushed(ledger.results.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
+        found["unsent"] = flushed(ledger.mlflow, 0)
+        assert flushed(ledger.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
         found["flush"], began = time.perf_counter() - began, time.perf_counter()
         ledger.close("FINISHED", complete=True)
         found["close"] = time.perf_counter() - began

@@ -42,7 +42,7 @@ from mwm.trials.outcome import Outcome
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import Trial
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
-from tests.benchmarks.driving import Watched, run_opened, sweep_of
+from tests.benchmarks.driving import TimedResults, Watched, run_opened, sweep_of
 from tests.helpers.servers import mlflow_server, postgres
 
 TARGET = 0.02

@@ -144,7 +144,7 @@ def _recorded(sweep: Sweep, folder: Path, sets: TrialInputs, model: Model, clock
         plan, ledger = opened(sweep, folder, sets)
     with clock.others("MLflow's thread"):
         gone_through(plan, ledger, model, clock)
-        assert flushed(ledger.results.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
+        assert flushed(ledger.mlflow, PATIENCE_SECONDS) == 0, "not all was recorded"
     with clock("save"):
         ledger.results.save(complete=False)
     with clock("close"):

@@ -97,7 +97,7 @@ def reused(trials: int, folder: Path, cores: int) -> list[dict[str, float]]:
     with ray_cluster(None):
         run_opened(plan, ledger, sweep)
     ledger.close("FINISHED", complete=True)
-    ends = sorted((ledger.store.folder(digest) / OUTCOME).stat().st_mtime for digest in ledger.outcomes)
+    ends = sorted((ledger.results.store.folder(digest) / OUTCOME).stat().st_mtime for digest in ledger.results.outcomes)
     begins, steps = ([line["at"] for line in told(folder / "told", what)] for what in ("trial", "step"))
     assert len({line["pid"] for line in told(folder / "told", "trial")}) == 1, "not all ran in the same process"
     pairs = zip(ends, begins[1:], steps[1:], strict=False)  # nothing follows the last end

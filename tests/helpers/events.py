@@ -10,7 +10,7 @@ EPOCHS = 10
 
 
 def begin(
-    *, victim: int | None = 0, attack: int | None = 0, slots: int = 0, epochs: dict[str, int] | None = None
+    *, victim: int | None = 0, attack: int | None = 0, slots: int = 0, epochs: dict[str, float] | None = None
 ) -> dict[str, Any]:
     """A driver takes up the sweep."""
     return {"event": "begin", "totals": {"victim": victim, "attack": attack}, "slots": slots, "epochs": epochs or {}}
@@ -32,7 +32,7 @@ def finish(
 ) -> dict[str, Any]:
     """A trial ends."""
     ended: Any = Outcome(status="done", digest=digest, victim_digest=digest, data_digest="d")
-    trial = {"victim": {}, "attack": None if kind == "victim" else {}}
+    trial: dict[str, Any] = {"victim": {}, "attack": None if kind == "victim" else {}}
     told = vars(ended) | {"status": status} | outcome
     return {"event": "finish", "label": label or digest, "outcome": told, "trial": trial, "cached": cached}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
 from typing import Any
@@ -18,9 +17,7 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.runs import CONFIG, SWEEP, source_tags, to_metrics
 from mwm.runner.tracking.views import NOTE, Varied, view_links, write_own, write_views
-from mwm.trials.names import attack_name
-from mwm.trials.outcome import TRIAL_KINDS, Outcome, robustness
-from mwm.trials.trial import Trial
+from mwm.trials.outcome import TRIAL_KINDS
 
 SCHEME, ROBUSTNESS = "victim.scheme.kind", ("worst_query_acc", "mean_query_acc", "worst_log10_p")
 

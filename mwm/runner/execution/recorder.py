@@ -89,6 +89,10 @@ class SweepRecorder:
         """How many trials there will be."""
         self.journal.totals(victim=victims, attack=attacks)
 
+    def warn(self, text: str) -> None:
+        """One line of warning."""
+        self.results.warn(text)
+
 
 def _kind(trial: Trial) -> str:
     return "victim" if trial.attack is None else "attack"

@@ -113,8 +113,9 @@ class SweepResults:
                 victims = {name: trial.victim for name, (trial, _) in self._ended().items() if trial.attack is None}
                 on_front = write_search(self.folder, self.sweep, victims)
             self.save(complete=complete)
-            with self.warn_on_error():
-                write_report(self.folder)
+            if self._ended():
+                with self.warn_on_error():
+                    write_report(self.folder)
             self.mlflow.drain(status)
             self.save(complete=complete)  # once more: the journal's last runs have ids by now
         finally:

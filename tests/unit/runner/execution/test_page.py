@@ -9,13 +9,11 @@ from mlflow import MlflowClient
 
 from mwm.config.spec import decode
 from mwm.runner.execution.page import (
-    Measures,
     begin_page,
     finish_page,
     late_measures,
     summary_metrics,
     varied_parameters,
-    victim_measures,
 )
 from mwm.runner.reporting.results import result_rows
 from mwm.runner.sweeps.sweep import Sweep
@@ -74,18 +72,10 @@ def test_accuracies_are_told_in_points_against_control_and_victim() -> None:
     assert "worst_log10_p" not in found[of(NONE)], "a control is scored on several keys"
 
 
-def test_the_worst_attack_is_the_one_that_leaves_least() -> None:
-    ended = [stolen(MARGIN, 0, SOFT, 0.5), stolen(MARGIN, 0, HARD, 0.25)]
-    told = victim_measures([(one.trial, one.outcome) for one in ended])
-    assert told.metrics == {"worst_query_acc": 0.25, "mean_query_acc": 0.375, "worst_log10_p": -7.5}
-    assert told.tags == {"worst_attack": "extraction hard seed 0"}
-    broken = failed(trial(MARGIN, 0, SOFT))
-    assert victim_measures([(broken.trial, broken.outcome)]) == Measures()
-
-
 def test_nothing_is_told_of_a_victim_that_failed_or_is_missing() -> None:
     rows = result_rows([failed(trial(MARGIN)), stolen(WIDE, 0, SOFT, 0.5)])
     assert late_measures(rows, {}) == {}
+    assert late_measures(rows, {"a": 1.0}) == {"a": {"on_front": 1.0}}
 
 
 def test_the_summary_counts_trials_once_and_means_over_seeds() -> None:

@@ -23,7 +23,7 @@ from mwm.runner.workspace.location import PICTURES
 from mwm.storage.store import Store
 from mwm.trials.outcome import EpochMetrics, Outcome, TrialReport
 from mwm.trials.trial import Trial, Victim, trial_digest, victim_digest
-from tests.helpers.records import VICTIM, Loaded, done
+from tests.helpers.records import VICTIM, Loaded, done, swept
 
 ATTACKS = [Extraction(), Extraction(labels="hard")]
 
@@ -50,7 +50,7 @@ class Bench:
         self.sets, self.queue, self.store = sets, TrialQueue(Two(), ATTACKS, sets), Store(folder / "store")
         followed = Followed("staged", partial(read_events, folder), folder, folder / PICTURES)
         mlflow = MlflowFollower(uri, followed, tags={})
-        kept = SweepResults(swept(name="staged"), folder, self.store, print, mlflow=mlflow)
+        kept = SweepResults(replace(swept({}), name="staged"), folder, self.store, print, mlflow=mlflow)
         self.recorder = SweepRecorder(kept, Journal(folder, print), sets)
         self.searcher = TrialSearcher(self.queue, self.recorder, store=self.store, sets=sets)
         self.count = 0

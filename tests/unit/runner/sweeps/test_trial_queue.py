@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mwm.config.spec import decode, encode
 from mwm.data.datasets import Dataset, Digits
 from mwm.models.networks import Cnn
 from mwm.runner.sweeps.trial_queue import TrialQueue
+from mwm.trials.names import attack_name
 from mwm.trials.outcome import Outcome
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, trial_digest, victim_digest
 
@@ -154,3 +156,17 @@ def test_an_attack_carries_the_network_and_recipe_of_its_victim() -> None:
     students = [item[1].attack.architecture(POOL[0]) for item in attacks if item and item[1].attack]
     assert students == [POOL[0].model, Cnn(width=3)]
     assert all(decode(Trial, json.loads(json.dumps(encode(item[1])))) == item[1] for item in attacks if item)
+
+
+@pytest.mark.parametrize(("logs", "worst"), [([-9.0, -4.0, -5.0], 1), ([None, None, None], 2), ([-4.0, -4.0, -9.0], 1)])
+def test_the_worst_attack_is_the_one_that_leaves_least(logs: list[float | None], worst: int) -> None:
+    queue = TrialQueue(Given(POOL[:1]), ATTACKS, SETS)
+    given = []
+    for place in range(4):
+        name, trial = queue.next() or pytest.fail("nothing is next")
+        given.append(trial)
+        left = {} if place == 0 else {"log10_p": logs[place - 1], "query_acc": 0.5 - place / 10}
+        queue.finish(name, trial, replace(outcome(trial, True, 0), **left))
+    victim = victim_digest(POOL[0], SETS)
+    expected = given[1 + worst].attack
+    assert queue.worst_attack(victim) == attack_name(Trial(victim=POOL[0], attack=expected))
