@@ -10,6 +10,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
 from mwm.runner.cli.comparing import page_of
 from mwm.runner.cli.options import make_console
 from mwm.storage.redaction import redact
