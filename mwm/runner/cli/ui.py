@@ -10,7 +10,6 @@ from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from mwm.runner.cli.comparing import page_of
 from mwm.runner.cli.options import make_console
@@ -42,28 +41,32 @@ def ui(
 
     It listens on this machine alone. A server that runs already is left as it is.
     """
-    uri, console = resolve_tracking_uri(tracking_uri), make_console()
     if port is not None and not 0 < port < 65_536:
         raise ValueError(f"--port: {port} is not allowed: must be 1 to 65535")
+    uri = resolve_tracking_uri(tracking_uri)
     from mwm.runner.tracking.views import shown_sweeps
 
     shown = shown_sweeps(uri, experiment)
     if name is not None:
         shown = _named(shown, name, uri)
     if is_server(uri):
-        _print(console, page_of(uri), shown, open_=open_)
-        return 0
+        _print(page_of(uri), shown, open_=open_)
+    else:
+        _serve(uri, port, shown, open_=open_)
+    return 0
+
+
+def _serve(uri: str, port: int | None, shown: Sequence[Shown], *, open_: bool) -> None:
+    """Show the page of a database until a signal comes."""
     from mwm.runner.tracking.server import free_port, page_server
 
     found = free_port(port or 5000)
     if port is not None and found != port:
         raise ValueError(f"--port: {port} is taken; name another, or leave it out")
     with _until_signal() as stopped, page_server(uri, found) as page:
-        _print(console, page, shown, open_=open_)
-        console.out("stop it by Ctrl-C", highlight=False)
-        console.file.flush()
+        _print(page, shown, open_=open_)
+        print("stop it by Ctrl-C", flush=True)
         stopped.wait()
-    return 0
 
 
 def _named(shown: Sequence[Shown], name: str, uri: str) -> list[Shown]:
@@ -75,10 +78,11 @@ def _named(shown: Sequence[Shown], name: str, uri: str) -> list[Shown]:
     raise ValueError(f"NAME: {name!r} has no views in {redact(uri)}; sweeps that have: {there}; {hint}")
 
 
-def _print(console: Console, page: str, shown: Sequence[Shown], *, open_: bool) -> None:
+def _print(page: str, shown: Sequence[Shown], *, open_: bool) -> None:
     """Print the address of each view, and what it shows."""
     from mwm.runner.tracking.views import VIEWS, view_path
 
+    console = make_console()
     links = [(one, view, page + view_path(one.experiment_id, one.sweep, view)) for one in shown for view in one.views]
     for number, (one, view, link) in enumerate(links):
         if number == 0 or links[number - 1][0] is not one:

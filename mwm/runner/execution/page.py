@@ -36,17 +36,16 @@ def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row])
     begin_page(experiment, sweep)
     text = description(sweep.description, rows, view_links(experiment.id, sweep.name, attacked=bool(sweep.attacks)))
     if experiment.name.rpartition("/")[2] == sweep.name:
-        write_own(experiment.log_tag, experiment.tags(), NOTE, text)
+        write_own(experiment.log_tag, experiment.tags(), tag=NOTE, text=text)
     for run in experiment.runs(f"tags.kind = 'sweep' and tags.`{SWEEP}` = '{sweep.name}'"):
-        log = partial(_log_run_tag, experiment, run.info.run_id)
-        write_own(log, run.data.tags, NOTE, text)
+        write_own(partial(_log_run_tag, experiment, run.info.run_id), run.data.tags, tag=NOTE, text=text)
         there = run.data.metrics
         fresh = {name: value for name, value in summary_metrics(rows).items() if there.get(name) != value}
         experiment.log_metrics(run.info.run_id, to_metrics(fresh, time.time_ns() // 10**6, 0))
 
 
-def _log_run_tag(experiment: MlflowExperiment, run_id: str, name: str, text: str) -> None:
-    experiment.log_tags(run_id, {name: text})
+def _log_run_tag(experiment: MlflowExperiment, run_id: str, *tag: str) -> None:
+    experiment.log_tags(run_id, dict([tag]))
 
 
 def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:

@@ -143,10 +143,11 @@ def write_views(experiment: MlflowExperiment, sweep: str, varied: Varied) -> Non
     if KIND not in there:
         experiment.log_tag(KIND, "custom_model_development")
     for place, view in enumerate(views_of(attacked=varied.attacked)):
-        write_own(experiment.log_tag, there, VIEW + view_id(sweep, view), _fitting(sweep, view, place, varied))
+        text = _fitting(sweep, view, varied, place=place)
+        write_own(experiment.log_tag, there, tag=VIEW + view_id(sweep, view), text=text)
 
 
-def write_own(log: Callable[[str, str], object], there: Mapping[str, str], tag: str, text: str) -> None:
+def write_own(log: Callable[[str, str], object], there: Mapping[str, str], *, tag: str, text: str) -> None:
     """Write a tag, unless somebody else has changed or removed it.
 
     A tag beside it remembers the digest of what was written: while that is done also of what stands there, so that an
@@ -160,15 +161,15 @@ def write_own(log: Callable[[str, str], object], there: Mapping[str, str], tag: 
         log(WROTE + tag, digest(text))
 
 
-def _fitting(sweep: str, view: str, place: int, varied: Varied) -> str:
+def _fitting(sweep: str, view: str, varied: Varied, *, place: int) -> str:
     """A view as MLflow keeps it, with as many parameters as a tag has room for."""
     count = max(len(varied.victims), len(varied.attacks))
-    while len(text := _packed(sweep, view, place, varied.shortened(count))) > MAX_TAG_CHARS and count:
+    while len(text := _packed(sweep, view, varied.shortened(count), place=place)) > MAX_TAG_CHARS and count:
         count -= 1
     return text
 
 
-def _packed(sweep: str, view: str, place: int, varied: Varied) -> str:
+def _packed(sweep: str, view: str, varied: Varied, *, place: int) -> str:
     state = json.dumps(_state(sweep, view, varied), separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(state.encode(), 9)).decode()
     return json.dumps(

@@ -99,7 +99,7 @@ def test_a_view_of_very_many_parameters_fits_into_a_tag(experiment: MlflowExperi
 )
 def test_a_tag_is_written_only_over_what_is_ours(there: dict[str, str], written: bool) -> None:
     found = dict(there)
-    write_own(found.__setitem__, there, "t", "new")
+    write_own(found.__setitem__, there, tag="t", text="new")
     assert (found.get("t") == "new") is written
 
 
@@ -108,7 +108,7 @@ def test_a_tag_is_written_only_over_what_is_ours(there: dict[str, str], written:
 def test_an_end_between_writes_does_no_harm(there: dict[str, str], writes: int) -> None:
     found: dict[str, str] = {}
     if there:
-        write_own(found.__setitem__, found, "t", "old")
+        write_own(found.__setitem__, found, tag="t", text="old")
     left = iter(range(writes))
 
     def break_off(name: str, text: str) -> None:
@@ -117,8 +117,8 @@ def test_an_end_between_writes_does_no_harm(there: dict[str, str], writes: int) 
         found[name] = text
 
     with pytest.raises(TimeoutError):
-        write_own(break_off, dict(found), "t", "new")
-    write_own(found.__setitem__, dict(found), "t", "newer")
+        write_own(break_off, dict(found), tag="t", text="new")
+    write_own(found.__setitem__, dict(found), tag="t", text="newer")
     assert found["t"] == "newer"
 
 
