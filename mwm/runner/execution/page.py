@@ -45,7 +45,8 @@ def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row])
 
 
 def _log_run_tag(experiment: MlflowExperiment, run_id: str, *tag: str) -> None:
-    experiment.log_tags(run_id, dict([tag]))
+    name, text = tag
+    experiment.log_tags(run_id, {name: text})
 
 
 def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:

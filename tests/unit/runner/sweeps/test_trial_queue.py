@@ -165,7 +165,7 @@ def test_the_worst_attack_is_the_one_that_leaves_least(logs: list[float | None],
     for place in range(4):
         name, trial = queue.next() or pytest.fail("nothing is next")
         given.append(trial)
-        left = {} if place == 0 else {"log10_p": logs[place - 1], "query_acc": 0.5 - place / 10}
+        left: dict[str, Any] = {} if place == 0 else {"log10_p": logs[place - 1], "query_acc": 0.5 - place / 10}
         queue.finish(name, trial, replace(outcome(trial, True, 0), **left))
     victim = victim_digest(POOL[0], SETS)
     expected = given[1 + worst].attack
