@@ -71,6 +71,7 @@ def shown(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], di
     finally:
         process.terminate()
         assert process.wait(60) == 0
+        process.stdout.close()
     port = urlsplit(next(iter(links.values()))).port
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port or 0), 2):
         pass
