@@ -22,9 +22,11 @@ def in_the_locale(tree: ast.AST) -> Iterator[int]:
         modes = [one.value for one in (*node.args, *named.values()) if isinstance(one, ast.Constant)]
         binary = any(isinstance(mode, str) and "b" in mode and set(mode) <= set("rwaxb+") for mode in modes)
         texts = called in ("read_text", "write_text") or (
-            called in ("open", "fdopen") and owner not in (["os"], ["Image"]) and not binary
+            called in ("open", "fdopen") and owner not in (["os"], ["Image"], ["webbrowser"]) and not binary
         )
-        if (texts or "text" in named or "universal_newlines" in named) and "encoding" not in named:
+        flags = [named.get(name) for name in ("text", "universal_newlines")]
+        texts |= any(isinstance(flag, ast.Constant) and flag.value is True for flag in flags)
+        if texts and "encoding" not in named:
             yield node.lineno
 
 
@@ -40,6 +42,7 @@ def test_text_is_read_and_written_in_a_named_encoding(path: Path) -> None:
         ("path.open()\nopen(path, 'w')", [1, 2]),
         ("path.open('rb')\nopen(path, mode='ab')\npath.read_text(encoding='utf-8')\nos.open(path, 0)", []),
         ("subprocess.run(words, text=True)", [1]),
+        ("write(tag, text=words)", []),
     ],
 )
 def test_the_search_finds_them(code: str, lines: list[int]) -> None:

@@ -20,7 +20,7 @@ from mwm.config.loader import load_yaml
 from mwm.config.spec import decode, encode, flatten
 from mwm.config.written import plain
 from mwm.runner.execution.joining import cluster_address
-from mwm.runner.execution.page import begin_page, mlflow_options
+from mwm.runner.execution.page import open_follower
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
@@ -28,10 +28,9 @@ from mwm.runner.sweeps.search import LimitedSource, victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import require_compiler, validate
-from mwm.runner.tracking.follower import Followed, MlflowFollower
 from mwm.runner.workspace.heartbeat import Heartbeat
-from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_events, read_journal
-from mwm.runner.workspace.location import PICTURES, StorageLocation
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_journal
+from mwm.runner.workspace.location import StorageLocation
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import INCOMPLETE
 from mwm.storage.addresses import sqlite_file
@@ -45,6 +44,7 @@ from mwm.trials.trial import TrialInputs
 
 if TYPE_CHECKING:
     from mwm.runner.execution.recorder import SweepRecorder
+    from mwm.runner.execution.results import SweepResults
     from mwm.runner.tracking.runs import Status
 
 
@@ -99,19 +99,7 @@ def run_sweep(
             tell = partial(console.out, highlight=False)
             check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
             where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
-            recorder, epochs, left, spent = _run(sweep, console, place, **where, sets=sets, stopped=stopped)
-    results = recorder.results
-    assert results.mlflow is not None, "the driver began with it"
-    return SweepRun(
-        results=results.all(),
-        counts={status: results.count(status) for status in STATUSES},
-        cached=len(recorder.cached),
-        status=128 + stopped[0] if stopped else INCOMPLETE * (left > 0),
-        epochs=epochs,
-        hours_spent=spent,
-        **where,
-        experiment_id=results.mlflow.experiment_id,
-    )
+            return _run(sweep, console, place, **where, sets=sets, stopped=stopped)
 
 
 def _loaded(sweep: Sweep, console: Console, *, here: bool) -> TrialInputs:
@@ -173,34 +161,55 @@ def _run(
     uri: str,
     experiment: str,
     stopped: list[int],
-) -> tuple[SweepRecorder, Mapping[str, int], int, bool]:
-    """Run what is left of a sweep: its record, unfinished trials' epochs, how many are not done, if time ran out."""
-    from mwm.runner.execution.cluster import concurrent_trials, run_trials
-    from mwm.runner.execution.recorder import SweepRecorder
+) -> SweepRun:
+    """Run what is left of a sweep, and tell MLflow of it."""
     from mwm.runner.execution.results import SweepResults
-    from mwm.runner.execution.searcher import TrialSearcher
 
     made = provenance()
-    followed = Followed(sweep.name, partial(read_events, folder), folder, folder / PICTURES)
-    asked = mlflow_options(sweep, made) | {"experiment": experiment}
-    with MlflowFollower(uri, followed, **asked, first=partial(begin_page, sweep=sweep)) as mlflow:
+    with open_follower(uri, sweep, folder, provenance=made, experiment=experiment) as mlflow:
         place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
-        source, store = victim_source(sweep, folder), Store(place.store)
-        queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
         progress = Progress(console)
-        journal = Journal(folder, progress.warn)
-        journal.followers.append(progress.follow)
-        results = SweepResults(sweep, folder, store, progress.warn, mlflow=mlflow, copy=place.upload)
-        recorder = SweepRecorder(results, journal, sets)
-        searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
-        plan = {"totals": queue.totals, "slots": concurrent_trials(sweep.resources), "epochs": _mean_epochs(sweep)}
-        journal.begin(**plan, provenance=made, experiment=experiment)
-        with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
-            with progress:
-                run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
-            left[0] = queue.victims + queue.attacks - recorder.results.count("done") - recorder.results.count("stopped")
-    return recorder, searcher.epochs, left[0], source.spent
+        results = SweepResults(sweep, folder, Store(place.store), progress.warn, mlflow=mlflow, copy=place.upload)
+        told = {"provenance": made, "experiment": experiment}
+        how = _run_trials(results, progress, sets, stopped=stopped, told=told)
+    return SweepRun(
+        results=results.all(),
+        counts={status: results.count(status) for status in STATUSES},
+        folder=folder,
+        uri=uri,
+        experiment=experiment,
+        experiment_id=mlflow.experiment_id,
+        **how,
+    )
+
+
+def _run_trials(
+    results: SweepResults, progress: Progress, sets: TrialInputs, *, stopped: list[int], told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Run the trials that are left, and write the journal, whose beginning has what is `told`; how they ended."""
+    from mwm.runner.execution.cluster import concurrent_trials, run_trials
+    from mwm.runner.execution.recorder import SweepRecorder
+    from mwm.runner.execution.searcher import TrialSearcher
+
+    sweep, folder, store = results.sweep, results.folder, results.store
+    source = victim_source(sweep, folder)
+    queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
+    recorder = SweepRecorder(results, Journal(folder, progress.warn, followers=[progress.follow]), sets)
+    searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
+    plan = {"totals": queue.totals, "slots": concurrent_trials(sweep.resources), "epochs": _mean_epochs(sweep)}
+    recorder.journal.begin(**plan, **told)
+    with closing(Heartbeat(folder, progress.snapshot)), _recorded_end(recorder, source, stopped) as left:
+        with progress:
+            run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
+        left[0] = queue.victims + queue.attacks - results.count("done") - results.count("stopped")
+    status = 128 + stopped[0] if stopped else INCOMPLETE * (left[0] > 0)
+    return {
+        "status": status,
+        "cached": len(recorder.cached),
+        "epochs": searcher.epochs,
+        "hours_spent": source.spent,
+    }
 
 
 def _mean_epochs(sweep: Sweep) -> dict[str, float]:

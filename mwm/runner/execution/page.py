@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -15,8 +16,11 @@ from mwm.runner.reporting.report.markdown import description
 from mwm.runner.reporting.results import late_metrics
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.client import MlflowExperiment
+from mwm.runner.tracking.follower import Followed, MlflowFollower
 from mwm.runner.tracking.runs import CONFIG, SWEEP, source_tags, to_metrics
 from mwm.runner.tracking.views import NOTE, Varied, view_links, write_own, write_views
+from mwm.runner.workspace.journal import read_events
+from mwm.runner.workspace.location import PICTURES
 from mwm.trials.outcome import TRIAL_KINDS
 
 SCHEME, ROBUSTNESS = "victim.scheme.kind", ("worst_query_acc", "mean_query_acc", "worst_log10_p")
@@ -49,10 +53,25 @@ def _log_run_tag(experiment: MlflowExperiment, run_id: str, *tag: str) -> None:
     experiment.log_tags(run_id, {name: text})
 
 
-def mlflow_options(sweep: Sweep, provenance: Mapping[str, str]) -> dict[str, Any]:
-    """What MLflow is told of a sweep as a whole: `tags` of every run, `params` of its own."""
-    tags = {**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags}
-    return {"tags": tags, "params": flatten(encode(sweep.search), "search")}
+def open_follower(
+    uri: str,
+    sweep: Sweep,
+    folder: Path,
+    *,
+    provenance: Mapping[str, str],
+    experiment: str | None,
+    anew: bool = False,
+) -> MlflowFollower:
+    """Who brings the journal of a sweep to MLflow; `provenance` is a tag of every run. Raises ValueError."""
+    return MlflowFollower(
+        uri,
+        Followed(sweep.name, partial(read_events, folder), folder, folder / PICTURES),
+        tags={**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags},
+        params=flatten(encode(sweep.search), "search"),
+        experiment=experiment,
+        anew=anew,
+        first=partial(begin_page, sweep=sweep),
+    )
 
 
 def varied_parameters(sweep: Sweep) -> Varied:

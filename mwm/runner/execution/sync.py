@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 from rich.console import Console
 
 from mwm.config.loader import load_yaml
 from mwm.config.spec import decode
-from mwm.runner.execution.page import mlflow_options
+from mwm.runner.execution.page import open_follower
 from mwm.runner.execution.results import SweepResults
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
-from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.follower import MlflowFollower
 from mwm.runner.tracking.runs import Status
 from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
-from mwm.runner.workspace.location import PICTURES, StorageLocation, remove_tune
+from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
 from mwm.storage.redaction import redact
@@ -47,15 +46,16 @@ def sync_mlflow(
         # Until the end the results folder holds more than what was read so far.
         results = SweepResults(sweep, folder, store, progress.warn, copy=storage.upload, save_at=math.inf)
         results.began -= history.end.get("at", history.last) - history.begin["at"]
-        asked = mlflow_options(sweep, history.begin.get("provenance", {}))
-        asked["experiment"] = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        followed = Followed(name, partial(read_events, folder), folder, folder / PICTURES)
-        with MlflowFollower(uri, followed, **asked, anew=True) as results.mlflow, progress:
+        made = history.begin.get("provenance", {})
+        where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
+        mlflow = open_follower(uri, sweep, folder, provenance=made, experiment=where, anew=True)
+        with mlflow, progress:
+            results.mlflow = mlflow
             progress.follow({"event": "totals", **totals(history, {})})
             _read_all(results, progress)
             status: Status = history.end.get("status", "KILLED")
             left = results.conclude(status, complete=status == "FINISHED")
-    console.out(f"{_counts(results)}; brought to {redact(uri)}{_lost(results.mlflow, left)}", highlight=False)
+    console.out(f"{_counts(results)}; brought to {redact(uri)}{_lost(mlflow, left)}", highlight=False)
     return INCOMPLETE if left else 0
 
 

@@ -8,10 +8,9 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from http.client import HTTPException
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -79,7 +78,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while not _answers(port):
         if process.poll() is not None or time.monotonic() > end:
-            said = log.read_text(errors="replace").split("\n")
+            said = log.read_text(encoding="utf-8", errors="replace").split("\n")
             why = next((line for line in reversed(said) if line.strip()), "it does not answer")
             raise ValueError(f"the page cannot be shown: MLflow's server does not start ({redacted_excerpt(why)})")
         time.sleep(0.1)
@@ -87,9 +86,9 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 def _answers(port: int) -> bool:
     try:
-        straight = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with straight.open(f"http://{HERE}:{port}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
+        with closing(HTTPConnection(HERE, port, timeout=5)) as connection:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False
 

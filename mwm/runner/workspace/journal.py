@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+Follow = Callable[[Mapping[str, Any]], object]
+"""Takes in an event."""
+
 JOURNAL, SWEEP_FILE = "journal.jsonl", "sweep.json"
 """What happened in a sweep, and the sweep itself."""
 
@@ -140,9 +143,8 @@ class Journal:
     earlier sessions, and of their outcomes.
     """
 
-    def __init__(self, folder: Path, warn: Callable[[str], object]) -> None:
-        self._path, self._warn = folder / JOURNAL, warn
-        self.followers: list[Callable[[Mapping[str, Any]], object]] = []
+    def __init__(self, folder: Path, warn: Callable[[str], object], followers: Sequence[Follow] = ()) -> None:
+        self._path, self._warn, self._followers = folder / JOURNAL, warn, followers
         history = read_journal(folder, trials=True)
         ended = [(one.trial, one.outcome, one.whole) for one in history.trials.values() if one.trial and one.outcome]
         self.earlier = [(trial, outcome) for trial, outcome, _ in ended]
@@ -221,7 +223,7 @@ class Journal:
             if not self._warned:
                 self._warn(f"warning: {self._path}: {error.strerror}; what happens is written down when that is over")
             self._warned = True
-        for follow in self.followers:
+        for follow in self._followers:
             follow(event)
 
     def _append(self, file: Any, line: bytes) -> None:

@@ -11,11 +11,11 @@ from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn
 from mwm.runner.reporting.groups import Groups, victims_of
 from mwm.runner.reporting.headline import headline
-from mwm.runner.reporting.report import words
+from mwm.runner.reporting.report import search_figures, words
 from mwm.runner.reporting.report.pictures import query_pictures
-from mwm.runner.reporting.report.search import searches
+from mwm.runner.reporting.report.search_tables import search_tables
 from mwm.runner.reporting.report.source import SweepData
-from mwm.runner.reporting.report.tables import cost_table, front_table, result_tables
+from mwm.runner.reporting.report.tables import cost_table, front_table, read_table, result_tables
 from mwm.verification.report.html import render
 
 TITLES = {
@@ -24,6 +24,8 @@ TITLES = {
     "retention": ("What is left, by what was spent", "the proof by oracle calls and by the accuracy of students"),
 }
 """The headings of figures, and what they say to those who do not see them."""
+
+SEARCH_CAPTIONS = ("On the front of the search", "Importance of parameters")
 
 
 def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> str:
@@ -41,7 +43,7 @@ def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> s
         "settings": settings,
         "results": list(result_tables(groups, shown)),
         "figures": list(_figures(shown)),
-        "searches": list(searches(sweeps)),
+        "searches": [_search(sweep) for sweep in sweeps if sweep.search.get("front")],
         "cost": cost_table(groups),
         "pictures": list(query_pictures(groups, ChainMap(*(dict(sweep.pictures) for sweep in sweeps)))),
         "provenance": [(sweep.name, words.provenance(sweep), words.sweep_file(sweep)) for sweep in sweeps],
@@ -59,3 +61,13 @@ def _figures(groups: Groups) -> Iterator[dict[str, Any]]:
             "svg": style.inline_svg(figure, f"{title}: {told}"),
             "table": front_table(groups) if name == "front" else None,
         }
+
+
+def _search(sweep: SweepData) -> dict[str, Any]:
+    """What a search by Optuna has found."""
+    tables = [read_table(*made) for made in zip(SEARCH_CAPTIONS, search_tables(sweep.search), strict=False)]
+    with style.rules():
+        made = search_figures.front(sweep.search), search_figures.importance(sweep.search)
+    named = zip(SEARCH_CAPTIONS, made, strict=True)
+    figures = [style.inline_svg(figure, f"{title}: {sweep.name}") for title, figure in named if figure is not None]
+    return {"name": sweep.name, "tables": tables, "figures": figures}

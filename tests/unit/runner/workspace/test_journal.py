@@ -59,8 +59,7 @@ def test_events_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_followers_are_told_what_is_written_at_times_that_grow(tmp_path: Path) -> None:
     told: list[Any] = []
     for _ in range(2):
-        journal = Journal(tmp_path, silent)
-        journal.followers.append(told.append)
+        journal = Journal(tmp_path, silent, followers=[told.append])
         journal.begin()
         for epoch in range(1, 4):
             journal.epochs("v0", [{"epoch": epoch}])
