@@ -19,7 +19,7 @@ from mwm.attacks import Extraction
 from mwm.config.spec import encode
 from mwm.data.datasets import Digits
 from mwm.models.networks import Cnn
-from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.follower import Ending, Followed, MlflowFollower
 from mwm.runner.tracking.runs import Status
 from mwm.runner.workspace.journal import Journal, read_events
 from mwm.runner.workspace.location import PICTURES
@@ -99,7 +99,7 @@ class Tracker:
         return flushed(self.follower, seconds)
 
     def close(self, status: Status) -> int:
-        return self.follower.close(status, files=self.files)
+        return self.follower.close(status, lambda: Ending(files=self.files))
 
     def __enter__(self) -> Self:
         return self

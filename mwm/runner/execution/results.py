@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from mwm.runner.reporting.report.files import write_report
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
-from mwm.runner.tracking.follower import MlflowFollower
+from mwm.runner.tracking.follower import Ending, MlflowFollower
 from mwm.runner.tracking.position import FOLLOWED
 from mwm.runner.tracking.runs import Status
 from mwm.runner.workspace.heartbeat import HEARTBEAT
@@ -116,16 +116,14 @@ class SweepResults:
             if self._ended():
                 with self.warn_on_error():
                     write_report(self.folder)
-            self.mlflow.drain(status)
-            self.save(complete=complete)  # once more: the journal's last runs have ids by now
         finally:
-            rows = result_rows(self.all())
-            late = late_measures(rows, on_front)
-            last = partial(finish_page, sweep=self.sweep, rows=rows)
-            left = self.mlflow.close(status, late=late, files=self._files(), last=last)
+            left = self.mlflow.close(status, lambda: self._ending(on_front, complete=complete))
         return left
 
-    def _files(self) -> list[Path]:
-        """The files of the sweep's run."""
+    def _ending(self, on_front: Mapping[str, float], *, complete: bool) -> Ending:
+        """What MLflow is told in the end, when all runs have ids, which the results folder then has, too."""
+        self.save(complete=complete)
+        rows = result_rows(self.all())
+        last = partial(finish_page, sweep=self.sweep, rows=rows)
         own = (path for path in sorted(self.folder.glob("*.*")) if path.name not in (HEARTBEAT, FOLLOWED))
-        return [path for path in own if path.suffix in UPLOADED]
+        return Ending(late_measures(rows, on_front), [path for path in own if path.suffix in UPLOADED], last)

@@ -6,7 +6,7 @@ import atexit
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -48,10 +48,19 @@ class Followed:
     pictures: Path
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What is told when a sweep ends: numbers of its trials, by digests, files of its run, and of the experiment."""
+
+    late: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    files: Sequence[Path] = ()
+    last: OnExperiment | None = None
+
+
 class MlflowFollower:
     """Brings what a journal tells of a sweep to an experiment of MLflow: its run, and nested runs of its trials.
 
-    Nothing here waits for MLflow but the construction, `drain` and `close`: a thread reads the journal, writes in its
+    Nothing here waits for MLflow but the construction and `close`: a thread reads the journal, writes in its
     order, and tries again what fails. Everything is stamped with the time of its event, so that what is written again
     changes nothing. What MLflow refuses for good holds nothing else up; `missing` counts it, by kind.
 
@@ -80,9 +89,9 @@ class MlflowFollower:
         self._tags, self._params, self._first = {**tags, SWEEP: sweep.name}, params, first
         self._store = fingerprint(redact(uri), self._experiment, tags.get(CONFIG))
         self._told = {"tracking_uri": redact(uri), "experiment": self._experiment}
-        self._wake, self._drained = Event(), Event()
-        self._opened, self._last = Future[None](), Future[Callable[[], object]]()
-        self._closed, self._busy, self._left, self._until = False, False, 0, 0.0
+        self._wake, self._opened = Event(), Future[None]()
+        self._end: Callable[[], object] | None = None
+        self._closed, self._busy, self._left = False, False, 0
         try:
             self._server = MlflowExperiment(uri, self._experiment)
             self._position = (None if anew else self._left_before()) or self._searched()
@@ -158,17 +167,14 @@ class MlflowFollower:
     def _work(self) -> None:
         try:
             self._open()
-            while not self._until:
+            while self._end is None:
                 self._follow()
                 self._wake.wait(FOLLOW_SECONDS)
                 self._wake.clear()
             self._follow()
-            self._drained.set()
-            self._last.result()()
+            self._end()
         except UnsentError:
             pass
-        finally:
-            self._drained.set()
 
     def _open(self) -> None:
         """Show the sweep as running, in the thread that no signal interrupts; what fails ends the thread."""
@@ -222,38 +228,22 @@ class MlflowFollower:
         """How many events were not brought yet, or what they brought not written."""
         return sum(1 for _ in self._read(self._position.next)) + self._busy
 
-    def drain(self, status: Status) -> None:
-        """Wait until the whole journal was brought, which has its end; no longer than MLflow answers.
-
-        Until `close`, it takes a minute at most for a sweep that was killed.
-        """
-        if not self._until:
-            seconds = KILLED_SECONDS if status == "KILLED" else CLOSE_SECONDS
-            self._until = time.monotonic() + seconds
-            self._sender.hurry(seconds)
-            self._wake.set()
-        self._drained.wait(max(0.0, self._until - time.monotonic()))
-
-    def close(
-        self,
-        status: Status,
-        *,
-        late: Mapping[str, Mapping[str, float]] = {},
-        files: Sequence[Path] = (),
-        last: OnExperiment | None = None,
-    ) -> int:
+    def close(self, status: Status, ending: Callable[[], Ending] = Ending) -> int:
         """Bring what is left, and end all runs: the sweep's as `status`, trials that never finished as killed.
 
-        Before that, what became known of trials in the end, by digests, and the `files` of the sweep. The result counts
-        what did not get through; a line on stderr tells of it.
+        `ending` is asked, in the follower's thread, when the journal was brought to its end, unless MLflow stays away.
+        The result counts what did not get through; a line on stderr tells of it. It takes no longer than MLflow
+        answers, and a minute at most for a sweep that was killed.
         """
         if self._closed:
             return self._left
         self._closed = True
         atexit.unregister(self.close)
-        self.drain(status)
-        self._last.set_result(partial(self._conclude, status, late=late, files=files, last=last))
-        self._thread.join(max(0.0, self._until - time.monotonic()))
+        seconds = KILLED_SECONDS if status == "KILLED" else CLOSE_SECONDS
+        self._sender.hurry(seconds)
+        self._end = partial(self._conclude, status, ending)
+        self._wake.set()
+        self._thread.join(seconds)
         lost, unsent = sum(self.missing.values()), self.left()
         if unsent:
             self._sender.warn(
@@ -265,19 +255,13 @@ class MlflowFollower:
         self._left = lost + unsent
         return self._left
 
-    def _conclude(
-        self,
-        status: Status,
-        *,
-        late: Mapping[str, Mapping[str, float]],
-        files: Sequence[Path],
-        last: OnExperiment | None,
-    ) -> None:
+    def _conclude(self, status: Status, ending: Callable[[], Ending]) -> None:
         position, at, self._busy = self._position, self._position.at or time.time(), True
-        for digest in position.runs.keys() & late.keys():
-            self._writer.measure(digest, late[digest], at)
-        self._on_experiment(last)
-        for path in files:  # they grow: in each session anew
+        told = ending()
+        for digest in position.runs.keys() & told.late.keys():
+            self._writer.measure(digest, told.late[digest], at)
+        self._on_experiment(told.last)
+        for path in told.files:  # they grow: in each session anew
             self._writer.put_file(position.sweep, path)
         self._writer.end_all(status, at)
         self._busy = False
