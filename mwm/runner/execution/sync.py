@@ -15,7 +15,7 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.follower import MlflowFollower
 from mwm.runner.tracking.runs import Status
-from mwm.runner.workspace.journal import SWEEP_FILE, read_events, read_journal
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal, SweepHistory, read_events, read_journal
 from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import INCOMPLETE, find_sweep, totals
@@ -46,13 +46,18 @@ def sync_mlflow(
         # Until the end the results folder holds more than what was read so far.
         results = SweepResults(sweep, folder, store, progress.warn, copy=storage.upload, save_at=math.inf)
         results.began -= history.end.get("at", history.last) - history.begin["at"]
+        with results.warn_on_error():
+            _write_untold_ends(results, history)
+        _gather(results)
         made = history.begin.get("provenance", {})
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         mlflow = open_follower(uri, sweep, folder, provenance=made, experiment=where, anew=True)
         with mlflow, progress:
             results.mlflow = mlflow
             progress.follow({"event": "totals", **totals(history, {})})
-            _read_all(results, progress)
+            for event, _ in read_events(folder):
+                if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
+                    progress.follow(event)
             status: Status = history.end.get("status", "KILLED")
             left = results.conclude(status, complete=status == "FINISHED")
     console.out(f"{_counts(results)}; brought to {redact(uri)}{_lost(mlflow, left)}", highlight=False)
@@ -70,11 +75,18 @@ def _lost(mlflow: MlflowFollower, left: int) -> str:
     return ", but not all" if left else ""
 
 
-def _read_all(results: SweepResults, progress: Progress) -> None:
-    """Show what happened in a sweep, and gather what its trials measured, with the pictures of their queries."""
+def _write_untold_ends(results: SweepResults, history: SweepHistory) -> None:
+    """Add to the journal of a driver that was killed how trials ended of which the store alone knows it."""
+    journal = Journal(results.folder, results.warn)
+    for name, record in history.trials.items():
+        outcome = results.store.outcome(name) if record.outcome is None and record.trial else None
+        if outcome and record.trial:
+            journal.finish(record.trial, outcome, record.label)
+
+
+def _gather(results: SweepResults) -> None:
+    """What the trials of a sweep measured, with the pictures of their queries."""
     for event, _ in read_events(results.folder):
-        if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
-            progress.follow(event)
         if event["event"] == "finish":
             trial, outcome = decode(Trial, event["trial"]), Outcome(**event["outcome"])
             results.draw_queries(trial, outcome)
