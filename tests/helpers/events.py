@@ -21,9 +21,11 @@ def start(digest: str, kind: str = "victim", label: str = "") -> dict[str, Any]:
     return {"event": "start", "digest": digest, "kind": kind, "label": label or digest, "epochs": EPOCHS}
 
 
-def epochs(digest: str, epoch: int, *, query_acc: float = 0.5, val_acc: float = 0.9) -> dict[str, Any]:
+def epochs(
+    digest: str, epoch: int, *, query_acc: float = 0.5, val_acc: float = 0.9, seconds: float = 1.0
+) -> dict[str, Any]:
     """A trial has done so many epochs."""
-    row = EpochMetrics(epoch=epoch, loss=1.0, lr=0.1, val_acc=val_acc, query_acc=query_acc, epoch_seconds=1.0)
+    row = EpochMetrics(epoch=epoch, loss=1.0, lr=0.1, val_acc=val_acc, query_acc=query_acc, epoch_seconds=seconds)
     return {"event": "epochs", "digest": digest, "rows": [vars(row)]}
 
 

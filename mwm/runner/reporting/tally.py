@@ -19,13 +19,14 @@ Event = Mapping[str, Any]
 
 @dataclass
 class RunningTrial:
-    """A trial under way: when it began (seconds of the clock), and how far it is."""
+    """A trial under way: when it began (seconds of the clock), how far it is, and how long its last epoch took."""
 
     kind: str
     label: str
     began: float
     epochs: int = 0
     epoch: int = 0
+    epoch_seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -58,7 +59,8 @@ class Tally:
                 self.slots = max(self.slots, len(self.running))
             case "epochs" if event["digest"] in self.running:
                 trial, row = self.running[event["digest"]], event["rows"][-1]
-                trial.epoch, trial.metrics = row["epoch"], {"query": row["query_acc"], "clean": row["val_acc"]}
+                trial.epoch, trial.epoch_seconds = row["epoch"], row["epoch_seconds"]
+                trial.metrics = {"query": row["query_acc"], "clean": row["val_acc"]}
             case "finish":
                 kind = "victim" if event["trial"]["attack"] is None else "attack"
                 self._end(kind, event["outcome"], known=event.get("cached", False))
@@ -123,11 +125,11 @@ class Tally:
         return found
 
     def _rates(self) -> dict[str, list[float]]:
-        """Seconds that trials under way take in all, by the epochs that they have done."""
+        """Seconds that trials under way take in all, if each epoch that is left is as long as their last one."""
         now = self._clock()
         begun = [trial for trial in list(self.running.values()) if trial.epoch]
         return {
-            kind: [(now - one.began) * one.epochs / one.epoch for one in begun if one.kind == kind]
+            kind: [now - one.began + (one.epochs - one.epoch) * one.epoch_seconds for one in begun if one.kind == kind]
             for kind in TRIAL_KINDS
         }
 

@@ -83,7 +83,7 @@ def test_plain_lines_say_now_and_then_how_long_it_will_take() -> None:
         progress.follow(begin(victim=5, slots=1))
         progress.follow(start("a"))
         clock.now += 10
-        progress.follow(epochs("a", 5))  # 10 s for 5 of 10 epochs, before the first trial has ended
+        progress.follow(epochs("a", 5, seconds=2.0))  # 10 s for 5 of 10 epochs, before the first trial has ended
         clock.now += 10
         progress.follow(epochs("a", 10))
         progress.follow(finish("a"))

@@ -58,19 +58,19 @@ def test_nothing_is_said_of_the_time_before_the_first_epochs(tally: Tally, clock
     tell(tally, begin(victim=4, attack=0, slots=2), start("a"), start("b"))
     clock.now += 30
     assert tally.left() is None
-    # One has done 3 of 10 epochs in 30 s, the other none: a trial takes 100 s.
-    tell(tally, epochs("a", 3))
-    assert tally.left() == (70 + 70 + 2 * 100) / 2
+    # One has done 3 of 10 epochs in 30 s, the last in 5 s, the other none: a trial takes 30 + 7 * 5 s.
+    tell(tally, epochs("a", 3, seconds=5.0))
+    assert tally.left() == (35 + 35 + 2 * 65) / 2
 
 
 def test_attacks_that_have_not_begun_take_as_long_for_an_epoch_as_victims(tally: Tally, clock: Clock) -> None:
     tell(tally, begin(victim=1, attack=2, slots=1, epochs={"victim": 10, "attack": 30}), start("a"))
     clock.now += 10
-    tell(tally, epochs("a", 5))
+    tell(tally, epochs("a", 5, seconds=2.0))
     assert tally.left() == 10 + 2 * 60
     tell(tally, finish("a"), start("b", kind="attack"))
     clock.now += 8
-    tell(tally, epochs("b", 2))  # 8 s for 2 of 10 epochs
+    tell(tally, epochs("b", 2, seconds=4.0))  # 8 s for 2 of 10 epochs
     assert tally.left() == 32 + 40
 
 
