@@ -148,7 +148,7 @@ def _draw(panel: Any, measure: _Measure, cells: Sequence[Sequence[float | None]]
     norm: Any = Normalize(0, most) if measure.most else SymLogNorm(10, linscale=2, vmin=0, vmax=most)
     numbers = [[float("nan") if cell is None else cell for cell in row] for row in cells]
     image = panel.pcolormesh(np.ma.masked_invalid(numbers), cmap="Blues", norm=norm, edgecolor="face", linewidth=0.2)
-    panel.invert_yaxis()
+    panel.set_ylim(len(cells), 0)  # the first on top; to turn an axis that panels share would turn it back
     for down, row in enumerate(cells):
         for across, cell in enumerate(row):
             shade = image.cmap(norm(cell)) if cell is not None else None

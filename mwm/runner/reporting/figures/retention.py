@@ -12,7 +12,7 @@ from typing import Any
 from mwm.runner.reporting import retention
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.labels import Label, label_ends, place_labels
-from mwm.runner.reporting.groups import Configuration, Groups, configuration_names, victim_names
+from mwm.runner.reporting.groups import BUDGET, Configuration, Groups, configuration_names, victim_names
 from mwm.runner.reporting.retention import RetentionPoint
 
 HEIGHT = 1.9
@@ -66,7 +66,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     crowded = len(settings) > len(style.COLOURS) * len(style.DASHES)
     if crowded:
         settings = {victim: dict(victim)["scheme.kind"] for victim in settings}
-    attacks = configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")
+    attacks = _attack_names(found)
     looks, marks = _looks(settings), {one: style.mark_for(place) for place, one in enumerate(attacks)}
     height = HEIGHT * len(measures) + 0.3
     made = style.new_figure(width, height)
@@ -86,6 +86,16 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     if axes[0] == "calls":
         _number_calls(panels[-1, 0], _values(found, "calls"))
     return made
+
+
+def _attack_names(found: Sequence[RetentionPoint]) -> dict[Configuration, str]:
+    """Each attack in words, with its query budget if that is always the same: then no axis says it."""
+    budgets: dict[Configuration, set[int | None]] = {}
+    for point in found:
+        budgets.setdefault(point.attack, set()).add(point.budget)
+    whole = {one: (*one, *((BUDGET, budget) for budget in own if len(own) == 1)) for one, own in budgets.items()}
+    named = configuration_names([*whole.values()], "kind")
+    return {attack: named[one] for attack, one in whole.items()}
 
 
 def _values(found: Sequence[RetentionPoint], axis: str) -> set[float]:

@@ -56,6 +56,13 @@ def entries(figure: Any) -> set[str]:
     return {text.get_text() for legend in figure.legends for text in legend.get_texts()}
 
 
+def test_an_attack_is_named_with_its_budget_where_it_has_one_alone() -> None:
+    once = SOFT | {"query_budget": 1200, "label_smoothing": 0.1}
+    figure = drawn(grouped(swept([MARGIN, CONFUSION], [SOFT, once])))["retention"]
+    assert "extraction label smoothing 0.1 1200 calls" in entries(figure)
+    assert not [name for name in entries(figures_of("budgets")["retention"]) if name.endswith("calls")]
+
+
 @pytest.mark.parametrize("name", ["front", "retention"])
 def test_settings_are_named_where_they_are_and_not_in_a_legend(name: str) -> None:
     figure = figures_of("budgets")[name]

@@ -48,6 +48,7 @@ def test_cells_are_means_over_seeds_and_frames_say_what_is_proven_in_each() -> N
     bold = [text.get_text() for text in proof.texts if text.get_fontweight() == "bold"]
     assert bold == ["60.0", "9.0", "60.0"]
     assert not accuracy.patches
+    assert proof.get_ylim() == accuracy.get_ylim() == (2, 0), "the first setting stands on top"
 
 
 def test_letters_are_plain_on_every_cell_in_the_dark_as_well() -> None:
