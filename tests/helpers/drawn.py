@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.text import Text
 
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.figures.catalogue import drawn
+from mwm.runner.reporting.figures.catalogue import drawn, save_pictures
 from mwm.runner.reporting.groups import Groups, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from tests.helpers.ended import CONFUSION, DISTILLED, HARD, MARGIN, SOFT, control, result, stolen, trial
@@ -78,6 +79,11 @@ CASES: dict[str, list[TrialResult]] = {
 def figures_of(case: str, width: float = style.FULL) -> dict[str, Any]:
     """The pictures of a case."""
     return drawn(grouped(CASES[case]), width)
+
+
+def draw_pictures(folder: Path, ended: Sequence[TrialResult]) -> None:
+    """Write the pictures of trials that have ended as PNG, as a report does."""
+    save_pictures(drawn(grouped(ended)), folder, ".png")
 
 
 def texts(figure: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from mwm.runner.reporting.figures.queries import draw_query_grid
-from mwm.runner.reporting.report.files import write_report
+from mwm.runner.reporting.report.files import write_sweep_report
 from mwm.watermarks.queries import QuerySet
 from tests.helpers.browser import tab
 from tests.helpers.reported import ended, sweep_folder
@@ -36,7 +36,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = QuerySet(torch.randint(0, 256, (30, 1, 8, 8), dtype=torch.uint8), torch.arange(30), torch.arange(30) + 1)
     for one in results:
         draw_query_grid(asked, asked.images, folder / "queries" / f"{one.outcome.digest}.png")
-    return write_report(folder)
+    return write_sweep_report(folder)
 
 
 @contextmanager

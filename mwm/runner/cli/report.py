@@ -42,7 +42,7 @@ def report(
 
     The page stands alone and can be sent. With --tracking-uri a sweep is taken from MLflow if it is there.
     """
-    from mwm.runner.reporting.report.files import write_report_for_paper
+    from mwm.runner.reporting.report.files import write_report
 
     with ExitStack() as stack:
         recorded = _recorded(tracking_uri, experiment)
@@ -50,7 +50,7 @@ def report(
         sweeps = [_sweep(name, place, recorded, stack=stack) for name in dict.fromkeys(names)]
         folder = output or _own_folder(sweeps, place)
         try:
-            path = write_report_for_paper(folder, sweeps)
+            path = write_report(folder, sweeps)
         except OSError as error:
             raise ValueError(f"--output: {folder} cannot be written ({error.strerror})") from None
     make_console().out(f"{path}; figures and tables for a paper lie beside it", highlight=False)

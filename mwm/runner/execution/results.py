@@ -11,9 +11,8 @@ from pathlib import Path
 
 from mwm.runner.execution.page import finish_page, late_measures
 from mwm.runner.reporting import export
-from mwm.runner.reporting.figures.catalogue import draw_pictures
 from mwm.runner.reporting.figures.queries import draw_query_grid
-from mwm.runner.reporting.report.files import write_report
+from mwm.runner.reporting.report.files import write_sweep_report
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
@@ -30,8 +29,8 @@ from mwm.trials.trial import Trial
 SAVE_SECONDS = 5.0
 """The results folder is at most this old, or ten times the time that writing it takes."""
 
-UPLOADED = (".csv", ".json", ".png", ".html", ".yaml")
-"""The files of the folder that hang at the sweep's run."""
+UPLOADED, FOLDERS = (".csv", ".json", ".png", ".html", ".yaml"), ("figures", "tables")
+"""The files of the folder, and the folders in it, that hang at the sweep's run."""
 
 
 @dataclass
@@ -108,14 +107,12 @@ class SweepResults:
         on_front: dict[str, float] = {}
         try:
             with self.warn_on_error():
-                draw_pictures(self.folder, self.all())
-            with self.warn_on_error():
                 victims = {name: trial.victim for name, (trial, _) in self._ended().items() if trial.attack is None}
                 on_front = write_search(self.folder, self.sweep, victims)
             self.save(complete=complete)
             if self._ended():
                 with self.warn_on_error():
-                    write_report(self.folder)
+                    write_sweep_report(self.folder)
         finally:
             left = self.mlflow.close(status, lambda: self._ending(on_front, complete=complete))
         return left
@@ -126,4 +123,6 @@ class SweepResults:
         rows = result_rows(self.all())
         last = partial(finish_page, sweep=self.sweep, rows=rows)
         own = (path for path in sorted(self.folder.glob("*.*")) if path.name not in (HEARTBEAT, FOLLOWED))
-        return Ending(late_measures(rows, on_front), [path for path in own if path.suffix in UPLOADED], last)
+        files = [path for path in own if path.suffix in UPLOADED]
+        folders = [path for name in FOLDERS if (path := self.folder / name).is_dir()]
+        return Ending(late_measures(rows, on_front), files + folders, last)

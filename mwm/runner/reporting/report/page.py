@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.figures.catalogue import drawn
 from mwm.runner.reporting.groups import Groups, victims_of
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report import search_figures, words
@@ -28,10 +27,10 @@ TITLES = {
 SEARCH_CAPTIONS = ("On the front of the search", "Importance of parameters")
 
 
-def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> str:
+def html_report(sweeps: Sequence[SweepData], groups: Groups, *, shown: Groups, figures: Mapping[str, Any]) -> str:
     """The whole report as a page that stands alone.
 
-    `groups` are the rows of all sweeps, `shown` those whose settings tables and figures show.
+    `groups` are the rows of all sweeps, `shown` those whose settings tables and `figures` show.
     """
     settings = len(victims_of(groups))
     content = {
@@ -42,7 +41,7 @@ def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> s
         "left_out": settings - len(victims_of(shown)),
         "settings": settings,
         "results": list(result_tables(groups, shown)),
-        "figures": list(_figures(shown)),
+        "figures": list(_figures(shown, figures)),
         "searches": [_search(sweep) for sweep in sweeps if sweep.search.get("front")],
         "cost": cost_table(groups),
         "pictures": list(query_pictures(groups, ChainMap(*(dict(sweep.pictures) for sweep in sweeps)))),
@@ -52,9 +51,9 @@ def html_report(sweeps: Sequence[SweepData], groups: Groups, shown: Groups) -> s
     return render(Path(__file__).with_name("page.html"), content)
 
 
-def _figures(groups: Groups) -> Iterator[dict[str, Any]]:
+def _figures(groups: Groups, figures: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The figures in the order in which they are read, the front with its points by name."""
-    for name, figure in drawn(groups).items():
+    for name, figure in figures.items():
         title, told = TITLES[name]
         yield {
             "title": title,

@@ -13,7 +13,7 @@ from typing import Any
 
 from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.figures.catalogue import drawn
+from mwm.runner.reporting.figures.catalogue import drawn, save_pictures
 from mwm.runner.reporting.groups import (
     BUDGET,
     Configuration,
@@ -73,18 +73,16 @@ class Part:
     rows: Sequence[Sequence[str]]
 
 
-def write_paper(groups: Groups, folder: Path) -> None:
-    r"""Write figures/ and tables/ below a folder.
+def write_paper(groups: Groups, figures: Mapping[str, Any], folder: Path) -> None:
+    r"""Write figures/ and tables/ below a folder; `figures` are those as wide as a page.
 
     figures/NAME.svg and .pdf are as wide as a page, NAME-column.pdf as one of its two columns. tables/NAME.tex is one
     float, for \input into a document with \usepackage{booktabs}; NAME.csv has its numbers as they are.
     """
     for name in ("figures", "tables"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for width, ends in ((style.FULL, (".svg", ".pdf")), (style.COLUMN, ("-column.pdf",))):
-        for name, figure in drawn(groups, width).items():
-            for end in ends:
-                style.save(figure, folder / "figures" / f"{name}{end}")
+    save_pictures(figures, folder / "figures", ".svg", ".pdf")
+    save_pictures(drawn(groups, style.COLUMN), folder / "figures", "-column.pdf")
     tables = {"results": _results, "cost": _cost}
     tables |= {"detection": _detection, "worst_case": _worst_case} if attacks_of(groups) else {}
     for name, made in tables.items():

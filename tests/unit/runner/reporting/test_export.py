@@ -19,11 +19,11 @@ from mwm.config.spec import decode
 from mwm.data.datasets import DatasetSpec
 from mwm.runner.reporting.csv_files import read_results
 from mwm.runner.reporting.export import write_results
-from mwm.runner.reporting.figures.catalogue import draw_pictures
 from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.results import result_rows
 from mwm.stats.intervals import clopper_pearson
 from mwm.watermarks.queries import QuerySet
+from tests.helpers.drawn import draw_pictures
 from tests.helpers.ended import (
     CONFUSION,
     HARD,

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.stats import t as student
 
-from mwm.runner.reporting.figures.catalogue import draw_pictures
 from mwm.runner.reporting.figures.style import COLOURS, GREY
 from mwm.runner.reporting.groups import attacked, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
 from mwm.stats.intervals import MeanInterval
 from mwm.trials.outcome import robustness
+from tests.helpers.drawn import draw_pictures
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, failed, result, stolen, trial
 
 WIDE = MARGIN | {"step_size": 0.1}

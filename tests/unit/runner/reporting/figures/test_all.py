@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.figures.catalogue import draw_pictures, drawn
-from tests.helpers.drawn import CASES, assert_readable, figures_of, grouped
+from mwm.runner.reporting.figures.catalogue import drawn
+from tests.helpers.drawn import CASES, assert_readable, draw_pictures, figures_of, grouped
 from tests.helpers.ended import MARGIN, failed, result, trial
 
 EXPECTED = {

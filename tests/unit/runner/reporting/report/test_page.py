@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mwm.runner.reporting.figures.queries import draw_query_grid
-from mwm.runner.reporting.report.files import write_report, write_report_for_paper
+from mwm.runner.reporting.report.files import write_report, write_sweep_report
 from mwm.runner.reporting.report.pictures import HIGH, MOST
 from mwm.runner.reporting.report.selection import MOST_SETTINGS
 from mwm.runner.reporting.report.source import read_sweep_data
@@ -26,7 +26,7 @@ NASTY = '<script>alert("x")</script>&amp;'
 
 
 def page(folder: Path, results: list[TrialResult], **asked: Any) -> Page:
-    return Page(write_report(sweep_folder(folder / "s", results, **asked)).read_text())
+    return Page(write_sweep_report(sweep_folder(folder / "s", results, **asked)).read_text())
 
 
 def test_a_report_answers_the_question_and_shows_why(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_of_query_sets_the_first_rows_of_one_victim_of_each_scheme_are_shown(tmp
     results = ended()
     folder = sweep_folder(tmp_path / "s", results)
     pictured(folder, results)
-    made = Page(write_report(folder).read_text())
+    made = Page(write_sweep_report(folder).read_text())
     assert len(made.images) == 2 <= MOST
     assert [image.shape for image in made.images] == [(260, 1048)] * 2
     assert HIGH <= 260
@@ -97,7 +97,7 @@ def test_a_key_of_a_secret_is_not_shown(tmp_path: Path) -> None:
     results = [result(trial(MARGIN, secret="owner.secret")), result(trial(CONFUSION))]
     folder = sweep_folder(tmp_path / "s", results)
     pictured(folder, results)
-    assert len(Page(write_report(folder).read_text()).images) == 1
+    assert len(Page(write_sweep_report(folder).read_text()).images) == 1
 
 
 def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_damaged_picture_is_left_out(tmp_path: Path) -> None:
     pictured(folder, [result(trial(MARGIN))])
     for path in (folder / "queries").iterdir():
         path.write_bytes(path.read_bytes()[:200])
-    assert Page(write_report(folder).read_text()).images == []
+    assert Page(write_sweep_report(folder).read_text()).images == []
 
 
 def test_of_many_settings_those_that_tell_most_are_shown(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_several_sweeps_are_compared_in_one(tmp_path: Path) -> None:
     margin = [one for one in ended() if one.trial.victim.scheme.kind != "confusion"]
     other = [one for one in ended() if one.trial.victim.scheme.kind == "confusion"]
     folders = [sweep_folder(tmp_path / name, results) for name, results in (("a", margin), ("b", other))]
-    path = write_report_for_paper(tmp_path / "both", [read_sweep_data(folder) for folder in folders])
+    path = write_report(tmp_path / "both", [read_sweep_data(folder) for folder in folders])
     made = Page(path.read_text())
     assert "Question of a: which one" in made.text
     assert "Of 2 watermarks margin keeps the most" in made.text
@@ -139,7 +139,7 @@ def test_several_sweeps_are_compared_in_one(tmp_path: Path) -> None:
 
 def test_the_file_that_was_asked_for_stands_in_the_report_and_can_be_run(tmp_path: Path) -> None:
     folder = sweep_folder(tmp_path / "s", ended())
-    text = write_report(folder).read_text()
+    text = write_sweep_report(folder).read_text()
     inside = text.split("<pre>")[1].split("</pre>")[0].replace("&#34;", '"')
     assert json.loads(inside) == json.loads((folder / "sweep.json").read_text())
 
@@ -149,6 +149,6 @@ def test_whatever_is_wrong_with_the_files_is_told_in_one_line(tmp_path: Path) ->
     text = (folder / "results.csv").read_text()
     (folder / "results.csv").write_text(re.sub(r'"\{.*\}"', "null", text))
     with pytest.raises(ValueError, match=r"^report\.html: KeyError: ") as error:
-        write_report(folder)
+        write_sweep_report(folder)
     assert len(str(error.value).splitlines()) == 1
     assert not (folder / "report.html").exists()

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mwm.runner.reporting.figures.catalogue import drawn
 from mwm.runner.reporting.report.paper import ACROSS, Part, escaped, latex, write_paper
-from tests.helpers.drawn import BUDGETS, CASES, TRIGGERS, grouped, swept
+from tests.helpers.drawn import BUDGETS, CASES, TRIGGERS, figures_of, grouped, swept
 from tests.helpers.ended import CONFUSION, MARGIN, SOFT, control, failed, result, stolen, trial
 from tests.helpers.latex import WORDS, Tabular, number, read
 
@@ -24,7 +25,7 @@ TABLES = ("cost", "detection", "results", "worst_case")
 
 @cache
 def paper(case: str, folder: Path) -> Path:
-    write_paper(grouped(CASES[case]), folder)
+    write_paper(grouped(CASES[case]), figures_of(case), folder)
     return folder
 
 
@@ -106,7 +107,7 @@ def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path)
 
 def test_students_of_a_control_are_counted_once_in_the_costs(tmp_path: Path) -> None:
     ended = [control(), control(0, SOFT), *(result(trial(scheme)) for scheme in (MARGIN, CONFUSION))]
-    write_paper(grouped(ended), tmp_path)
+    write_paper(grouped(ended), drawn(grouped(ended)), tmp_path)
     _, _, lines = table(tmp_path, "cost")
     (attack,) = (line for line in lines if line["kind"] == "attack")
     assert attack["seconds_n"] == "1"
@@ -122,14 +123,15 @@ def test_students_of_a_control_are_counted_once_in_the_costs(tmp_path: Path) -> 
     ],
 )
 def test_captions_say_how_many_seeds_there_are_and_what_they_allow(ended: list[Any], said: str, tmp_path: Path) -> None:
-    write_paper(grouped(ended), tmp_path)
+    write_paper(grouped(ended), drawn(grouped(ended)), tmp_path)
     caption, _, _ = table(tmp_path, "results")
     assert said in caption
     assert "Bold: $p \\leq$ .001 by the exact test of each seed" in caption
 
 
 def test_without_attacks_there_are_costs_and_results_alone(tmp_path: Path) -> None:
-    write_paper(grouped([result(trial(MARGIN))]), tmp_path)
+    groups = grouped([result(trial(MARGIN))])
+    write_paper(groups, drawn(groups), tmp_path)
     assert sorted(path.name for path in (tmp_path / "tables").glob("*.tex")) == ["cost.tex", "results.tex"]
     assert [*(tmp_path / "figures").iterdir()] == []
 

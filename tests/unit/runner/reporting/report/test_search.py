@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.report import search_figures as figures
-from mwm.runner.reporting.report.files import write_report
+from mwm.runner.reporting.report.files import write_sweep_report
 from mwm.runner.reporting.report.search_tables import MOST_SHOWN, read_search_results, search_tables
 from tests.helpers.pages import Page
 from tests.helpers.reported import ended, sweep_folder
@@ -113,9 +113,9 @@ def test_the_stairs_part_what_the_front_beats(objectives: tuple[str, ...]) -> No
 
 def test_a_report_shows_what_its_search_found(tmp_path: Path) -> None:
     folder = sweep_folder(tmp_path / "s", ended())
-    before = Page(write_report(folder).read_text())
+    before = Page(write_sweep_report(folder).read_text())
     (folder / "search.json").write_text(json.dumps(found()))
-    made = Page(write_report(folder).read_text())
+    made = Page(write_sweep_report(folder).read_text())
     assert "What the search found" not in before.text
     assert "What the search found" in made.text
     assert ["0", "0.9", "-1", "4/255", "0.1", "best-1.yaml"] in made.rows
