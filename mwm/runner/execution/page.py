@@ -41,7 +41,8 @@ def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row])
     text = description(sweep.description, rows, view_links(experiment.id, sweep.name, attacked=bool(sweep.attacks)))
     if experiment.name.rpartition("/")[2] == sweep.name:
         write_own(experiment.log_tag, experiment.tags(), tag=NOTE, text=text)
-    for run in experiment.runs(f"tags.kind = 'sweep' and tags.`{SWEEP}` = '{sweep.name}'"):
+    mine = f"tags.kind = 'sweep' and tags.`{SWEEP}` = '{sweep.name}' and tags.`{CONFIG}` = '{sweep.config_digest}'"
+    for run in experiment.runs(mine):
         write_own(partial(_log_run_tag, experiment, run.info.run_id), run.data.tags, tag=NOTE, text=text)
         there = run.data.metrics
         fresh = {name: value for name, value in summary_metrics(rows).items() if there.get(name) != value}
@@ -62,10 +63,13 @@ def open_follower(
     experiment: str | None,
     anew: bool = False,
 ) -> MlflowFollower:
-    """Who brings the journal of a sweep to MLflow; `provenance` is a tag of every run. Raises ValueError."""
+    """Who brings the journal of a sweep to MLflow; `provenance` is a tag of every run. Raises ValueError.
+
+    `anew`: from its beginning, and without a driver, who might still be writing its last line.
+    """
     return MlflowFollower(
         uri,
-        Followed(sweep.name, partial(read_events, folder), folder, folder / PICTURES),
+        Followed(sweep.name, partial(read_events, folder, torn=anew), folder, folder / PICTURES),
         tags={**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags},
         params=flatten(encode(sweep.search), "search"),
         experiment=experiment,

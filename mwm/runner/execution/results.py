@@ -21,6 +21,7 @@ from mwm.runner.tracking.position import FOLLOWED
 from mwm.runner.tracking.runs import Status
 from mwm.runner.workspace.heartbeat import HEARTBEAT
 from mwm.runner.workspace.location import PICTURES
+from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.store import Store
 from mwm.trials.artifacts import class_names, perturbed_images, query_set
 from mwm.trials.outcome import Outcome
@@ -85,11 +86,12 @@ class SweepResults:
 
     @contextmanager
     def warn_on_error(self) -> Iterator[None]:
-        """A full disk or a damaged picture is told and ends no sweep: all can be written again from the store."""
+        """Whatever fails is told and ends no sweep: all that is written here can be written again from the store."""
         try:
             yield
-        except (OSError, ValueError) as error:
-            self.warn(f"warning: {self.folder}: {error}")
+        except Exception as error:
+            kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+            self.warn(f"warning: {self.folder}: {kind}{redacted_excerpt(str(error))}")
 
     def save(self, *, complete: bool) -> None:
         """Write the results folder."""
@@ -106,15 +108,18 @@ class SweepResults:
         assert self.mlflow is not None, "there is nobody to tell"
         on_front: dict[str, float] = {}
         try:
-            with self.warn_on_error():
-                victims = {name: trial.victim for name, (trial, _) in self._ended().items() if trial.attack is None}
-                on_front = write_search(self.folder, self.sweep, victims)
             self.save(complete=complete)
-            if self._ended():
+            if status != "KILLED":  # who is killed has not much time, and goes on later
                 with self.warn_on_error():
-                    write_sweep_report(self.folder)
+                    victims = {name: trial.victim for name, (trial, _) in self._ended().items() if trial.attack is None}
+                    on_front = write_search(self.folder, self.sweep, victims)
+                with self.warn_on_error():
+                    if self._ended():
+                        write_sweep_report(self.folder)
         finally:
             left = self.mlflow.close(status, lambda: self._ending(on_front, complete=complete))
+        with self.warn_on_error():
+            self.copy(self.folder)
         return left
 
     def _ending(self, on_front: Mapping[str, float], *, complete: bool) -> Ending:

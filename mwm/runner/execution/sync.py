@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from rich.console import Console
 
@@ -55,9 +56,10 @@ def sync_mlflow(
         with mlflow, progress:
             results.mlflow = mlflow
             progress.follow({"event": "totals", **totals(history, {})})
-            for event, _ in read_events(folder):
+            for event, _ in read_events(folder, torn=True):
                 if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
-                    progress.follow(event)
+                    with suppress(KeyError, TypeError):  # it is damaged
+                        progress.follow(event)
             status: Status = history.end.get("status", "KILLED")
             left = results.conclude(status, complete=status == "FINISHED")
     console.out(f"{_counts(results)}; brought to {redact(uri)}{_lost(mlflow, left)}", highlight=False)
@@ -76,18 +78,22 @@ def _lost(mlflow: MlflowFollower, left: int) -> str:
 
 
 def _write_untold_ends(results: SweepResults, history: SweepHistory) -> None:
-    """Add to the journal of a driver that was killed how trials ended of which the store alone knows it."""
-    journal = Journal(results.folder, results.warn)
+    """Add to the journal of a driver that was killed how trials ended of which the store alone knows it.
+
+    They did at the latest when the driver did: not now.
+    """
+    journal = Journal(results.folder, results.warn, clock=lambda: history.last)
     for name, record in history.trials.items():
         outcome = results.store.outcome(name) if record.outcome is None and record.trial else None
         if outcome and record.trial:
+            journal.epochs(name, results.store.rows(name))
             journal.finish(record.trial, outcome, record.label)
 
 
 def _gather(results: SweepResults) -> None:
     """What the trials of a sweep measured, with the pictures of their queries."""
-    for event, _ in read_events(results.folder):
-        if event["event"] == "finish":
-            trial, outcome = decode(Trial, event["trial"]), Outcome(**event["outcome"])
+    for record in read_journal(results.folder, trials=True).trials.values():
+        if record.trial and record.outcome:
+            trial, outcome = decode(Trial, record.trial), Outcome(**record.outcome)
             results.draw_queries(trial, outcome)
             results.add(trial, outcome)

@@ -20,7 +20,7 @@ from mwm.runner.tracking.position import Position, load_position, save_position
 from mwm.runner.tracking.runs import CONFIG, DIGEST, SWEEP, Status, run_state
 from mwm.runner.tracking.sender import UnsentError
 from mwm.runner.tracking.writer import JournalEvent, RunWriter
-from mwm.storage.redaction import redact
+from mwm.storage.redaction import redact, redacted_excerpt
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -226,7 +226,10 @@ class MlflowFollower:
 
     def left(self) -> int:
         """How many events were not brought yet, or what they brought not written."""
-        return sum(1 for _ in self._read(self._position.next)) + self._busy
+        try:
+            return sum(1 for _ in self._read(self._position.next)) + self._busy
+        except ValueError:  # the journal cannot be read
+            return 1
 
     def close(self, status: Status, ending: Callable[[], Ending] = Ending) -> int:
         """Bring what is left, and end all runs: the sweep's as `status`, trials that never finished as killed.
@@ -257,7 +260,11 @@ class MlflowFollower:
 
     def _conclude(self, status: Status, ending: Callable[[], Ending]) -> None:
         position, at, self._busy = self._position, self._position.at or time.time(), True
-        told = ending()
+        try:
+            told = ending()
+        except Exception as error:  # the runs are to end all the same
+            told = Ending()
+            self._sender.warn("ending", f"{type(error).__name__}: {redacted_excerpt(str(error))}")
         for digest in position.runs.keys() & told.late.keys():
             self._writer.measure(digest, told.late[digest], at)
         self._on_experiment(told.last)

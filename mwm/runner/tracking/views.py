@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mwm.config.spec import digest
-from mwm.runner.tracking.client import MAX_TAG_CHARS, MlflowExperiment
+from mwm.runner.tracking.client import MAX_TAG_CHARS, OLD_MAX_CHARS, MlflowExperiment
 from mwm.runner.tracking.download import open_store
-from mwm.runner.tracking.faults import tracking_error
+from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, tracking_error
 from mwm.runner.tracking.runs import SWEEP
 
 if TYPE_CHECKING:
@@ -129,10 +129,14 @@ def shown_sweeps(uri: str, experiment: str | None = None) -> list[Shown]:
 
 
 def _experiments(client: MlflowClient, name: str | None) -> Iterator[Experiment]:
+    """All experiments of a store, or the one of a name."""
+    if name is not None:
+        found = client.get_experiment_by_name(name)
+        yield from [found] if found else []
+        return
     page: str | None = ""
     while page is not None:
-        condition = None if name is None else f"name = '{name}'"
-        answer = client.search_experiments(filter_string=condition, page_token=page or None)
+        answer = client.search_experiments(page_token=page or None)
         yield from answer
         page = answer.token or None
 
@@ -148,7 +152,7 @@ def write_views(experiment: MlflowExperiment, sweep: str, varied: Varied) -> Non
 
 
 def write_own(log: Callable[[str, str], object], there: Mapping[str, str], *, tag: str, text: str) -> None:
-    """Write a tag, unless somebody else has changed or removed it.
+    """Write a tag, unless somebody else has changed or removed it, or a server takes no text of that length.
 
     A tag beside it remembers the digest of what was written: while that is done also of what stands there, so that an
     end in between does no harm.
@@ -157,7 +161,12 @@ def write_own(log: Callable[[str, str], object], there: Mapping[str, str], *, ta
     before = ABSENT if now is None else digest(now)
     if before in wrote and now != text:
         log(WROTE + tag, f"{before} {digest(text)}")
-        log(tag, text)
+        try:
+            log(tag, text)
+        except Exception as error:
+            if error_code(error) in PERMANENT_ERRORS and len(text) > OLD_MAX_CHARS:
+                return
+            raise
         log(WROTE + tag, digest(text))
 
 

@@ -143,8 +143,15 @@ class Journal:
     earlier sessions, and of their outcomes.
     """
 
-    def __init__(self, folder: Path, warn: Callable[[str], object], followers: Sequence[Follow] = ()) -> None:
-        self._path, self._warn, self._followers = folder / JOURNAL, warn, followers
+    def __init__(
+        self,
+        folder: Path,
+        warn: Callable[[str], object],
+        followers: Sequence[Follow] = (),
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._path, self._warn, self._followers, self._clock = folder / JOURNAL, warn, followers, clock
         history = read_journal(folder, trials=True)
         ended = [(one.trial, one.outcome, one.whole) for one in history.trials.values() if one.trial and one.outcome]
         self.earlier = [(trial, outcome) for trial, outcome, _ in ended]
@@ -211,7 +218,7 @@ class Journal:
         self._write("end", status=status, **{"totals": self._totals, **more})
 
     def _write(self, name: str, **content: Any) -> None:
-        self._at = max(round(time.time(), 3), round(self._at + 0.001, 3))
+        self._at = max(round(self._clock(), 3), round(self._at + 0.001, 3))
         event = {"at": self._at, "event": name, **content}
         self._waiting.append(json.dumps(event, separators=(",", ":")).encode() + b"\n")
         try:

@@ -35,7 +35,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     found = front.points(groups)
     if len({one.place[0] for one in found}) < 2:
         return None
-    settings, attacks = front.names(found)
+    settings, attacks = map(style.plain, front.names(found))
     marks = {attack: style.mark_for(place) for place, attack in enumerate(attacks)}
     best = sorted((one for one in found if one.on_front), key=lambda one: one.place)
     height = max(0.52 * width, 2.4)

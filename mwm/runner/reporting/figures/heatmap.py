@@ -78,7 +78,8 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     measures = [one for one in MEASURES if any(cell is not None for row in cells[one.title] for cell in row[1:])]
     if not victims or not measures:
         return None
-    named, settings = configuration_names(attacks_of(groups), "kind"), victim_names(attacked(groups))
+    named = style.plain(configuration_names(attacks_of(groups), "kind"))
+    settings = style.plain(victim_names(attacked(groups)))
     rows = [_wrapped(settings[victim], round(NAME * width / style.FULL)) for victim in victims]
     left = style.LETTER * max(len(line) for row in rows for line in row.split("\n"))
     beside = left + len(measures) * len(attacks) * CELL <= width

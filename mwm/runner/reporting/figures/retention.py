@@ -62,7 +62,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     measures = [name for name in MEASURES if any(getattr(point, name) is not None for point in found)]
     if not axes:
         return None
-    settings = victim_names(point.victim for point in found)
+    settings = style.plain(victim_names(point.victim for point in found))
     crowded = len(settings) > len(style.COLOURS) * len(style.DASHES)
     if crowded:
         settings = {victim: dict(victim)["scheme.kind"] for victim in settings}
@@ -94,7 +94,7 @@ def _attack_names(found: Sequence[RetentionPoint]) -> dict[Configuration, str]:
     for point in found:
         budgets.setdefault(point.attack, set()).add(point.budget)
     whole = {one: (*one, *((BUDGET, budget) for budget in own if len(own) == 1)) for one, own in budgets.items()}
-    named = configuration_names([*whole.values()], "kind")
+    named = style.plain(configuration_names([*whole.values()], "kind"))
     return {attack: named[one] for attack, one in whole.items()}
 
 

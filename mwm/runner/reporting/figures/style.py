@@ -7,14 +7,16 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS
+
+Named = TypeVar("Named", bound=Hashable)
 
 FULL, COLUMN = 6.8, 3.3
 """Inches: the width of a page of a paper, and of one of its two columns. A web page shows the first one larger."""
@@ -112,6 +114,11 @@ def inline_svg(figure: Any, title: str) -> str:
     opening = re.sub(r' (width|height|version)="[^"]*"', "", opening)
     told = f'role="img" aria-labelledby="{name}" fill="currentColor"'
     return f'{opening} {told}>\n<title id="{name}">{escape(title)}</title>{rest.rstrip()}\n'
+
+
+def plain(names: Mapping[Named, str]) -> dict[Named, str]:
+    """Names in which a dollar is no beginning of a formula."""
+    return {one: name.replace("$", r"\$") for one, name in names.items()}
 
 
 def note(figure: Any, text: str) -> None:

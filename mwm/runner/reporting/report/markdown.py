@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
@@ -38,7 +39,7 @@ HEADS = ("watermark", "cost", "proof of the victim", "proof after the worst atta
 HOW_TO_READ = (
     "Means over seeds. Cost: points of clean accuracy below the control. Proof: −log10 p of the test that decides; "
     f"bold where every seed is proven at p ≤ {format_fraction(DEFAULT_LEVEL)}. Worst attack: it leaves least, of those "
-    f"whose students lose {MOST_LOST} points of accuracy at most."
+    f"whose students lose {MOST_LOST} points of accuracy at most; `worst_neg_log10_p` of the views is over all attacks."
 )
 
 
@@ -49,7 +50,7 @@ def description(question: str, rows: Sequence[Row], links: Mapping[str, str]) ->
     """
     groups = group_by_configuration(rows)
     told = [f"**{escaped(headline(groups))}**"]
-    told += [f"**Question.** {question}"] if question else []
+    told += [f"**Question.** {textwrap.shorten(question, MOST_CHARS // 4, placeholder=' …')}"] if question else []
     told.append(" · ".join(f"[{view}]({link})" for view, link in links.items()))
     head, rule, *lines = _table(groups)
     room = MOST_CHARS - sum(len(part) + 2 for part in [*told, head, rule, HOW_TO_READ, MORE])

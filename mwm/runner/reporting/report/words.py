@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from mwm.runner.reporting.groups import (
@@ -99,8 +100,13 @@ def _commands(revision: str) -> str:
 
 
 def sweep_file(sweep: SweepData) -> str:
-    """What was asked, as a file that can be run."""
-    return json.dumps(sweep.sweep, indent=1, ensure_ascii=False) if sweep.sweep else ""
+    """What was asked, as a file that can be run; of the file with the owner's secret its name alone."""
+    if not sweep.sweep:
+        return ""
+    secret = sweep.sweep["victim"].get("secret")
+    named = {"secret": PurePath(secret).name} if isinstance(secret, str) else {}
+    asked = {**sweep.sweep, "victim": sweep.sweep["victim"] | named}
+    return json.dumps(asked, indent=1, ensure_ascii=False)
 
 
 def limits(groups: Groups) -> Iterator[str]:
