@@ -225,6 +225,32 @@ def test_sync_of_a_killed_sweep_leaves_nothing_running(
 
 
 @pytest.mark.slow
+def test_sync_brings_all_that_the_store_alone_knows_and_no_later_than_it_was(
+    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
+) -> None:
+    folder = copied(watched, tmp_path)
+    shutil.copy(mlflow_db, folder / "mlflow.db")
+    path = folder / "results" / "small" / JOURNAL
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    ended = next(event for event in events if event["event"] == "finish" and event["trial"]["attack"])
+    attack = ended["outcome"]["digest"]
+    untold = [event for event in events if attack in (event.get("digest"), event.get("outcome", {}).get("digest"))][1:]
+    kept = [event for event in events if event["event"] != "end" and event not in untold]
+    path.write_text("".join(json.dumps(event) + "\n" for event in kept) + '{"at": 1, "event": "finish"}\n')
+    for _ in range(2):
+        heard(say, "sync", "small")
+        told = json.loads((folder / "results" / "small" / "summary.json").read_text())
+        assert told["seconds"] == pytest.approx(kept[-1]["at"] - kept[0]["at"], abs=2)
+    client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (row,) = (row for row in results(folder) if row["digest"] == attack)
+    run = client.get_run(row["mlflow_run_id"])
+    assert run.info.end_time <= 1000 * (kept[-1]["at"] + 1)
+    epochs = [point.value for point in client.get_metric_history(run.info.run_id, "epoch")]
+    assert epochs == [float(epoch) for epoch in range(1, len(epochs) + 1)]
+    assert len(epochs) == max(event["rows"][-1]["epoch"] for event in untold if event["event"] == "epochs")
+
+
+@pytest.mark.slow
 def test_sync_says_what_is_missing_and_brings_it_where_the_sweep_went(
     watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
 ) -> None:

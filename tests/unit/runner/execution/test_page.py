@@ -37,6 +37,11 @@ def asked(**more: Any) -> Sweep:
     return found
 
 
+def sweep_tags(sweep: Sweep) -> dict[str, str]:
+    """By which the run of a sweep is known."""
+    return {"kind": "sweep", "mwm.sweep": sweep.name, "mwm.config_digest": sweep.config_digest}
+
+
 def of(scheme: dict[str, Any], attack: dict[str, Any] | None = None) -> str:
     return result(trial(scheme, 0, attack)).outcome.digest
 
@@ -86,8 +91,8 @@ def test_the_summary_counts_trials_once_and_means_over_seeds() -> None:
 
 
 def test_the_page_is_written_once(experiment: MlflowExperiment, uri: str) -> None:
-    run = experiment.create("small", {"kind": "sweep", "mwm.sweep": "small"})
     sweep = asked(description="which `step`?")
+    run, other = (experiment.create("small", sweep_tags(one)) for one in (sweep, asked(attacks=[])))
     for _ in range(2):
         begin_page(experiment, sweep)
         finish_page(experiment, sweep, ROWS)
@@ -97,11 +102,13 @@ def test_the_page_is_written_once(experiment: MlflowExperiment, uri: str) -> Non
     client = MlflowClient(uri)
     assert client.get_run(run).data.tags[NOTE] == text
     assert len(client.get_metric_history(run, "victims_done")) == 1
+    earlier = client.get_run(other).data
+    assert (NOTE in earlier.tags, earlier.metrics) == (False, {}), "it asked something else"
 
 
 def test_in_a_shared_experiment_the_description_stands_at_the_run_alone(uri: str) -> None:
     shared = MlflowExperiment(uri, "shared")
-    run = shared.create("small", {"kind": "sweep", "mwm.sweep": "small"})
+    run = shared.create("small", sweep_tags(asked()))
     finish_page(shared, asked(), ROWS)
     assert NOTE not in shared.tags()
     assert NOTE in MlflowClient(uri).get_run(run).data.tags

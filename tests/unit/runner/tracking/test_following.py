@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mwm.runner.tracking.follower import Followed, MlflowFollower
+from mwm.runner.tracking.follower import Ending, Followed, MlflowFollower
 from mwm.runner.tracking.position import FOLLOWED
 from mwm.runner.tracking.sender import Sender, UnsentError
 from mwm.runner.workspace.journal import JOURNAL, read_events
@@ -242,6 +242,26 @@ def test_an_unfinished_line_waits_and_a_damaged_one_is_passed_over(
         == 0
     )
     assert records(uri, "torn") == records(uri, "whole")
+
+
+def test_what_fails_in_the_end_leaves_no_run_running(
+    uri: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Ending:
+        raise KeyError("no such column")
+
+    assert following(uri, "whole", folder).close("FINISHED", broken) == 0
+    assert {run.info.status for run in runs(uri, "whole").values()} == {"FINISHED", "KILLED"}
+    assert "KeyError: 'no such column'" in capsys.readouterr().err
+
+
+def test_a_journal_that_cannot_be_read_is_told_and_counted(
+    uri: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / JOURNAL).unlink()
+    (folder / JOURNAL).mkdir()
+    assert brought(uri, "whole", folder) == 1
+    assert "cannot be read" in capsys.readouterr().err
 
 
 def test_the_file_names_the_store_without_its_password(uri: str, folder: Path) -> None:

@@ -8,8 +8,10 @@ import zlib
 from typing import Any
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 
-from mwm.runner.tracking.client import MlflowExperiment
+from mwm.runner.tracking.client import OLD_MAX_CHARS, MlflowExperiment
 from mwm.runner.tracking.views import (
     KIND,
     VIEW,
@@ -120,6 +122,26 @@ def test_an_end_between_writes_does_no_harm(there: dict[str, str], writes: int) 
         write_own(break_off, dict(found), tag="t", text="new")
     write_own(found.__setitem__, dict(found), tag="t", text="newer")
     assert found["t"] == "newer"
+
+
+def test_a_text_that_an_old_server_does_not_take_is_left_out() -> None:
+    found: dict[str, str] = {}
+
+    def log(name: str, text: str) -> None:
+        if len(text) > OLD_MAX_CHARS:
+            raise MlflowException("too long", INVALID_PARAMETER_VALUE)
+        found[name] = text
+
+    write_own(log, {}, tag="t", text="x" * 300)
+    assert "t" not in found
+    write_own(log, found, tag="t", text="short")
+    assert found["t"] == "short", "a later release may write less"
+
+    def refuse(name: str, text: str) -> None:
+        raise MlflowException("no", INVALID_PARAMETER_VALUE)
+
+    with pytest.raises(MlflowException):
+        write_own(refuse, {}, tag="t", text="short")
 
 
 def test_charts_open_as_charts_on_a_page_for_training() -> None:
