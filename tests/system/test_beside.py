@@ -238,7 +238,9 @@ def test_sync_brings_all_that_the_store_alone_knows_and_no_later_than_it_was(
     kept = [event for event in events if event["event"] != "end" and event not in untold]
     path.write_text("".join(json.dumps(event) + "\n" for event in kept) + '{"at": 1, "event": "finish"}\n')
     for _ in range(2):
-        heard(say, "sync", "small")
+        status, _, err = say("sync", "small")
+        assert status == 0
+        assert "an event of the journal is damaged" in err
         told = json.loads((folder / "results" / "small" / "summary.json").read_text())
         assert told["seconds"] == pytest.approx(kept[-1]["at"] - kept[0]["at"], abs=2)
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")

@@ -20,7 +20,7 @@ COMMANDS = {
     "check": ("sweeps:check", "Read a sweep, count its trials and tell what its data are; start nothing."),
     "status": ("workspace:status", "Show how a sweep is getting on, while it runs and after."),
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
-    "report": ("report:report", "Write a page on a sweep, or on several that are compared."),
+    "report": ("report:report", "Write a report on a sweep, or on several that are compared."),
     "sync": ("workspace:sync", "Bring to MLflow what it has missed of a sweep; may be repeated."),
     "ui": ("ui:ui", "Show MLflow's page, with links to the views of sweeps."),
     "clean": ("workspace:clean", "List what no sweep needs, or remove it."),

@@ -38,9 +38,9 @@ def report(
         str | None, Parameter(help="Experiment of MLflow to look in; without it all of them.")
     ] = None,
 ) -> int:
-    """Write a report on a sweep, or on several that are compared: report.html, with figures/ and tables/ beside it.
+    """Write a report on a sweep, or on several that are compared.
 
-    The page stands alone and can be sent. With --tracking-uri a sweep is taken from MLflow if it is there.
+    That is report.html, a page that stands alone and can be sent, with figures/ and tables/ for a paper beside it. With --tracking-uri a sweep is taken from MLflow if it is there.
     """
     from mwm.runner.reporting.report.files import write_report
 

@@ -37,9 +37,9 @@ def ui(
     ] = None,
     open_: Annotated[bool, Parameter(name="--open", help="Open the first view in a browser.")] = False,
 ) -> int:
-    """Show MLflow's page: start it for a database, until Ctrl-C, and print the links to the views of sweeps.
+    """Show MLflow's page, with links to the views of sweeps.
 
-    It listens on this machine alone. A server that runs already is left as it is.
+    For a database it is started, until Ctrl-C, and listens on this machine alone. A server that runs already is left as it is.
     """
     if port is not None and not 0 < port < 65_536:
         raise ValueError(f"--port: {port} is not allowed: must be 1 to 65535")

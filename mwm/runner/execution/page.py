@@ -89,7 +89,7 @@ def varied_parameters(sweep: Sweep) -> Varied:
 
 def _telling(trials: Iterable[Mapping[str, Any]]) -> list[str]:
     """The fields in which trials differ: the scheme's or attack's first, then other ones, those of recipes, seeds."""
-    found = varying_fields(tuple(trial.items()) for trial in trials)
+    found = varying_fields(tuple((path, repr(value)) for path, value in trial.items()) for trial in trials)
     return sorted(found, key=lambda path: (path.endswith("seed"), ".recipe." in path, not _names_it(path)))
 
 

@@ -136,7 +136,10 @@ FAULTS = [
     (victim(recipe={"lr": "fast"}), "recipe.lr: 'fast' is not allowed: must be a number"),
     (victim(model="resnt18"), "model: kind 'resnt18' is unknown (did you mean 'resnet18'?); allowed: 'resnet18', "),
     (victim(epochs=3), "epochs: unknown key (did you mean 'recipe.epochs'?); allowed: control, data, model, "),
-    (sweep(recipe={}), "recipe: unknown key (did you mean 'victim.recipe'?); allowed: attacks, early_stopping, "),
+    (
+        sweep(recipe={}),
+        "recipe: unknown key (did you mean 'victim.recipe'?); allowed: attacks, description, early_stopping, ",
+    ),
     (sweep(num_queries=3), "num_queries: unknown key (did you mean 'victim.scheme.num_queries'?); allowed: "),
     (sweep(limits={"hours": math.inf}), "limits.hours: inf is not allowed: must be a finite number"),
     (
