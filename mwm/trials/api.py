@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import shutil
 import sys
 import tempfile
@@ -159,7 +160,7 @@ def _run(
 ) -> tuple[Outcome, tuple[EpochMetrics, ...]]:
     from tqdm.auto import tqdm
 
-    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    seen = sys.stderr.isatty() or hasattr(builtins, "get_ipython")  # a cell of a notebook is run with it
     total = trial.victim.recipe.epochs if trial.attack is None else trial.attack.epochs()
     with tqdm(desc=trial_name(trial), total=total, delay=SHOW_AFTER_SECONDS, disable=not seen, unit="epoch") as bar:
         for row in run(trial, inputs, store, device):

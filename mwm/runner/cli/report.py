@@ -40,7 +40,8 @@ def report(
 ) -> int:
     """Write a report on a sweep, or on several that are compared.
 
-    That is report.html, a page that stands alone and can be sent, with figures/ and tables/ for a paper beside it. With --tracking-uri a sweep is taken from MLflow if it is there.
+    That is report.html, a page that stands alone and can be sent, with figures/ and tables/ for a paper beside it. With
+    --tracking-uri a sweep is taken from MLflow if it is there.
     """
     from mwm.runner.reporting.report.files import write_report
 

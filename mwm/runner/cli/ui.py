@@ -39,7 +39,7 @@ def ui(
 ) -> int:
     """Show MLflow's page, with links to the views of sweeps.
 
-    For a database it is started, until Ctrl-C, and listens on this machine alone. A server that runs already is left as it is.
+    For a database it is started, until Ctrl-C, and listens on this machine alone. Of a server the links are printed.
     """
     if port is not None and not 0 < port < 65_536:
         raise ValueError(f"--port: {port} is not allowed: must be 1 to 65535")

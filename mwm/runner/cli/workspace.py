@@ -71,7 +71,7 @@ def status(name: SweepName, /, *, json: Json = False, storage: Storage = ".") ->
 def sync(name: SweepName, /, *, storage: Storage = ".", recording: RecordingOptions = NOWHERE_ELSE) -> int:
     """Bring to MLflow what it has missed of a sweep; may be repeated.
 
-    What a run there lacks is asked of MLflow itself. Exit status: 0 if all is there, 1 if MLflow did not take
+    What a run there lacks is asked of MLflow itself. Exit status: 0 if all is there, 3 if MLflow did not take
     something, 2 for a mistake.
     """
     place = StorageLocation(storage)

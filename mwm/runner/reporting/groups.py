@@ -17,6 +17,7 @@ from mwm.config.spec import shown_fields
 from mwm.stats.intervals import clopper_pearson
 from mwm.trials.names import INHERITED, describe
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
+from mwm.watermarks.schemes import Scheme
 
 Row = Mapping[str, Any]
 """What is known of one trial, by column: the fields of the trial under their dotted paths ("victim.scheme.steps"), then
@@ -157,7 +158,8 @@ def configuration_names(configurations: Sequence[Configuration], kind: str) -> d
     """
     said = [path for path in varying_fields(configurations) if path != kind]
     first = {name for record in _attacks().values() for name, told in shown_fields(record).items() if told.always}
-    said.sort(key=lambda path: (_of_scheme(path), path == BUDGET, path not in first, "" if _of_scheme(path) else path))
+    first |= {f"scheme.{name}" for record in _schemes() for name, told in shown_fields(record).items() if told.always}
+    said.sort(key=lambda path: (_of_scheme(path), path == BUDGET, path not in first, _place(path, path in first)))
     needed = {one: _needed(one, said) for one in configurations}
     names = {one: _name(one, kind, needed[one]) for one in configurations}
     times = Counter(names.values())
@@ -169,11 +171,22 @@ def configuration_names(configurations: Sequence[Configuration], kind: str) -> d
     return names
 
 
+def _place(path: str, first: bool) -> str:
+    """By which fields of equal rank are sorted; of a scheme those that do not always name it keep their order."""
+    return path if first or not _of_scheme(path) else ""
+
+
 def _needed(configuration: Configuration, said: Iterable[str]) -> list[str]:
     """The paths at which a configuration is no recipe and no default of an attack."""
     own = dict(configuration)
     usual = _defaults(own.get("kind", ""))
     return [path for path in said if not RECIPE.search(path) and not (path in usual and usual[path] == own.get(path))]
+
+
+@cache
+def _schemes() -> tuple[type, ...]:
+    """The catalogue of schemes."""
+    return get_args(get_args(Scheme)[0])
 
 
 @cache

@@ -31,6 +31,7 @@ AXES = {"calls": "oracle calls", "clean_acc": "clean accuracy of the student"}
 MEASURES = {"neg_log10_p": f"proof, {style.PROOF}", "query_acc": "query accuracy"}
 
 EXPLAINED = "means over seeds; bars: 95 % intervals"
+ASIDE = "settings that spent the same stand side by side"
 VICTIMS = "ticks at the bottom: clean accuracy of the victims"
 CROWDED = "means over seeds, in the colour of their kind of scheme"
 
@@ -76,7 +77,8 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
             for across, axis in enumerate(axes):
                 _draw(panels[down, across], curve, axis=axis, name=name, crowded=crowded)
     _decorate(panels, found, axes=axes, measures=measures)
-    told = CROWDED if crowded else "; ".join([EXPLAINED, *([VICTIMS] if "clean_acc" in axes else [])])
+    notes = [EXPLAINED, *([ASIDE] if "calls" in axes else []), *([VICTIMS] if "clean_acc" in axes else [])]
+    told = CROWDED if crowded else "; ".join(notes)
     entries = [style.entry(name, marker=marks[one]) for one, name in attacks.items()]
     style.add_legend(made, entries, told, height=height)
     write = label_ends if axes[0] == "calls" else place_labels

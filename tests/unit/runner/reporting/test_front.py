@@ -145,7 +145,7 @@ def test_the_front_is_a_table_and_a_picture_of_the_same_numbers(tmp_path: Path) 
     assert colours(tmp_path / "front.png") & {*COLOURS[:6], GREY} == {*COLOURS[:2], GREY}
 
 
-MARGINS = ("margin clean 10/255", "margin reference 1/255")
+MARGINS = ("margin 10/255 clean", "margin 1/255 reference")
 
 
 def colours(path: Path) -> set[str]:
