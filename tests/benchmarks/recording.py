@@ -57,8 +57,6 @@ class Silent:
         del digest
         return ""
 
-    def drain(self, status: Status) -> None: ...
-
     def close(self, status: Status, **more: Any) -> int:
         del status, more
         return 0

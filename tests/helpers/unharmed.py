@@ -26,7 +26,7 @@ MOVING = ("seconds", "peak_mib", "mlflow_run_id", "sweep")
 CURVES = ("loss", "lr", "val_acc")
 KEPT = {"outcome.json", "model.safetensors"}
 KEPT_OF_VICTIMS = KEPT | {"key.json", "queries.safetensors", "perturbed.safetensors"}
-BESIDE = {".lock", "journal.jsonl", "mlflow.json", "queries", "sweep.json"} | {
+BESIDE = {".lock", "figures", "journal.jsonl", "mlflow.json", "queries", "sweep.json", "tables"} | {
     "front.csv",
     "front.png",
     "heatmap.png",

@@ -99,7 +99,7 @@ def test_mlflow_holds_nested_runs(undisturbed: tuple[Path, subprocess.CompletedP
             assert runs[run_id].data.metrics[name] == (row[name] == "True")
     (whole,) = (run_id for run_id, run in runs.items() if run.data.tags["kind"] == "sweep")
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    files = {"report.html", "results.csv", "summary.json", "retention.csv", "heatmap.png"}
+    files = {"report.html", "results.csv", "summary.json", "retention.csv", "heatmap.png", "figures", "tables"}
     assert files <= {file.path for file in client.list_artifacts(whole)}
 
 
