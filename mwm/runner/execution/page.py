@@ -13,8 +13,9 @@ from typing import Any
 from mwm.config.spec import encode, flatten
 from mwm.runner.reporting.groups import Row, group_by_configuration, present, varying_fields
 from mwm.runner.reporting.report.markdown import description
+from mwm.runner.reporting.report.search_tables import SearchResults
 from mwm.runner.reporting.results import late_metrics
-from mwm.runner.sweeps.sweep import Sweep
+from mwm.runner.sweeps.sweep import OptunaSearch, Sweep
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.follower import Followed, MlflowFollower
 from mwm.runner.tracking.runs import CONFIG, SWEEP, source_tags, to_metrics
@@ -31,14 +32,17 @@ def begin_page(experiment: MlflowExperiment, sweep: Sweep) -> None:
     write_views(experiment, sweep.name, varied_parameters(sweep))
 
 
-def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row]) -> None:
+def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row], *, search: SearchResults) -> None:
     """Write the views, the description and the summary of a sweep from its rows; raises as MLflow raises.
+
+    `search` is what Optuna found, if it searched.
 
     The description stands at the sweep's run, and at the experiment if that is the sweep's own. What a user has changed
     is left alone. Written again, nothing changes.
     """
     begin_page(experiment, sweep)
-    text = description(sweep.description, rows, view_links(experiment.id, sweep.name, attacked=bool(sweep.attacks)))
+    links = view_links(experiment.id, sweep.name, attacked=bool(sweep.attacks))
+    text = description(sweep.description, rows, links, search=search)
     if experiment.name.rpartition("/")[2] == sweep.name:
         write_own(experiment.log_tag, experiment.tags(), tag=NOTE, text=text)
     mine = f"tags.kind = 'sweep' and tags.`{SWEEP}` = '{sweep.name}' and tags.`{CONFIG}` = '{sweep.config_digest}'"
@@ -84,7 +88,8 @@ def varied_parameters(sweep: Sweep) -> Varied:
     attacks = [flatten(encode(attack.resolve(sweep.victim_specs[0])), "attack") for _, attack in sweep.attack_specs]
     common, _ = Counter(victim[SCHEME] for victim in victims).most_common(1)[0]
     alike = [victim for victim in victims if victim[SCHEME] == common]
-    return Varied(_telling(victims), _telling(attacks), _telling(alike), attacked=bool(attacks))
+    searched = isinstance(sweep.search, OptunaSearch)
+    return Varied(_telling(victims), _telling(attacks), _telling(alike), attacked=bool(attacks), searched=searched)
 
 
 def _telling(trials: Iterable[Mapping[str, Any]]) -> list[str]:

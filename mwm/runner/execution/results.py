@@ -13,6 +13,7 @@ from mwm.runner.execution.page import finish_page, late_measures
 from mwm.runner.reporting import export
 from mwm.runner.reporting.figures.queries import draw_query_grid
 from mwm.runner.reporting.report.files import write_sweep_report
+from mwm.runner.reporting.report.search_tables import read_search_results
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.sweeps.study import write_search
 from mwm.runner.sweeps.sweep import Sweep
@@ -126,7 +127,8 @@ class SweepResults:
         """What MLflow is told in the end, when all runs have ids, which the results folder then has, too."""
         self.save(complete=complete)
         rows = result_rows(self.all())
-        last = partial(finish_page, sweep=self.sweep, rows=rows)
+        search = read_search_results(self.folder)
+        last = partial(finish_page, sweep=self.sweep, rows=rows, search=search)
         own = (path for path in sorted(self.folder.glob("*.*")) if path.name not in (HEARTBEAT, FOLLOWED))
         files = [path for path in own if path.suffix in UPLOADED]
         folders = [path for name in FOLDERS if (path := self.folder / name).is_dir()]

@@ -23,12 +23,16 @@ from mwm.runner.reporting.groups import (
     without_budget,
 )
 from mwm.runner.reporting.headline import headline
+from mwm.runner.reporting.report.search_tables import SearchResults, by_importance, number_done, short_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.trials.names import format_fraction
 
 MOST_CHARS = 5000
 """Letters of a description."""
+
+MOST_TOLD = 4
+"""So many parameters are named of a search."""
 
 MOST_LOST = ACCURACY_DROPS[-1]
 
@@ -43,14 +47,15 @@ HOW_TO_READ = (
 )
 
 
-def description(question: str, rows: Sequence[Row], links: Mapping[str, str]) -> str:
+def description(question: str, rows: Sequence[Row], links: Mapping[str, str], *, search: SearchResults) -> str:
     """What is said of a sweep: the answer first, since the page shows one line until it is opened.
 
-    `links` are those of the views.
+    `links` are those of the views, `search` is what Optuna found, if it searched.
     """
     groups = group_by_configuration(rows)
     told = [f"**{escaped(headline(groups))}**"]
     told += [f"**Question.** {textwrap.shorten(question, MOST_CHARS // 4, placeholder=' …')}"] if question else []
+    told += [f"**Search.** {line}" for line in _found(search)]
     told.append(" · ".join(f"[{view}]({link})" for view, link in links.items()))
     head, rule, *lines = _table(groups)
     room = MOST_CHARS - sum(len(part) + 2 for part in [*told, head, rule, HOW_TO_READ, MORE])
@@ -59,6 +64,18 @@ def description(question: str, rows: Sequence[Row], links: Mapping[str, str]) ->
     ]
     more = [MORE] if len(shown) < len(lines) else []
     return "\n\n".join([*told, "\n".join([head, rule, *shown]), *more, HOW_TO_READ])
+
+
+def _found(search: SearchResults) -> Iterator[str]:
+    """How many trials are on the front of a search, and which parameters mattered."""
+    if search.get("front"):
+        short = short_names(by_importance(search))
+        yield f"{len(search['front'])} of {number_done(search)} trials are on the front (`on_front` in the views)."
+        for name, shares in search["importance"].items():
+            largest = sorted(shares.items(), key=lambda one: -one[1])[:MOST_TOLD]
+            told = [f"{escaped(short[path])} {100 * share:.0f} %" for path, share in largest]
+            if told:
+                yield f"What matters to {escaped(name)}: {', '.join(told)}."
 
 
 def escaped(text: str) -> str:

@@ -95,7 +95,7 @@ def test_the_page_is_written_once(experiment: MlflowExperiment, uri: str) -> Non
     run, other = (experiment.create("small", sweep_tags(one)) for one in (sweep, asked(attacks=[])))
     for _ in range(2):
         begin_page(experiment, sweep)
-        finish_page(experiment, sweep, ROWS)
+        finish_page(experiment, sweep, ROWS, search={})
     text = experiment.tags()[NOTE]
     assert "**Question.** which `step`?" in text
     assert "| margin 0.1 | 4.0 | **5.0** | **15.0** | extraction hard |" in text
@@ -109,7 +109,7 @@ def test_the_page_is_written_once(experiment: MlflowExperiment, uri: str) -> Non
 def test_in_a_shared_experiment_the_description_stands_at_the_run_alone(uri: str) -> None:
     shared = MlflowExperiment(uri, "shared")
     run = shared.create("small", sweep_tags(asked()))
-    finish_page(shared, asked(), ROWS)
+    finish_page(shared, asked(), ROWS, search={})
     assert NOTE not in shared.tags()
     assert NOTE in MlflowClient(uri).get_run(run).data.tags
 
@@ -117,7 +117,7 @@ def test_in_a_shared_experiment_the_description_stands_at_the_run_alone(uri: str
 def test_a_description_of_very_many_settings_fits_into_a_tag(experiment: MlflowExperiment) -> None:
     schemes = [MARGIN | {"step_size": index / 1000} for index in range(1, 200)]
     ended = [one for scheme in schemes for one in (result(trial(scheme)), stolen(scheme, 0, SOFT, 0.5))]
-    finish_page(experiment, asked(description="x" * 500), result_rows(ended))
+    finish_page(experiment, asked(description="x" * 500), result_rows(ended), search={})
     text = experiment.tags()[NOTE]
     assert 4500 < len(text) <= 5000
     assert "More settings are in the report." in text

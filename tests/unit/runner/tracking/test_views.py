@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,13 @@ def test_every_view_is_there_and_the_page_is_one_for_training(experiment: Mlflow
     assert "params.`attack.labels`" in attacks["selectedColumns"]
     assert "params.`attack.labels`" not in victims["selectedColumns"]
     assert attacks["searchFilter"] == "tags.kind = 'attack' and tags.`mwm.sweep` = 'trial'"
+
+
+def test_the_front_of_a_search_is_a_column_of_victims(experiment: MlflowExperiment) -> None:
+    write_views(experiment, "trial", replace(VARIED, searched=True))
+    for view, there in (("victims", True), ("trade-off", True), ("attacks", False)):
+        columns = state(experiment.tags()[f"{VIEW}trial-{view}"])["selectedColumns"]
+        assert ("metrics.`on_front`" in columns) is there, view
 
 
 def test_written_again_nothing_changes(experiment: MlflowExperiment) -> None:

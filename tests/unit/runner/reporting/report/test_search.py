@@ -13,6 +13,7 @@ from rich.console import Console
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.report import search_figures as figures
 from mwm.runner.reporting.report.files import write_sweep_report
+from mwm.runner.reporting.report.markdown import description
 from mwm.runner.reporting.report.search_tables import MOST_SHOWN, read_search_results, search_tables
 from tests.helpers.pages import Page
 from tests.helpers.reported import ended, sweep_folder
@@ -121,3 +122,10 @@ def test_a_report_shows_what_its_search_found(tmp_path: Path) -> None:
     assert ["0", "0.9", "-1", "4/255", "0.1", "best-1.yaml"] in made.rows
     assert ["lr", "75 %", "75 %"] in made.rows
     assert len(made.figures) == len(before.figures) + 2
+
+
+def test_the_description_on_mlflow_s_page_tells_what_mattered() -> None:
+    text = description("", [], {}, search=found())
+    assert "3 of 4 trials are on the front" in text
+    assert "What matters to worst\\_log10\\_p: lr 75 %, step size 25 %." in text
+    assert "Search" not in description("", [], {}, search={})
