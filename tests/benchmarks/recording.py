@@ -57,8 +57,8 @@ class Silent:
         del digest
         return ""
 
-    def close(self, status: Status, **more: Any) -> int:
-        del status, more
+    def close(self, status: Status, ending: Any = None) -> int:
+        del status, ending
         return 0
 
 

@@ -25,7 +25,7 @@ from mwm.storage.redaction import redact, redacted_excerpt
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-FOLLOW_SECONDS = 3.0
+FOLLOW_SECONDS = 4.0
 """How often the journal is looked into; MLflow's server hangs up on a client that was silent for 5 s."""
 
 KILLED_SECONDS, CLOSE_SECONDS = 60.0, 3600.0
