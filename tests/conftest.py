@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from tests.helpers.verifying import VerificationCase
 
 
-SHARING = {"test_nodes.py": "test_faults.py", "test_removal.py": "test_launch.py", "test_joining.py": "test_launch.py"}
+SHARING = {
+    "test_sync.py": "test_beside.py",
+    "test_nodes.py": "test_faults.py",
+    "test_removal.py": "test_launch.py",
+    "test_joining.py": "test_launch.py",
+}
 """Files of tests/system that use what the fixtures of another file take long to make."""
 
 

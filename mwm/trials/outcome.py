@@ -23,6 +23,11 @@ def robustness(outcomes: Sequence[Outcome]) -> dict[str, float]:
     return found | ({"worst_log10_p": max(chances)} if len(chances) == len(outcomes) else {})
 
 
+def kept(log10_p: float | None, query_acc: float | None) -> tuple[float, float]:
+    """By which networks are compared: -log10 p, and where no test is exact how many queries keep their secret label."""
+    return 0.0 - (log10_p or 0.0), query_acc or 0.0
+
+
 TRIAL_KINDS = ("victim", "attack")
 
 STATUSES = ("done", "failed", "skipped", "stopped")

@@ -75,7 +75,7 @@ class Tracker:
         kind = "victim" if trial.attack is None else "attack"
         names = {"victim_digest": victim_digest, "data_digest": data_digest}
         self.journal.start(digest, kind, trial_name(trial), trial=encode(trial), **names)
-        self.follower.hasten()
+        self.follower._wake.set()
 
     def log(self, digest: str, row: EpochMetrics) -> None:
         self.journal.epochs(digest, [asdict(row)])
@@ -112,7 +112,7 @@ def flushed(follower: MlflowFollower, seconds: float) -> int:
     """Wait until a follower has brought its journal, `seconds` at most; how many events it did not."""
     end = time.monotonic() + seconds
     while (left := follower.left()) and time.monotonic() < end:
-        follower.hasten()
+        follower._wake.set()
         time.sleep(0.01)
     return left
 

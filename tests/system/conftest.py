@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.beside import Watched, watch
 from tests.helpers.launching import command, environment, sweep
 from tests.helpers.servers import MlflowServer, free_port, mlflow_server, wait_until
 from tests.helpers.unharmed import Undisturbed, undisturbed
@@ -75,3 +76,9 @@ def started(mlflow_db: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     shutil.copy(mlflow_db, folder / "mlflow.db")
     with mlflow_server(f"sqlite:///{folder / 'mlflow.db'}", folder) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory, mlflow_db: Path) -> Watched:
+    """A sweep that has ended, and what was seen of it while it ran."""
+    return watch(tmp_path_factory.mktemp("watched"), mlflow_db)

@@ -33,29 +33,21 @@ def begin_page(experiment: MlflowExperiment, sweep: Sweep) -> None:
 
 
 def finish_page(experiment: MlflowExperiment, sweep: Sweep, rows: Sequence[Row], *, search: SearchResults) -> None:
-    """Write the views, the description and the summary of a sweep from its rows; raises as MLflow raises.
+    """Write the description and the summary of a sweep from its rows; raises as MLflow raises.
 
-    `search` is what Optuna found, if it searched.
-
-    The description stands at the sweep's run, and at the experiment if that is the sweep's own. What a user has changed
-    is left alone. Written again, nothing changes.
+    `search` is what Optuna found, if it searched. The description stands at the sweep's run, and at the experiment if
+    that is the sweep's own. What a user has changed is left alone. Written again, nothing changes.
     """
-    begin_page(experiment, sweep)
     links = view_links(experiment.id, sweep.name, attacked=bool(sweep.attacks))
     text = description(sweep.description, rows, links, search=search)
     if experiment.name.rpartition("/")[2] == sweep.name:
-        write_own(experiment.log_tag, experiment.tags(), tag=NOTE, text=text)
+        write_own(experiment.log_experiment_tags, experiment.tags(), tag=NOTE, text=text)
     mine = f"tags.kind = 'sweep' and tags.`{SWEEP}` = '{sweep.name}' and tags.`{CONFIG}` = '{sweep.config_digest}'"
     for run in experiment.runs(mine):
-        write_own(partial(_log_run_tag, experiment, run.info.run_id), run.data.tags, tag=NOTE, text=text)
+        write_own(partial(experiment.log_tags, run.info.run_id), run.data.tags, tag=NOTE, text=text)
         there = run.data.metrics
         fresh = {name: value for name, value in summary_metrics(rows).items() if there.get(name) != value}
         experiment.log_metrics(run.info.run_id, to_metrics(fresh, time.time_ns() // 10**6, 0))
-
-
-def _log_run_tag(experiment: MlflowExperiment, run_id: str, *tag: str) -> None:
-    name, text = tag
-    experiment.log_tags(run_id, {name: text})
 
 
 def open_follower(

@@ -49,7 +49,7 @@ def sync_mlflow(
         results.began -= history.end.get("at", history.last) - history.begin["at"]
         with results.warn_on_error():
             _write_untold_ends(results, history)
-        _gather(results)
+        _gather(results, history)
         made = history.begin.get("provenance", {})
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
         mlflow = open_follower(uri, sweep, folder, provenance=made, experiment=where, anew=True)
@@ -82,17 +82,21 @@ def _write_untold_ends(results: SweepResults, history: SweepHistory) -> None:
 
     They did at the latest when the driver did: not now.
     """
+    untold = {name: one for name, one in history.trials.items() if one.trial and one.outcome is None}
+    known = {name: outcome for name in untold if (outcome := results.store.outcome(name))}
+    if not known:
+        return
     journal = Journal(results.folder, results.warn, clock=lambda: history.last)
-    for name, record in history.trials.items():
-        outcome = results.store.outcome(name) if record.outcome is None and record.trial else None
-        if outcome and record.trial:
-            journal.epochs(name, results.store.rows(name))
-            journal.finish(record.trial, outcome, record.label)
+    for name, outcome in known.items():
+        record = untold[name]
+        record.outcome = outcome
+        journal.epochs(name, results.store.rows(name))
+        journal.finish(record.trial or {}, outcome, record.label)
 
 
-def _gather(results: SweepResults) -> None:
+def _gather(results: SweepResults, history: SweepHistory) -> None:
     """What the trials of a sweep measured, with the pictures of their queries."""
-    for record in read_journal(results.folder, trials=True).trials.values():
+    for record in history.trials.values():
         if record.trial and record.outcome:
             trial, outcome = decode(Trial, record.trial), Outcome(**record.outcome)
             results.draw_queries(trial, outcome)

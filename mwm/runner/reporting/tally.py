@@ -12,7 +12,7 @@ from typing import Any
 
 from mwm.storage.redaction import one_line
 from mwm.trials.names import best_line
-from mwm.trials.outcome import STATUSES, TRIAL_KINDS
+from mwm.trials.outcome import STATUSES, TRIAL_KINDS, kept
 
 Event = Mapping[str, Any]
 
@@ -85,9 +85,9 @@ class Tally:
         metrics = event["metrics"]
         if "worst_query_acc" not in metrics:
             return
-        kept = 0.0 - metrics.get("worst_log10_p", 0.0), metrics["worst_query_acc"]
-        if kept > self._best:
-            self._best = kept
+        left = kept(metrics.get("worst_log10_p"), metrics["worst_query_acc"])
+        if left > self._best:
+            self._best = left
             self.best = one_line(best_line(event["label"], {**metrics, **event["tags"]}))
 
     @property

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mwm.attacks import Attack
 from mwm.trials.names import attack_name
-from mwm.trials.outcome import Outcome, robustness
+from mwm.trials.outcome import Outcome, kept, robustness
 from mwm.trials.trial import Trial, TrialInputs, Victim, trial_digest
 
 
@@ -110,7 +110,7 @@ class TrialQueue:
     def worst_attack(self, victim: str) -> str:
         """The attack on a victim that left least of its watermark so far, in words; empty if there is none."""
         progress = self._progress[victim]
-        worst = min(progress.outcomes, key=_what_is_left, default=None)
+        worst = min(progress.outcomes, key=lambda one: kept(one.log10_p, one.query_acc), default=None)
         return attack_name(progress.attacks[worst.digest]) if worst else ""
 
     def _close(self, progress: _VictimProgress) -> None:
@@ -120,11 +120,6 @@ class TrialQueue:
             progress.measures |= robustness(progress.outcomes)
         for number in progress.numbers:
             self._source.tell(number, progress.measures)
-
-
-def _what_is_left(outcome: Outcome) -> tuple[float, float]:
-    """-log10 p after an attack, and where no test is exact how many queries are answered by their secret label."""
-    return 0.0 - (outcome.log10_p or 0.0), outcome.query_acc or 0.0
 
 
 class VictimSource(Protocol):

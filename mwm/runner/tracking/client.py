@@ -23,7 +23,7 @@ from mwm.storage.tracking_uri import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 Answer = TypeVar("Answer")
 
@@ -88,9 +88,10 @@ class MlflowExperiment:
         """The tags of the experiment itself."""
         return dict(self._client.get_experiment(self.id).tags)
 
-    def log_tag(self, name: str, text: str) -> None:
-        """Write a tag to the experiment itself."""
-        self._client.set_experiment_tag(self.id, name, text)
+    def log_experiment_tags(self, tags: Mapping[str, str]) -> None:
+        """Write tags to the experiment itself."""
+        for name, text in tags.items():
+            self._client.set_experiment_tag(self.id, name, text)
 
     def create(self, name: str, tags: Mapping[str, str], began: int | None = None) -> str:
         """Make a run, shown as running since `began` (ms), or now; its id."""
@@ -186,3 +187,23 @@ def connect(uri: str) -> MlflowClient:
 
         SqlAlchemyStore(uri, file_uri(database.parent / "mlruns"))  # type: ignore[no-untyped-call]
     return MlflowClient(tracking_uri=uri)
+
+
+def open_store(uri: str) -> MlflowClient:
+    """A client of a store that is there already; raises ValueError, in one line, for a database that is not."""
+    if (database := sqlite_file(uri)) is not None and not database.exists():
+        raise ValueError(f"there is no {database}")
+    return connect(uri)
+
+
+def experiments(client: MlflowClient, name: str | None) -> Iterator[Experiment]:
+    """All experiments of a store, or the one of a name, if there is one."""
+    if name is not None:
+        found = client.get_experiment_by_name(name)
+        yield from [found] if found else []
+        return
+    page: str | None = ""
+    while page is not None:
+        answer = client.search_experiments(page_token=page or None)
+        yield from answer
+        page = answer.token or None

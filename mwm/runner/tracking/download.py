@@ -7,14 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mwm.runner.tracking.client import connect
+from mwm.runner.tracking.client import experiments, open_store
 from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, tracking_error
 from mwm.runner.tracking.runs import SWEEP
-from mwm.storage.addresses import sqlite_file
 from mwm.storage.redaction import redact
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 RESULTS = "results.csv"
@@ -35,19 +33,7 @@ class RecordedSweeps:
         self._uri = uri
         with self._in_one_line():
             self._client = open_store(uri)
-            self._experiments = self._find_experiments(experiment)
-
-    def _find_experiments(self, name: str | None) -> list[str]:
-        if name is not None:
-            found = self._client.get_experiment_by_name(name)
-            return [found.experiment_id] if found else []
-        listed, page = list[str](), ""
-        while True:
-            answer = self._client.search_experiments(page_token=page or None)
-            listed += [one.experiment_id for one in answer]
-            page = answer.token or ""
-            if not page:
-                return listed
+            self._experiments = [one.experiment_id for one in experiments(self._client, experiment)]
 
     def find(self, name: str) -> Run | None:
         """The newest run of the sweep called `name`; None if there is none."""
@@ -93,10 +79,3 @@ class RecordedSweeps:
             yield
         except Exception as error:
             raise tracking_error(self._uri, error) from None
-
-
-def open_store(uri: str) -> MlflowClient:
-    """A client of a store that is there already; raises ValueError, in one line, for a database that is not."""
-    if (database := sqlite_file(uri)) is not None and not database.exists():
-        raise ValueError(f"there is no {database}")
-    return connect(uri)

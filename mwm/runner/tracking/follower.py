@@ -220,10 +220,6 @@ class MlflowFollower:
         except OSError as error:
             self._sender.warn("position", f"{self._folder}: {error.strerror}")
 
-    def hasten(self) -> None:
-        """Look into the journal now."""
-        self._wake.set()
-
     def left(self) -> int:
         """How many events were not brought yet, or what they brought not written."""
         try:
@@ -264,6 +260,7 @@ class MlflowFollower:
             told = ending()
         except Exception as error:  # the runs are to end all the same
             told = Ending()
+            self._sender.missing["results"] += 1
             self._sender.warn("ending", f"{type(error).__name__}: {redacted_excerpt(str(error))}")
         for digest in position.runs.keys() & told.late.keys():
             self._writer.measure(digest, told.late[digest], at)

@@ -5,19 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mwm.config.spec import digest
-from mwm.runner.tracking.client import MAX_TAG_CHARS, OLD_MAX_CHARS, MlflowExperiment
-from mwm.runner.tracking.download import open_store
+from mwm.runner.tracking.client import MAX_TAG_CHARS, OLD_MAX_CHARS, MlflowExperiment, experiments, open_store
 from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code, tracking_error
 from mwm.runner.tracking.runs import SWEEP
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Experiment
 
 VIEW, KIND, NOTE = "mlflow.sharedViewState.", "mlflow.experimentKind", "mlflow.note.content"
 """MLflow's own tags: how those of views begin, for what an experiment is, and its description."""
@@ -122,7 +117,7 @@ def shown_sweeps(uri: str, experiment: str | None = None) -> list[Shown]:
     Raises ValueError, in one line, if the store cannot be reached.
     """
     try:
-        found = [*_experiments(open_store(uri), experiment)]
+        found = [*experiments(open_store(uri), experiment)]
     except Exception as error:
         raise tracking_error(uri, error) from None
     return [
@@ -130,30 +125,17 @@ def shown_sweeps(uri: str, experiment: str | None = None) -> list[Shown]:
     ]
 
 
-def _experiments(client: MlflowClient, name: str | None) -> Iterator[Experiment]:
-    """All experiments of a store, or the one of a name."""
-    if name is not None:
-        found = client.get_experiment_by_name(name)
-        yield from [found] if found else []
-        return
-    page: str | None = ""
-    while page is not None:
-        answer = client.search_experiments(page_token=page or None)
-        yield from answer
-        page = answer.token or None
-
-
 def write_views(experiment: MlflowExperiment, sweep: str, varied: Varied) -> None:
     """Write the views of a sweep; raises as MLflow raises."""
     there = experiment.tags()
     if KIND not in there:
-        experiment.log_tag(KIND, "custom_model_development")
+        experiment.log_experiment_tags({KIND: "custom_model_development"})
     for place, view in enumerate(views_of(attacked=varied.attacked)):
         text = _fitting(sweep, view, varied, place=place)
-        write_own(experiment.log_tag, there, tag=VIEW + view_id(sweep, view), text=text)
+        write_own(experiment.log_experiment_tags, there, tag=VIEW + view_id(sweep, view), text=text)
 
 
-def write_own(log: Callable[[str, str], object], there: Mapping[str, str], *, tag: str, text: str) -> None:
+def write_own(log: Callable[[Mapping[str, str]], object], there: Mapping[str, str], *, tag: str, text: str) -> None:
     """Write a tag, unless somebody else has changed or removed it, or a server takes no text of that length.
 
     A tag beside it remembers the digest of what was written: while that is done also of what stands there, so that an
@@ -162,14 +144,14 @@ def write_own(log: Callable[[str, str], object], there: Mapping[str, str], *, ta
     now, wrote = there.get(tag), there.get(WROTE + tag, ABSENT).split()
     before = ABSENT if now is None else digest(now)
     if before in wrote and now != text:
-        log(WROTE + tag, f"{before} {digest(text)}")
+        log({WROTE + tag: f"{before} {digest(text)}"})
         try:
-            log(tag, text)
+            log({tag: text})
         except Exception as error:
             if error_code(error) in PERMANENT_ERRORS and len(text) > OLD_MAX_CHARS:
                 return
             raise
-        log(WROTE + tag, digest(text))
+        log({WROTE + tag: digest(text)})
 
 
 def _fitting(sweep: str, view: str, varied: Varied, *, place: int) -> str:

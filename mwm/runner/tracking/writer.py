@@ -71,7 +71,7 @@ class RunWriter:
                 self._open.clear()
             case "start" if "trial" in event:
                 names = {name: event[name] for name in ("digest", "victim_digest", "data_digest")}
-                self._show(decode(Trial, event["trial"]), names, _stamp(event))
+                self._show(decode(Trial, event["trial"]), names, _stamp(event["at"]))
                 self._open.add(event["digest"])
             case "epochs" if event["digest"] in self._known.runs:
                 self._keep_rows(event)
@@ -91,10 +91,8 @@ class RunWriter:
         if run is None:
             run = runs[names["digest"]] = RunState(parent=parent.id or self._known.sweep.id)
             self._create(run, trial, names, stamp=stamp)
-        elif parent.id not in ("", run.parent) and self.put_tags(
-            run, {PARENT: parent.id}
-        ):  # refused before, or deleted
-            run.parent = parent.id
+        elif parent.id not in ("", run.parent):  # it was refused before, or deleted
+            run.parent = parent.id if self.put_tags(run, {PARENT: parent.id}) else run.parent
         self.put_params(run, trial_params(trial))
         if not run.inputs:
             data = trial.victim.data, names["data_digest"]
@@ -124,7 +122,7 @@ class RunWriter:
             run.step = max(run.step, row["epoch"])
             if row["epoch"] > run.epoch:
                 run.epoch = row["epoch"]
-                waiting += to_metrics(row, _stamp(event), run.epoch)
+                waiting += to_metrics(row, _stamp(event["at"]), run.epoch)
         if len(waiting) >= BATCH:
             self._send_rows(event["digest"])
 
@@ -155,7 +153,7 @@ class RunWriter:
         digest, ended, name = outcome.digest, ENDED[outcome.status], fingerprint(asdict(outcome))
         if digest not in self._known.runs:
             names = {"digest": digest, "victim_digest": outcome.victim_digest, "data_digest": outcome.data_digest}
-            self._show(decode(Trial, event["trial"]), names, _stamp(event))
+            self._show(decode(Trial, event["trial"]), names, _stamp(event["at"]))
         run = self._known.runs[digest]
         same = (run.outcome, run.status) == (name, ended) and not self._rows.get(digest)
         self._open.discard(digest)
@@ -163,7 +161,7 @@ class RunWriter:
         self._rows.pop(digest, None)  # no repetition has mended what waits even now
         if not same:
             told = shown_metrics(asdict(outcome))
-            arrived = self._put_metrics(run, to_metrics(told, _stamp(event), run.step))
+            arrived = self._put_metrics(run, to_metrics(told, _stamp(event["at"]), run.step))
             tags = ({"error": ""} if run.had_error else {}) | outcome_tags(outcome)
             self.put_tags(run, tags | ({OUTCOME: name} if arrived else {}))
             run.outcome, run.had_error = name, bool(outcome.error)
@@ -176,12 +174,12 @@ class RunWriter:
         run = self._known.runs[digest]
         new = {name: value for name, value in metrics.items() if run.measured.get(name) != value}
         fresh = {name: value for name, value in new.items() if name not in REPORTED_METRICS}
-        if fresh and self._put_metrics(run, to_metrics(shown_metrics(fresh), _stamp({"at": at}), run.step)):
+        if fresh and self._put_metrics(run, to_metrics(shown_metrics(fresh), _stamp(at), run.step)):
             run.measured |= fresh
 
     def end(self, run: RunState, status: Status, at: float) -> None:
         """Show a run as ended at a time (Unix seconds)."""
-        if self._put(run, "runs", lambda: self._server.terminate_run(run.id, status, _stamp({"at": at}))):
+        if self._put(run, "runs", lambda: self._server.terminate_run(run.id, status, _stamp(at))):
             run.status = status
 
     def end_all(self, status: Status, at: float) -> None:
@@ -237,7 +235,6 @@ class RunWriter:
         return bool(run.id) and self.sender.send(kind, attempt) and bool(run.id)
 
 
-def _stamp(event: JournalEvent) -> int:
-    """When an event happened, in ms."""
-    at: float = event["at"]
+def _stamp(at: float) -> int:
+    """A time in ms, as MLflow has it."""
     return round(at * 1000)

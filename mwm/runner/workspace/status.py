@@ -13,7 +13,7 @@ from mwm.runner.workspace.heartbeat import read_heartbeat
 from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, SweepHistory, TrialRecord, read_journal
 from mwm.runner.workspace.location import RESULTS
 from mwm.runner.workspace.lock import holder
-from mwm.trials.outcome import STATUSES, TRIAL_KINDS
+from mwm.trials.outcome import STATUSES, TRIAL_KINDS, kept
 
 TABLE = "results.csv"
 
@@ -168,15 +168,10 @@ def _failures(history: SweepHistory) -> list[dict[str, Any]]:
 
 def _best(history: SweepHistory) -> dict[str, Any] | None:
     """The victim that keeps most after the worst of its attacks: by -log10 p, and where no test is exact by answers."""
-    best: dict[str, Any] | None = None
+    found = list[dict[str, Any]]()
     for name, record in history.trials.items():
         left, clean = record.measures or {}, (record.outcome or {}).get("clean_acc")
         if record.kind == "victim" and "worst_query_acc" in left:
             told = {key: left.get(key) for key in ("worst_attack", "worst_log10_p", "worst_query_acc")}
-            one = {"digest": name, "label": record.label, "clean_acc": clean, **told}
-            best = one if best is None or _kept(one) > _kept(best) else best
-    return best
-
-
-def _kept(victim: dict[str, Any]) -> tuple[float, float]:
-    return -(victim["worst_log10_p"] or 0.0), victim["worst_query_acc"]
+            found.append({"digest": name, "label": record.label, "clean_acc": clean, **told})
+    return max(found, key=lambda one: kept(one["worst_log10_p"], one["worst_query_acc"]), default=None)

@@ -250,7 +250,7 @@ def test_what_fails_in_the_end_leaves_no_run_running(
     def broken() -> Ending:
         raise KeyError("no such column")
 
-    assert following(uri, "whole", folder).close("FINISHED", broken) == 0
+    assert following(uri, "whole", folder).close("FINISHED", broken) == 1
     assert {run.info.status for run in runs(uri, "whole").values()} == {"FINISHED", "KILLED"}
     assert "KeyError: 'no such column'" in capsys.readouterr().err
 
