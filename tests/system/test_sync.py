@@ -45,6 +45,13 @@ def records(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.fixture
+def folder(watched: Watched, tmp_path: Path, mlflow_db: Path) -> Path:
+    """The storage of the sweep, at another place, with an MLflow that has missed all of it."""
+    shutil.copy(mlflow_db, tmp_path / "mlflow.db")
+    return copied(watched, tmp_path)
+
+
 def journal_of(folder: Path) -> list[dict[str, Any]]:
     """The events of the sweep."""
     return [json.loads(line) for line in (folder / "results" / "small" / JOURNAL).read_text().splitlines()]
@@ -58,12 +65,8 @@ def kill(folder: Path, events: Sequence[dict[str, Any]], rest: str) -> list[dict
 
 
 @pytest.mark.slow
-def test_sync_brings_all_that_a_running_sweep_would_have(
-    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
-) -> None:
+def test_sync_brings_all_that_a_running_sweep_would_have(watched: Watched, say: Say, folder: Path) -> None:
     expected = records(watched.folder / "mlflow.db")
-    folder = copied(watched, tmp_path)
-    shutil.copy(mlflow_db, folder / "mlflow.db")
     before = (folder / "results" / "small" / JOURNAL).read_bytes()
     first = heard(say, "sync", "small")
     assert first.splitlines()[-1].startswith("3 done, 1 failed, 2 skipped; brought to sqlite:///")
@@ -90,11 +93,7 @@ def test_sync_brings_all_that_a_running_sweep_would_have(
 
 
 @pytest.mark.slow
-def test_sync_of_a_killed_sweep_leaves_nothing_running(
-    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
-) -> None:
-    folder = copied(watched, tmp_path)
-    shutil.copy(mlflow_db, folder / "mlflow.db")
+def test_sync_of_a_killed_sweep_leaves_nothing_running(say: Say, folder: Path) -> None:
     events = journal_of(folder)
     victim = next(event for event in events if event["event"] == "finish" and event["outcome"]["status"] == "done")
     kill(folder, [event for event in events if event is not victim], '{"at": 1, "ev')
@@ -108,11 +107,7 @@ def test_sync_of_a_killed_sweep_leaves_nothing_running(
 
 
 @pytest.mark.slow
-def test_sync_brings_all_that_the_store_alone_knows_and_no_later_than_it_was(
-    watched: Watched, say: Say, tmp_path: Path, mlflow_db: Path
-) -> None:
-    folder = copied(watched, tmp_path)
-    shutil.copy(mlflow_db, folder / "mlflow.db")
+def test_sync_brings_all_that_the_store_alone_knows_and_no_later_than_it_was(say: Say, folder: Path) -> None:
     events = journal_of(folder)
     ends = [event for event in events if event["event"] == "finish" and event["trial"]["attack"]]
     attack = next(event["outcome"]["digest"] for event in ends if event["outcome"]["status"] == "done")
