@@ -137,10 +137,10 @@ def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> 
 class Journal:
     """The driver's pen, and the one source of all that is told of a sweep: one line per event, written at once.
 
-    Whoever is among `followers` is given each event when it is written. The times of events, `at`, are Unix seconds
-    of the `clock`; none repeats, and each is later than all before it by a millisecond at least. A full disk is told once, through
-    `warn`, and ends nothing: the lines wait for the next event. `earlier` holds the trees of the trials that ended in
-    earlier sessions, and of their outcomes.
+    Whoever is among `followers` is given each event when it is written. The times of events, `at`, are Unix seconds of
+    the `clock`; none repeats, and each is later than all before it by a millisecond at least. A full disk is told once,
+    through `warn`, and ends nothing: the lines wait for the next event. `earlier` holds the trees of the trials that
+    ended in earlier sessions, and of their outcomes.
     """
 
     def __init__(
