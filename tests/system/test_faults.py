@@ -92,9 +92,9 @@ def test_killed_workers_are_replaced(whole: Undisturbed, tmp_path: Path, delays:
 
 SHORT = (
     Moment("victim", 4, 0.05),
+    Moment("checkpoint", 6, power=True),
     Moment("mlflow", 15),
     Moment("between", 1),
-    Moment("checkpoint", 6, power=True),
 )
 
 

@@ -102,9 +102,9 @@ class MlflowFollower:
         )
         self._sender = self._writer.sender
         self._thread = Thread(target=self._work, name="MLflow", daemon=True)
-        self._thread.start()
         atexit.register(self.close, "KILLED")
         try:
+            self._thread.start()
             self._opened.result()
         except Exception as error:
             self._closed = True
