@@ -40,8 +40,8 @@ class SweepResults:
     """The trials of a sweep that have ended, and the folder of its results.
 
     The folder is not written before `save_at` (monotonic seconds), but in the end; `copy` is told whenever it was.
-    `began` is when the sweep did. `earlier` are trials of earlier sessions, of which this one has not told yet.
-    `mlflow`, once it is there, gives the ids of runs.
+    `began` is when the sweep did, `seconds` how long it took, once it has ended. `earlier` are trials of earlier
+    sessions, of which this one has not told yet. `mlflow`, once it is there, gives the ids of runs.
     """
 
     sweep: Sweep
@@ -52,6 +52,7 @@ class SweepResults:
     mlflow: MlflowFollower | None = None
     copy: Callable[[Path], object] = Path.exists
     began: float = field(default_factory=time.monotonic)
+    seconds: float | None = None
     save_at: float = 0.0
     outcomes: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
     earlier: dict[str, tuple[Trial, Outcome]] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class SweepResults:
         """Write the results folder."""
         began = time.monotonic()
         with self.warn_on_error():
-            seconds = began - self.began
+            seconds = began - self.began if self.seconds is None else self.seconds
             export.write_results(self.folder, self.sweep.name, self.all(), seconds=seconds, complete=complete)
             self.copy(self.folder)
         took = time.monotonic() - began
@@ -108,6 +109,8 @@ class SweepResults:
         """Write what only the whole sweep knows, here and to MLflow; the number of writes that MLflow did not take."""
         assert self.mlflow is not None, "there is nobody to tell"
         on_front: dict[str, float] = {}
+        if self.seconds is None:
+            self.seconds = time.monotonic() - self.began
         try:
             self.save(complete=complete)
             if status != "KILLED":  # who is killed has not much time, and goes on later

@@ -46,7 +46,7 @@ def sync_mlflow(
         progress, store = Progress(console), Store(storage.store)
         # Until the end the results folder holds more than what was read so far.
         results = SweepResults(sweep, folder, store, progress.warn, copy=storage.upload, save_at=math.inf)
-        results.began -= history.end.get("at", history.last) - history.begin["at"]
+        results.seconds = history.end.get("at", history.last) - history.begin["at"]
         with results.warn_on_error():
             _write_untold_ends(results, history)
         _gather(results, history)
