@@ -66,11 +66,8 @@ class Tracker:
         self.follower = MlflowFollower(uri, followed, tags=tags, params=params, experiment=experiment)
         self.journal.begin()
 
-    def start(
-        self, trial: Trial, *, digest: str, victim_digest: str, data_digest: str, outcome: Outcome | None = None
-    ) -> None:
+    def start(self, trial: Trial, *, digest: str, victim_digest: str, data_digest: str) -> None:
         """Tell that a trial begins; at once, and not only when the journal is looked into again."""
-        del outcome
         self.trials[digest] = trial
         kind = "victim" if trial.attack is None else "attack"
         names = {"victim_digest": victim_digest, "data_digest": data_digest}
@@ -122,8 +119,8 @@ def track(uri: str, sweep: str = "trial", folder: Path | None = None) -> Tracker
     return Tracker(uri, sweep, tags=tags, params=params, folder=folder)
 
 
-def begin(tracker: Tracker, *, attack: bool = True, outcome: Outcome | None = None) -> None:
-    tracker.start(MARKED, digest="v0", victim_digest="v0", data_digest="d0", outcome=outcome)
+def begin(tracker: Tracker, *, attack: bool = True) -> None:
+    tracker.start(MARKED, digest="v0", victim_digest="v0", data_digest="d0")
     if attack:
         tracker.start(ATTACK, digest="a0", victim_digest="v0", data_digest="d0")
 

@@ -33,7 +33,7 @@ def record(through: Gate, sweep: str, folder: Path) -> int:
     picture = folder / "queries.png"
     picture.write_bytes(b"png")
     with track(through.uri, sweep) as tracker:
-        begin(tracker, outcome=DONE)
+        begin(tracker)
         for name, outcome in (("v0", DONE), ("a0", ATTACK_DONE)):
             for epoch in (1, 2):
                 tracker.log(name, row(epoch))

@@ -72,7 +72,7 @@ def test_a_server_that_is_away_at_the_end_is_not_waited_for_and_gets_the_rest_la
     assert said[-1] == f"warning: MLflow: {left} writes were not sent; send them later by launch.py sync away"
     assert [run.info.status for run in runs(server.backend, "away").values()] == ["RUNNING"] * 3
     with track(server.backend, "away") as tracker:
-        begin(tracker, outcome=DONE)
+        begin(tracker)
         for epoch in range(1, 4):
             tracker.log("v0", row(epoch))
         tracker.finish("v0", DONE)

@@ -99,18 +99,20 @@ class SweepResults:
         """Write the results folder."""
         began = time.monotonic()
         with self.warn_on_error():
-            seconds = began - self.began if self.seconds is None else self.seconds
-            export.write_results(self.folder, self.sweep.name, self.all(), seconds=seconds, complete=complete)
+            seconds, rows = self._duration(), self.all()
+            export.write_results(self.folder, self.sweep.name, rows, seconds=seconds, complete=complete)
             self.copy(self.folder)
         took = time.monotonic() - began
         self.save_at = time.monotonic() + max(SAVE_SECONDS, 10 * took)
+
+    def _duration(self) -> float:
+        return time.monotonic() - self.began if self.seconds is None else self.seconds
 
     def conclude(self, status: Status, *, complete: bool) -> int:
         """Write what only the whole sweep knows, here and to MLflow; the number of writes that MLflow did not take."""
         assert self.mlflow is not None, "there is nobody to tell"
         on_front: dict[str, float] = {}
-        if self.seconds is None:
-            self.seconds = time.monotonic() - self.began
+        self.seconds = self._duration()
         try:
             self.save(complete=complete)
             if status != "KILLED":  # who is killed has not much time, and goes on later

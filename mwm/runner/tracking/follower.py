@@ -6,6 +6,7 @@ import atexit
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -242,7 +243,8 @@ class MlflowFollower:
         self._sender.hurry(seconds)
         self._end = partial(self._conclude, status, ending)
         self._wake.set()
-        self._thread.join(seconds)
+        with suppress(RuntimeError):  # a signal came before it was started: then there is nothing to end
+            self._thread.join(seconds)
         lost, unsent = sum(self.missing.values()), self.left()
         if unsent:
             self._sender.warn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from mwm.runner.tracking.follower import Ending, Followed, MlflowFollower
+from mwm.runner.tracking.follower import Ending, Followed, MlflowFollower, Read
 from mwm.runner.tracking.position import FOLLOWED
 from mwm.runner.tracking.sender import Sender, UnsentError
+from mwm.runner.tracking.writer import JournalEvent
 from mwm.runner.workspace.journal import JOURNAL, read_events
 from mwm.runner.workspace.location import PICTURES
 from tests.helpers.tracked import ATTACK, ATTACK_DONE, DONE, MARKED, Tracker, begin, row, runs
@@ -66,8 +67,8 @@ def folder(written: Path, tmp_path: Path) -> Path:
     return shutil.copytree(written, tmp_path / "sweep")
 
 
-def following(uri: str, name: str, folder: Path, **more: Any) -> MlflowFollower:
-    followed = Followed(name, partial(read_events, folder), folder, folder / PICTURES)
+def following(uri: str, name: str, folder: Path, read: Read | None = None, **more: Any) -> MlflowFollower:
+    followed = Followed(name, read or partial(read_events, folder), folder, folder / PICTURES)
     return MlflowFollower(uri, followed, tags={}, **more)
 
 
@@ -150,49 +151,43 @@ def test_a_follower_that_was_killed_leaves_nothing_that_the_next_does_not_mend(
     assert records(uri, "killed") == records(uri, "whole")
 
 
-def asked(follower: MlflowFollower, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """From which positions on a follower reads."""
+def first_read(uri: str, folder: Path, name: str = "whole", **more: Any) -> int:
+    """From where on a follower reads; one that goes on looks at the last event that was brought."""
     seen: list[int] = []
-    read = follower._read
 
-    def noted(position: int) -> Any:
+    def read(position: int) -> Iterator[tuple[JournalEvent, int]]:
         seen.append(position)
-        return read(position)
+        return read_events(folder, position)
 
-    monkeypatch.setattr(follower, "_read", noted)
-    return seen
+    assert following(uri, name, folder, read, **more).close("FAILED") == 0
+    return min(seen)
 
 
-def test_what_was_brought_is_not_read_again(uri: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def last_event(folder: Path) -> int:
+    """Where the last event of a journal begins."""
+    return (folder / JOURNAL).read_bytes()[:-1].rindex(b"\n") + 1
+
+
+def test_what_was_brought_is_not_read_again(uri: str, folder: Path) -> None:
     whole = (folder / JOURNAL).read_bytes()
     cut = whole.index(b'"event":"end"')
     (folder / JOURNAL).write_bytes(whole[: whole.index(b"\n", cut) + 1])
     assert brought(uri, "parts", folder) == 0
+    brought_to = last_event(folder)
     (folder / JOURNAL).write_bytes(whole)
-    follower = following(uri, "parts", folder)
-    seen = asked(follower, monkeypatch)
-    assert follower.close("FAILED") == 0
-    assert min(seen) > cut
+    assert first_read(uri, folder, "parts") == brought_to
     assert brought(uri, "whole", shutil.copytree(folder, folder.parent / "other")) == 0
     assert records(uri, "parts") == records(uri, "whole")
 
 
-def first_read(uri: str, folder: Path, **more: Any) -> int:
-    """From where on a follower begins to read."""
-    follower = following(uri, "whole", folder, **more)
-    start = follower._position.next
-    assert follower.close("FAILED") == 0
-    return start
-
-
 def test_a_position_that_cannot_be_relied_on_is_forgotten(uri: str, folder: Path, tmp_path: Path) -> None:
     assert first_read(uri, folder) == 0
-    end = (folder / JOURNAL).stat().st_size
+    last, end = last_event(folder), (folder / JOURNAL).stat().st_size
     expected = records(uri, "whole")
-    assert first_read(uri, folder) == end
+    assert first_read(uri, folder) == last
     assert first_read(uri, folder, anew=True) == 0
     assert first_read(uri, folder, experiment="another") == 0
-    assert first_read(uri, folder) == end, "what belongs to another store was lost"
+    assert first_read(uri, folder) == last, "what belongs to another store was lost"
     kept = (folder / FOLLOWED).read_text()
     for damaged in (
         "",
