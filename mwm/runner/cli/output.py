@@ -31,10 +31,11 @@ GONE = (errno.EPIPE, errno.EIO)
 class Sink(FileIO):
     """A standard stream that goes on in silence when it cannot be written any more.
 
-    `lost` is why. It is told once on stderr; that a reader has gone, as `head` does, is told only if `tell_gone`.
+    `lost` is why. It is told once on `errors`; that a reader has gone, as `head` does, is told only if `tell_gone`.
     """
 
     lost: OSError | None = None
+    errors: TextIO | None = None
     tell_gone = False
     _told = False
 
@@ -56,9 +57,9 @@ class Sink(FileIO):
         return self._told and self.lost is not None and self.lost.errno not in GONE
 
     def _tell(self, error: OSError) -> None:
-        if not self._told and self.fileno() == 1 and (self.tell_gone or error.errno not in GONE):
+        if not self._told and self.errors and (self.tell_gone or error.errno not in GONE):
             what = "nobody reads it any more" if error.errno in GONE else f"cannot be written ({error.strerror})"
-            print(f"stdout: {what}; nothing more is shown", file=sys.stderr)
+            print(f"stdout: {what}; nothing more is shown", file=self.errors)
         self._told = True
 
 
@@ -67,6 +68,7 @@ def protect_output() -> Sink:
     codecs.register_error(HANDLER, _plain)
     _, stdout, stderr = [_sink(number) for number in range(3)]
     sys.stdout, sys.stderr = _text(stdout, sys.stdout), _text(stderr, sys.stderr)
+    stdout.errors = sys.stderr  # whatever stands in its place later may write to stdout, as a live display does
     return stdout
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +85,35 @@ def test_the_status_of_a_verdict_is_the_verdict(
 def test_whether_a_key_opens_is_a_status_of_its_own(case: VerificationCase, tmp_path: Path) -> None:
     words = ["open", str(case.key), "--commitment", "0" * 64]
     assert said(tmp_path, "| true", *words)[::2] == (3, "")
+
+
+WATCHED = """
+import sys
+from rich.console import Console
+from rich.live import Live
+from mwm.runner.cli.output import protect_output
+output = protect_output()
+output.tell_gone = True
+with Live("drawn", console=Console(), auto_refresh=False):
+    print("begun", flush=True)
+    sys.stdin.read()
+    print("into the void", flush=True)
+sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("both", [True, False], ids=["stderr too", "stdout alone"])
+def test_a_terminal_that_goes_under_a_live_display_ends_nothing(both: bool) -> None:
+    ours, theirs = pty.openpty()
+    ends: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": theirs, "stderr": theirs if both else subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", WATCHED], cwd=ROOT, env=environment(), **ends) as process:
+        os.close(theirs)
+        while b"begun" not in os.read(ours, 4096):
+            pass
+        os.close(ours)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert err == (None if both else b"stdout: nobody reads it any more; nothing more is shown\n")
 
 
 PLAIN = [
