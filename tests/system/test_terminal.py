@@ -95,10 +95,7 @@ def test_a_sweep_outlives_its_reader(home: Path) -> None:
 def test_ctrl_c_tells_what_was_saved_and_how_to_go_on(home: Path) -> None:
     words = command("run", sweep(home, _endless))
     process = subprocess.Popen(words, cwd=home, env=environment(), stdout=subprocess.PIPE, text=True)
-    wait_for(home, "start", process)
-    while not any(path.is_file() for path in (home / "store").rglob("*")):
-        time.sleep(0.05)
-    time.sleep(2.5)  # epochs travel to the driver once a second
+    wait_for(home, "epochs", process)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 130

@@ -80,10 +80,12 @@ def test_a_residual_network_too() -> None:
     "scheme", [MODES[0], *(pytest.param(one, marks=pytest.mark.long) for one in MODES[1:])], ids=called
 )
 def test_compiled_steps_end_where_plain_ones_end(scheme: Any) -> None:
-    slow, fast = engine(SMALL, scheme, channels_last=False), engine(SMALL, scheme, compile=True)
+    """In float64, for the same reason: which roundings a compiled step has depends on the processor."""
+    slow = engine(SMALL, scheme, dtype=torch.float64, channels_last=False)
+    fast = engine(SMALL, scheme, dtype=torch.float64, compile=True)
     for made in (slow, fast):
         go(made, 20)
-    assert apart(fast, slow) <= 1e-5
+    assert apart(fast, slow) <= 1e-9
     assert fast.training.model.state_dict().keys() == slow.training.model.state_dict().keys()
 
 
