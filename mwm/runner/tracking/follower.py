@@ -166,6 +166,8 @@ class MlflowFollower:
         return [run.info.run_id for run in filter(self._is_mine, runs)]
 
     def _work(self) -> None:
+        if self._end is not None:  # a signal was quicker: nothing was begun, and nothing is to end
+            return
         try:
             self._open()
             while self._end is None:
@@ -243,7 +245,7 @@ class MlflowFollower:
         self._sender.hurry(seconds)
         self._end = partial(self._conclude, status, ending)
         self._wake.set()
-        with suppress(RuntimeError):  # a signal came before it was started: then there is nothing to end
+        with suppress(RuntimeError):  # it has not started yet, and will find that it is to end
             self._thread.join(seconds)
         lost, unsent = sum(self.missing.values()), self.left()
         if unsent:

@@ -14,15 +14,22 @@ from tests.helpers.launching import ROOT
 from tests.helpers.tracked import track
 
 
-def test_a_signal_before_the_thread_starts_is_the_error_that_is_raised(
+def test_a_signal_before_the_thread_runs_is_the_error_that_is_raised_and_nothing_is_begun(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    interrupted: list[Thread] = []
+
     def stop(thread: Thread) -> None:
+        interrupted.append(thread)
         raise SystemExit(143)
 
-    monkeypatch.setattr(Thread, "start", stop)
-    with pytest.raises(SystemExit, match="143"):
-        track(uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", stop)
+        with pytest.raises(SystemExit, match="143"):
+            track(uri)
+    (late,) = interrupted
+    late.start()  # the system had begun it already
+    late.join()
     found = MlflowClient(uri).search_experiments(filter_string="name = 'trial'")
     assert not MlflowClient(uri).search_runs([one.experiment_id for one in found])
 
