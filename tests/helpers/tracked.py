@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 import tempfile
 import time
@@ -42,6 +43,13 @@ DONE = Outcome(status="done", **NAMES, **NUMBERS, **RANKS)
 ATTACK_DONE = replace(DONE, digest="a0", agreement=0.25, oracle_calls=64)
 
 
+def _own_folder() -> Path:
+    """A folder that is gone when the tests' process ends."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 class Tracker:
     """A journal in a folder and its follower: trials are told to the one, and found in MLflow by the other.
 
@@ -58,7 +66,7 @@ class Tracker:
         experiment: str | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.folder = folder or Path(tempfile.mkdtemp())
+        self.folder = folder or _own_folder()
         (self.folder / PICTURES).mkdir(exist_ok=True)
         self.journal, self.files = Journal(self.folder, print), list[Path]()
         self.trials: dict[str, Trial] = {}
