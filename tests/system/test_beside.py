@@ -26,9 +26,12 @@ def test_a_sweep_is_seen_while_it_runs(watched: Watched) -> None:
     running = [now for now in watched.seen if now["state"] == "running"]
     assert {now["pid"] for now in running} == {watched.seen[0]["pid"]}
     under_way = [trial for now in running for trial in now["running"]]
-    epochs = [trial["epoch"] for trial in under_way if trial["kind"] == "victim" and trial["epochs"] == EPOCHS]
-    assert epochs == sorted(epochs)
-    assert any(0 < epoch < EPOCHS for epoch in epochs), "no epoch was seen"
+    epochs: dict[str, list[int]] = {}
+    for trial in under_way:
+        if trial["kind"] == "victim" and trial["epochs"] == EPOCHS:
+            epochs.setdefault(trial["digest"], []).append(trial["epoch"])
+    assert all(seen == sorted(seen) for seen in epochs.values())
+    assert any(0 < epoch < EPOCHS for seen in epochs.values() for epoch in seen), "no epoch was seen"
     done = [now["counts"]["victims"]["done"] + now["counts"]["attacks"]["done"] for now in running]
     assert done == sorted(done)
     assert running[-1]["counts"]["victims"]["total"] == 2
