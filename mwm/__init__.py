@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mwm.attacks import AttackSequence, BatchNormReestimation, Distillation, Extraction, FineTuning
     from mwm.attacks.sources import Disjoint, VictimData
-    from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
+    from mwm.data.arrays import Arrays
+    from mwm.data.datasets import ArrayData, Cifar10, Cifar100, Digits, ImageFolder, Npz, PythonData, Svhn
     from mwm.data.splits import SplitSizes
-    from mwm.models.networks import Cnn, Normalization, ResNet, ResNet20
+    from mwm.models.files import load_model
+    from mwm.models.networks import Cnn, Normalization, PythonNetwork, ResNet, ResNet20, Torchvision
     from mwm.runner.execution.driver import SweepRun, run_sweep
     from mwm.runner.reporting.csv_files import read_results
     from mwm.runner.sweeps.sweep import load_sweep
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mwm.stats.power import required_queries
     from mwm.stats.rank_sum import RankSum, rank_labels
     from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe
-    from mwm.trials.api import AttackResult, TrainedVictim, run_attack, train_victim
+    from mwm.trials.api import AttackResult, TrainedVictim, commit_key, export_key, run_attack, train_victim
     from mwm.trials.outcome import EpochMetrics, Outcome
     from mwm.trials.provenance import __version__
     from mwm.trials.trial import Trial, Victim
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "attacks": ("AttackSequence", "BatchNormReestimation", "Distillation", "Extraction", "FineTuning"),
     "attacks.sources": ("Disjoint", "VictimData"),
-    "data.datasets": ("Cifar10", "Cifar100", "Digits", "ImageFolder", "Npz", "Svhn"),
+    "data.arrays": ("Arrays",),
+    "data.datasets": ("ArrayData", "Cifar10", "Cifar100", "Digits", "ImageFolder", "Npz", "PythonData", "Svhn"),
     "data.splits": ("SplitSizes",),
-    "models.networks": ("Cnn", "Normalization", "ResNet", "ResNet20"),
+    "models.files": ("load_model",),
+    "models.networks": ("Cnn", "Normalization", "PythonNetwork", "ResNet", "ResNet20", "Torchvision"),
     "runner.execution.driver": ("SweepRun", "run_sweep"),
     "runner.reporting.csv_files": ("read_results",),
     "runner.sweeps.sweep": ("load_sweep",),
@@ -44,7 +48,7 @@ _HOMES = {
     "stats.power": ("required_queries",),
     "stats.rank_sum": ("RankSum", "rank_labels"),
     "training.recipe": ("Cosine", "MultiStep", "PaperSchedule", "Recipe"),
-    "trials.api": ("AttackResult", "TrainedVictim", "run_attack", "train_victim"),
+    "trials.api": ("AttackResult", "TrainedVictim", "commit_key", "export_key", "run_attack", "train_victim"),
     "trials.provenance": ("__version__",),
     "trials.outcome": ("EpochMetrics", "Outcome"),
     "trials.trial": ("Trial", "Victim"),
@@ -57,6 +61,8 @@ _HOMES = {
 """The module of every public name."""
 
 __all__ = [
+    "ArrayData",
+    "Arrays",
     "AttackResult",
     "AttackSequence",
     "BatchNormReestimation",
@@ -80,6 +86,8 @@ __all__ = [
     "Npz",
     "Outcome",
     "PaperSchedule",
+    "PythonData",
+    "PythonNetwork",
     "RankSum",
     "Recipe",
     "ResNet",
@@ -87,6 +95,7 @@ __all__ = [
     "SplitSizes",
     "Svhn",
     "SweepRun",
+    "Torchvision",
     "TrainedVictim",
     "Trial",
     "TriggerSet",
@@ -95,7 +104,10 @@ __all__ = [
     "Victim",
     "VictimData",
     "__version__",
+    "commit_key",
+    "export_key",
     "load_key",
+    "load_model",
     "load_sweep",
     "open_suspect",
     "p_value",

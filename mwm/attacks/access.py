@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from mwm.data.datasets import Dataset
+from mwm.data.host import Images
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages, SplitSizes
 from mwm.models.build import Model
@@ -21,15 +22,17 @@ class Access:
     """What every attacker has: labelled images of its own, how they may be augmented, and the number of classes.
 
     `validation` is the owner's: it is reported on, and used only where a recipe says so. `seed` drives all chances;
-    `victim_seed` is that of the victim's training. `start` is the state of an interrupted attack to resume from.
+    `victim_seed` is that of the victim's training. `starts` are weights of trained networks, under the names by which
+    records call them. `start` is the state of an interrupted attack to resume from.
     """
 
-    images: LabeledImages
-    validation: LabeledImages
+    images: LabeledImages[Images]
+    validation: LabeledImages[Images]
     classes: int
     augmentation: Augmentation
     seed: int
     victim_seed: int = 0
+    starts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
     start: dict[str, Any] | None = None
 
     @property
@@ -75,6 +78,10 @@ class Target(Protocol):
     @property
     def recipe(self) -> Recipe:
         """How it is trained."""
+
+    @property
+    def start(self) -> str | None:
+        """The weights that its training starts from, if it does."""
 
 
 @dataclass(frozen=True, kw_only=True)

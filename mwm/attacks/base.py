@@ -12,8 +12,7 @@ from torch import nn
 from mwm.attacks.access import Access, Target, TargetFacts, WhiteBoxAccess
 from mwm.attacks.sources import Disjoint, Source, VictimData, is_foreign
 from mwm.config.spec import Seed, spec
-from mwm.data.datasets import Dataset
-from mwm.models.build import Model, min_image_side, normalization_fault
+from mwm.models.build import Model, has_batch_norm
 from mwm.training.loop import Epoch
 from mwm.training.recipe import Recipe
 
@@ -87,6 +86,13 @@ class WhiteBoxAttack(AttackRecord):
         return victim.model
 
 
+def check_batch_norm(path: str, said: str, facts: TargetFacts, *, allowed: str = "") -> None:
+    """Refuse what is `said` of batch normalisation at `path`, where the victim's network has none."""
+    model, dataset = facts.victim.model, facts.dataset
+    if dataset is not None and not has_batch_norm(model, dataset.shape, dataset.classes):
+        raise ValueError(f"{path}: {said} is not allowed: {model.label} has no batch norm{allowed}")
+
+
 def image_count(source: Source, facts: TargetFacts) -> int | None:
     """How many images the attacker has; None if they are not on this machine."""
     if is_foreign(source):
@@ -94,10 +100,8 @@ def image_count(source: Source, facts: TargetFacts) -> int | None:
         return None if dataset is None else len(dataset.y_train)
     if facts.dataset is None:
         return None
-    split = facts.victim.split
-    left = len(facts.dataset.y_train) - split.queries - split.validation
-    disjoint = int(split.disjoint * left)
-    return disjoint if isinstance(source, Disjoint) else left - disjoint
+    counts = facts.victim.split.counts(len(facts.dataset.y_train))
+    return counts.disjoint if isinstance(source, Disjoint) else counts.owner
 
 
 def check_batch_size(attack: AttackRecord, facts: TargetFacts) -> None:
@@ -113,12 +117,3 @@ def check_batch_size(attack: AttackRecord, facts: TargetFacts) -> None:
 def recipe_path(attack: AttackRecord, facts: TargetFacts) -> str:
     """Where the user wrote the recipe of an attack."""
     return f"{facts.path}.recipe" if attack.training_recipe() else "victim.recipe"
-
-
-def check_network(path: str, model: Model, dataset: Dataset) -> None:
-    """Refuse a network that is too deep for the images, or normalizes another number of channels."""
-    side, least = min(dataset.shape[1:]), min_image_side(model)
-    if side < least:
-        raise ValueError(f"{path}: {model.kind} is not allowed for images {side} pixels wide: it needs {least}")
-    if fault := normalization_fault(model, dataset.shape[0]):
-        raise ValueError(f"{path}.{fault}")

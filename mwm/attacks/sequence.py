@@ -69,6 +69,7 @@ class AttackedNetwork:
     split: SplitSizes
     model: Model
     recipe: Recipe
+    start: None = None
 
 
 @spec

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import torch
 
 from mwm.config.spec import DISCRIMINATED, spec
-from mwm.data.datasets import Cifar10, Cifar100, Digits, ImageFolder, Npz, Svhn
-from mwm.data.splits import LabeledImages
+from mwm.data.datasets import ArrayData, Cifar10, Cifar100, Digits, ImageFolder, Npz, PythonData, Svhn
+from mwm.data.splits import Held_co, LabeledImages
 
 
 @spec
@@ -25,7 +25,10 @@ class Disjoint:
     kind: Literal["disjoint"] = "disjoint"
 
 
-Source = Annotated[VictimData | Disjoint | Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
+Source = Annotated[
+    VictimData | Disjoint | Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder | PythonData | ArrayData,
+    *DISCRIMINATED,
+]
 """The attacker's images: the victim's own, a disjoint part, or the training images of another data set."""
 
 
@@ -34,8 +37,8 @@ def is_foreign(source: Source) -> bool:
     return not isinstance(source, (VictimData, Disjoint))
 
 
-def transfer_set(images: LabeledImages, size: int, generator: torch.Generator) -> LabeledImages:
+def transfer_set(images: LabeledImages[Held_co], size: int, generator: torch.Generator) -> LabeledImages[Held_co]:
     """`size` of the attacker's images, at random; a smaller set begins a larger one of the same generator."""
     assert size <= len(images), f"{size} of {len(images)} images"
     pick = torch.randperm(len(images), generator=generator)[:size].to(images.labels.device)
-    return LabeledImages(images.images[pick], images.labels[pick])
+    return images.select(pick)

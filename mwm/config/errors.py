@@ -57,6 +57,17 @@ def did_you_mean(word: str, allowed: Collection[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in one line: what an error says, or what it is."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def unknown_key(key: str, allowed: Collection[str], below: Sequence[str] = ()) -> str:
     """What is wrong with a key that a record does not have: how it is called now, what was meant, what is allowed.
 

@@ -35,6 +35,10 @@ NonNegativeFloat = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 
 StrictBool = Annotated[bool, Strict()]
 
+DIGEST = r"^[0-9a-f]{16}$"
+
+Digest = Annotated[str, Strict(), Field(pattern=DIGEST)]
+
 NonEmptyStr = Annotated[str, Strict(), Field(min_length=1)]
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.data.datasets import Npz, require, shortened
-
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-CLASSES = "classes"
+from mwm.config.errors import reason_of, shortened
+from mwm.data.arrays import ARRAYS, CLASSES, read_names
+from mwm.data.datasets import Npz
 
 WORDS = {"x": ("x", "image", "img", "data", "pixel", "feature"), "y": ("y", "label", "target", "class")}
 """What others call images and labels."""
@@ -31,16 +30,16 @@ def read_archive(data: Npz) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
             wanted = [name for name in (*ARRAYS, CLASSES) if name in archive]
             arrays = {name: _array(archive, name, path) for name in wanted}
     except (OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise ValueError(f"{path}: no readable {ARRAYS[0]}; {allowed} ({reason})") from None
-    return arrays, _names(path, arrays.pop(CLASSES, np.empty(0, "U1")))
+    return arrays, read_names(path, arrays.pop(CLASSES, np.empty(0, "U1")))
 
 
 def _array(archive: Any, name: str, path: str) -> NDArray[Any]:
     try:
         return np.asarray(archive[name])
     except Exception as error:  # an archive that is cut or changed fails in a dozen unrelated ways
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         if "allow_pickle" in reason:
             line = f"{name} = np.array({name}.tolist())"
             reason = f"it is an array of Python objects, read by no allow_pickle; in NumPy: {line}"
@@ -70,10 +69,3 @@ def _alike(name: str, held: list[str]) -> str:
         if part in low and any(rest == word or (len(word) > 1 and word in rest) for word in WORDS[kind]):
             return other
     return next(iter(get_close_matches(name, [other for other in held if other not in ARRAYS], 1)), "")
-
-
-def _names(path: str, names: NDArray[Any]) -> tuple[str, ...]:
-    fault = f"{path}: {CLASSES} has type {names.dtype} and shape {names.shape}; allowed: a name for each class"
-    require(names.ndim == 1 and names.dtype.kind in "USiu", fault)
-    texts = np.char.decode(names, "utf-8", "backslashreplace") if names.dtype.kind == "S" else names.astype(np.str_)
-    return tuple(texts.tolist())

@@ -6,11 +6,26 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.config.spec import DISCRIMINATED, Count, NonEmptyStr, NonNegativeInt, StrictBool, spec
+from mwm.config.functions import FromFunction
+from mwm.config.spec import (
+    DISCRIMINATED,
+    Count,
+    Digest,
+    NonEmptyStr,
+    NonNegativeInt,
+    StrictBool,
+    decode,
+    encode,
+    spec,
+)
+
+PARTS = ("train", "test")
+"""The parts that data sets come in."""
 
 
 @spec
@@ -81,7 +96,46 @@ class ImageFolder:
     pad: NonNegativeInt = 4
 
 
-DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder, *DISCRIMINATED]
+@spec
+class PythonData(FromFunction):
+    """Any images that a function of yours returns: a mapping of the arrays of an `npz`, by the same names.
+
+    The function gets `arguments`.
+    """
+
+    kind: Literal["python"] = "python"
+    flip: StrictBool = True
+    pad: NonNegativeInt = 4
+
+
+@spec
+class ArrayData:
+    """Arrays in memory, which Python alone can give (`mwm.Arrays`): their digest stands in their place."""
+
+    kind: Literal["arrays"] = "arrays"
+    digest: Digest
+    flip: StrictBool = True
+    pad: NonNegativeInt = 4
+
+    def __post_init__(self) -> None:
+        # Whoever has such a record has its data set, too: it is forgotten with the last one.
+        object.__setattr__(self, "_dataset", _HELD.get(self.digest))
+
+    @property
+    def dataset(self) -> Dataset | None:
+        """The data set, if this process has it."""
+        held: Dataset | None = self._dataset  # type: ignore[attr-defined]
+        return held
+
+    def __getstate__(self) -> dict[str, Any]:
+        return encode(self)  # another process is handed data sets beside records
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.__post_init__()
+
+
+DatasetSpec = Annotated[Digits | Cifar10 | Cifar100 | Svhn | Npz | ImageFolder | PythonData | ArrayData, *DISCRIMINATED]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +161,7 @@ class Findings:
     unclassed: tuple[str, ...]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Dataset:
     """A checked data set: images uint8 n c h w, labels int64 n below `classes`, and the digest of all of it.
 
@@ -130,6 +184,20 @@ class Dataset:
         return self.x_train.shape[1], self.x_train.shape[2], self.x_train.shape[3]
 
 
+_HELD: WeakValueDictionary[str, Dataset] = WeakValueDictionary()
+"""The data sets of arrays that records of this process name, by their digests."""
+
+
+def hold(dataset: Dataset, name: str, *, flip: bool, pad: int) -> ArrayData:
+    """The record of a data set in memory; ValueError, a line a fault after `name`, for another `flip` or `pad`."""
+    held = _HELD.get(dataset.digest)
+    if held is None or held.class_names != dataset.class_names:
+        _HELD[dataset.digest] = dataset
+    record: ArrayData = decode(ArrayData, {"digest": dataset.digest, "flip": flip, "pad": pad}, name)
+    assert record.dataset is not None, "it was put there"
+    return record
+
+
 def names_fault(names: Sequence[str], classes: int) -> str:
     """What is wrong with the names of so many classes; nothing for no names at all."""
     if len(names) not in (0, classes):
@@ -149,12 +217,6 @@ def array_digest(*arrays: NDArray[Any]) -> str:
         content.update(f"{array.dtype.str}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
     return content.hexdigest()[:16]
-
-
-def shortened(names: Sequence[str], most: int = 3) -> str:
-    """The first of some names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def require(holds: bool, fault: str) -> None:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.data.datasets import Cifar10, Cifar100, Svhn
+from mwm.config.errors import reason_of
+from mwm.data.datasets import PARTS, Cifar10, Cifar100, Svhn
 from mwm.storage.lock import hold_lock
-
-PARTS = ("train", "test")
 
 PublicData = Cifar10 | Cifar100 | Svhn
 
@@ -40,7 +39,7 @@ def read_public(data: PublicData) -> tuple[dict[str, NDArray[Any]], tuple[str, .
         with _alone(data):
             return _read(data, source)
     except Exception as error:  # downloads and archives fail in a dozen unrelated ways
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         told = f"no intact copy in {data.root} and no download; without network, put {' and '.join(both)} there"
         raise ValueError(f"{data.kind}: {told} ({reason})") from None
 

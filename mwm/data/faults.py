@@ -22,7 +22,8 @@ def image_fault(name: str, x: NDArray[Any], labels: NDArray[Any]) -> str:
     if x.dtype != np.uint8:
         numbers = x.dtype.kind in "fiu" and x.size > 0
         low, high = (float(x.min()), float(x.max())) if numbers else (np.nan, np.nan)
-        told = f"{name} has type {x.dtype}" + (f" with values from {low:g} to {high:g}" if numbers else "")
+        values = f"values from {low:g} to {high:g}" if np.isfinite(high - low) else "values that are not finite"
+        told = f"{name} has type {x.dtype}" + (f" with {values}" if numbers else "")
         return _told(told, SOUND_IMAGES, _to_uint8(name, x.dtype.kind, low=low, high=high))
     if x.ndim == 4 and 0 not in x.shape and x.shape[3] in (1, 3):
         return ""

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.data.datasets import Findings, ImageFolder, require, shortened
+from mwm.config.errors import reason_of, shortened
+from mwm.data.datasets import PARTS, Findings, ImageFolder, require
 from mwm.data.listing import Listing, is_hidden, list_part, readable, scan
 from mwm.data.pictures import WHITES, Picture, read_picture, to_eight_bits
-
-PARTS = ("train", "test")
 
 
 def read_folder(data: ImageFolder) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Findings]:
@@ -41,8 +40,8 @@ def _read(paths: Sequence[str], data: ImageFolder) -> tuple[NDArray[np.uint8], l
 
     Raises ValueError, which names the first file and counts the others, if some cannot be read.
     """
-    images = np.empty((len(paths), data.size, data.size, 3), np.uint8)
-    pictures, faults, deep = [], [], {}
+    images = _room(len(paths), data.size)
+    pictures, faults = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of faulty metadata; pictures too large to be true are refused
         warnings.filterwarnings("error", "Truncated File Read")
@@ -50,20 +49,28 @@ def _read(paths: Sequence[str], data: ImageFolder) -> tuple[NDArray[np.uint8], l
             try:
                 pixels, picture = read_picture(path, data.size, data.background)
             except Exception as error:  # pictures fail in a dozen unrelated ways
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = reason_of(error)
                 faults.append(f"{readable(path)}: no readable image; allowed: any picture that Pillow opens ({reason})")
                 continue
             pictures.append(picture)
-            if picture.depth:
-                deep[row] = pixels
-            else:
+            if not picture.depth:
                 images[row] = pixels
-    if faults:
-        raise ValueError(faults[0] + (f"; {len(faults) - 1} more cannot be read" if len(faults) > 1 else ""))
-    whites = _whites(paths, pictures)
-    for row, pixels in deep.items():
-        images[row] = to_eight_bits(pixels, whites[pictures[row].depth])
+            elif len(WHITES[picture.depth]) == 1:
+                images[row] = to_eight_bits(pixels, *WHITES[picture.depth])
+        if faults:
+            raise ValueError(faults[0] + (f"; {len(faults) - 1} more cannot be read" if len(faults) > 1 else ""))
+        whites = _whites(paths, pictures)
+        # Which number is white shows when all are read. To read these again takes time, to keep them as floats memory.
+        for row, picture in enumerate(pictures):
+            if len(WHITES.get(picture.depth, ())) > 1:
+                pixels, _ = read_picture(paths[row], data.size, data.background)
+                images[row] = to_eight_bits(pixels, whites[picture.depth])
     return images, pictures, whites
+
+
+def _room(count: int, size: int) -> NDArray[np.uint8]:
+    """Room for images (n size size 3) that lie in memory channels first, as a data set has them: once."""
+    return np.empty((count, 3, size, size), np.uint8).transpose(0, 2, 3, 1)
 
 
 def _whites(paths: Sequence[str], pictures: Sequence[Picture]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import normalize
 
-from mwm.data.datasets import shortened
+from mwm.config.errors import shortened
 from mwm.data.pictures import is_picture
 
 SYSTEM_NAMES = {"$recycle.bin", "@eadir", "__macosx", "__pycache__", "desktop.ini", "ehthumbs.db", "thumbs.db"}

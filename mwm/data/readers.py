@@ -11,51 +11,49 @@ import torch
 from numpy.typing import NDArray
 
 from mwm.config.randomness import make_generator
+from mwm.config.trust import require_trust
 from mwm.data import downloads
 from mwm.data.archives import read_archive
+from mwm.data.arrays import read_mapping, to_dataset
 from mwm.data.datasets import (
+    ArrayData,
     Dataset,
     DatasetSpec,
     Digits,
     Findings,
     ImageFolder,
     Npz,
-    array_digest,
-    names_fault,
+    PythonData,
     require,
 )
-from mwm.data.faults import image_fault, label_fault, numbering_fault
 
-PARTS = ("train", "test")
+Elsewhere = downloads.PublicData | Digits | Npz | ImageFolder | PythonData
+"""Data sets that have to be read."""
 
 
-def load_dataset(data: DatasetSpec) -> Dataset:
-    """Read and check a data set; ValueError, in one line: the file or array at fault, what it is, what is allowed."""
-    name = getattr(data, "path", getattr(data, "root", data.kind))
+def load_dataset(data: DatasetSpec, *, trust: bool = False) -> Dataset:
+    """Read and check a data set; ValueError, in one line: the file or array at fault, what it is, what is allowed.
+
+    The code of a function runs with `trust` alone.
+    """
+    if isinstance(data, ArrayData):
+        gone = f"arrays {data.digest} are not in the memory of this process; allowed: mwm.Arrays(...) of them in Python"
+        require(data.dataset is not None, f"{gone}, or the kind npz for a file")
+        assert data.dataset is not None
+        return data.dataset
+    if isinstance(data, PythonData):
+        require_trust(f"data.function: {data.function}", "callable", trust=trust)
+    name = next((getattr(data, field) for field in ("path", "root", "function") if hasattr(data, field)), data.kind)
     found, class_names, findings = _read(data)
-    for part in PARTS:
-        x, y = found[f"x_{part}"], found[f"y_{part}"]
-        fault = image_fault(f"x_{part}", x, y) or label_fault(f"y_{part}", y, len(x))
-        require(not fault, f"{name}: {fault}")
-    size, other = (_channels_first(found[f"x_{part}"].shape) for part in PARTS)
-    require(size == other, f"{name}: x_test has images of (c, h, w) {other}; allowed: {size} as in x_train")
-    fault = numbering_fault(found["y_train"], found["y_test"])
-    require(not fault, f"{name}: {fault}")
-    classes = int(found["y_train"].max()) + 1
-    fault = names_fault(class_names, classes)
-    require(not fault, f"{name}: the names of the classes are not allowed: {fault}")
-    _require_different(name, found["x_train"], findings)
-    x_train, y_train, x_test, y_test = (_converted(found.pop(f"{kind}_{part}")) for part in PARTS for kind in "xy")
-    digest = array_digest(x_train, y_train, x_test, y_test)
-    return Dataset(x_train, y_train, x_test, y_test, classes, digest, class_names, findings)
+    return to_dataset(name, found, class_names, findings=findings)
 
 
 def download_note(data: DatasetSpec) -> str | None:
     """What loading will download, as a sentence for the user; None if everything needed is on this machine."""
-    return None if isinstance(data, Digits | Npz | ImageFolder) else downloads.download_note(data)
+    return downloads.download_note(data) if isinstance(data, downloads.PublicData) else None
 
 
-def _read(data: DatasetSpec) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Findings | None]:
+def _read(data: Elsewhere) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], Findings | None]:
     """The four arrays as they are in the files, the names of the classes, and what the files are."""
     match data:
         case Digits():
@@ -66,6 +64,8 @@ def _read(data: DatasetSpec) -> tuple[dict[str, NDArray[Any]], tuple[str, ...], 
             from mwm.data.folders import read_folder  # Pillow takes longer to import than an archive to read
 
             return read_folder(data)
+        case PythonData():
+            return *read_mapping(data.function, data.call()), None
     return *downloads.read_public(data), None
 
 
@@ -80,20 +80,3 @@ def _digits() -> dict[str, NDArray[Any]]:
     order = torch.randperm(len(images), generator=make_generator(0, "digits")).numpy()
     test, train = order[:360], order[360:]
     return {"x_train": images[train], "y_train": labels[train], "x_test": images[test], "y_test": labels[test]}
-
-
-def _channels_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    return shape[3], shape[1], shape[2]
-
-
-def _require_different(name: str, images: NDArray[np.uint8], findings: Findings | None) -> None:
-    """Refuse training images that are all alike: nothing can be learnt of them, and something was read wrongly."""
-    alike = all((image == images[0]).all() for image in images[1:])
-    hint = " (transparent pictures were composed on one colour: try another background)"
-    told = f"{name}: all {len(images)} training images are equal; allowed: images that differ"
-    require(not alike, told + (hint if findings and findings.composed else ""))
-
-
-def _converted(array: NDArray[Any]) -> NDArray[Any]:
-    """Sound images n h w c as uint8 n c h w, sound labels as int64."""
-    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array.astype(np.int64)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from mwm.config.errors import reason_of
 from mwm.config.spec import DISCRIMINATED, Count, spec
+from mwm.config.trust import require_trust
 from mwm.models.networks import (
     Cnn,
+    DrawnNetwork,
+    PythonNetwork,
     ResNet,
     ResNet20,
+    Torchvision,
     build_cnn,
     build_resnet20,
-    build_torchvision,
     reset_convolutions,
 )
+from mwm.models.torchvision_networks import build_torchvision, check_name
 
-Model = Annotated[ResNet | ResNet20 | Cnn, *DISCRIMINATED]
+Model = Annotated[ResNet | ResNet20 | Cnn | Torchvision | PythonNetwork, *DISCRIMINATED]
 
 
 @spec
@@ -64,49 +72,124 @@ def build_model(
     """A fresh network for images of `shape` (c, h, w): float images (n c h w) in [0, 1] to logits (n classes).
 
     The weights follow from the seed of `generator` alone; neither it nor the global random state moves. Two modules:
-    `normalise`, with `mean` and `std` per channel unless the record has constants of its own, and `network`, whose last
-    layer is the linear `fc`. Raises ValueError for images so small that a training batch of one image would leave batch
-    norm one value a channel, and for constants of another number of channels.
+    `normalise`, with `mean` and `std` per channel unless the record has constants of its own, and `network`. Raises
+    ValueError for images so small that a training batch of one image would leave batch norm one value a channel, for
+    constants of another number of channels, and for what a function of the user's raises.
     """
-    channels, *sides = shape
-    assert len(mean) == channels, f"{len(mean)} means for {channels} channels"
-    if fault := normalization_fault(model, channels):
-        raise ValueError(fault)
+    assert len(mean) == shape[0], f"{len(mean)} means for {shape[0]} channels"
+    _check_record("model", model, shape)
     if model.normalize is not None:
         mean, std = model.normalize.mean, model.normalize.std
-    least = min_image_side(model)
-    if min(sides) < least:
-        raise ValueError(f"images of {sides[0]}x{sides[1]} are too small for {model.kind}; at least {least}x{least}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(generator.initial_seed())  # torch.manual_seed would reseed the GPUs as well
-        network = _network(model, channels, classes)
-        if model.init == "pytorch":
+        network = _network(model, shape, classes)
+        if isinstance(model, DrawnNetwork) and model.init == "pytorch":
             reset_convolutions(network)
     return nn.Sequential(OrderedDict(normalise=Normalize(mean, std), network=network))
 
 
-def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor]) -> nn.Module:
-    """A trained network from its weights, in evaluation mode; RuntimeError if they are another network's.
+def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor], *, trust: bool = False) -> nn.Module:
+    """A trained network from its weights, in evaluation mode.
 
-    It never has initial weights: a record that names a huge network takes no memory before it is refused.
+    It never has initial weights: a record that names a huge network takes no memory before it is refused. Raises
+    RuntimeError if the weights are another network's, and ValueError for a function of somebody's that is not trusted.
     """
-    shape, blank = architecture.shape, [1.0] * architecture.shape[0]
-    with torch.device("meta"), _Undrawn():
-        network = build_model(
+    if isinstance(architecture.model, PythonNetwork):
+        require_trust(f"model: {architecture.model.function}", "callable", trust=trust)
+    network = blank_model(architecture).requires_grad_(False)
+    kinds = {name: value.dtype for name, value in network.state_dict().items()}
+    load_weights(network, {name: value.to(kinds.get(name)) for name, value in weights.items()}, assign=True)
+    return network.eval()
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Give a network weights from a file, which does not say of which version of a layer they are: of today's.
+
+    `assign`: they take the place of the network's own, and are not copied into them. Raises RuntimeError if they are
+    another network's.
+    """
+    state = network.state_dict()  # the versions of its layers are an attribute of the dictionary
+    state.clear()
+    state.update(weights)
+    network.load_state_dict(state, assign=assign)
+
+
+def blank_model(architecture: ArchitectureSpec) -> nn.Module:
+    """A network whose weights take no memory, and have no values; that of a function has those that it gives."""
+    blank = [1.0] * architecture.shape[0]
+    with _Undrawn() if not isinstance(architecture.model, PythonNetwork) else nullcontext():
+        return build_model(
             architecture.model,
-            shape=shape,
+            shape=architecture.shape,
             classes=architecture.classes,
             mean=blank,
             std=blank,
             generator=torch.Generator(),
-        ).requires_grad_(False)
-    kinds = {name: value.dtype for name, value in network.state_dict().items()}
-    network.load_state_dict({name: value.to(kinds.get(name)) for name, value in weights.items()}, assign=True)
-    return network.eval()
+        )
+
+
+def check_network(path: str, model: Model, *, shape: tuple[int, int, int], classes: int) -> None:
+    """Refuse a network that does not go with images of `shape` (c, h, w) and so many classes; `path`: its place.
+
+    A network of torchvision, or of a function, is built for it, and shown one image, as a training would. Raises
+    ValueError in one line.
+    """
+    _check_record(path, model, shape)
+    if isinstance(model, Torchvision | PythonNetwork) and (fault := _tried(model, shape, classes).fault):
+        raise ValueError(f"{path}: {model.label} is not allowed{fault}")
+
+
+def has_batch_norm(model: Model, shape: tuple[int, int, int], classes: int) -> bool:
+    """Whether the network of a record, which was checked, normalises batches and keeps running statistics."""
+    return not isinstance(model, Torchvision | PythonNetwork) or _tried(model, shape, classes).batch_norm
+
+
+def network_has_batch_norm(model: nn.Module) -> bool:
+    """Whether a network normalises batches and keeps running statistics."""
+    return any(isinstance(layer, _BatchNorm) and layer.running_mean is not None for layer in model.modules())
+
+
+class _Tried(NamedTuple):
+    """What became of an attempt to show a network an image."""
+
+    fault: str
+    batch_norm: bool = False
+
+
+@lru_cache(maxsize=64)
+def _tried(model: Model, shape: tuple[int, int, int], classes: int) -> _Tried:
+    """Build a network, and show it one image in training mode: every network of a sweep is tried once."""
+    size, device = "x".join(map(str, shape)), "cpu" if isinstance(model, PythonNetwork) else "meta"
+    try:
+        network = blank_model(ArchitectureSpec(model=model, shape=shape, classes=classes)).to(device).train()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            found: Any = network(torch.zeros(1, *shape, device=device))
+    except Exception as error:
+        return _Tried(f" for images of {size}: {reason_of(error)}")
+    answered = f"({', '.join(map(str, found.shape))})" if isinstance(found, Tensor) else type(found).__name__
+    if answered != (asked := f"(1, {classes})"):
+        return _Tried(f": to one image of {size} it answers with {answered}, not with logits {asked}")
+    return _Tried("", network_has_batch_norm(network))
+
+
+def _check_record(path: str, model: Model, shape: tuple[int, int, int]) -> None:
+    """Refuse what a look at the record shows."""
+    if isinstance(model, Torchvision):
+        check_name(f"{path}.name", model.name)
+    given = shape[0] if model.normalize is None else len(model.normalize.mean)
+    if given != shape[0]:
+        reason = f"images have {shape[0]}"
+        raise ValueError(f"{path}.normalize: constants for {given} channels are not allowed: {reason}")
+    side, least = min(shape[1:]), min_image_side(model)
+    if side < least:
+        raise ValueError(f"{path}: {model.label} is not allowed for images {side} pixels wide: it needs {least}")
 
 
 def min_image_side(model: Model) -> int:
-    """The smallest image side in pixels which leaves at least 2x2 values per channel in front of the global pool."""
+    """The smallest image side in pixels which leaves at least 2x2 values per channel in front of the global pool.
+
+    1 where only a try can tell.
+    """
     match model:
         case Cnn(depth=depth):
             return int(2**depth)
@@ -114,14 +197,7 @@ def min_image_side(model: Model) -> int:
             return 5
         case ResNet():
             return 9
-
-
-def normalization_fault(model: Model, channels: int) -> str:
-    """What is wrong with a record's constants for images of so many channels, in one line; empty if nothing is."""
-    given = channels if model.normalize is None else len(model.normalize.mean)
-    if given == channels:
-        return ""
-    return f"normalize: constants for {given} channels are not allowed: images have {channels}"
+    return 1
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -129,33 +205,53 @@ def count_parameters(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def channel_statistics(images: Tensor) -> tuple[list[float], list[float]]:
+def channel_statistics(images: Tensor | Iterable[Tensor]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel over all pixels of uint8 images (n c h w), in image units ([0, 1]).
 
-    From a histogram of grey levels, so exact. A deviation is at least 1/255, for the sake of a constant channel.
+    `images` are all at once, or in batches. From a histogram of grey levels, so exact. A deviation is at least 1/255,
+    for the sake of a constant channel.
     """
-    assert images.dtype == torch.uint8, f"uint8 images expected, not {images.dtype}"
+    histogram: Any = sum(map(_grey_levels, [images] if isinstance(images, Tensor) else images))
     means, deviations = [], []
-    for channel in images.unbind(1):
-        counts = torch.bincount(channel.flatten(), minlength=256).tolist()
+    for counts in histogram.tolist():
         n, first, second = (sum(count * level**power for level, count in enumerate(counts)) for power in range(3))
         means.append(first / (255 * n))
         deviations.append(max((n * second - first**2) ** 0.5 / n, 1) / 255)
     return means, deviations
 
 
+def _grey_levels(images: Tensor) -> Tensor:
+    """How often each channel has each grey level (c 256)."""
+    assert images.dtype == torch.uint8, f"uint8 images expected, not {images.dtype}"
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)])
+
+
 class _Undrawn(TorchFunctionMode):
-    """Leaves out all random draws: on the meta device they give nothing, and load PyTorch's compiler, a second long."""
+    """Has weights take no memory, and leaves out all random draws.
+
+    What is empty, as all weights are at first, is on the meta device. Draws would give nothing there, and load
+    PyTorch's compiler, a second long.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
 
-def _network(model: Model, channels: int, classes: int) -> nn.Module:
+def _network(model: Model, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    channels = shape[0]
     match model:
         case Cnn(width=width, depth=depth):
             return build_cnn(channels, classes, [width * 2**level for level in range(depth)])
         case ResNet20():
             return build_resnet20(channels, classes)
         case ResNet(kind=kind):
-            return build_torchvision(kind, channels, classes)
+            return build_torchvision(kind, stem="small", shape=shape, classes=classes)
+        case Torchvision(name=name, stem=stem):
+            return build_torchvision(name, stem=stem, shape=shape, classes=classes)
+        case PythonNetwork():
+            built = model.call(shape=shape, classes=classes)
+            if not isinstance(built, nn.Module):
+                raise ValueError(f"{model.function} returns a {type(built).__name__}, not an nn.Module")
+            return built

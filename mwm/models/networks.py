@@ -10,7 +10,9 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, Field, PositiveFloat, Strict, spec
+from mwm.config.functions import FromFunction
+from mwm.config.spec import Count, Field, NonEmptyStr, PositiveFloat, Strict, spec
+from mwm.models.torchvision_networks import Stem
 
 Init = Literal["he", "pytorch"]
 """How the weights of convolutions are drawn at first.
@@ -37,31 +39,42 @@ class Normalization:
 
 @spec
 class NetworkRecord:
-    """What may be said of every network: how its convolutions are drawn, and how images are normalized.
+    """What may be said of every network: how images are normalized.
 
     Without `normalize` the statistics of the images that the network is trained on are used.
     """
 
-    init: Init = "he"
     normalize: Normalization | None = None
+
+    @property
+    def label(self) -> str:
+        """What people are told that it is."""
+        return str(self.kind)  # type: ignore[attr-defined]
 
 
 @spec
-class ResNet(NetworkRecord):
+class DrawnNetwork(NetworkRecord):
+    """A network of which may also be said how its convolutions are drawn."""
+
+    init: Init = "he"
+
+
+@spec
+class ResNet(DrawnNetwork):
     """A torchvision residual network (He et al., 2015) with a stem for small images: 3x3, stride 1, no max-pool."""
 
     kind: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 
 @spec
-class ResNet20(NetworkRecord):
+class ResNet20(DrawnNetwork):
     """The thin 20-layer residual network for CIFAR (He et al., 2015, section 4.2): 0.27 million parameters."""
 
     kind: Literal["resnet20"] = "resnet20"
 
 
 @spec
-class Cnn(NetworkRecord):
+class Cnn(DrawnNetwork):
     """A small plain network for CPU trials: `depth` convolutions of `width`, 2 `width`, 4 `width`, ... channels."""
 
     kind: Literal["cnn"] = "cnn"
@@ -69,14 +82,38 @@ class Cnn(NetworkRecord):
     depth: Annotated[int, Strict(), Field(ge=1, le=16)] = 3
 
 
-def build_torchvision(kind: str, channels: int, classes: int) -> nn.Module:
-    """A `ResNet` with fresh weights."""
-    import torchvision
+@spec
+class Torchvision(NetworkRecord):
+    """A classification network of torchvision by its name, such as `vit_b_16`, `convnext_tiny` or `efficientnet_b0`.
 
-    network: nn.Module = torchvision.models.get_model(kind, weights=None, num_classes=classes)
-    network.conv1 = _conv(channels, 64)
-    network.maxpool = nn.Identity()
-    return network
+    With `stem: small` it is for images of a quarter of the side: a first convolution that halves the side becomes 3x3
+    of stride 1, and a max-pool behind it is left out; one that cuts the image into patches cuts a quarter of the side.
+    """
+
+    kind: Literal["torchvision"] = "torchvision"
+    name: NonEmptyStr
+    stem: Stem = "published"
+
+    @property
+    def label(self) -> str:
+        """Its name there."""
+        return self.name
+
+
+@spec
+class PythonNetwork(FromFunction, NetworkRecord):
+    """A network that a function of yours builds, with fresh weights: any `nn.Module`, from images (n c h w) to logits.
+
+    The function gets `arguments`, and the `shape` (c, h, w) of an image and the number of `classes` where it has
+    parameters of these names. What it draws, it draws from PyTorch's global generator, which is seeded for it.
+    """
+
+    kind: Literal["python"] = "python"
+
+    @property
+    def label(self) -> str:
+        """The function's name."""
+        return self.function
 
 
 def build_cnn(channels: int, classes: int, widths: Sequence[int]) -> nn.Module:

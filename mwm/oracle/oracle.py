@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mwm.data.host import Images, in_batches
 from mwm.data.images import to_float
-from mwm.training.evaluation import EVAL_BATCH_SIZE
+from mwm.training.evaluation import eval_batch_size
 
 LabelKind = Literal["soft", "hard"]
 
@@ -44,12 +45,12 @@ class Oracle:
         self._count(len(images))
         return self._respond(images)
 
-    def ask_all(self, images: Tensor) -> Tensor:
+    def ask_all(self, images: Images) -> Tensor:
         """Answers to any number of images (uint8 n c h w), each asked once, a portion at a time."""
         self._count(len(images))
         return self._respond_in_portions(images)
 
-    def memoized(self, images: Tensor) -> Callable[[Tensor], Tensor]:
+    def memoized(self, images: Images) -> Callable[[Tensor], Tensor]:
         """The oracle of whoever asks for the same images again and again: it works out each answer once, at once.
 
         `images` are uint8 (n c h w). The result takes numbers of images (k) and gives their answers, at as many calls.
@@ -67,8 +68,8 @@ class Oracle:
         if self._allowance is not None:  # only then is the count waited for
             assert self.calls <= self._allowance, f"{self.calls} calls of {self._allowance}"
 
-    def _respond_in_portions(self, images: Tensor) -> Tensor:
-        return torch.cat([self._respond(to_float(batch)) for batch in torch.split(images, EVAL_BATCH_SIZE)])
+    def _respond_in_portions(self, images: Images) -> Tensor:
+        return torch.cat([self._respond(to_float(batch)) for batch in in_batches(images, eval_batch_size(images))])
 
     @torch.no_grad()
     def _respond(self, images: Tensor) -> Tensor:

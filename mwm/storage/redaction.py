@@ -6,8 +6,12 @@ place of a user, and every password among the options.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 MAX_CHARS, MAX_REASON_CHARS = 200, 300
@@ -89,3 +93,27 @@ def root_cause(error: BaseException) -> BaseException:
     while deeper := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = deeper
     return error
+
+
+def describe_error(error: BaseException) -> str:
+    """What an error says, in one line; one that fails even at that says what it is."""
+    try:
+        said = str(error)
+    except Exception:
+        said = ""
+    return redacted_excerpt(f"{type(error).__name__}: {said}").removesuffix(":")
+
+
+@contextmanager
+def in_one_line(otherwise: str) -> Iterator[None]:
+    """What fails is a ValueError that says `otherwise`, and why, in one line; libraries say nothing themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{otherwise} ({describe_error(error)})") from error
+    finally:
+        logging.disable(before)

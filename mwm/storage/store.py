@@ -92,8 +92,12 @@ class Store:
         self._drop_checkpoint(digest)
 
     def save_weights(self, digest: str, weights: dict[str, Tensor], architecture: dict[str, Any] | None = None) -> None:
-        """Keep the weights of a network, and what is to be said of it to whoever rebuilds it."""
-        plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        """Keep the weights of a network, and what is to be said of it to whoever rebuilds it.
+
+        Layers may share weights: each has its own in the file.
+        """
+        whole = torch.contiguous_format
+        plain = {name: value.detach().cpu().clone(memory_format=whole) for name, value in weights.items()}
         self.keep(digest, WEIGHTS, save(plain, {NETWORK: json.dumps(architecture)} if architecture else None))
 
     def weights(self, digest: str) -> dict[str, Tensor]:
@@ -179,6 +183,12 @@ class Store:
             modified = max(file.modified for file in inside or held)
             finished = any(file.name == _place(digest, OUTCOME) for file in inside)
             yield Entry(digest, finished, sum(file.bytes for file in inside), modified)
+
+    def find(self, beginning: str) -> list[str]:
+        """The digests of all finished entries that begin with these hexadecimal digits, two at least; not verified."""
+        below = f"{beginning[:2]}/"
+        found = {_digest_of(file) for file in self.files.walk(below) if file.name.endswith(f"/{OUTCOME}")}
+        return sorted(digest for digest in found if digest.startswith(beginning))
 
     def leftovers(self) -> Iterator[tuple[str, FileInfo]]:
         """Files that are half written, and the checkpoints of finished entries, each with the digest it lies under."""

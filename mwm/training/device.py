@@ -21,6 +21,9 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 LARGEST_MAPPED = (2**31 - 1, 2**25)
 """Bytes of the largest allocation that is to come from the heap: all there are, or what an older glibc allows."""
 
+IMAGES_SHARE = 0.25
+"""Of the free memory of a GPU, what images may take: weights, activations and libraries need the rest."""
+
 SPARE_HEAP = 2**26
 """Bytes of a heap of a thread other than the first: one that is empty is given up unless so much is to be spare."""
 
@@ -52,6 +55,16 @@ def deterministic(wanted: bool) -> Iterator[None]:
         memory.fill_uninitialized_memory = filled
 
 
+@contextmanager
+def global_draws(seed: int, device: torch.device) -> Iterator[None]:
+    """Have what draws from PyTorch's global generators, as dropout does, draw by a seed, and then be as before."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
+
+
 def retain_freed_memory() -> bool:
     """Have this process keep the memory that it frees for its next allocations; whether the C library can.
 
@@ -72,6 +85,19 @@ def release(device: torch.device) -> None:
         libc.malloc_trim(0)
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def images_fit(size: int, device: torch.device) -> bool:
+    """Whether images of so many bytes leave a GPU enough for a training: they take a quarter of what is free, at most.
+
+    What is free is so for this process: a trial on a share of a GPU has that share. On a CPU images that are read where
+    they are take no longer than a copy of them, and so none is made.
+    """
+    if device.type != "cuda":
+        return False
+    free, total = torch.cuda.mem_get_info(device)
+    own = torch.cuda.get_per_process_memory_fraction(device) * total - torch.cuda.memory_reserved(device)
+    return size <= IMAGES_SHARE * min(free, own)
 
 
 def _glibc() -> Any:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mwm.data.host import Images, in_batches
 from mwm.data.images import to_float
 
-EVAL_BATCH_SIZE = 1000
-"""Images evaluated at a time."""
+EVAL_BATCH_SIZE, EVAL_SIDE = 1000, 64
+"""Images evaluated at a time, of up to so many pixels a side; of larger ones as many as have as many pixels."""
 
 
 @contextmanager
@@ -26,10 +27,16 @@ def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
         model.train(training)
 
 
-def predict_logits(model: nn.Module, images: Tensor) -> Tensor:
+def eval_batch_size(images: Images) -> int:
+    """How many images (n c h w) are evaluated at a time."""
+    *_, height, width = images.shape
+    return max(1, min(EVAL_BATCH_SIZE, EVAL_BATCH_SIZE * EVAL_SIDE**2 // (height * width)))
+
+
+def predict_logits(model: nn.Module, images: Images) -> Tensor:
     """Logits (n C, float32) of uint8 images (n c h w), unperturbed, in evaluation mode."""
     with eval_mode(model):
-        return torch.cat([model(to_float(batch)).float() for batch in torch.split(images, EVAL_BATCH_SIZE)])
+        return torch.cat([model(to_float(batch)).float() for batch in in_batches(images, eval_batch_size(images))])
 
 
 def accuracy(answers: Tensor, labels: Tensor) -> float:

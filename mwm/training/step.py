@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.config.randomness import derive_seed
+from mwm.data.host import Images
 from mwm.data.images import Augmentation, augment, to_float
 from mwm.data.splits import LabeledImages
+from mwm.training.parallel import WHOLE, BatchShare
 from mwm.training.state import TrainState
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """What a step learns from: images float n c h w in [0, 1], labels int64 n, and their rows in the training set."""
+    """What a step learns from: images float n c h w in [0, 1], labels int64 n, and their rows in the training set.
+
+    `smoothing` is the share of the uniform distribution in what they are taught. Where images are mixed of two batches,
+    `mixed` are those, each with its share. `share` is the part that these images are of all that a step learns from.
+    """
 
     images: Tensor
     labels: Tensor
     index: Tensor
+    smoothing: float = 0.0
+    mixed: tuple[tuple[Tensor, Batch], ...] = ()
+    share: BatchShare = WHOLE
+
+    def part(self, share: BatchShare) -> Batch:
+        """What one of several workers learns of it."""
+        if share.workers == 1:
+            return self
+        images, labels, index = share.of(self.images), share.of(self.labels), share.of(self.index)
+        mixed = tuple((much, one.part(share)) for much, one in self.mixed)
+        return replace(self, images=images, labels=labels, index=index, mixed=mixed, share=share)
+
+    def cross_entropy(self, logits: Tensor, reduction: str = "mean") -> Tensor:
+        """The cross-entropy of logits (n C), or with reduction "none" that of each image (n)."""
+        return self.loss(
+            lambda one: F.cross_entropy(logits, one.labels, reduction=reduction, label_smoothing=self.smoothing)
+        )
+
+    def loss(self, of: Callable[[Batch], Tensor]) -> Tensor:
+        """A loss of the batch, or of the batches that it is mixed of by their shares."""
+        if not self.mixed:
+            return of(self)
+        (much, first), (rest, second) = self.mixed
+        return much * of(first) + rest * of(second)
 
 
 Objective = Callable[[nn.Module, Batch, torch.Generator], Tensor]
@@ -34,17 +66,28 @@ WARMUP_STEPS = 3
 class TrainStep:
     """Every step of a training on `part`: pick, augment, loss, gradients, update. None waits for the device.
 
-    Chances of a step are drawn from two generators, for the views of the images and for the objective.
+    Images that are on the device are picked there. Of those on the host each step is given its own.
+
+    Chances of a step are drawn from two generators, for the views of the images and for the objective. Every worker
+    draws all of them, and learns its `share` of the batch: so each image is shown as it is without workers.
     """
 
     def __init__(
-        self, training: TrainState, part: LabeledImages, objective: Objective, *, augmentation: Augmentation
+        self,
+        training: TrainState,
+        part: LabeledImages[Images],
+        objective: Objective,
+        *,
+        augmentation: Augmentation,
+        share: BatchShare = WHOLE,
     ) -> None:
         self.training, self.part, self.objective, self.augmentation = training, part, objective, augmentation
         recipe, device = training.recipe, part.images.device
+        self.share = replace(share, pieces=max(share.workers, recipe.batchnorm_groups))
         self.views, self.draw = torch.Generator(device), torch.Generator(device)
         self.total = torch.zeros((), device=device)
-        self.model = _CompiledModel(training.model) if recipe.compile else training.model
+        self.model = _CompiledModel(training.network) if recipe.compile else training.network
+        self.mix, self._mixes = torch.ones((), device=device), iter(())
         self._replayed: _CudaGraphStep | None = None
         if recipe.cuda_graph:
             for group in training.optimizer.param_groups:
@@ -56,29 +99,62 @@ class TrainStep:
         self.views.manual_seed(derive_seed(seed, "augment", epoch))
         self.draw.manual_seed(derive_seed(seed, "draw", epoch))
         self.total.zero_()
-        self.training.model.train()
+        self.training.network.train()
+        if alpha := self.training.recipe.mixup:
+            steps = len(self.part) // self.training.recipe.batch_size
+            chances = np.random.default_rng(derive_seed(seed, "mixup", epoch))
+            self._mixes = iter(chances.beta(alpha, alpha, steps).tolist())
 
-    def step(self, pick: Tensor, rate: float) -> None:
-        """Learn from the images numbered `pick` (one batch) with learning rate `rate`; `total` grows by their loss."""
+    def step(self, pick: Tensor, rate: float, pixels: Tensor | None = None) -> None:
+        """Learn from the images numbered `pick` (one batch) with learning rate `rate`; `total` grows by their loss.
+
+        `pixels` are these images (uint8 n c h w, on the device) where `part` leaves its own on the host.
+        """
         for group in self.training.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
+        if self.training.recipe.mixup:
+            self.mix.fill_(next(self._mixes))
+        given = () if pixels is None else (pixels,)
         if self._replayed is None:
-            self._step(pick)
+            self._step(pick, *given)
         else:
-            self._replayed.run(self._step, pick)
+            self._replayed.run(self._step, pick, *given)
+        if self.training.average is not None:
+            self.training.average.update()
 
-    def _step(self, pick: Tensor) -> None:
-        part, optimizer, bf16 = self.part, self.training.optimizer, self.training.recipe.bf16
-        images = to_float(augment(part.images[pick], self.augmentation, self.views))
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            loss = self.objective(self.model, Batch(images, part.labels[pick], pick), self.draw)
+    def _step(self, pick: Tensor, pixels: Tensor | None = None) -> None:
+        recipe, optimizer = self.training.recipe, self.training.optimizer
+        batch = self._batch(pick, self._picked(pick) if pixels is None else pixels).part(self.share)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=recipe.bf16):
+            loss = self.objective(self.model, batch, self.draw)
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        if self.share.workers > 1:
+            weights = self.training.network.parameters()
+            self.share.average(weight.grad for weight in weights if weight.grad is not None)
+        if recipe.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.training.network.parameters(), recipe.clip_grad_norm)
         optimizer.step()
         self.total += loss.detach()
+
+    def _picked(self, pick: Tensor) -> Tensor:
+        assert isinstance(self.part.images, Tensor), "a step is given its images where these are on the host"
+        return self.part.images.index_select(0, pick)  # by [] it takes up to 35 times as long on a CPU
+
+    def _batch(self, pick: Tensor, pixels: Tensor) -> Batch:
+        """The images numbered `pick` as a step shows them, each mixed with another one where the recipe says so."""
+        recipe = self.training.recipe
+        images = to_float(augment(pixels, self.augmentation, self.views))
+        batch = Batch(images, self.part.labels[pick], pick, recipe.label_smoothing)
+        if not recipe.mixup:
+            return batch
+        other = torch.randperm(len(pick), generator=self.views, device=pick.device)
+        partner = Batch(images[other], batch.labels[other], pick[other])
+        both = (self.mix, batch), (1 - self.mix, partner)
+        return replace(batch, images=torch.lerp(partner.images, images, self.mix), mixed=both)
 
 
 class _CompiledModel(nn.Module):
@@ -114,24 +190,27 @@ class _CudaGraphStep:
     """
 
     def __init__(self, generators: tuple[torch.Generator, ...]) -> None:
-        self._calls, self._pick = 0, torch.empty(0)
+        self._calls = 0
+        self._given: tuple[Tensor, ...] = ()
         self._graph, self._stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         for generator in generators:
             self._graph.register_generator_state(generator)
 
-    def run(self, step: Callable[[Tensor], None], pick: Tensor) -> None:
-        """Do `step`, always the same one, with the images numbered `pick`."""
+    def run(self, step: Callable[..., None], *given: Tensor) -> None:
+        """Do `step`, always the same one, with what it is given of a batch, always of the same shapes."""
         if not self._calls:
-            self._pick = torch.empty_like(pick)
-        self._pick.copy_(pick)
+            self._given = tuple(map(torch.empty_like, given))
+        for kept, new in zip(self._given, given, strict=True):
+            kept.copy_(new)
         if self._calls < WARMUP_STEPS:
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
-                step(self._pick)
+                step(*self._given)
             torch.cuda.current_stream().wait_stream(self._stream)
         else:
             if self._calls == WARMUP_STEPS:
-                with torch.cuda.graph(self._graph, stream=self._stream):
-                    step(self._pick)
+                # Of this thread alone: another one may be sending images, which is no part of the step.
+                with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"):
+                    step(*self._given)
             self._graph.replay()
         self._calls += 1

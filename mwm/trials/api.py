@@ -10,24 +10,28 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from mwm.attacks import Attack
 from mwm.config.spec import decode
+from mwm.data.arrays import hold_arrays, is_arrays
+from mwm.data.host import ImagesOn
 from mwm.models.build import ArchitectureSpec, rebuild_model
 from mwm.storage.filesystem import require_writable
 from mwm.storage.store import Store
 from mwm.training.loop import DivergedError
 from mwm.trials.artifacts import key_folders, load_stored_key
+from mwm.trials.key_export import export_files, proof_of, require_marked, write_keys
 from mwm.trials.names import trial_name
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.run import run
-from mwm.trials.trial import Trial, TrialInputs, Victim, data_key
-from mwm.trials.validation import load_datasets, read_secrets, required_datasets, validate_attack, validate_victim
-from mwm.watermarks.key import Key
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, filled_in
+from mwm.trials.validation import Places, read_inputs, validate_attack, validate_victim
+from mwm.watermarks.key import Key, commitment, load_key
+from mwm.watermarks.proof import require_proven
 
 SHOW_AFTER_SECONDS = 2.0
 """A training that is over sooner shows no progress."""
@@ -68,21 +72,28 @@ def train_victim(
     store: str | Path | None = None,
     device: str | torch.device | None = None,
     on_epoch: OnEpoch | None = None,
+    images_on: ImagesOn = "auto",
+    trust: bool = False,
     **fields: Any,
 ) -> TrainedVictim:
     """Train a victim, or take it from the store if it is finished there.
 
     `fields` are those of `Victim`, or changes to a `victim` that is given, as records, as mappings, or as the bare word
-    of a kind: `data="digits"`. `store` is a folder or a URI that sweeps may share; None is a folder that goes with the
-    result. `device` None is a GPU if there is one. `on_epoch` is called with each epoch. Raises ValueError, a line for
-    each fault, for what cannot be trained, and DivergedError if the loss is no longer finite.
+    of a kind: `data="digits"`. `data` may be a mapping of arrays, too, by the names that `mwm.Arrays` has for them.
+    `store` is a folder or a URI that sweeps may share; None is a folder that goes with the result. `device` None is a
+    GPU if there is one. `on_epoch` is called with each epoch. `images_on` says where images lie: on the "device", or on
+    the "host", from where they go over by the batch; "auto" has them on a GPU where they leave it enough memory. With
+    `trust` the code of functions that records name as module:function is run. Raises ValueError, a line for each fault,
+    for what cannot be trained, and DivergedError if the loss is no longer finite.
     """
-    made = _decoded(Victim, fields) if victim is None else replace(victim, **fields)
-    inputs, _ = _inputs(made, None)
-    validate_victim(made, inputs)
+    named = _with_arrays(fields)
+    made = _decoded(Victim, named) if victim is None else replace(victim, **named)
+    where = _place_of_images(images_on)
     place, chosen = _store(store), _device(device)
-    trial = Trial(victim=made)
-    outcome, epochs = _run(trial, inputs, place, device=chosen, on_epoch=on_epoch)
+    inputs = replace(_inputs(made, None, store=place, trust=trust), images_on=where)
+    validate_victim(made, inputs)
+    made = filled_in(made, inputs)
+    outcome, epochs = _run(Trial(victim=made), inputs, place, device=chosen, on_epoch=on_epoch)
     model = _network(made.model, outcome, shape=inputs[data_key(made.data)].shape, store=place, device=chosen)
     key, *second = (load_stored_key(place, outcome.digest, one) for one in key_folders(place, outcome.digest))
     return TrainedVictim(
@@ -104,18 +115,20 @@ def run_attack(
     store: str | Path | None = None,
     device: str | torch.device | None = None,
     on_epoch: OnEpoch | None = None,
+    images_on: ImagesOn = "auto",
+    trust: bool = False,
 ) -> AttackResult:
     """Attack a victim, or take the attack from the store if it is finished there.
 
     What the attack leaves to its victim is filled in. Where `store` or `device` is None it is the victim's; in another
     store the victim is trained again first. Raises as `train_victim` does.
     """
-    asked = _decoded(Attack, attack) if isinstance(attack, str | dict) else attack
-    inputs, notes = _inputs(victim.spec, asked)
-    assert not notes, "a data set that cannot be had is an error here"
+    asked = _decoded(Attack, _with_arrays(attack, "attack")) if isinstance(attack, str | dict) else attack
+    where, place = _place_of_images(images_on), victim.store if store is None else _store(store)
+    inputs = _inputs(victim.spec, asked, store=place, trust=trust)
+    inputs = replace(inputs, images_on=where)
     validate_attack("attack", asked, victim=victim.spec, sets=inputs)
     made = asked.resolve(victim.spec)
-    place = victim.store if store is None else _store(store)
     chosen = victim.device if device is None else _device(device)
     outcome, epochs = _run(Trial(victim=victim.spec, attack=made), inputs, place, device=chosen, on_epoch=on_epoch)
     shape = inputs[data_key(victim.spec.data)].shape
@@ -123,14 +136,49 @@ def run_attack(
     return AttackResult(spec=made, model=model, outcome=outcome, epochs=epochs)
 
 
+def export_key(victim: TrainedVictim, folder: str | Path, *, force: bool = False) -> tuple[Path, ...]:
+    """Copy the key of a victim into a new folder, a second one into `confusion` in it, and give where each lies.
+
+    Beside each lies `proof.json`, which says what the victim's network proves by it. Raises ValueError for a key that
+    this network does not prove, and for that of a control, unless by `force`; and where the folder cannot be made.
+    """
+    if not force:
+        named = f"victim: {victim.outcome.digest}"
+        require_marked(victim.store, victim.outcome, name=named, override="force=True")
+    files = export_files(victim.store, victim.outcome)
+    return tuple(write_keys(files, Path(folder), name="folder"))
+
+
+def commit_key(folder: str | Path, *, force: bool = False) -> str:
+    """The commitment to the key in a folder: 64 hexadecimal digits to publish before the network is.
+
+    Raises ValueError for a key that its own network does not prove, as far as the folder tells, and for that of a
+    control, unless by `force`; and for one that is damaged.
+    """
+    key = load_key(folder)
+    if not force:
+        require_proven(key, proof_of(Path(folder), key), name=f"folder: {folder}", override="force=True")
+    return commitment(key)
+
+
 def _decoded(kind: Any, tree: Any) -> Any:
     return decode(kind, tree, "attack" if kind is Attack else "")
 
 
-def _inputs(victim: Victim, attack: Attack | None) -> tuple[TrialInputs, list[str]]:
+def _with_arrays(tree: Any, path: str = "") -> Any:
+    """A tree with a record in place of each mapping of arrays; `path`: its place."""
+    if is_arrays(tree):
+        return hold_arrays(path, tree)
+    if not isinstance(tree, dict):
+        return tree
+    return {key: _with_arrays(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items()}
+
+
+def _inputs(victim: Victim, attack: Attack | None, *, store: Store, trust: bool) -> TrialInputs:
     placed = [] if attack is None else [("attack", attack)]
-    loaded, notes = load_datasets(required_datasets([victim], placed), download=True)
-    return TrialInputs(loaded, read_secrets([victim])), notes
+    inputs, notes = read_inputs([victim], placed, Places(trust=trust, store=store))
+    assert not notes, "a data set that cannot be had is an error here"
+    return inputs
 
 
 class _TemporaryStore(Store):
@@ -147,6 +195,14 @@ def _store(place: str | Path | None) -> Store:
         return _TemporaryStore()
     require_writable(place)
     return Store(place)
+
+
+def _place_of_images(named: str) -> ImagesOn:
+    """Where images are to lie; ValueError for a place that there is not."""
+    for place in get_args(ImagesOn):
+        if named == place:
+            return place  # type: ignore[no-any-return]
+    raise ValueError(f"images_on: {named!r} is not allowed: must be {', '.join(map(repr, get_args(ImagesOn)))}")
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -181,4 +237,4 @@ def _network(
 ) -> nn.Module:
     assert outcome.classes is not None, "a finished trial knows its classes"
     architecture = ArchitectureSpec(model=model, shape=shape, classes=outcome.classes)
-    return rebuild_model(architecture, store.weights(outcome.digest)).to(device)
+    return rebuild_model(architecture, store.weights(outcome.digest), trust=True).to(device)  # it was asked before

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mwm.config.randomness import make_generator
-from mwm.training.batchnorm import CumulativeStatistics, has_statistics
-from mwm.training.evaluation import EVAL_BATCH_SIZE, accuracy, logit_margins, predict_logits
+from mwm.models.build import network_has_batch_norm
+from mwm.training.batchnorm import CumulativeStatistics
+from mwm.training.evaluation import accuracy, eval_batch_size, logit_margins, predict_logits
 from mwm.trials.scoring import UNTESTED, scored
 from mwm.trials.stages import TrialStage
 from mwm.trials.trial import secret_of
@@ -43,6 +44,7 @@ def measure(stage: TrialStage, model: nn.Module, control: nn.Module | None) -> d
         "margin_mean": margins.mean().item(),
         "margin_min": margins.min().item(),
         "classes": classes,
+        "marked": told["proven_1e3"] if marked and stage.trial.attack is None else None,
         **({} if marked else _on_class_key(stage, model, control)),
         **(_reestimated(stage, model) if marked and stage.trial.attack is None else {}),
     }
@@ -106,12 +108,13 @@ def _reestimated(stage: TrialStage, model: nn.Module) -> dict[str, float]:
 
     Empty for a network without such statistics.
     """
-    if not has_statistics(model):
+    if not network_has_batch_norm(model):
         return {}
     copy, images, test, queries = deepcopy(model), stage.views.owner.images, stage.views.test, stage.queries
+    size = eval_batch_size(images)
     statistics, drawn = CumulativeStatistics(copy), make_generator(0, "reestimation", device=images.device)
     for _ in range(REESTIMATION_PASSES):
-        statistics.add_pass(images, stage.augmentation, order=drawn, views=drawn, batch_size=EVAL_BATCH_SIZE)
+        statistics.add_pass(images, stage.augmentation, order=drawn, views=drawn, batch_size=size)
     by_cell = queries.by_cell(predict_logits(copy, queries.images))
     return {
         "reestimated_clean_acc": accuracy(predict_logits(copy, test.images), test.labels),

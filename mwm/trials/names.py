@@ -36,21 +36,27 @@ def attack_name(trial: Trial) -> str:
     target, attack = trial.victim, trial.attack
     assert attack is not None, "a victim's trial has no attack"
     network = attack.architecture(target)
-    return f"{_words(attack)}{'' if network == target.model else f' {network.kind}'} seed {attack.seed}"
+    return f"{_words(attack)}{'' if network == target.model else f' {network.label}'} seed {attack.seed}"
 
 
 def outcome_line(label: str, outcome: Mapping[str, Any]) -> str:
-    """What became of a trial, by the fields of its outcome, in one line: accuracies, log10 p, seconds, memory."""
+    """What became of a trial, by the fields of its outcome, in one line: accuracies, log10 p, seconds, memory.
+
+    Of a victim without a watermark it begins with that.
+    """
     if outcome["status"] != "done":
         return f"{label}: {outcome['status']}: {outcome['error']}"
     forms: dict[str, Callable[[float], str]] = {
         "query_acc": lambda share: f"query {format_fraction(share, 2)}",
+        "start_acc": lambda share: f"start {format_fraction(share)}",
         "clean_acc": lambda share: f"clean {format_fraction(share)}",
         "log10_p": lambda log: f"log10 p {round(log, 1) + 0.0:.1f}",
         "seconds": lambda seconds: f"{seconds:.1f} s",
         "peak_mib": lambda peak: f"{peak:.0f} MiB",
     }
-    return f"{label}: {', '.join(say(outcome[name]) for name, say in forms.items() if outcome[name] is not None)}"
+    known = {name: outcome.get(name) for name in forms}  # those of an older release have no start_acc
+    told = [forms[name](value) for name, value in known.items() if value is not None]
+    return f"{label}: {', '.join(['unmarked'] * (outcome.get('marked') is False) + told)}"
 
 
 def best_line(label: str, left: Mapping[str, Any]) -> str:
@@ -110,6 +116,11 @@ def format_fraction(value: float, digits: int = 3) -> str:
     """A share without the zero in front of its point: ".953"."""
     text = f"{round(value, digits) + 0.0:.{digits}f}"
     return text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
+
+
+def counted(number: float, noun: str) -> str:
+    """A number of things: "1 victim", "2 victims"."""
+    return f"{number:.12g} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -34,6 +34,18 @@ STATUSES = ("done", "failed", "skipped", "stopped")
 
 PROVEN_AT_DEFAULT = "proven_1e3"
 
+UNMARKED = "unmarked"
+"""What a victim is called whose scheme was to mark it, and whose own key is not proven on it at the usual level."""
+
+LEVEL = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
+"""The usual level, as people write it."""
+
+UNPROVEN = f"{UNMARKED}: the own key is not proven at {LEVEL}"
+"""What is said of such victims."""
+
+SKIPPED_UNMARKED = "its victim carries no watermark"
+"""Why attacks on such a victim are skipped."""
+
 LEVELS = {PROVEN_AT_DEFAULT: DEFAULT_LEVEL, "proven_1e6": 1e-6}
 """The levels at which a watermark is proven, by the names of the decisions."""
 
@@ -57,9 +69,11 @@ class Outcome:
     The watermark is judged by `p_value`: exact, one-sided, of all that the network answers to the key. It is
     min(1, 2 min(`p_labels`, `p_scores`)), of the test on first choices and of that on scores; `proven_1e3` and
     `proven_1e6` say whether it proves the watermark at these levels. All are None where a scheme's labels allow no
-    exact test. `wrong_answers` is in how many cells of the key a first choice was wrong, `mean_rank` the mean rank of
-    the secret labels among the wrong classes by scores: 0 if first, .5 by chance. Where the victim asks for a
-    `control`, its answers were subtracted first, and `log10_p_uncontrolled` is of the answers as they are.
+    exact test. `marked` says of a victim with a scheme whether its own key is proven on it, as `proven_1e3` does; it is
+    None of a control, of an attack, and where no test is exact. `wrong_answers` is in how many cells of the key a first
+    choice was wrong, `mean_rank` the mean rank of the secret labels among the wrong classes by scores: 0 if first, .5
+    by chance. Where the victim asks for a `control`, its answers were subtracted first, and `log10_p_uncontrolled` is
+    of the answers as they are.
 
     For comparison with the literature, and to decide nothing: `query_acc`, the share of cells answered with their
     secret label, its 95 % interval `query_low` to `query_high`, and `p_unconditional`, Binomial over all cells.
@@ -71,7 +85,8 @@ class Outcome:
     of both keys times their number, 4. `second_log10_p` is what the second key would show alone, `second_label_ranks`
     and `second_score_ranks` are its ranks.
 
-    `reestimated_clean_acc` and `reestimated_query_acc` are those of a marked victim once the running statistics of
+    `start_acc` is the clean accuracy of the weights that a victim starts from, before its first step.
+    `reestimated_clean_acc` and `reestimated_query_acc` are those of a watermarked victim once the running statistics of
     batch normalisation are estimated anew on clean images; where they differ, accuracy rests on damaged statistics.
     `agreement` is the share of test images on which the attacker's network and the victim answer alike. `oracle_calls`
     counts images; None where nobody was asked. `seconds` and `peak_mib` are those of the training over all its
@@ -85,6 +100,7 @@ class Outcome:
     victim_digest: str
     data_digest: str
     query_digest: str = ""
+    start_acc: float | None = None
     clean_acc: float | None = None
     query_acc: float | None = None
     query_low: float | None = None
@@ -117,6 +133,7 @@ class Outcome:
     log10_p_unconditional: float | None = None
     proven_1e3: bool | None = None
     proven_1e6: bool | None = None
+    marked: bool | None = None
     oracle_calls: int | None = None
     seconds: float | None = None
     peak_mib: float | None = None

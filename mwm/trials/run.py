@@ -5,43 +5,61 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 
 import torch
 from torch import nn
 
-from mwm.models.build import count_parameters
+from mwm.config.functions import functions_in, require_unchanged
+from mwm.models.build import count_parameters, load_weights
 from mwm.storage.store import Store
 from mwm.training.device import deterministic
 from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import DivergedError, Epoch
+from mwm.training.parallel import WHOLE, BatchShare
 from mwm.trials.measures import measure
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.stages import AttackStage, TrialStage, VictimStage
-from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, trial_digest, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, filled_in, trial_digest, victim_digest
 
 
-def run(trial: Trial, sets: TrialInputs, store: Store, device: torch.device) -> Iterator[EpochMetrics | Outcome]:
+def run(
+    trial: Trial, sets: TrialInputs, store: Store, device: torch.device, *, share: BatchShare = WHOLE
+) -> Iterator[EpochMetrics | Outcome]:
     """Run a trial to its end, from its checkpoint if there is one: a row per epoch, then the outcome.
 
-    A finished trial only yields its outcome. A training whose loss is not finite ends as `failed`.
+    A finished trial only yields its outcome. A training whose loss is not finite ends as `failed`. Where several
+    workers train a victim, the one of rank 0 calls this, and the others call `assist`.
     """
+    trial = replace(trial, victim=filled_in(trial.victim, sets))
     name, victim = trial_digest(trial, sets), victim_digest(trial.victim, sets)
     known = store.outcome(name)
     if known is not None:
         yield Outcome(**known)
         return
+    require_unchanged(functions_in(trial, "trial"), sets.sources)
     data = sets[data_key(trial.victim.data)].digest
-    template = Outcome(status="done", digest=name, victim_digest=victim, data_digest=data, device=_describe(device))
+    template = Outcome(
+        status="done", digest=name, victim_digest=victim, data_digest=data, device=_describe(device, share)
+    )
     try:
         if trial.attack is None:
-            yield from _train(VictimStage(trial, sets, store, device), template, store)
+            yield from _train(VictimStage(trial, sets, store, device, share=share), template, store)
             return
         _finished(trial.victim, sets=sets, store=store, device=device)
         yield from _train(AttackStage(trial, sets, store, device), template, store)
     except DivergedError as error:
         store.discard(name)
         yield replace(template, status="failed", error=str(error))
+
+
+def assist(trial: Trial, sets: TrialInputs, *, store: Store, device: torch.device, share: BatchShare) -> None:
+    """Be one of the other workers of a victim's training: learn a share of every batch to the end, and keep nothing."""
+    trial = replace(trial, victim=filled_in(trial.victim, sets))
+    start = store.checkpoint(victim_digest(trial.victim, sets))
+    with suppress(DivergedError):  # the first worker tells it
+        deque(VictimStage(trial, sets, store, device, share=share).epochs(start), maxlen=0)
 
 
 def _finished(victim: Victim, *, sets: TrialInputs, store: Store, device: torch.device) -> str:
@@ -58,9 +76,8 @@ def _control(stage: TrialStage) -> nn.Module | None:
     if not stage.victim.control or (stage.trial.attack is None and twin == stage.victim):
         return None
     network = stage.network()
-    network.load_state_dict(
-        stage.store.weights(_finished(twin, sets=stage.sets, store=stage.store, device=stage.device))
-    )
+    name = _finished(twin, sets=stage.sets, store=stage.store, device=stage.device)
+    load_weights(network, stage.store.weights(name))
     return network
 
 
@@ -117,5 +134,6 @@ def _row(epoch: Epoch, query_acc: float) -> EpochMetrics:
     )
 
 
-def _describe(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+def _describe(device: torch.device, share: BatchShare) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return name if share.workers == 1 else f"{share.workers} x {name}"

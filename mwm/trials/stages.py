@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,13 +15,16 @@ from mwm.attacks.base import AttackRecord
 from mwm.attacks.sources import Disjoint, is_foreign
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import encode
-from mwm.data.images import Augmentation, convert_images
-from mwm.data.splits import LabeledImages, RoleSplits, split
-from mwm.models.build import ArchitectureSpec, Model, build_model, channel_statistics
+from mwm.data.host import Images, fitted, in_batches
+from mwm.data.images import Augmentation
+from mwm.data.splits import LabeledImages, RoleSplits, copied, on_host, split, split_on_host
+from mwm.models.build import ArchitectureSpec, Model, build_model, channel_statistics, load_weights
+from mwm.models.start import start_from
 from mwm.storage.store import Store
-from mwm.training.device import PeakMemory
-from mwm.training.evaluation import accuracy, predict_logits
+from mwm.training.device import PeakMemory, images_fit
+from mwm.training.evaluation import accuracy, eval_batch_size, predict_logits
 from mwm.training.loop import Epoch, fit
+from mwm.training.parallel import WHOLE, BatchShare
 from mwm.training.state import TrainState
 from mwm.trials.artifacts import query_set, save_key
 from mwm.trials.trial import METHOD_VERSION, Trial, TrialInputs, data_key, secret_of, victim_digest
@@ -34,17 +38,32 @@ class TrialStage(ABC):
 
     queries: QuerySet
 
-    def __init__(self, trial: Trial, sets: TrialInputs, store: Store, device: torch.device) -> None:
+    def __init__(
+        self, trial: Trial, sets: TrialInputs, store: Store, device: torch.device, *, share: BatchShare = WHOLE
+    ) -> None:
+        self.share = share
         self.peak = PeakMemory(device)  # before anything of the trial is made
         self.trial, self.sets, self.store, self.device = trial, sets, store, device
         self.victim = trial.victim
         self.dataset = sets[data_key(self.victim.data)]
-        self.views: RoleSplits = split(self.dataset, self.victim.split, device)
+        self.on_host = self._stay_on_host()
+        deal = split_on_host if self.on_host else split
+        self.views: RoleSplits[Images] = deal(self.dataset, self.victim.split, device)
         self.augmentation = Augmentation(self.victim.data.flip, self.victim.data.pad)
+
+    def _stay_on_host(self) -> bool:
+        """Whether images stay on the host: as was asked, or where they would leave the device too little."""
+        if self.sets.images_on != "auto":
+            return self.sets.images_on == "host"
+        attack, size = self.trial.attack, self.dataset.x_train.nbytes + self.dataset.x_test.nbytes
+        foreign = [] if attack is None else [self.sets[data_key(data)] for data in attack.datasets()]
+        size += sum(len(one.x_train) * math.prod(self.dataset.shape) for one in foreign)
+        return not images_fit(size, self.device)
 
     def network(self) -> nn.Module:
         """The victim's network with fresh weights."""
-        mean, std = channel_statistics(self.views.owner.images)
+        images = self.views.owner.images
+        mean, std = channel_statistics(in_batches(images, eval_batch_size(images)))
         fresh = build_model(
             self.victim.model,
             shape=self.dataset.shape,
@@ -74,7 +93,9 @@ class TrialStage(ABC):
 
 
 class VictimStage(TrialStage):
-    """The training of a victim."""
+    """The training of a victim; `start_acc` is the clean accuracy of the weights that it starts from."""
+
+    start_acc: float | None = None
 
     def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
         victim, views = self.victim, self.views
@@ -82,17 +103,32 @@ class VictimStage(TrialStage):
         self.queries = victim.scheme.draw(
             views.queries, classes=self.dataset.classes, augmentation=augmentation, secret=secret
         )
-        training = TrainState(self.network(), victim.recipe)
+        training = TrainState(self._started(), victim.recipe)
         if start is not None:
             training.restore(start)
-        objective, seed = victim.scheme.objective(self.queries), victim.seed
-        return fit(training, views.owner, objective, augmentation=augmentation, seed=seed, validation=views.validation)
+        return fit(
+            training,
+            views.owner,
+            victim.scheme.objective(self.queries),
+            augmentation=augmentation,
+            seed=victim.seed,
+            validation=views.validation,
+            share=self.share,
+        )
+
+    def _started(self) -> nn.Module:
+        """The network before its first step, and what it is worth if it starts from weights."""
+        network, test = self.network(), self.views.test
+        if self.victim.start is not None:
+            start_from(network, self.victim.model, self.sets.starts[self.victim.start].weights)
+            self.start_acc = accuracy(predict_logits(network, test.images), test.labels)
+        return network
 
     def save_and_measure(self, model: nn.Module, name: str) -> dict[str, float | None]:
         self.save_model(model, name, self.victim.model)
         perturbed = self.victim.scheme.perturbed_queries(model, self.queries)
         save_key(self.store, name, self._key(), perturbed=perturbed, second=self._second_key())
-        return {}
+        return {"start_acc": self.start_acc}
 
     def _second_key(self) -> Key | None:
         first = self._key()
@@ -132,7 +168,7 @@ class AttackStage(TrialStage):
         name = victim_digest(self.victim, self.sets)
         self.queries = query_set(self.store, name).to(self.device)
         self.victim_model = self.network()
-        self.victim_model.load_state_dict(self.store.weights(name))
+        load_weights(self.victim_model, self.store.weights(name))
         images, shown = self._images()
         self.access = self.attack.grant(
             self.victim_model,
@@ -143,6 +179,7 @@ class AttackStage(TrialStage):
             augmentation=Augmentation(shown.flip, shown.pad),
             seed=derive_seed(self.attack.seed, "attack", self.victim.seed),
             victim_seed=self.victim.seed,
+            starts={name: held.weights for name, held in self.sets.starts.items()},
             start=start,
         )
         return self.attack.run(self.access)
@@ -156,13 +193,13 @@ class AttackStage(TrialStage):
     def calls(self) -> int | None:
         return self.access.calls
 
-    def _images(self) -> tuple[LabeledImages, Any]:
+    def _images(self) -> tuple[LabeledImages[Images], Any]:
         source = self.attack.source
         if not is_foreign(source):
             return (self.views.disjoint if isinstance(source, Disjoint) else self.views.owner), self.victim.data
-        foreign = self.sets[data_key(source)]
-        images = convert_images(torch.tensor(foreign.x_train), self.dataset.shape)
-        return LabeledImages(images.to(self.device), torch.tensor(foreign.y_train).to(self.device)), source
+        foreign, shape = self.sets[data_key(source)], self.dataset.shape
+        images = on_host(fitted(foreign.x_train, shape), foreign.y_train, device=self.device)
+        return (images if self.on_host else copied(images)), source
 
     def save_and_measure(self, model: nn.Module, name: str) -> dict[str, float | None]:
         self.save_model(model, name, self.attack.architecture(self.victim))

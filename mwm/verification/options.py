@@ -39,7 +39,7 @@ class VerifyOptions:
     skip_unanswered: bool = False
     """Go on without the images that the suspect refuses for good."""
     trust: bool = False
-    """Open what may run code: all but safetensors, ONNX and endpoints."""
+    """Open what may run code: all but ONNX, endpoints, and weights whose network no function builds."""
     input_range: str = "0,1"
     """Range in which suspects take images: LOW,HIGH, or MEAN/STD, or imagenet, cifar10, cifar100, mnist."""
     layout: str = "nchw"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 
 from mwm.config.randomness import DERIVATION
-from mwm.config.spec import Count, Field, NonEmptyStr, NonNegativeInt, Strict, StrictBool, decode, encode, spec
+from mwm.config.spec import Count, Digest, Field, NonEmptyStr, NonNegativeInt, Strict, StrictBool, decode, encode, spec
 from mwm.data.datasets import Dataset, DatasetSpec, names_fault
 from mwm.data.images import Augmentation
 from mwm.data.splits import SplitSizes, split
@@ -61,7 +61,7 @@ class _KeyFile:
     scheme: Annotated[str, Strict(), Field(pattern=r"^[a-z0-9_]+$")]
     data: DatasetSpec
     split: SplitSizes
-    data_digest: Annotated[str, Strict(), Field(pattern=r"^[0-9a-f]{16}$")]
+    data_digest: Digest
     created: Annotated[str, Strict(), Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     method: Count
     queries: NonEmptyStr
@@ -70,7 +70,9 @@ class _KeyFile:
     class_names: tuple[NonEmptyStr, ...] = ()
 
     def __post_init__(self) -> None:
-        most = self.split.queries
+        most = self.split.queries or 0
+        if not self.split.is_filled:
+            raise ValueError("split is not allowed: must say how many images are set aside for validation and queries")
         if list(self.left_out) != sorted({place for place in self.left_out if place < most}):
             raise ValueError(f"left_out is not allowed: must be numbers below {most}, each once, in their order")
         if fault := names_fault(self.class_names, self.classes):

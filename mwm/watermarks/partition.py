@@ -73,7 +73,7 @@ def leave_out(source: LabeledImages, rows: Sequence[int]) -> LabeledImages:
     """The images of a source but for those in some rows, in their order."""
     kept = torch.ones(len(source), dtype=torch.bool, device=source.labels.device)
     kept[torch.tensor(rows, dtype=torch.int64, device=kept.device)] = False
-    return LabeledImages(source.images[kept], source.labels[kept])
+    return source.select(kept)
 
 
 def draw_class_cells(

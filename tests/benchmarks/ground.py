@@ -87,7 +87,8 @@ class Ground:
             views = split(load_dataset(Digits()), dealt, "cpu")
             owner, validation, source = views.owner, views.validation, views.queries
         else:
-            owner, validation, source = (_noise(n, drawn) for n in (self.images, dealt.validation, dealt.queries))
+            sizes = dealt.counts(self.images)
+            owner, validation, source = (_noise(n, drawn) for n in (self.images, sizes.validation, sizes.queries))
         num, secret = self.margin.num_queries, bytes(32)
         return (
             owner,

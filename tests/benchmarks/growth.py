@@ -48,7 +48,7 @@ def conducted(victims: int, *, profile: bool) -> dict[str, Any]:
         folder = Path(name)
         sweep = sweep_of(tree(npz(folder / "data.npz"), victims))
         began = time.perf_counter()
-        sets, _ = validate(sweep, download=False)
+        sets, _ = validate(sweep)
         found: dict[str, Any] = {"check": time.perf_counter() - began, "slots": concurrent_trials(sweep.resources)}
         plan, ledger = opened(sweep, folder, sets)
         ledger.every = max(1, (plan.victims + plan.attacks) // SAMPLES)

@@ -41,6 +41,7 @@ from mwm.storage.store import Store
 from mwm.trials.outcome import Outcome
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import Trial
+from mwm.trials.validation import Places
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.driving import TimedResults, Watched, run_opened, sweep_of
 from tests.helpers.servers import mlflow_server, postgres
@@ -118,7 +119,7 @@ def sweep(slots: int, waves: int, epochs: int, width: int) -> Sweep:
 
 def conducted(asked: Sweep, folder: Path, uri: str | None) -> dict[str, float]:
     """Run the sweep in this process, recorded at `uri` or not at all."""
-    sets, _ = validate(asked, download=True)
+    sets, _ = validate(asked, Places())
     results = folder / "results" / asked.name
     results.mkdir(parents=True)
     followed = Followed(asked.name, partial(read_events, results), results, results / PICTURES)

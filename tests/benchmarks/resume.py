@@ -55,6 +55,7 @@ def tree() -> dict[str, Any]:
             "seed": {"grid": list(range(TRIALS))},
         },
         "attacks": ["extraction"],
+        "attack_unmarked": True,
         "resources": {"victim": {"cpus": len(os.sched_getaffinity(0)) / TRIALS}},
     }
 

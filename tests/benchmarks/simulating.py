@@ -164,7 +164,7 @@ def simulated(victims: int, *, profile: bool) -> dict[str, Any]:
         folder = Path(name)
         sweep = sweep_of(tree(npz(folder / "data.npz"), victims))
         with clocks[""]("check"):
-            sets, _ = validate(sweep, download=False)
+            sets, _ = validate(sweep)
         model = trained(sweep, sets, folder / "model")
         if profile:
             profiler.enable()

@@ -46,6 +46,7 @@ def tree(victims: int, attacks: int, epochs: tuple[int, int], cores: int) -> dic
             "seed": {"grid": list(range(victims))},
         },
         "attacks": [theft],
+        "attack_unmarked": True,
         "resources": {"victim": lease, "attack": lease},
     }
 
@@ -106,7 +107,7 @@ def compared(victims: int, attacks: int, seconds: float, cores: int) -> dict[str
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         probe = sweep_of(tree(1, 1, (PROBE, PROBE), cores))
-        sets, _ = validate(probe, download=False)
+        sets, _ = validate(probe)
         epochs = calibrated(probe, sets, folder / "probe", seconds=seconds, cores=cores)
         sweep = sweep_of(tree(victims, attacks, epochs, cores))
         found: dict[str, Any] = {"epochs": epochs, "slots": SLOTS}

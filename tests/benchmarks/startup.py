@@ -45,7 +45,7 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.trials.trial import Trial
 marks["mwm"] = time.time()
 sweep = decode(Sweep, json.loads(sys.argv[1]))
-sets, _ = validate(sweep, download=False)
+sets, _ = validate(sweep)
 marks["data"] = time.time()
 stamp = lambda *_: marks.setdefault("first step", time.time())
 register_optimizer_step_post_hook(stamp)
@@ -66,7 +66,7 @@ def begun(trials: int, data: Any, cpus: float = 1.0) -> Sweep:
 
 def digits(path: Path) -> Path:
     """The digits as an archive: in a worker of Ray they are given, too, without scikit-learn."""
-    sets, _ = validate(begun(1, "digits"), download=False)
+    sets, _ = validate(begun(1, "digits"))
     (held,) = sets.data.values()
     images = {f"x_{part}": getattr(held, f"x_{part}").transpose(0, 2, 3, 1) for part in ("train", "test")}
     np.savez(path, **images, y_train=held.y_train, y_test=held.y_test)
@@ -92,7 +92,7 @@ def reused(trials: int, folder: Path, cores: int) -> list[dict[str, float]]:
     Each trial leases all cores, so that there is one process, and takes one thread.
     """
     sweep = begun(trials, "digits", cores)
-    sets, _ = validate(sweep, download=False)
+    sets, _ = validate(sweep)
     plan, ledger = opened(sweep, folder, telling(sets, folder / "told", threads=1), attacks=False)
     with ray_cluster(None):
         run_opened(plan, ledger, sweep)

@@ -77,7 +77,7 @@ def conducted(design: Design, trials: int, epochs: int, sets: TrialInputs, folde
 
 def compared(trials: int, epochs: int, rounds: int, cores: int) -> dict[str, Any]:
     """Every design in turns, `rounds` times, and the medians; `ratio` is the throughput against `BASE`, by round."""
-    sets, _ = validate(trials_of(1, epochs, 1), download=False)
+    sets, _ = validate(trials_of(1, epochs, 1))
     found: dict[str, list[dict[str, float]]] = {design.name: [] for design in designs(trials, cores)}
     with tempfile.TemporaryDirectory() as name:
         for number in range(rounds):

@@ -35,10 +35,15 @@ def leased(victims: float, thieves: float, sweep: Sweep) -> Sweep:
     return replace(sweep, resources=Resources(victim=TrialResources(gpus=victims), attack=TrialResources(gpus=thieves)))
 
 
+def spread(workers: int, sweep: Sweep, gpus: float = 0.0) -> Sweep:
+    """A sweep whose victims are trained by so many workers each."""
+    return replace(sweep, resources=Resources(victim=TrialResources(gpus=gpus, workers=workers)))
+
+
 def refusal(sweep: Sweep) -> str:
     """The one line by which a sweep is refused."""
     with pytest.raises(ValueError, match=r".") as caught:
-        validate(sweep, download=False)
+        validate(sweep)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 

@@ -29,6 +29,7 @@ SWEEP: dict[str, Any] = {
         "seed": 0,
     },
     "attacks": [{"kind": "extraction", "labels": {"grid": ["soft", "hard"]}}],
+    "attack_unmarked": True,
 }
 
 

@@ -41,6 +41,14 @@ VICTIM = Victim(
 )
 
 
+MARKED = replace(
+    VICTIM,
+    model=Cnn(width=16, depth=1),
+    scheme=TriggerSet(num_queries=20, weight=3.0, queries_per_step=20, batchnorm="joint"),
+    recipe=replace(RECIPE, epochs=30),
+)
+"""A victim that carries its watermark: the one before, after three epochs, does not."""
+
 CONTROL = replace(VICTIM, scheme=Unwatermarked())
 SCHEMES: list[Scheme] = [MARGIN, TriggerSet(num_queries=9), Unwatermarked()]
 
@@ -111,6 +119,12 @@ def swept(victim: dict[str, Any], attacks: Sequence[Any] = (), **search: Any) ->
     tree = {"name": "s", "victim": PLAIN | victim, "attacks": list(attacks), "search": search or "grid"}
     sweep: Sweep = decode(Sweep, tree)
     return sweep
+
+
+def searching(change: dict[str, Any] | None = None, attacks: Sequence[Any] = ("extraction",), **search: Any) -> Sweep:
+    """A search by Optuna for three victims, with changes of its space."""
+    told = {"objectives": ["clean_acc", "query_acc"], "num_samples": 3}
+    return swept(SPACE | (change or {}), attacks, kind="optuna", **told | search)
 
 
 def drawn(sweep: Sweep) -> list[Victim]:

@@ -34,7 +34,14 @@ MARKED = Trial(victim=VICTIM)
 ATTACK = Trial(victim=VICTIM, attack=Extraction(labels="hard").resolve(VICTIM))
 NAMES: dict[str, Any] = {"digest": "v0", "victim_digest": "v0", "data_digest": "d0", "device": "cpu"}
 NUMBERS: dict[str, Any] = {
-    **{"clean_acc": 0.75, "reestimated_clean_acc": 0.875, "query_acc": 0.5, "wrong_answers": 12, "mean_rank": 0.125},
+    **{
+        "start_acc": 0.8125,
+        "clean_acc": 0.75,
+        "reestimated_clean_acc": 0.875,
+        "query_acc": 0.5,
+        "wrong_answers": 12,
+        "mean_rank": 0.125,
+    },
     **{"p_value": 0.0, "log10_p": -9.5, "p_labels": 0.25, "log10_p_scores": -9.75, "proven_1e3": True},
     "peak_mib": 412.5,
 }

@@ -42,11 +42,16 @@ def trials(sweep: Sweep) -> list[Trial]:
 
 
 def digests(path: Path) -> str:
-    """The digest of the digests of a sweep's trials; for a data set's content stands the digest of its record."""
+    """The digest of the digests of a sweep's trials; records stand for data and weights."""
     every = trials(decode(Sweep, load_yaml(path)))
     named: Any = {data_key(data): SimpleNamespace(digest=digest(encode(data))) for one in every for data in _data(one)}
     secrets = {one.victim.secret: bytes(32) for one in every if one.victim.secret is not None}
-    return digest([trial_digest(one, TrialInputs(named, secrets)) for one in every])
+    starts: Any = {name: SimpleNamespace(digest=digest(name)) for one in every for name in _starts(one)}
+    return digest([trial_digest(one, TrialInputs(named, secrets, starts=starts)) for one in every])
+
+
+def _starts(trial: Trial) -> list[str]:
+    return [start for one in (trial.victim, trial.attack) if (start := getattr(one, "start", None)) is not None]
 
 
 def _data(trial: Trial) -> list[Any]:
@@ -58,7 +63,7 @@ def _data(trial: Trial) -> list[Any]:
 def results() -> dict[str, dict[str, Any]]:
     """What every trial of the reduced quickstart measured, by its digest, and the digest of its weights."""
     sweep = decode(Sweep, load_yaml(ROOT / "tune_configs/quickstart.yaml", REDUCED))
-    sets, _ = validate(sweep, download=False)
+    sets, _ = validate(sweep)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)

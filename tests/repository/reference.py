@@ -146,6 +146,8 @@ def _kind(schema: Tree) -> str:
         return " or ".join(map(_kind, schema["anyOf"]))
     if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
         return _words(values)
+    if pair := schema.get("prefixItems"):
+        return f"list of {len(pair)}: {_kind(pair[0])}"
     return f"list of: {_kind(schema['items'])}" if schema["type"] == "array" else _scalar(schema)
 
 

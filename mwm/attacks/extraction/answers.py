@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
 
 LOG_ZERO = -1e30
@@ -24,14 +25,13 @@ POINTS_AT_A_TIME = 512
 class KeptAnswers:
     """Images with their true labels, the answers to them, and the number (n) of the image that each is a view of."""
 
-    asked: LabeledImages
+    asked: LabeledImages[Images]
     answers: Tensor
     origin: Tensor
 
     def select(self, rows: Tensor) -> Self:
         """Those of the rows (bool n)."""
-        asked = LabeledImages(self.asked.images[rows], self.asked.labels[rows])
-        return type(self)(asked, self.answers[rows], self.origin[rows])
+        return type(self)(self.asked.select(rows), self.answers[rows], self.origin[rows])
 
 
 def named_labels(answers: Tensor) -> Tensor:

@@ -21,10 +21,11 @@ from mwm.attacks.extraction.answers import (
 from mwm.attacks.sources import is_foreign, transfer_set
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, PositiveFloat, Shown, StrictBool, spec
+from mwm.data.host import Images, augmented, in_batches, joined
 from mwm.data.images import Augmentation, augment, to_float
 from mwm.data.splits import LabeledImages
 from mwm.oracle.oracle import LabelKind, Oracle
-from mwm.training.evaluation import EVAL_BATCH_SIZE
+from mwm.training.evaluation import eval_batch_size
 
 NEED_KEPT_ANSWERS = ("views", "augment", "smoothing", "own_labels", "filter")
 """Fields that say something of kept answers."""
@@ -112,7 +113,7 @@ class AskingAttack(AttackRecord):
         spent = 0 if self.asks_once else calls
         return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, calls=spent), **common)
 
-    def transfer_images(self, access: BlackBoxAccess) -> LabeledImages:
+    def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """The images that the attacker asks for: all that it has, or as many as its budget allows."""
         if self.query_budget is None:
             return access.images
@@ -138,12 +139,12 @@ class AskingAttack(AttackRecord):
             raise ValueError(f"own_labels {self.own_labels!r}, filter {self.filter!r}: no answer is left to learn")
         return kept
 
-    def _answers(self, images: Tensor, access: BlackBoxAccess) -> Tensor:
+    def _answers(self, images: Images, access: BlackBoxAccess) -> Tensor:
         """The answers to images (uint8 n c h w), or their means over noisy views."""
         if self.smoothing is None:
             return access.oracle.ask_all(images)
         answers = []
-        for number, batch in enumerate(torch.split(images, EVAL_BATCH_SIZE)):
+        for number, batch in enumerate(in_batches(images, eval_batch_size(images))):
             draw = make_generator(access.seed, "smoothing", number, device=images.device)
             views = (self._noisy_view(batch, access.augmentation, draw) for _ in range(self.smoothing))
             answers.append(mean_answer([access.oracle(view) for view in views], access.classes))
@@ -158,7 +159,7 @@ class AskingAttack(AttackRecord):
     def _filtered(self, kept: KeptAnswers, access: BlackBoxAccess) -> KeptAnswers:
         if self.filter == "none" or not len(kept.asked):
             return kept
-        points = to_float(kept.asked.images) if self.filter == "pixels" else self.features(kept, access)
+        points = _as_floats(kept.asked.images) if self.filter == "pixels" else self.features(kept, access)
         labels, origin = named_labels(kept.answers), kept.origin
         return kept.select(agrees_with_neighbors(points.flatten(1), labels, origin=origin, neighbors=self.neighbors))
 
@@ -167,8 +168,12 @@ class AskingAttack(AttackRecord):
         """Features (n d) of the images that were asked, by a network that learnt their answers."""
 
 
-def _views(images: LabeledImages, count: int, access: BlackBoxAccess) -> LabeledImages:
+def _as_floats(images: Images) -> Tensor:
+    return torch.cat([to_float(batch) for batch in in_batches(images, eval_batch_size(images))])
+
+
+def _views(images: LabeledImages[Images], count: int, access: BlackBoxAccess) -> LabeledImages[Images]:
     """The first view of every image, then the second of every image, and so on; fewer views begin more of them."""
     draws = [make_generator(access.seed, "view", number, device=images.labels.device) for number in range(count)]
-    shown = torch.cat([augment(images.images, access.augmentation, draw) for draw in draws])
+    shown = joined([augmented(images.images, access.augmentation, draw) for draw in draws])
     return LabeledImages(shown, images.labels.repeat(count))

@@ -13,17 +13,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
-from mwm.attacks.base import check_batch_size, check_network, recipe_path
+from mwm.attacks.base import check_batch_size, recipe_path
 from mwm.attacks.extraction.answers import KeptAnswers, flattened
 from mwm.attacks.extraction.asking import AskingAttack
 from mwm.attacks.layers import penultimate_features
 from mwm.config.randomness import derive_seed, make_generator
-from mwm.config.spec import Share, Shown, StrictBool, spec
+from mwm.config.spec import NonEmptyStr, Share, Shown, StrictBool, spec
+from mwm.data.host import Images, in_batches
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
-from mwm.models.build import Model, build_model, channel_statistics
+from mwm.models.build import Model, build_model, channel_statistics, check_network
+from mwm.models.start import start_from
 from mwm.oracle.oracle import log_probabilities
 from mwm.training.device import deterministic
+from mwm.training.evaluation import eval_batch_size
 from mwm.training.loop import Epoch, fit
 from mwm.training.recipe import MultiStep, Recipe
 from mwm.training.state import TrainState
@@ -32,17 +35,22 @@ from mwm.training.step import Batch, Objective
 FEATURE_EPOCHS = 5
 """Epochs of the student in whose features answers are compared."""
 
-Lesson = tuple[LabeledImages, Callable[[Batch], Tensor]]
+Lesson = tuple[LabeledImages[Images], Callable[[Batch], Tensor]]
 """What a student is taught: images with their true labels, and the answers to a batch of them."""
 
 
 @spec
 class StudentAttack(AskingAttack):
-    """Extraction by a student with fresh random weights; `student` and `recipe` left out are the victim's.
+    """Extraction by a student with fresh random weights.
+
+    `student` and `recipe` left out are the victim's; of the recipe, what it does to labels of images is left out.
 
     Two fields follow the published code, which gives the attacker more than an attacker has. With `same_start` the
     student begins with the initial weights that the victim's seed gives its network: those of the victim, if both are
     one network. A recipe that keeps the epoch of `best_validation` judges by the owner's validation images.
+
+    With `start` the student starts from the weights of a trained network in place of random ones, such as public ones:
+    a file, an entry of the store or a model of MLflow, as for a victim.
 
     A kind of attack says what the student learns: `loss`. `label_smoothing` is the share of the uniform distribution in
     what it learns. An epoch of the recipe is a pass over the images. Where k `views` of each were asked, a pass over
@@ -55,6 +63,16 @@ class StudentAttack(AskingAttack):
     recipe: Annotated[Recipe | None, Shown("")] = None
     label_smoothing: Annotated[Share, Shown("label smoothing {}")] = 0.0
     same_start: StrictBool = False
+    start: Annotated[NonEmptyStr | None, Shown("from {}")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, instead in (("label_smoothing", "; write it at the attack"), ("mixup", "")):
+            if self.recipe and (value := getattr(self.recipe, name)):
+                reason = f"a student learns the answers to its images{instead}: must be 0"
+                raise ValueError(f"recipe.{name}: {value} is not allowed: {reason}")
+        if self.same_start and self.start is not None:
+            raise ValueError("same_start: true is not allowed: the student starts from the weights of start")
 
     @abstractmethod
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
@@ -62,7 +80,7 @@ class StudentAttack(AskingAttack):
 
     def resolve(self, victim: Target) -> Self:
         """Fill in the student's network, and the recipe up to its last epoch."""
-        recipe = self.recipe or replace(victim.recipe, keep="last")
+        recipe = self.recipe or replace(victim.recipe, keep="last", label_smoothing=0.0, mixup=0.0)
         return replace(self, student=self.student or victim.model, recipe=recipe)
 
     def training_recipe(self) -> Recipe | None:
@@ -73,6 +91,9 @@ class StudentAttack(AskingAttack):
         """Raise ValueError for too few images, a budget below a batch, or a network too deep for the images."""
         super().validate(facts)
         check_batch_size(self, facts)
+        if self.same_start and facts.victim.start is not None:
+            reason = "the victim starts from weights, and not from random ones"
+            raise ValueError(f"{facts.path}.same_start: true is not allowed: {reason}")
         filled, views = self.resolve(facts.victim), self.views or 1
         least = -(-filled._known_recipe.batch_size // views)
         if self.query_budget is not None and self.query_budget < least:
@@ -80,7 +101,8 @@ class StudentAttack(AskingAttack):
             reason = f"must be at least {least}, {recipe_path(self, facts)}.batch_size{shared}"
             raise ValueError(f"{facts.path}.query_budget: {self.query_budget} is not allowed: {reason}")
         if facts.dataset is not None:
-            check_network(f"{facts.path}.student", filled.architecture(facts.victim), facts.dataset)
+            shape, classes = facts.dataset.shape, facts.dataset.classes
+            check_network(f"{facts.path}.student", filled.architecture(facts.victim), shape=shape, classes=classes)
 
     def architecture(self, victim: Target) -> Model:
         """The student's."""
@@ -99,7 +121,7 @@ class StudentAttack(AskingAttack):
         """The student before its first epoch, normalised as the attacker's images are."""
         assert self.student is not None, "the student's network was never filled in"
         images = self.transfer_images(access).images
-        mean, std = channel_statistics(images)
+        mean, std = channel_statistics(in_batches(images, eval_batch_size(images)))
         network = build_model(
             self.student,
             shape=(images.shape[1], images.shape[2], images.shape[3]),
@@ -110,6 +132,8 @@ class StudentAttack(AskingAttack):
                 *((access.victim_seed, "victim") if self.same_start else (access.seed, "student"))
             ),
         )
+        if self.start is not None:
+            start_from(network, self.student, access.starts[self.start])
         return network.to(images.device)
 
     def run(self, access: BlackBoxAccess) -> Iterator[Epoch]:

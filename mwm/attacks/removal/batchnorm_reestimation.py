@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import nn
 
-from mwm.attacks.access import WhiteBoxAccess
-from mwm.attacks.base import WhiteBoxAttack
+from mwm.attacks.access import TargetFacts, WhiteBoxAccess
+from mwm.attacks.base import WhiteBoxAttack, check_batch_norm
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, spec
 from mwm.training.batchnorm import CumulativeStatistics
@@ -30,6 +30,11 @@ class BatchNormReestimation(WhiteBoxAttack):
     kind: Literal["batchnorm_reestimation"] = "batchnorm_reestimation"
     passes: Count = 3
     batch_size: Count = 128
+
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError for a network that keeps no statistics."""
+        super().validate(facts)
+        check_batch_norm(facts.path, self.kind, facts)
 
     def epochs(self) -> int:
         """One for each pass."""

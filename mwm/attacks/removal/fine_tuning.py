@@ -7,11 +7,10 @@ from contextlib import nullcontext
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.base import WhiteBoxAttack, check_batch_size
+from mwm.attacks.base import WhiteBoxAttack, check_batch_norm, check_batch_size
 from mwm.attacks.layers import last_layer
 from mwm.attacks.sources import is_foreign
 from mwm.config.spec import Shown, spec
@@ -57,9 +56,11 @@ class FineTuning(WhiteBoxAttack):
         return self.recipe
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for fewer images than a batch."""
+        """Raise ValueError for fewer images than a batch, and for frozen statistics where a network keeps none."""
         super().validate(facts)
         check_batch_size(self, facts)
+        if self.batchnorm == "frozen":
+            check_batch_norm(f"{facts.path}.batchnorm", "frozen", facts)
 
     def epochs(self) -> int:
         """Those of the recipe."""
@@ -70,8 +71,11 @@ class FineTuning(WhiteBoxAttack):
         model, images = access.model, access.images
         if self.labels == "predicted":
             images = LabeledImages(images.images, predict_logits(model, images.images).argmax(1))
-        model.requires_grad_(self.layers == "all")
-        last_layer(model).requires_grad_(True)
+        if self.layers == "last":
+            model.requires_grad_(False)
+            last_layer(model, images.images).requires_grad_(True)
+        else:
+            model.requires_grad_(True)
         training = TrainState(model, self.recipe)
         if access.start is not None:
             training.restore(access.start)
@@ -83,4 +87,4 @@ class FineTuning(WhiteBoxAttack):
     def _objective(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         del generator
         with eval_statistics(model) if self.batchnorm == "frozen" else nullcontext():
-            return F.cross_entropy(model(batch.images), batch.labels)
+            return batch.cross_entropy(model(batch.images))

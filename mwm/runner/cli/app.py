@@ -17,7 +17,10 @@ from mwm.trials.provenance import __version__
 
 COMMANDS = {
     "run": ("sweeps:run", "Run a sweep, or resume it."),
-    "check": ("sweeps:check", "Read a sweep, count its trials and tell what its data are; start nothing."),
+    "check": (
+        "sweeps:check",
+        "Read a sweep; tell its trials, its data and who gets what; start nothing.",
+    ),
     "status": ("workspace:status", "Show how a sweep is getting on, while it runs and after."),
     "list": ("workspace:list_", "Show all sweeps in results/, one line each."),
     "report": ("report:report", "Write a report on a sweep, or on several that are compared."),
@@ -28,6 +31,7 @@ COMMANDS = {
     "commit": ("keys:commit", "Show the commitment to a key, to publish before the network."),
     "open": ("keys:open_", "Check a key against a commitment; exit status 3 if it is another key's."),
     "export": ("keys:export", "Copy the key of a victim out of a store."),
+    "model": ("models:model", "Write the network of a finished trial as a file for others, or register it."),
     "power": ("power:power", "Show how many queries prove a copy."),
     "schema": ("sweeps:schema", "Print the JSON Schema of a sweep file."),
 }

@@ -11,20 +11,25 @@ from cyclopts import Parameter
 
 from mwm.config.loader import apply_override
 from mwm.config.spec import decode
-from mwm.data.datasets import Dataset, DatasetSpec
+from mwm.data.datasets import ArrayData, Dataset, DatasetSpec
 from mwm.data.readers import load_dataset as load_data
-from mwm.runner.cli.options import Storage, make_console
+from mwm.runner.cli.options import Storage, find_digest, make_console
 from mwm.runner.workspace.location import StorageLocation
-from mwm.storage.filesystem import write_atomic
 from mwm.storage.object_store import as_storage_error
 from mwm.storage.store import Store
-from mwm.trials.artifacts import key_files, key_folders, load_stored_key
+from mwm.trials.key_export import export_files, proof_of, require_marked, write_keys
+from mwm.trials.outcome import Outcome
 from mwm.watermarks.key import Key, load_key, verify_derivation
 from mwm.watermarks.key import commitment as own_commitment
+from mwm.watermarks.proof import read_proof, require_proven
 
 GUESSABLE_NOTE = (
     "note: this secret follows from the seed of a sweep: whoever guesses the seed has the key, and can remove it.",
     "For a release, before training: `openssl rand -hex 32 > FILE`, and `secret: FILE` under `victim`.",
+)
+
+UNKNOWN_NOTE = (
+    "note: nothing beside this key says whether its network proves it; `export` and the entry of a store do.",
 )
 
 IMPRINT, CERTIFICATE = "3039 020101 3031 300d 0609 608648016503040201 0500 0420", "0101ff"
@@ -41,16 +46,20 @@ def commit(
     request: Annotated[
         Path | None, Parameter(help="Write a request by which a time stamping authority stamps it (RFC 3161).")
     ] = None,
+    force: Annotated[bool, Parameter(help="Commit also to a key that its own network does not prove.")] = False,
 ) -> int:
     """Show the commitment to a key, to publish before the network.
 
-    It stands on a line of its own.
+    It stands on a line of its own. A key that its own network does not prove, as the folder tells, is refused.
     """
     held = load_key(key)
-    _refuse_control(f"KEY: {key}", held)
-    digits = own_commitment(held)
-    lines = [f"{key}: {_described(held)}; its commitment, to publish before the network is:", digits]
+    proof = None if force else proof_of(key, held)
+    if not force:
+        require_proven(held, proof, name=f"KEY: {key}", override="--force")
+    digits, told = own_commitment(held), f"; {proof.told}" if proof else ""
+    lines = [f"{key}: {_described(held)}{told}; its commitment, to publish before the network is:", digits]
     lines += GUESSABLE_NOTE if held.guessable else ()
+    lines += UNKNOWN_NOTE if proof is None and not force else ()
     if request is not None:
         _write(request, bytes.fromhex(IMPRINT + digits + CERTIFICATE))
         stamp = f"curl -H 'Content-Type: application/timestamp-query' --data-binary @{request} URL-OF-AN-AUTHORITY"
@@ -70,6 +79,9 @@ def open_(
         list[str] | None,
         Parameter(name="--set", help="With --recompute: where the data lie, as in data.path=X; repeatable."),
     ] = None,
+    trust: Annotated[
+        bool, Parameter(help="With --recompute: run the code of the function that data are from.")
+    ] = False,
 ) -> int:
     """Check a key against a commitment; exit status 3 if it is another key's.
 
@@ -83,7 +95,7 @@ def open_(
         raise ValueError(f"--set {changes[0]}: is of no use without --recompute")
     held = load_key(key)
     if recompute:
-        verify_derivation(held, _data(held, changes or ()))
+        verify_derivation(held, _data(held, changes or (), trust=trust))
     found = own_commitment(held)
     opens = found == commitment.lower()
     verdict = "opens the commitment" if opens else f"does not open the commitment: its own is {found}"
@@ -93,41 +105,35 @@ def open_(
 
 
 def export(
-    digest: Annotated[str, Parameter(name="DIGEST", help="The victim's, as in results.csv.")],
+    beginning: Annotated[str, Parameter(name="DIGEST", help="The victim's, as in results.csv; 8 digits or more.")],
     folder: Annotated[Path, Parameter(name="FOLDER", help="A new folder, which only its owner can enter.")],
     /,
     *,
+    force: Annotated[bool, Parameter(help="Copy also a key that its own network does not prove.")] = False,
     storage: Storage = ".",
 ) -> int:
     """Copy the key of a victim out of a store.
 
-    The second key of a victim that carries two schemes goes into the folder `confusion` in it.
+    The second key of a victim that carries two schemes goes into the folder `confusion` in it. Beside a key lies
+    proof.json: what its network proves by it. A key that this network does not prove is refused.
     """
-    if not re.fullmatch(r"[0-9a-f]{16}", digest):
-        raise ValueError(f"DIGEST: {digest!r} is not allowed: must be 16 hexadecimal digits, as in results.csv")
     store = Store(StorageLocation(storage).store)
+    digest = as_storage_error(store.root, lambda: find_digest(beginning, store))
     outcome = as_storage_error(store.root, lambda: store.outcome(digest))
     if outcome is None:
         raise ValueError(f"DIGEST: {digest} is no finished victim of this store")
     if outcome["victim_digest"] != digest:
         raise ValueError(f"DIGEST: {digest} is an attack on {outcome['victim_digest']}: only a victim has a key")
-    _refuse_control(f"DIGEST: {digest}", load_stored_key(store, digest))
-    keys = {folder / inner: key_files(store, digest, inner) for inner in key_folders(store, digest)}
-    for place, content in keys.items():
-        try:
-            place.mkdir(mode=0o700, parents=True)
-            for name, data in content.items():
-                write_atomic(place / name, data)
-        except OSError as error:
-            raise ValueError(f"FOLDER: {place} cannot be made ({error.strerror}); name a new one") from None
-        make_console().out(f"{place}: {_described(load_key(place))}; keep it secret", highlight=False)
+    measured = Outcome(**outcome)
+    if not force:
+        require_marked(store, measured, name=f"DIGEST: {digest}", override="--force")
+    files = export_files(store, measured)
+    for place in write_keys(files, folder, name="FOLDER"):
+        key = load_key(place)
+        proof = read_proof(place, key)
+        told = proof.told if proof else ""
+        make_console().out(f"{place}: {_described(key)}; {told}; keep it secret", highlight=False)
     return 0
-
-
-def _refuse_control(name: str, key: Key) -> None:
-    """A control was never taught its key: whoever published it would claim what no network carries."""
-    if key.scheme == "none":
-        raise ValueError(f"{name} is the key of a control: a network of scheme none carries no watermark")
 
 
 def _described(key: Key) -> str:
@@ -136,14 +142,20 @@ def _described(key: Key) -> str:
     return f"{len(key.queries)} queries, {key.classes} classes, scheme {key.scheme}, {dated}"
 
 
-def _data(key: Key, changes: Sequence[str]) -> Dataset:
-    """The data set of a key, from where it lay or from where `changes` say."""
-    tree = {"data": dict(key.data)}
+def _data(key: Key, changes: Sequence[str], *, trust: bool) -> Dataset:
+    """The data set of a key, from where it lay or from where `changes` say: there it may be of another kind."""
+    other = any(item.startswith("data.kind=") for item in changes)
+    shown = {name: key.data[name] for name in ("flip", "pad")}
+    tree = {"data": shown if other else dict(key.data)}
     for item in changes:
         if not item.startswith("data."):
             raise ValueError(f"--set {item}: is not allowed: only where the data lie, such as data.path=X")
         apply_override(tree, item)
-    return load_data(decode(DatasetSpec, tree["data"], "data"))
+    record = decode(DatasetSpec, tree["data"], "data")
+    if isinstance(record, ArrayData):
+        saved = "save them as a file, and name it by --set data.kind=npz --set data.path=X"
+        raise ValueError(f"data: the arrays {record.digest} were in the memory of another process; {saved}")
+    return load_data(record, trust=trust)
 
 
 def _write(path: Path, content: bytes) -> None:

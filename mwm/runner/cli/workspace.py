@@ -23,7 +23,7 @@ from mwm.runner.workspace.status import SweepStatus, find_sweep, list_sweeps, sw
 from mwm.runner.workspace.users import forget_users, other_users, recorded_since
 from mwm.storage.redaction import one_line
 from mwm.trials.names import duration
-from mwm.trials.outcome import STATUSES
+from mwm.trials.outcome import STATUSES, UNPROVEN
 
 if TYPE_CHECKING:
     from mwm.runner.workspace.garbage import Garbage, Sparing
@@ -98,14 +98,22 @@ def _lines(sweep: SweepStatus) -> Iterator[str]:
     if sweep.best is not None:
         from mwm.trials.names import best_line  # pydantic, which it needs, takes a third of the whole command
 
-        yield f"best     {one_line(best_line(sweep.best['label'], sweep.best))}"
-    if sweep.running:
-        yield "running"
-        yield from _some(_aligned([_age(trial) for trial in sweep.running]))
-    if sweep.failures:
-        yield "failed"
-        yield from _some(one_line(f"{trial['label']}: {trial['error']}") for trial in sweep.failures)
+        yield f"best     {sweep.best['digest']} {one_line(best_line(sweep.best['label'], sweep.best))}"
+    for title, lines in _lists(sweep).items():
+        if lines:
+            yield title
+            yield from _some(lines)
     yield f"results  {sweep.results}"
+
+
+def _lists(sweep: SweepStatus) -> dict[str, list[str]]:
+    """What is told in a line each, under its title."""
+    return {
+        "networks": [one_line(f"{one['digest']} {one['label']}") for one in sweep.victims],
+        "running": _aligned([_age(trial) for trial in sweep.running]),
+        UNPROVEN: [one_line(f"{one['label']}: log10 p {one['log10_p'] + 0.0:.1f}") for one in sweep.unmarked],
+        "failed": [one_line(f"{trial['label']}: {trial['error']}") for trial in sweep.failures],
+    }
 
 
 def _age(trial: dict[str, Any]) -> tuple[str, ...]:
@@ -113,11 +121,10 @@ def _age(trial: dict[str, Any]) -> tuple[str, ...]:
     return one_line(trial["label"]), epoch, "" if trial["age"] is None else duration(trial["age"])
 
 
-def _some(lines: Iterable[str]) -> Iterator[str]:
-    every = list(lines)
-    yield from (f"  {line}" for line in every[:SHOWN])
-    if len(every) > SHOWN:
-        yield f"  and {len(every) - SHOWN} more"
+def _some(lines: list[str]) -> Iterator[str]:
+    yield from (f"  {line}" for line in lines[:SHOWN])
+    if len(lines) > SHOWN:
+        yield f"  and {len(lines) - SHOWN} more"
 
 
 def clean(

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import ray
 from ray import tune
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler
 
+from mwm.config.errors import reason_of
+from mwm.config.functions import own_module
 from mwm.runner.execution.cores import usable_cores
 from mwm.runner.execution.joining import cluster_address, require_cluster, require_short_paths
 from mwm.runner.execution.searcher import TrialSearcher
-from mwm.runner.execution.worker import trainable, trial_resources
+from mwm.runner.execution.worker import trainable
 from mwm.runner.sweeps.sweep import EarlyStopping, Resources, Sweep, TrialResources
 from mwm.runner.workspace.location import TUNE, remove_tune
 from mwm.trials.trial import TrialInputs
@@ -28,9 +30,10 @@ NODE_TIMEOUT_S = 300.0
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[None]:
+def ray_cluster(address: str | None, functions: Iterable[str] = ()) -> Iterator[None]:
     """Join the Ray cluster at `address` (or RAY_ADDRESS), or start one on this machine for the time being.
 
+    This package goes to the nodes, and so do the modules of `functions` that are not installed.
     Raises ValueError when a cluster that was named cannot be reached.
     """
     joined = cluster_address(address)
@@ -41,9 +44,10 @@ def ray_cluster(address: str | None) -> Iterator[None]:
             ray.init("local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         else:
             require_cluster(joined, address)
-            ray.init(address=joined, runtime_env={"py_modules": [str(Path(__file__).parents[2])]}, **quiet)
+            modules = {Path(__file__).parents[2], *filter(None, map(own_module, functions))}
+            ray.init(address=joined, runtime_env={"py_modules": sorted(map(str, modules))}, **quiet)
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         named = f"{'--address' if address else 'RAY_ADDRESS'}: {joined} cannot be joined"
         what = named if joined else "Ray cannot be started on this machine"
         raise ValueError(f"{what}: {reason}") from None
@@ -87,17 +91,20 @@ def _missing_resources(resources: Resources) -> str:
                 return f"resources.{kind}.{name}: {asked:g} is not allowed: the largest node has {most:g}"
         if not any(_fit(node, wanted) for node in nodes):
             return f"resources.{kind}: no node has {wanted.cpus:g} CPUs and {wanted.gpus:g} GPUs together"
+        if (room := sum(_fit(node, wanted) for node in nodes)) < wanted.workers:
+            return f"resources.{kind}.workers: {wanted.workers} is not allowed: the nodes have room for {room}"
     return ""
 
 
 def concurrent_trials(resources: Resources) -> int:
     """How many trials of the more frugal kind the cluster can run at a time."""
     nodes = _nodes()
-    return max(1, *(sum(_fit(node, wanted) for node in nodes) for wanted in (resources.victim, resources.attack)))
+    wishes = (resources.victim, resources.attack)
+    return max(1, *(sum(_fit(node, wanted) for node in nodes) // wanted.workers for wanted in wishes))
 
 
 def _fit(node: dict[str, float], wanted: TrialResources) -> int:
-    """How many trials that take so much a node can run at a time."""
+    """How many workers that take so much a node can run at a time."""
     by_gpu = node.get("GPU", 0) / wanted.gpus if wanted.gpus else math.inf
     return int(min(by_gpu, node.get("CPU", 0) / wanted.cpus))
 
@@ -124,9 +131,10 @@ def run_trials(searcher: TrialSearcher, sweep: Sweep, *, folder: Path, sets: Tri
         "TUNE_MAX_PENDING_TRIALS_PG": str(concurrent_trials(resources) + 1),
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
-    prepared = tune.with_parameters(trainable, sets=sets, store=store, resources=resources)
+    held = [ray.put(sets)]  # in a list it stays a reference, which a trial can hand on to workers of its own
+    prepared = tune.with_parameters(trainable, held=held, store=store, resources=resources)
     tuner = tune.Tuner(
-        tune.with_resources(prepared, lambda config: _placement_group(trial_resources(resources, config))),
+        tune.with_resources(prepared, lambda config: _placement_group(resources.of_trial(config))),
         tune_config=tune.TuneConfig(
             search_alg=searcher, scheduler=_scheduler(sweep.early_stopping), num_samples=-1, reuse_actors=True
         ),
@@ -169,4 +177,5 @@ def _scheduler(early_stopping: EarlyStopping | None) -> FIFOScheduler:
 
 
 def _placement_group(wanted: TrialResources) -> tune.PlacementGroupFactory:
-    return tune.PlacementGroupFactory([{"CPU": wanted.cpus, "GPU": wanted.gpus}])
+    """A place for each worker of a trial, all of them or none; the trial itself is the first."""
+    return tune.PlacementGroupFactory([{"CPU": wanted.cpus, "GPU": wanted.gpus}] * wanted.workers)

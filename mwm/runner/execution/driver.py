@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mwm.config.errors import show
-from mwm.config.loader import load_yaml
-from mwm.config.spec import decode, encode, flatten
-from mwm.config.written import plain
+from mwm.config.spec import encode
+from mwm.runner.execution.continuation import Continuation, continuation
 from mwm.runner.execution.joining import cluster_address
 from mwm.runner.execution.page import open_follower
 from mwm.runner.reporting.datasets import left_out_lines
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.results import TrialResult
+from mwm.runner.sweeps.plan import plan_warnings
 from mwm.runner.sweeps.search import LimitedSource, victim_source
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
@@ -41,6 +40,7 @@ from mwm.storage.tracking_uri import experiment_name, resolve_tracking_uri
 from mwm.trials.outcome import STATUSES
 from mwm.trials.provenance import provenance
 from mwm.trials.trial import TrialInputs
+from mwm.trials.validation import Places
 
 if TYPE_CHECKING:
     from mwm.runner.execution.recorder import SweepRecorder
@@ -52,15 +52,18 @@ if TYPE_CHECKING:
 class SweepRun:
     """How a sweep ended.
 
-    `counts` are its trials by status, `cached` how many of them were not run by this command. `status` is 0 if every
-    trial is done, INCOMPLETE if one is not, 130 or 143 if a signal stopped it. `epochs`: how far each trial is that has
-    begun and not ended. `hours_spent`: it began no more victims, as its limit says. The results lie in `folder`, the
-    runs of MLflow at `uri`, in the experiment called `experiment` there and `experiment_id` in its addresses.
+    `counts` are its trials by status, `cached` how many of them were not run by this command, `unmarked` how many of
+    its victims carry no watermark. `status` is 0 if every trial is done, INCOMPLETE if one is not, or if a victim is
+    unmarked and the sweep does not ask for such victims (`attack_unmarked`), 130 or 143 if a signal stopped it.
+    `epochs`: how far each trial is that has begun and not ended. `hours_spent`: it began no more victims, as its limit
+    says. The results lie in `folder`, the runs of MLflow at `uri`, in the experiment called `experiment` there and
+    `experiment_id` in its addresses.
     """
 
     results: Sequence[TrialResult] = field(repr=False)
     counts: Mapping[str, int]
     cached: int
+    unmarked: int = 0
     status: int
     epochs: Mapping[str, int]
     hours_spent: bool
@@ -79,6 +82,7 @@ def run_sweep(
     tracking_uri: str | None = None,
     resume: bool = False,
     experiment: str | None = None,
+    trust: bool = False,
 ) -> SweepRun:
     """Run a sweep to its end, or resume it; on the console (standard output) it shows its progress alone.
 
@@ -88,25 +92,32 @@ def run_sweep(
     uri, place, elsewhere = resolve_tracking_uri(tracking_uri), StorageLocation(storage), cluster_address(address)
     _require_durable_paths(place, uri)
     with place.sweep_dir(sweep.name) as folder:
-        _require_same_sweep(sweep, folder, resume=resume)
+        store = Store(place.store)
+        inputs = Places(trust=trust, store=store, tracking_uri=uri)
+        _require_begun(sweep, folder, resume=resume, inputs=inputs)
         experiment = experiment_name(experiment, sweep.name, uri, before=read_journal(folder).begin.get("experiment"))
-        sets = _loaded(sweep, console, here=not elsewhere)
-        # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
-        from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
+        sets = _loaded(sweep, console, here=not elsewhere, inputs=inputs)
+        tell = partial(console.out, highlight=False)
+        with sweep_lock(folder, store=place.local_store), _outliving_terminal():
+            goes_on = continuation(sweep, folder, sets=sets, store=store)
+            # Ray and MLflow take seconds to import: a mistake in the file should not wait for them.
+            from mwm.runner.execution.cluster import NODE_TIMEOUT_S, check_resources, ray_cluster
 
-        alone = sweep_lock(folder, store=place.local_store)
-        with alone, _outliving_terminal(), ray_cluster(address), _graceful_stop() as stopped:
-            tell = partial(console.out, highlight=False)
-            check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
-            where: dict[str, Any] = {"folder": folder, "uri": uri, "experiment": experiment}
-            return _run(sweep, console, place, **where, sets=sets, stopped=stopped)
+            with ray_cluster(address, sets.sources), _graceful_stop() as stopped:
+                check_resources(sweep.resources, patience=NODE_TIMEOUT_S if elsewhere else 0.0, tell=tell)
+                for line in plan_warnings(sweep.victim_specs, sets):
+                    tell(line)
+                if goes_on.told:
+                    tell(goes_on.told)
+                where = {"uri": uri, "experiment": experiment}
+                return _run(sweep, console, place, **where, goes_on=goes_on, sets=sets, stopped=stopped)
 
 
-def _loaded(sweep: Sweep, console: Console, *, here: bool) -> TrialInputs:
+def _loaded(sweep: Sweep, console: Console, *, here: bool, inputs: Places) -> TrialInputs:
     """The data of a sweep that was found sound, on this machine if it runs `here`; says what was left out of them."""
     if here:
         require_compiler(sweep)
-    sets, _ = validate(sweep, download=True)
+    sets, _ = validate(sweep, inputs)
     for found in (dataset.findings for dataset in sets.data.values() if dataset.findings):
         for line in left_out_lines(found):
             console.out(line, highlight=False)
@@ -126,29 +137,11 @@ def _require_durable_paths(place: StorageLocation, uri: str) -> None:
         raise ValueError(f"--tracking-uri: {uri} is deleted with this Ray job; name a server, or a file elsewhere")
 
 
-def _require_same_sweep(sweep: Sweep, folder: Path, *, resume: bool) -> None:
-    """Refuse a name that stands for another sweep already."""
-    path = folder / SWEEP_FILE
-    if not path.exists():
-        if resume:
-            validate(sweep, download=False)  # a mistake in what is asked may be why it is not found
-            raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
-        return
-    if differs := _difference(sweep, path):
-        validate(sweep, download=False)
-        raise ValueError(f"name: {sweep.name!r} is another sweep in {folder} ({differs}); choose a new one by --name")
-
-
-def _difference(sweep: Sweep, path: Path) -> str:
-    """What a sweep asks otherwise than the one whose file lies at `path`, or that nobody knows; empty if nothing."""
-    try:
-        before: Sweep = decode(Sweep, load_yaml(path))
-    except ValueError:
-        return f"{path.name} is of another release, or damaged"
-    asked, there = flatten(sweep.question), plain(flatten(before.question))
-    changed = (key for key in {**asked, **there} if asked.get(key) != there.get(key))
-    told = (f"{key}: {show(plain(asked.get(key)))}, there {show(there.get(key))}" for key in changed)
-    return next(told, "")
+def _require_begun(sweep: Sweep, folder: Path, *, resume: bool, inputs: Places) -> None:
+    """Refuse to resume what was never begun."""
+    if resume and not (folder / SWEEP_FILE).exists():
+        validate(sweep, replace(inputs, download=False))  # a mistake in what is asked may be why it is not found
+        raise ValueError(f"--resume: there is no sweep {sweep.name!r} in {folder.parent}")
 
 
 def _run(
@@ -156,26 +149,29 @@ def _run(
     console: Console,
     place: StorageLocation,
     *,
-    folder: Path,
     sets: TrialInputs,
     uri: str,
     experiment: str,
+    goes_on: Continuation,
     stopped: list[int],
 ) -> SweepRun:
     """Run what is left of a sweep, and tell MLflow of it."""
     from mwm.runner.execution.results import SweepResults
 
-    made = provenance()
-    with open_follower(uri, sweep, folder, provenance=made, experiment=experiment) as mlflow:
+    made, folder = provenance(), place.results / sweep.name
+    before, dropped = goes_on.config_digests[:-1], goes_on.dropped
+    with open_follower(uri, sweep, folder, provenance=made, experiment=experiment, before=before) as mlflow:
         place.record_user()
         write_atomic(folder / SWEEP_FILE, json.dumps(encode(sweep), indent=1) + "\n")
         progress = Progress(console)
         results = SweepResults(sweep, folder, Store(place.store), progress.warn, mlflow=mlflow, copy=place.upload)
-        told = {"provenance": made, "experiment": experiment}
+        told = {"provenance": made, "experiment": experiment, "config_digests": goes_on.config_digests}
+        told |= {"dropped": dropped} if dropped else {}
         how = _run_trials(results, progress, sets, stopped=stopped, told=told)
     return SweepRun(
         results=results.all(),
         counts={status: results.count(status) for status in STATUSES},
+        unmarked=results.unmarked,
         folder=folder,
         uri=uri,
         experiment=experiment,
@@ -193,9 +189,11 @@ def _run_trials(
     from mwm.runner.execution.searcher import TrialSearcher
 
     sweep, folder, store = results.sweep, results.folder, results.store
-    source = victim_source(sweep, folder)
-    queue = TrialQueue(source, [attack for _, attack in sweep.attack_specs], sets)
-    recorder = SweepRecorder(results, Journal(folder, progress.warn, followers=[progress.follow]), sets)
+    source = victim_source(sweep, folder, sets)
+    attacks = [attack for _, attack in sweep.attack_specs]
+    queue = TrialQueue(source, attacks, sets, attack_unmarked=sweep.attack_unmarked)
+    journal = Journal(folder, progress.warn, followers=[progress.follow], dropped=told.get("dropped", ()))
+    recorder = SweepRecorder(results, journal, sets)
     searcher = TrialSearcher(queue, recorder, store=store, sets=sets)
     plan = {"totals": queue.totals, "slots": concurrent_trials(sweep.resources), "epochs": _mean_epochs(sweep)}
     recorder.journal.begin(**plan, **told)
@@ -203,6 +201,7 @@ def _run_trials(
         with progress:
             run_trials(searcher, sweep, folder=folder, sets=sets, store=store.root)
         left[0] = queue.victims + queue.attacks - results.count("done") - results.count("stopped")
+        left[0] += 0 if sweep.attack_unmarked else results.unmarked
     status = 128 + stopped[0] if stopped else INCOMPLETE * (left[0] > 0)
     return {
         "status": status,
@@ -221,7 +220,10 @@ def _mean_epochs(sweep: Sweep) -> dict[str, float]:
 
 @contextmanager
 def _recorded_end(recorder: SweepRecorder, source: LimitedSource, stopped: list[int]) -> Iterator[list[int]]:
-    """Record how a sweep ends, and why if its driver ends before; the list takes how many trials are not done."""
+    """Record how a sweep ends, and why if its driver ends before; the list takes how many trials are not as asked.
+
+    Those that are not done, and unmarked victims.
+    """
     left, reason = [1], ""
     try:
         yield left

@@ -57,17 +57,24 @@ def open_follower(
     *,
     provenance: Mapping[str, str],
     experiment: str | None,
+    before: Sequence[str] = (),
     anew: bool = False,
 ) -> MlflowFollower:
     """Who brings the journal of a sweep to MLflow; `provenance` is a tag of every run. Raises ValueError.
 
-    `anew`: from its beginning, and without a driver, who might still be writing its last line.
+    `before` are the config digests that the sweep had as long as it asked less. `anew`: from the journal's beginning,
+    and without a driver, who might still be writing its last line. How many samples are drawn may grow, and so it is a
+    tag: no parameter of MLflow ever changes.
     """
+    search = flatten(encode(sweep.search), "search")
+    grows = {name: str(search.pop(name)) for name in ("search.num_samples",) if name in search}
     return MlflowFollower(
         uri,
-        Followed(sweep.name, partial(read_events, folder, torn=anew), folder, folder / PICTURES),
+        Followed(
+            sweep.name, partial(read_events, folder, torn=anew), folder, folder / PICTURES, tags=grows, before=before
+        ),
         tags={**provenance, **source_tags(provenance), CONFIG: sweep.config_digest, **sweep.tags},
-        params=flatten(encode(sweep.search), "search"),
+        params=search,
         experiment=experiment,
         anew=anew,
         first=partial(begin_page, sweep=sweep),

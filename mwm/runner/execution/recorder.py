@@ -55,7 +55,8 @@ class SweepRecorder:
             self.cached.add(name)
         if self.journal.holds(asdict(outcome)):
             self.results.draw_queries(trial, outcome)
-            self.journal.cached(name, _kind(trial), outcome.status, seconds=outcome.seconds)
+            told: dict[str, Any] = {"seconds": outcome.seconds, "marked": outcome.marked}
+            self.journal.cached(name, _kind(trial), outcome.status, **told)
             self.results.add(trial, outcome)
             return
         if not self.journal.is_under_way(name):

@@ -86,6 +86,11 @@ class SweepResults:
         """How many trials ended so."""
         return sum(outcome.status == status for _, outcome in self.outcomes.values())
 
+    @property
+    def unmarked(self) -> int:
+        """How many victims carry no watermark."""
+        return sum(outcome.marked is False for _, outcome in self.outcomes.values())
+
     @contextmanager
     def warn_on_error(self) -> Iterator[None]:
         """Whatever fails is told and ends no sweep: all that is written here can be written again from the store."""

@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 from mwm.config.spec import encode
 from mwm.storage.store import Store
 from mwm.trials.names import trial_name
-from mwm.trials.outcome import EpochMetrics, Outcome, TrialReport
+from mwm.trials.outcome import SKIPPED_UNMARKED, EpochMetrics, Outcome, TrialReport
 from mwm.trials.trial import Trial, TrialInputs, data_key, victim_digest
 
 MAX_RETRIES = 2
@@ -40,7 +40,7 @@ class Queue(Protocol):
         """The next trial; None when there is none, for now or, if nothing is `open`, for good."""
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> list[tuple[str, Trial]]:
-        """Take in what came of a trial; the result are attacks that can no longer be run."""
+        """Take in what came of a trial; the result are attacks that are not to be run."""
 
     def measures(self, victim: str) -> dict[str, float] | None:
         """What a victim and all its attacks showed; None as long as some are under way."""
@@ -210,7 +210,7 @@ class TrialSearcher(Searcher):
         self._ended(name, trial, outcome)
 
     def _ended(self, name: str, trial: Trial, outcome: Outcome) -> None:
-        """Tell the queue of an end; attacks that can no longer be run are skipped."""
+        """Tell the queue of an end; attacks on a victim that failed, or carries no watermark, are skipped."""
         self.epochs.pop(name, None)
         self.failures.pop(name, None)
         lost = self._queue.finish(name, trial, outcome)
@@ -218,10 +218,13 @@ class TrialSearcher(Searcher):
         if measures := self._queue.measures(victim):
             self._recorder.measures(victim, measures, self._queue.worst_attack(victim))
         self._recorder.totals(self._queue.victims, self._queue.attacks)
+        why = SKIPPED_UNMARKED if outcome.status == "done" else "its victim failed"
         for skipped, attack in lost:
-            self._recorder.start(skipped, attack)
-            outcome = self._outcome_without_measures(skipped, attack, status="skipped", error="its victim failed")
-            self._recorder.finish(skipped, attack, outcome)
+            known = None
+            with self._warn_on_error():
+                known = self._recorder.find_finished(skipped)  # by a run that asked for attacks on such victims
+            ended = known or self._outcome_without_measures(skipped, attack, status="skipped", error=why)
+            self._recorder.replay(skipped, attack, ended, cached=known is not None)
 
     def _outcome_without_measures(
         self, name: str, trial: Trial, *, status: Literal["failed", "skipped", "stopped"], error: str

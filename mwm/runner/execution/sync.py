@@ -52,14 +52,16 @@ def sync_mlflow(
         _gather(results, history)
         made = history.begin.get("provenance", {})
         where = experiment_name(experiment, name, uri, before=history.begin.get("experiment"))
-        mlflow = open_follower(uri, sweep, folder, provenance=made, experiment=where, anew=True)
+        before = history.begin.get("config_digests", ())
+        mlflow = open_follower(uri, sweep, folder, provenance=made, experiment=where, before=before, anew=True)
         with mlflow, progress:
             results.mlflow = mlflow
             progress.follow({"event": "totals", **totals(history, {})})
             for event, _ in read_events(folder, torn=True):
                 if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
                     with suppress(KeyError, TypeError):  # it is damaged
-                        progress.follow(event)
+                        if (event.get("digest") or event["outcome"]["digest"]) in history.trials:
+                            progress.follow(event)
             status: Status = history.end.get("status", "KILLED")
             left = results.conclude(status, complete=status == "FINISHED")
     console.out(f"{_counts(results)}; brought to {redact(uri)}{_lost(mlflow, left)}", highlight=False)

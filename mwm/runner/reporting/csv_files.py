@@ -15,8 +15,8 @@ from mwm.trials.outcome import Outcome
 WORDS = {field.name for field in fields(Outcome) if field.type == "str"} | {"mlflow_run_id", "trial"}
 """Columns whose content may look like a number, and is none."""
 
-PATHS = ("path", "root", "secret")
-"""Fields of records that hold words, wherever they stand."""
+PATHS = ("path", "root", "secret", "function", "digest")
+"""Fields of records that hold words, wherever they stand, even such as look like numbers."""
 
 
 def write_csv(rows: Sequence[Mapping[str, Any]], first: Sequence[str], path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mwm.data.datasets import Dataset, Findings, shortened
+from mwm.config.errors import shortened
+from mwm.data.datasets import Dataset, Findings
 from mwm.data.summary import DatasetSummary, summarize
 
 CLASSES_SHOWN = 10

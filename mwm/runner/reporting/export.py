@@ -21,16 +21,18 @@ from mwm.runner.reporting.groups import (
     detection_rate,
     group_by_configuration,
     present,
+    unmarked_victims,
 )
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import RetentionPoint, points, worst_case
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
-from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS
+from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, UNMARKED, UNPROVEN
 
 GROUPED = (
-    *("clean_acc", "clean_drop", "reestimated_clean_acc", "agreement", "log10_p", "log10_p_labels", "log10_p_scores"),
-    *("log10_p_uncontrolled", "second_log10_p", "log10_p_unconditional", *LEVELS, "mean_rank", "wrong_answers"),
+    *("start_acc", "clean_acc", "clean_drop", "reestimated_clean_acc", "agreement"),
+    *("log10_p", "log10_p_labels", "log10_p_scores", "log10_p_uncontrolled", "second_log10_p"),
+    *("log10_p_unconditional", *LEVELS, "mean_rank", "wrong_answers"),
     *("query_acc", "reestimated_query_acc"),
 )
 """The measures whose means over seeds stand in the table of summary.json."""
@@ -48,13 +50,14 @@ def write_results(folder: Path, sweep: str, results: Sequence[TrialResult], *, s
     )
     groups = group_by_configuration(table)
     found = points(groups)
-    summary = {
+    summary: dict[str, Any] = {
         "sweep": sweep,
         "complete": complete,
         "seconds": seconds,
         **{f"{kind}s": {status: counts[kind, status] for status in STATUSES} for kind in TRIAL_KINDS},
         **_tables(groups, found),
     }
+    summary["victims"] |= {UNMARKED: sum(result.outcome.marked is False for result in results)}
     write_atomic(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     if found:
         retention.write(found, folder / "retention.csv")
@@ -66,6 +69,10 @@ def _tables(groups: Groups, found: Sequence[RetentionPoint]) -> dict[str, Any]:
     """The tables of a sweep, and what is to be known before they are believed."""
     return {
         "table": [_entry(*settings, members) for settings, members in groups.items()],
+        "unmarked": [
+            {"victim": dict(victim), "victims": count, "unmarked": unmarked, "warning": UNPROVEN}
+            for victim, (unmarked, count) in unmarked_victims(groups).items()
+        ],
         "warnings": [
             {"victim": dict(victim), "clean_acc": own, "reestimated_clean_acc": anew, "warning": DAMAGED}
             for victim, (own, anew) in damaged_statistics(groups).items()

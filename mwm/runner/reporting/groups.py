@@ -255,6 +255,16 @@ def detection_rate(members: Members) -> dict[str, Any]:
     return {"students": students, "detected": count, "share": part, "low": low, "high": high}
 
 
+def unmarked_victims(groups: Groups) -> dict[Configuration, tuple[int, int]]:
+    """Settings with victims that carry no watermark: how many there are, and of how many that is known."""
+    found = {}
+    for (victim, attack), members in groups.items():
+        known = present(members, "marked")
+        if attack is None and (unmarked := known.count(False)):
+            found[victim] = unmarked, len(known)
+    return found
+
+
 def damaged_statistics(groups: Groups) -> dict[Configuration, tuple[float, float]]:
     """Settings whose clean accuracy rests on damaged statistics: that accuracy, and the re-estimated one.
 

@@ -14,18 +14,17 @@ from mwm.runner.reporting.groups import (
     attacks_of,
     configuration_names,
     present,
+    unmarked_victims,
     victim_names,
     victims_of,
     without_budget,
 )
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
-from mwm.stats.binomial import DEFAULT_LEVEL
-from mwm.trials.names import format_fraction
+from mwm.trials.names import counted, format_fraction
+from mwm.trials.outcome import LEVEL
 
 MOST_LOST = ACCURACY_DROPS[-1]
 """Points of clean accuracy that the students of a worst attack may lose."""
-
-LEVEL = f"p ≤ {format_fraction(DEFAULT_LEVEL)}"
 
 Judged = Mapping[Configuration, RetentionPoint]
 """The worst attack on each watermark."""
@@ -58,13 +57,25 @@ def headline(groups: Groups) -> str:
 
     Watermarks are compared by the mean −log10 p over seeds that the worst attack leaves, of those whose students lose
     at most 5 points and of which every seed is done; where no test is exact, by query accuracy. What it costs is the
-    clean accuracy missing against the control. It says as well where nothing is to be compared, and why.
+    clean accuracy missing against the control. It says as well where nothing is to be compared, and why, and how many
+    settings carry no watermark: they are not compared.
     """
     marked = [victim for victim in victims_of(groups) if dict(victim)["scheme.kind"] != "none"]
     if not any(row["status"] == "done" for rows in groups.values() for row in rows):
         return "No trial has ended well."
     if not marked:
         return "Only controls were trained: there is no watermark to compare."
+    unmarked = [victim for victim, (count, known) in unmarked_victims(groups).items() if count == known]
+    carried = [victim for victim in marked if victim not in unmarked]
+    if not carried:
+        return f"No victim carries a watermark: no key is proven ({LEVEL}) on its own network."
+    carry = "carries" if len(unmarked) == 1 else "carry"
+    lacking = f"; {counted(len(unmarked), 'setting')} {carry} no watermark in any seed" if unmarked else ""
+    return f"{_answer(groups, carried)}{lacking}."
+
+
+def _answer(groups: Groups, marked: Sequence[Configuration]) -> str:
+    """What is to be said of victims that carry a watermark, as the beginning of a sentence."""
     named = _Names(victim_names(victims_of(groups)), _attack_names(groups), _costs(groups, marked))
     tried = [victim for victim in attacked(groups) if victim in marked]
     if not tried:
@@ -73,9 +84,9 @@ def headline(groups: Groups) -> str:
     worst = {victim: cases[victim][MOST_LOST] for victim in tried}
     judged = {victim: point for victim, point in worst.items() if point is not None}
     if not judged:
-        return f"No watermark can be judged: {_NO_ATTACK}."
-    left_out = f"; {_counted(len(tried) - len(judged), 'setting')} left out: {_NO_ATTACK}" * (len(judged) < len(tried))
-    return f"{_compared(judged, named)}{left_out}."
+        return f"No watermark can be judged: {_NO_ATTACK}"
+    left_out = f"; {counted(len(tried) - len(judged), 'setting')} left out: {_NO_ATTACK}" * (len(judged) < len(tried))
+    return f"{_compared(judged, named)}{left_out}"
 
 
 _NO_ATTACK = f"no attack on it is done for every seed with students that lose at most {MOST_LOST} points"
@@ -93,10 +104,10 @@ def _costs(groups: Groups, victims: Sequence[Configuration]) -> dict[Configurati
 def _cheapest(marked: Sequence[Configuration], named: _Names) -> str:
     """What is to be said where nothing was attacked."""
     if not named.costs:
-        return f"Nothing was attacked, and without a control what {_counted(len(marked), 'watermark')} cost is unknown."
+        return f"Nothing was attacked, and without a control what {counted(len(marked), 'watermark')} cost is unknown"
     best = min(named.costs, key=lambda victim: named.costs[victim])
     which = f"of {len(named.costs)} watermarks {named.victims[best]} is the cheapest" * (len(named.costs) > 1)
-    return f"Nothing was attacked; {which or named.victims[best]}: {named.cost(best)}."
+    return f"Nothing was attacked; {which or named.victims[best]}: {named.cost(best)}"
 
 
 def _compared(judged: Judged, named: _Names) -> str:
@@ -114,7 +125,7 @@ def _compared(judged: Judged, named: _Names) -> str:
     which = f"Of {len(left)} watermarks {name} keeps the most {what}: " if len(left) > 1 else f"{name} keeps "
     said = [f"{which}{measure} {number} after {attack}, {seeds}"]
     said += [f"{_proven(point)} at {LEVEL}" if tested else "no test is exact for its labels"]
-    said += [f"{_counted(others, 'other')} {'keeps' if others == 1 else 'keep'} as much"] * (others > 0)
+    said += [f"{counted(others, 'other')} {'keeps' if others == 1 else 'keep'} as much"] * (others > 0)
     said.append(named.cost(best))
     if tested and not any(point.detected for point in tested.values()):
         said.insert(0, f"No watermark is proven ({LEVEL}) after its worst attack")
@@ -129,7 +140,3 @@ def _proven(point: RetentionPoint) -> str:
     if point.students == 1:
         return "proven" if point.detected else "not proven"
     return f"proven in {point.detected} of {point.students}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"

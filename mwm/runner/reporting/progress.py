@@ -16,7 +16,7 @@ from rich.text import Text
 from mwm.runner.reporting.tally import Event, RunningTrial, Tally
 from mwm.storage.redaction import one_line
 from mwm.trials.names import duration, outcome_line
-from mwm.trials.outcome import TRIAL_KINDS
+from mwm.trials.outcome import TRIAL_KINDS, UNMARKED
 
 LISTED = 12
 
@@ -87,8 +87,9 @@ class Progress:
         outcome = event["outcome"]
         line = one_line(outcome_line(event.get("label", outcome["digest"]), outcome))
         if self._block is not None:
-            if outcome["status"] == "failed":
-                self._console.print(Text(line, style="bright_red"))
+            bad = "bright_red" if outcome["status"] == "failed" else "yellow"
+            if outcome["status"] == "failed" or outcome.get("marked") is False:
+                self._console.print(Text(line, style=bad))
             return
         if self._untold:
             self._console.out(f"{self._count(before=1)} {self._untold} cached", highlight=False)
@@ -154,6 +155,7 @@ def _counts(tally: Tally) -> Table:
     for kind in TRIAL_KINDS:
         waiting, failed = tally.waiting(kind), tally.ended[kind, "failed"]
         rest = [f"{tally.ended[kind, one]} {one}" for one in ("skipped", "stopped") if tally.ended[kind, one]]
+        rest += [f"{tally.unmarked} {UNMARKED}"] * (kind == "victim" and tally.unmarked > 0)
         table.add_row(
             Text(f"{kind}s", style="bold"),
             Text(f"{tally.ended[kind, 'done']} done", style="green"),

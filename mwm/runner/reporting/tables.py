@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rich import box
 from rich.console import Group
@@ -28,6 +28,7 @@ from mwm.runner.reporting.groups import (
     group_by_configuration,
     present,
     proven,
+    unmarked_victims,
     varying_fields,
     victim_names,
     victims_of,
@@ -35,10 +36,11 @@ from mwm.runner.reporting.groups import (
 )
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
-from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.stats.intervals import mean_and_sd
 from mwm.trials.names import column_heading, format_fraction, format_value
-from mwm.trials.outcome import STATUSES
+from mwm.trials.outcome import LEVEL, STATUSES, UNMARKED, UNPROVEN
+
+T = TypeVar("T")
 
 WIDTH = 120
 """Characters of a line: what does not fit side by side becomes several tables."""
@@ -48,7 +50,7 @@ MOST_WARNINGS = 8
 QUERIES = "scheme.queries."
 """Where the fields of a combined scheme's queries stand."""
 
-LEVEL = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
+MOST_DIGESTS, NETWORKS = 3, "launch.py model DIGEST FILE writes a network, its end names the form; all in results.csv"
 PAIR = "−log10 p/query accuracy"
 DETECTED = (
     f"students detected ({LEVEL}) of a scheme, all its settings and seeds, and the 95 % interval of their share",
@@ -60,15 +62,17 @@ WORST_CASE = (
 
 
 def tables(results: Sequence[TrialResult]) -> Iterator[Group]:
-    """What a person reads at the end: what survives, whom it detects, and what the best attacker leaves.
+    """What a person reads at the end: what survives, whom it detects, what the best attacker leaves, and the networks.
 
-    The last two only where something was attacked.
+    Detection and the best attacker only where something was attacked, networks where a victim is done.
     """
     groups = group_by_configuration(result_rows(results))
     yield from retention_table(groups)
     if attacks_of(groups):
         yield detection_table(groups)
         yield worst_case_table(groups)
+    if any(row["status"] == "done" for victim in victims_of(groups) for row in groups.get((victim, None), [])):
+        yield network_table(groups)
 
 
 @dataclass(frozen=True)
@@ -164,12 +168,20 @@ def _blank() -> Table:
 
 
 def _own(victims: Sequence[Members]) -> list[_Column]:
-    """What is told of the victims themselves."""
+    """What is told of the victims themselves; of one that started from weights, also how good these were."""
+    started = any(present(own, "start_acc") for own in victims)
     return [
+        *([_Column("start clean", [Text(_figure(own, "start_acc")) for own in victims])] if started else []),
         _Column("victim clean", [Text(_figure(own, "clean_acc") + _ends(own)) for own in victims]),
         _Column("clean drop", [Text(_figure(own, "clean_drop")) for own in victims]),
-        _Column("victim proof", [_proof(own, ends=False) for own in victims]),
+        _Column("victim proof", [_own_proof(own) for own in victims]),
     ]
+
+
+def _own_proof(members: Members) -> Text:
+    """What a victim's own key proves of it, and how many of the seeds are unmarked."""
+    told, unmarked = _proof(members, ends=False), present(members, "marked").count(False)
+    return told.append(f"\n({unmarked} {UNMARKED})", "yellow") if unmarked else told
 
 
 def _proof(members: Members, *, ends: bool = True) -> Text:
@@ -205,12 +217,22 @@ def _caption(counts: Sequence[int]) -> str:
 
 
 def _warnings(groups: Groups) -> Iterator[Text]:
-    """Whose clean accuracy rests on damaged statistics, a line for each setting."""
-    found, named = damaged_statistics(groups), victim_names(victims_of(groups))
+    """Which settings have victims without a watermark, and whose clean accuracy rests on damaged statistics."""
+    unmarked = unmarked_victims(groups)
+    if unmarked:
+        yield Text(f"warning: {UNPROVEN}", "yellow")
+    yield from _some(unmarked, groups, lambda told: f"{told[0]} of {told[1]}")
+    found = damaged_statistics(groups)
     if found:
         yield Text(f"warning: {DAMAGED}: re-estimating batch normalisation on clean images changes it", "yellow")
-    for victim, (own, anew) in [*found.items()][:MOST_WARNINGS]:
-        yield Text(f"  {named[victim]}: {format_fraction(own)}, re-estimated {format_fraction(anew)}", "yellow")
+    yield from _some(found, groups, lambda told: f"{format_fraction(told[0])}, re-estimated {format_fraction(told[1])}")
+
+
+def _some(found: Mapping[Configuration, T], groups: Groups, say: Callable[[T], str]) -> Iterator[Text]:
+    """What is said of settings, a line for each of the first."""
+    named = victim_names(victims_of(groups))
+    for victim, told in [*found.items()][:MOST_WARNINGS]:
+        yield Text(f"  {named[victim]}: {say(told)}", "yellow")
     if len(found) > MOST_WARNINGS:
         yield Text(f"  and {len(found) - MOST_WARNINGS} more, in summary.json", "yellow")
 
@@ -257,6 +279,13 @@ def worst_case_table(groups: Groups) -> Group:
     if missing := tried - sum(point.complete for point in found):
         notes.append(f"left out: {missing} of {tried} attacks, whose seeds are not all done")
     return _by_setting([*best], columns, ["; ".join(notes)])
+
+
+def network_table(groups: Groups) -> Group:
+    """The digests of each setting's finished victims, the first few of them, by which commands name a network."""
+    done = [[row for row in groups.get((one, None), []) if row["status"] == "done"] for one in victims_of(groups)]
+    cells = [Text("\n".join([*dict.fromkeys(row["digest"] for row in rows)][:MOST_DIGESTS])) for rows in done]
+    return _by_setting(victims_of(groups), [_Column("victims", cells)], [NETWORKS])
 
 
 def _left(point: RetentionPoint | None) -> Text:

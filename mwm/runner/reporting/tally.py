@@ -40,6 +40,7 @@ class Tally:
         self.running: dict[str, RunningTrial] = {}
         self.planned: Mapping[str, float] = {}
         self.slots = 0
+        self.unmarked = 0
         self.best = ""
         self._best = (-math.inf, 0.0)
         self._walls: dict[str, list[float]] = {kind: [] for kind in TRIAL_KINDS}
@@ -71,6 +72,7 @@ class Tally:
 
     def _end(self, kind: str, outcome: Event, *, known: bool) -> None:
         self.ended[kind, outcome["status"]] += 1
+        self.unmarked += outcome.get("marked") is False
         trial = self.running.pop(outcome["digest"], None)
         if outcome["status"] != "done":
             return

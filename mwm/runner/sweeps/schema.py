@@ -91,7 +91,9 @@ class _Part:
         if "anyOf" in schema:
             return {"anyOf": [self._plain(one, path) for one in schema["anyOf"]]}
         if schema.get("type") == "array":
-            return _titleless(schema) | {"items": self._value(schema["items"], f"{path}.item")}
+            pair = schema.get("prefixItems", [])  # so many values, all of a kind
+            sizes = {key: value for key, value in _titleless(schema).items() if key != "prefixItems"}
+            return sizes | {"items": self._value(pair[0] if pair else schema["items"], f"{path}.item")}
         if schema.get("type") == "number":
             return {"anyOf": [_titleless(schema), NUMBER["anyOf"][1]]}
         return _titleless(schema)

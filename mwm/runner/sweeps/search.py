@@ -18,19 +18,30 @@ from mwm.config.randomness import derive_seed
 from mwm.runner.sweeps.space import Domain, expand, grid_options, sample
 from mwm.runner.sweeps.sweep import Limits, OptunaSearch, RandomSearch, Sweep, decode_victim, unique_victims
 from mwm.runner.sweeps.trial_queue import VictimSource
+from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.storage.addresses import file_uri, sqlite_uri
 from mwm.storage.lock import knows_record_locks
-from mwm.trials.trial import Victim
+from mwm.trials.outcome import UNMARKED
+from mwm.trials.trial import TrialInputs, Victim, data_key, filled_in
+
+NOTHING_LEFT = {"worst_query_acc": 0.0, "mean_query_acc": 0.0, "worst_log10_p": 0.0}
+"""What attacks leave of a watermark that is not there, where they were skipped."""
+
+LEAST_LACKING = 1e-9
+"""A constraint is violated from above 0 on: of a proof that misses the level by nothing that a float can tell."""
 
 STUDY = "optuna.db"
 """The study of a search, in the folder of the sweep's results."""
+
+
+NO_INPUTS = TrialInputs({})
 
 
 class FixedSource:
     """Victims known beforehand: a grid, or random points."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._victims = unique_victims(_listed(sweep))
+        self._victims = listed_victims(sweep)
         self.total = len(self._victims)
         self._next = iter(enumerate(self._victims))
 
@@ -63,6 +74,11 @@ class LimitedSource:
     def tell(self, number: int, measures: dict[str, float] | None) -> None:
         """Passed on."""
         self._source.tell(number, measures)
+
+
+def listed_victims(sweep: Sweep) -> list[Victim]:
+    """Every victim of a grid, or of random points, in the order in which they are run; each once."""
+    return unique_victims(_listed(sweep))
 
 
 def _listed(sweep: Sweep) -> Iterator[Victim]:
@@ -99,14 +115,19 @@ def study_storage(folder: Path) -> Any:
 
 
 class OptunaSource:
-    """Victims that Optuna suggests; its study lies in `folder` and is continued there."""
+    """Victims that Optuna suggests; its study lies in `folder` and is continued there.
 
-    def __init__(self, sweep: Sweep, folder: Path) -> None:
+    In the study a victim has the sizes of its split that it leaves to its data, which are among `sets`: the study is
+    later compared with results, and they have them.
+    """
+
+    def __init__(self, sweep: Sweep, folder: Path, sets: TrialInputs = NO_INPUTS) -> None:
         import optuna
 
         search = sweep.search
         assert isinstance(search, OptunaSearch), "only an Optuna search is suggested"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._sets = sets
         self._tree, self._objectives, self.total = sweep.victim, search.objectives, search.num_samples
         self._study = optuna.create_study(
             storage=study_storage(folder),
@@ -131,22 +152,44 @@ class OptunaSource:
                 self._open.add(known.number)
             return known.number, decode_victim(json.loads(known.user_attrs["victim"]))
         trial = self._study.ask()
-        tree = sample(self._tree, lambda here: _suggest(trial, here), "victim")
+        tree = self._sized(sample(self._tree, lambda here: _suggest(trial, here), "victim"))
         trial.set_user_attr("victim", json.dumps(tree))
         self._open.add(trial.number)
         return trial.number, decode_victim(tree)
 
+    def _sized(self, tree: Any) -> Any:
+        victim = decode_victim(tree)
+        if victim.split.is_filled or data_key(victim.data) not in self._sets:
+            return tree
+        split = filled_in(victim, self._sets).split
+        return tree | {"split": tree.get("split", {}) | {"validation": split.validation, "queries": split.queries}}
+
     def tell(self, number: int, measures: dict[str, float] | None) -> None:
-        """Give Optuna the objectives of a victim whose attacks are all done."""
+        """Give Optuna the objectives of a victim whose attacks are all done.
+
+        One without a watermark violates a constraint, by as many powers of ten as its own proof is above the level: it
+        is never on the front, and Optuna prefers every victim that has one, else those that lack least.
+        """
         import optuna
 
         if number not in self._open:
             return
         self._open.remove(number)
+        if measures is not None and not measures.get("marked", True):
+            self._constrain(number, measures["log10_p"] - math.log10(DEFAULT_LEVEL))
+            measures = NOTHING_LEFT | measures
         if measures is None or any(name not in measures for name in self._objectives):
             self._study.tell(number, state=optuna.trial.TrialState.FAIL)
         else:
             self._study.tell(number, [measures[name] for name in self._objectives])
+
+    def _constrain(self, number: int, lacking: float) -> None:
+        """Note that a victim carries no watermark, and how far it is from one; noted twice, it stays as it was."""
+        import optuna
+
+        trial = self._study.get_trials(deepcopy=False)[number]
+        if UNMARKED not in trial.constraints:
+            optuna.trial.Trial(self._study, trial._trial_id).set_constraint(UNMARKED, max(lacking, LEAST_LACKING))
 
 
 def _sampler(seed: int) -> Any:
@@ -167,7 +210,7 @@ def _suggest(trial: Any, here: Domain) -> Any:
     return here.options[trial.suggest_categorical(here.path, list(range(len(here.options))))]
 
 
-def victim_source(sweep: Sweep, folder: Path) -> LimitedSource:
-    """Where the victims of a sweep come from."""
-    source = OptunaSource(sweep, folder) if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep)
+def victim_source(sweep: Sweep, folder: Path, sets: TrialInputs = NO_INPUTS) -> LimitedSource:
+    """Where the victims of a sweep come from; `sets` are its data."""
+    source = OptunaSource(sweep, folder, sets) if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep)
     return LimitedSource(source, sweep.limits)

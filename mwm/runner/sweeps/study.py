@@ -20,6 +20,7 @@ from mwm.runner.sweeps.space import Domain, iter_domains
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, decode_victim
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.names import trial_name
+from mwm.trials.outcome import UNMARKED
 from mwm.trials.trial import Trial, Victim
 
 MOST_BEST = 20
@@ -31,7 +32,9 @@ MOST_EXPLAINED = 100
 NOT_IN_ALL = "no parameter is in every trial"
 
 STATES = {"COMPLETE": "done", "FAIL": "failed"}
-"""What Optuna calls a trial with all of its objectives, and one without; all others have only begun."""
+"""What Optuna calls a trial with all of its objectives, and one without; all others have only begun.
+
+A trial with all of them whose victim carries no watermark is `unmarked`."""
 
 
 def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> dict[str, float]:
@@ -52,7 +55,7 @@ def write_search(folder: Path, sweep: Sweep, victims: Mapping[str, Victim]) -> d
         del trial["victim"]
     write_atomic(folder / "search.csv", _csv(found))
     write_atomic(folder / "search.json", json.dumps(found, indent=1) + "\n")
-    ended = [trial for trial in found["trials"] if trial["state"] == "done" and trial["digest"]]
+    ended = [trial for trial in found["trials"] if trial["state"] in ("done", UNMARKED) and trial["digest"]]
     best = {trial["digest"] for trial in ended if trial["on_front"]}
     return {trial["digest"]: float(trial["digest"] in best) for trial in ended}
 
@@ -107,10 +110,10 @@ def _names(domains: Mapping[str, Domain]) -> dict[str, str]:
 
 
 def _trial(trial: Any, objectives: Sequence[str]) -> dict[str, Any]:
-    tree = json.loads(trial.user_attrs["victim"])
+    tree, state = json.loads(trial.user_attrs["victim"]), STATES.get(trial.state.name, "begun")
     return {
         "number": trial.number,
-        "state": STATES.get(trial.state.name, "begun"),
+        "state": UNMARKED if any(lack > 0 for lack in trial.constraints.values()) else state,
         "label": trial_name(Trial(victim=decode_victim(tree))),
         "objectives": dict(zip(objectives, trial.values or (), strict=False)),
         "victim": tree,
@@ -181,6 +184,7 @@ def _best_sweep(sweep: Sweep, trial: Mapping[str, Any], name: str) -> str:
         "name": name,
         "victim": trial["victim"],
         "attacks": list(sweep.attacks),
+        "attack_unmarked": sweep.attack_unmarked,
         "resources": encode(sweep.resources),
         "tags": sweep.tags,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,13 @@ from mwm.config.spec import (
     NonNegativeFloat,
     PositiveFloat,
     Seed,
+    StrictBool,
     decode,
     digest,
     encode,
     spec,
 )
+from mwm.data.host import ImagesOn
 from mwm.runner.sweeps.space import DOMAIN_KINDS, Domain, corner_options, count, expand, grid_options, iter_domains
 from mwm.storage.tracking_uri import VERDICTS
 from mwm.trials.trial import METHOD_VERSION, Victim
@@ -41,22 +43,43 @@ Measure = Literal["clean_acc", "query_acc", "worst_query_acc", "mean_query_acc",
 
 @spec
 class TrialResources:
-    """What one trial of a stage takes of the cluster; a fraction of a GPU lets several trials share it."""
+    """What one trial of a stage takes of the cluster; a fraction of a GPU lets several trials share it.
+
+    With `workers` above 1 a victim is trained by so many processes at once, each with these `cpus` and `gpus`. Each
+    learns its part of every batch: the network is the one that a single worker would train, but for rounding.
+    """
 
     cpus: PositiveFloat = 1.0
     gpus: NonNegativeFloat = 0.0
+    workers: Count = 1
 
     def __post_init__(self) -> None:
+        if self.workers > 1 and self.gpus not in (0, 1):
+            raise ValueError(f"gpus: {self.gpus:g} is not allowed with workers {self.workers}: must be 0 or 1 for each")
         if self.gpus > 1 and self.gpus % 1:
             raise ValueError(f"gpus: {self.gpus:g} is not allowed: must be a whole number or a share below 1")
 
 
 @spec
 class Resources:
-    """What a trial of each stage takes."""
+    """What a trial of each stage takes.
+
+    `images_on` says where the images of a trial lie: on its `device`, or on the `host`, from where they go over by the
+    batch; `auto` has them on a GPU where they leave it enough memory. Results are the same.
+    """
 
     victim: TrialResources = TrialResources()
     attack: TrialResources = TrialResources()
+    images_on: ImagesOn = "auto"
+
+    def __post_init__(self) -> None:
+        if self.attack.workers > 1:
+            reason = "an attack is run by one worker; only victims are trained by several"
+            raise ValueError(f"attack.workers: {self.attack.workers} is not allowed: {reason}")
+
+    def of_trial(self, tree: Mapping[str, Any]) -> TrialResources:
+        """What a trial takes, by its tree."""
+        return self.victim if tree["attack"] is None else self.attack
 
 
 @spec
@@ -127,13 +150,15 @@ class Sweep:
     """What one YAML file says; `victim` and `attacks` are trees in which domains stand for many values.
 
     `description` is the question in words, for reports and MLflow: without it what follows `# Question:` at the head of
-    the file.
+    the file. Attacks on a victim whose own key is not proven on it are skipped, and the sweep ends as incomplete: with
+    `attack_unmarked` such victims are attacked like all others, and still called unmarked.
     """
 
     name: Name
     description: str = ""
     victim: Annotated[dict[str, Any], Draft(Victim)]
     attacks: tuple[Annotated[NonEmptyStr | dict[str, Any], Draft(Attack)], ...] = ()
+    attack_unmarked: StrictBool = False
     search: Search = GridSearch()
     early_stopping: EarlyStopping | None = None
     limits: Limits = Limits()
@@ -146,7 +171,10 @@ class Sweep:
 
     @property
     def question(self) -> dict[str, Any]:
-        """What is asked: not the name, tags, resources and limits, nor how many samples are drawn."""
+        """What is asked: not the name, tags, resources and limits, nor how many samples are drawn.
+
+        Nor whether unmarked victims are attacked: no row that is there means anything else by that.
+        """
         search = encode(self.search)
         search.pop("num_samples", None)
         early_stopping = self.early_stopping and encode(self.early_stopping)

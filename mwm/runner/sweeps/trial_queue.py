@@ -10,7 +10,7 @@ from typing import Protocol
 from mwm.attacks import Attack
 from mwm.trials.names import attack_name
 from mwm.trials.outcome import Outcome, kept, robustness
-from mwm.trials.trial import Trial, TrialInputs, Victim, trial_digest
+from mwm.trials.trial import Trial, TrialInputs, Victim, filled_in, trial_digest
 
 
 @dataclass
@@ -27,11 +27,14 @@ class _VictimProgress:
 class TrialQueue:
     """What to run next: a victim's attacks as soon as it is done, else the next victim.
 
-    It only knows trials by their digest. The caller runs what `next` gives and says by `finish` what came of it.
+    It only knows trials by their digest. The caller runs what `next` gives and says by `finish` what came of it. A
+    victim that carries no watermark is not attacked, unless `attack_unmarked`.
     """
 
-    def __init__(self, source: VictimSource, attacks: Sequence[Attack], sets: TrialInputs) -> None:
-        self._sets, self._source, self._attacks = sets, source, attacks
+    def __init__(
+        self, source: VictimSource, attacks: Sequence[Attack], sets: TrialInputs, *, attack_unmarked: bool = False
+    ) -> None:
+        self._sets, self._source, self._attacks, self._attack_unmarked = sets, source, attacks, attack_unmarked
         self._ready: deque[tuple[str, Trial]] = deque()
         self._progress: dict[str, _VictimProgress] = {}
         self._exhausted = False
@@ -61,11 +64,11 @@ class TrialQueue:
                 self.attacks = sum(len(progress.attacks) for progress in self._progress.values())
                 return
             number, victim = proposal
-            trial = Trial(victim=victim)
+            trial = Trial(victim=filled_in(victim, self._sets))
             name = trial_digest(trial, self._sets)
             progress = self._progress.get(name)
             if progress is None:
-                self._progress[name] = _VictimProgress(self._attacks_on(victim), [number], {name})
+                self._progress[name] = _VictimProgress(self._attacks_on(trial.victim), [number], {name})
                 self._ready.append((name, trial))
                 self.attacks -= len(self._attacks) - len(self._progress[name].attacks)
                 continue
@@ -82,7 +85,10 @@ class TrialQueue:
         return {trial_digest(trial, self._sets): trial for trial in trials}
 
     def finish(self, name: str, trial: Trial, outcome: Outcome) -> list[tuple[str, Trial]]:
-        """Take in what came of a trial; the result are attacks that can no longer be run: their victim failed."""
+        """Take in what came of a trial; the result are attacks that are not to be run.
+
+        Their victim failed, or carries no watermark.
+        """
         self.open -= 1
         progress = self._progress[outcome.victim_digest]
         progress.waiting.discard(name)
@@ -95,12 +101,14 @@ class TrialQueue:
             self.attacks -= len(attacks)
             progress.attacks = {}
             attacks = []
+        met = outcome.status == "done" and (outcome.marked is not False or self._attack_unmarked)
         if outcome.status == "done":
-            progress.measures = {key: getattr(outcome, key) for key in ("clean_acc", "query_acc")}
+            progress.measures = _own_measures(outcome)
+        if met:
             progress.waiting |= progress.attacks.keys()
             self._ready.extend(attacks)
         self._close(progress)
-        return [] if outcome.status == "done" else attacks
+        return [] if met else attacks
 
     def measures(self, victim: str) -> dict[str, float] | None:
         """What a victim, under its digest, and all its attacks showed; None if it failed or some are under way."""
@@ -122,6 +130,12 @@ class TrialQueue:
             self._source.tell(number, progress.measures)
 
 
+def _own_measures(outcome: Outcome) -> dict[str, float]:
+    """What a victim itself showed; of one without a watermark also that, and how far it is from a proof."""
+    names = ["clean_acc", "query_acc"] + ["log10_p", "marked"] * (outcome.marked is False)
+    return {name: getattr(outcome, name) for name in names}
+
+
 class VictimSource(Protocol):
     """Where victims come from, and where their measures go back to."""
 
@@ -131,4 +145,7 @@ class VictimSource(Protocol):
         """The next victim under a number of its own; None when there are no more."""
 
     def tell(self, number: int, measures: dict[str, float] | None) -> None:
-        """What became of it and of its attacks; None if it failed."""
+        """What became of it and of its attacks; None if it failed.
+
+        Of a victim without a watermark `marked` is 0, and `log10_p` its own; that of others is not told.
+        """

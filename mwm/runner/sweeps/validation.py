@@ -13,16 +13,16 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.training.recipe import Recipe
 from mwm.trials.trial import TrialInputs, Victim, data_key
 from mwm.trials.validation import (
+    HERE,
     PlacedAttacks,
-    load_datasets,
-    read_secrets,
-    required_datasets,
+    Places,
+    read_inputs,
     validate_attack,
     validate_victim,
 )
 
 
-def validate(sweep: Sweep, *, download: bool) -> tuple[TrialInputs, list[str]]:
+def validate(sweep: Sweep, places: Places = HERE) -> tuple[TrialInputs, list[str]]:
     """Load every data set of a sweep, read its owners' secrets, and hold every trial against them.
 
     Without `download`, a set that is not on this machine is left out and becomes a note; what needs it goes unchecked.
@@ -31,12 +31,12 @@ def validate(sweep: Sweep, *, download: bool) -> tuple[TrialInputs, list[str]]:
     _check_objectives(sweep)
     victims, attacks = sweep.victim_specs, sweep.attack_specs
     _check_graphs(sweep, victims, attacks)
+    _check_workers(sweep, victims)
     for victim, (path, attack) in product(victims, attacks):
         validate_attack(
             path, attack, victim=victim, sets=TrialInputs({})
         )  # what needs no data is told before any is read
-    loaded, notes = load_datasets(required_datasets(victims, attacks), download)
-    sets = TrialInputs(loaded, read_secrets(victims))
+    sets, notes = read_inputs(victims, attacks, places)
     for victim in victims:
         if data_key(victim.data) in sets:
             validate_victim(victim, sets)
@@ -82,3 +82,17 @@ def _check_graphs(sweep: Sweep, victims: Sequence[Victim], attacks: PlacedAttack
         if recipe.cuda_graph and not getattr(sweep.resources, stage).gpus:
             reason = f"resources.{stage}.gpus is 0, and only a GPU replays a step"
             raise ValueError(f"{path}.cuda_graph: true is not allowed: {reason}")
+
+
+def _check_workers(sweep: Sweep, victims: Sequence[Victim]) -> None:
+    """Refuse victims that several workers cannot train."""
+    workers = sweep.resources.victim.workers
+    for recipe in (victim.recipe for victim in victims if workers > 1):
+        for name in ("compile", "cuda_graph"):
+            if getattr(recipe, name):
+                raise ValueError(f"victim.recipe.{name}: true is not allowed with resources.victim.workers {workers}")
+        for name, number in (("batch_size", recipe.batch_size), ("batchnorm_groups", recipe.batchnorm_groups)):
+            if number % workers and (name, number) != ("batchnorm_groups", 1):
+                allowed = f"must be a multiple of resources.victim.workers, {workers}"
+                alone = ", or 1" if name == "batchnorm_groups" else ""
+                raise ValueError(f"victim.recipe.{name}: {number} is not allowed: {allowed}{alone}")

@@ -41,12 +41,18 @@ OnExperiment = Callable[[MlflowExperiment], object]
 
 @dataclass(frozen=True)
 class Followed:
-    """A sweep by its name: how its journal is read, its folder, and the folder of its trials' pictures, DIGEST.png."""
+    """A sweep by its name: how its journal is read, its folder, and the folder of its trials' pictures, DIGEST.png.
+
+    `tags` are those of its own run alone. A sweep that has grown keeps its run, which is known by the config digests
+    that it had `before`.
+    """
 
     name: str
     read: Read
     folder: Path
     pictures: Path
+    tags: Mapping[str, str] = field(default_factory=dict)
+    before: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,10 @@ class MlflowFollower:
         self._name, self._read, self._folder = sweep.name, sweep.read, sweep.folder
         self._experiment = experiment or sweep.name
         self._tags, self._params, self._first = {**tags, SWEEP: sweep.name}, params, first
-        self._store = fingerprint(redact(uri), self._experiment, tags.get(CONFIG))
+        self._own, self._before = sweep.tags, sweep.before
+        place = redact(uri), self._experiment
+        self._store = fingerprint(*place, tags.get(CONFIG))
+        self._outgrown = {fingerprint(*place, config) for config in sweep.before} - {self._store}
         self._told = {"tracking_uri": redact(uri), "experiment": self._experiment}
         self._wake, self._opened = Event(), Future[None]()
         self._end: Callable[[], object] | None = None
@@ -103,6 +112,10 @@ class MlflowFollower:
         )
         self._sender = self._writer.sender
         self._thread = Thread(target=self._work, name="MLflow", daemon=True)
+        self._begin(uri)
+
+    def _begin(self, uri: str) -> None:
+        """Start to follow, and wait until the sweep's run is open."""
         atexit.register(self.close, "KILLED")
         try:
             self._thread.start()
@@ -150,7 +163,7 @@ class MlflowFollower:
         for run in filter(self._is_mine, self._server.runs()):
             tags, state = run.data.tags, run_state(run)
             if tags.get("kind") == "sweep":
-                same = tags.get(CONFIG) == self._tags.get(CONFIG)
+                same = tags.get(CONFIG) in (self._tags.get(CONFIG), *self._before)
                 found.sweep = state if same else found.sweep
             elif DIGEST in tags:
                 found.runs[tags[DIGEST]] = state
@@ -181,7 +194,7 @@ class MlflowFollower:
 
     def _open(self) -> None:
         """Show the sweep as running, in the thread that no signal interrupts; what fails ends the thread."""
-        run, tags = self._position.sweep, self._tags | {"kind": "sweep"}
+        run, tags = self._position.sweep, {**self._tags, **self._own, "kind": "sweep"}
         try:
             run.id = run.id or self._server.create(self._name, tags)
             self._server.reopen_run(run.id)
@@ -219,7 +232,7 @@ class MlflowFollower:
     def _save(self, position: Position) -> None:
         try:
             told = self._told | {"experiment_id": self._server.id}
-            save_position(self._folder, self._store, position, told=told)
+            save_position(self._folder, self._store, position, told=told, instead=self._outgrown)
         except OSError as error:
             self._sender.warn("position", f"{self._folder}: {error.strerror}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,14 @@ def load_position(folder: Path, store: str) -> Position | None:
         return None
 
 
-def save_position(folder: Path, store: str, position: Position, *, told: Mapping[str, Any]) -> None:
-    """Write down what has been brought to a store, and what else is `told` of it; raises OSError."""
+def save_position(
+    folder: Path, store: str, position: Position, *, told: Mapping[str, Any], instead: Collection[str] = ()
+) -> None:
+    """Write down what has been brought to a store, `instead` of others, and what else is `told` of it; OSError."""
     tree = asdict(position) | {"sweep": _short(position.sweep)}
     tree["runs"] = {name: _short(run) for name, run in position.runs.items() if run.id}
-    parts = _parts(folder) | {store: {**told, **tree}}
+    others = {name: part for name, part in _parts(folder).items() if name not in instead}
+    parts = others | {store: {**told, **tree}}
     write_atomic(folder / FOLLOWED, json.dumps(parts, separators=(",", ":")) + "\n")
 
 

@@ -38,7 +38,7 @@ class RunState:
     `parent` is the id of the run above it, `epoch` the last one that stands there, `step` the last one of which the
     journal has told so far, `outcome` the digest of the outcome that stands there with all that is said of it,
     `measured` what became known later, `params` how many parameters it has, `inputs` whether it has a data set, `files`
-    the names of its files.
+    the names of its files. `config` is the digest of the sweep that last had it, which grows.
     """
 
     id: str = ""
@@ -52,6 +52,7 @@ class RunState:
     inputs: bool = False
     files: list[str] = field(default_factory=list)
     had_error: bool = False
+    config: str = ""
 
 
 def run_state(run: Run) -> RunState:
@@ -68,6 +69,7 @@ def run_state(run: Run) -> RunState:
         inputs=bool(run.inputs and run.inputs.dataset_inputs),
         files=[name for name in tags.get(FILES, "").split("/") if name],
         had_error=bool(tags.get("error")),
+        config=tags.get(CONFIG, ""),
     )
 
 
@@ -82,10 +84,15 @@ def shown_metrics(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_tags(outcome: Outcome) -> dict[str, str]:
-    """What is said of an outcome: how it ended, why, where, and whether the watermark is proven in words."""
+    """What is said of an outcome: how it ended, why, where, and whether the watermark is proven in words.
+
+    `mwm.marked` is said of a victim with a scheme alone: whether its own key is proven on it.
+    """
     said = {"device": outcome.device, "mwm.query_digest": outcome.query_digest, "error": outcome.error}
     if outcome.proven_1e3 is not None:
         said["decision"] = "proven" if outcome.proven_1e3 else "not proven"
+    if outcome.marked is not None:
+        said["mwm.marked"] = str(outcome.marked).lower()
     return {name: text for name, text in said.items() if text} | {"status": outcome.status}
 
 

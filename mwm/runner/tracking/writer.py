@@ -14,6 +14,7 @@ from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.faults import PERMANENT_ERRORS, error_code
 from mwm.runner.tracking.position import Position
 from mwm.runner.tracking.runs import (
+    CONFIG,
     DIGEST,
     FILES,
     OUTCOME,
@@ -61,14 +62,18 @@ class RunWriter:
         self._server, self._known, self._tags, self._pictures, self._find = server, known, tags, pictures, find
         self.sender = Sender("MLflow", permanent=PERMANENT_ERRORS, is_reachable=server.is_reachable)
         self._open: set[str] = set()
+        self._config, self._asked = "", dict[str, str]()
         self._rows: dict[str, list[MetricPoint]] = {}
         self._unconfirmed: set[str] = set()
 
     def take(self, event: JournalEvent) -> None:
         """Write what an event tells, rows of epochs perhaps only with the next `flush`; events of others are left."""
+        if event["event"] in ("start", "cached", "finish"):
+            self._asked[event.get("digest") or event["outcome"]["digest"]] = self._config
         match event["event"]:
             case "begin":  # what was under way is not any more, until it begins again
                 self._open.clear()
+                self._config = event.get("config_digests", [""])[-1]
             case "start" if "trial" in event:
                 names = {name: event[name] for name in ("digest", "victim_digest", "data_digest")}
                 self._show(decode(Trial, event["trial"]), names, _stamp(event["at"]))
@@ -90,6 +95,7 @@ class RunWriter:
         run = runs.get(names["digest"])
         if run is None:
             run = runs[names["digest"]] = RunState(parent=parent.id or self._known.sweep.id)
+            run.config = self._tags.get(CONFIG, "")
             self._create(run, trial, names, stamp=stamp)
         elif parent.id not in ("", run.parent):  # it was refused before, or deleted
             run.parent = parent.id if self.put_tags(run, {PARENT: parent.id}) else run.parent
@@ -136,11 +142,16 @@ class RunWriter:
         self._rows.pop(digest, None)
 
     def flush(self) -> None:
-        """Send all rows that wait, and show as running what has begun again."""
+        """Send all rows that wait, show as running what has begun again, and tell of which sweep its trials are now."""
         for digest in list(self._rows):
             self._send_rows(digest)
         for digest in self._open:
             self.reopen(self._known.runs[digest])
+        for digest, config in self._asked.items():  # what is told of earlier sessions may be told otherwise by now
+            run = self._known.runs.get(digest)
+            if run is not None and config not in ("", run.config) and self.put_tags(run, {CONFIG: config}):
+                run.config = config
+        self._asked.clear()
 
     def reopen(self, run: RunState) -> None:
         """Show a run as running again."""

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,9 +104,7 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> None:
     match event["event"]:
         case "begin":
-            history.begin, history.end = event, {}
-            history.totals = event.get("totals", {})
-            history.sessions += 1
+            _begin(history, event)
         case "totals":
             history.totals = {kind: event[kind] for kind in ("victim", "attack")}
         case "end":
@@ -134,13 +132,21 @@ def _apply_event(history: SweepHistory, event: dict[str, Any], trials: bool) -> 
             history.trials[name] = record
 
 
+def _begin(history: SweepHistory, event: dict[str, Any]) -> None:
+    history.begin, history.end = event, {}
+    history.totals = event.get("totals", {})
+    history.sessions += 1
+    for name in event.get("dropped", ()):  # they are none of the sweep any more
+        history.trials.pop(name, None)
+
+
 class Journal:
     """The driver's pen, and the one source of all that is told of a sweep: one line per event, written at once.
 
     Whoever is among `followers` is given each event when it is written. The times of events, `at`, are Unix seconds of
     the `clock`; none repeats, and each is later than all before it by a millisecond at least. A full disk is told once,
     through `warn`, and ends nothing: the lines wait for the next event. `earlier` holds the trees of the trials that
-    ended in earlier sessions, and of their outcomes.
+    ended in earlier sessions, and of their outcomes, but for the digests that are `dropped`.
     """
 
     def __init__(
@@ -149,10 +155,13 @@ class Journal:
         warn: Callable[[str], object],
         followers: Sequence[Follow] = (),
         *,
+        dropped: Collection[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path, self._warn, self._followers, self._clock = folder / JOURNAL, warn, followers, clock
         history = read_journal(folder, trials=True)
+        for name in dropped:
+            history.trials.pop(name, None)
         ended = [(one.trial, one.outcome, one.whole) for one in history.trials.values() if one.trial and one.outcome]
         self.earlier = [(trial, outcome) for trial, outcome, _ in ended]
         self._written = {outcome["digest"]: _fingerprint(outcome) for _, outcome, whole in ended if whole}
@@ -165,7 +174,7 @@ class Journal:
         self._warned = False
 
     def begin(self, **more: Any) -> None:
-        """A driver takes up the sweep: `totals`, `slots` (trials at once), mean `epochs`, `provenance`, …."""
+        """A driver takes up the sweep: `totals`, `slots` (trials at once), mean `epochs`, `dropped`, …."""
         self._totals = dict(more.get("totals", {}))
         self._write("begin", pid=os.getpid(), host=socket.gethostname(), **more)
 
@@ -187,9 +196,9 @@ class Journal:
         self._written[name] = _fingerprint(outcome)
         self._write("finish", label=label, outcome=outcome, trial=trial, cached=cached)
 
-    def cached(self, digest: str, kind: str, status: str, *, seconds: float | None = None) -> None:
-        """A trial was found finished whose events stand here already; it took so many `seconds`."""
-        self._write("cached", digest=digest, kind=kind, status=status, seconds=seconds)
+    def cached(self, digest: str, kind: str, status: str, **more: Any) -> None:
+        """A trial was found finished whose events stand here already: the `seconds` it took, and if it is `marked`."""
+        self._write("cached", digest=digest, kind=kind, status=status, **more)
 
     def holds(self, outcome: Mapping[str, Any]) -> bool:
         """Whether all that a trial did stands here, and ends in this very outcome."""

@@ -33,8 +33,9 @@ class SweepStatus:
     """How a sweep is getting on. Times are Unix seconds, durations seconds; None is unknown.
 
     `counts` holds, for victims and attacks, the number that are done, failed, skipped, stopped, running and waiting,
-    and their total. What failed in an earlier session waits to be tried again. `pid` and `host` are the driver's,
-    `reason` is why it ended before the sweep did.
+    and their total. What failed in an earlier session waits to be tried again. `victims` are those that are
+    done, with the digests that name their networks; `unmarked` are those of them that carry no watermark. `pid` and
+    `host` are the driver's, `reason` is why it ended before the sweep did.
     """
 
     name: str
@@ -50,6 +51,8 @@ class SweepStatus:
     counts: dict[str, dict[str, int | None]]
     running: list[dict[str, Any]]
     failures: list[dict[str, Any]]
+    victims: list[dict[str, Any]]
+    unmarked: list[dict[str, Any]]
     best: dict[str, Any] | None
     results: str
 
@@ -100,6 +103,8 @@ def sweep_status(folder: Path) -> SweepStatus:
         counts=_counts(history, totals(history, heartbeat), live=state == "running"),
         running=_running_trials(history, heartbeat, now) if state == "running" else [],
         failures=_failures(history),
+        victims=_finished_victims(history),
+        unmarked=_unmarked(history),
         best=_best(history),
         results=str(folder / TABLE),
     )
@@ -163,6 +168,23 @@ def _failures(history: SweepHistory) -> list[dict[str, Any]]:
         {"digest": name, "kind": record.kind, "label": record.label, "error": record.outcome["error"]}
         for name, record in history.trials.items()
         if record.outcome is not None and _status(record, history.sessions) == "failed"
+    ]
+
+
+def _finished_victims(history: SweepHistory) -> list[dict[str, Any]]:
+    return [
+        {"digest": name, "label": record.label, "clean_acc": record.outcome.get("clean_acc")}
+        for name, record in history.trials.items()
+        if record.kind == "victim" and record.outcome is not None and record.outcome["status"] == "done"
+    ]
+
+
+def _unmarked(history: SweepHistory) -> list[dict[str, Any]]:
+    """The victims that carry no watermark, each with the log10 p of its own key on it."""
+    return [
+        {"digest": name, "label": record.label, "log10_p": record.outcome["log10_p"]}
+        for name, record in history.trials.items()
+        if record.outcome is not None and record.outcome.get("marked") is False
     ]
 
 

@@ -8,6 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, Unpack
 
+from mwm.config.functions import FUNCTION
+from mwm.config.trust import RUNS_CODE, require_trust
+from mwm.storage.mlflow_models import MLMODEL
 from mwm.storage.redaction import redacted_excerpt
 from mwm.storage.tracking_uri import resolve_tracking_uri
 from mwm.verification.suspects.identity import address_identity, files_identity, folder_identity, onnx_identity
@@ -41,17 +44,6 @@ SCHEMES = {
     "runs:/": "mlflow",
     "mlflow-artifacts:/": "mlflow",
 }
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-MLMODEL = "MLmodel"
-"""The file in the folder of an MLflow model that says what it is."""
-
-RUNS_CODE = {
-    "export": "torch.export files hold pickles, and a pickle can run any code when it is read",
-    "torch": "TorchScript is code, and a pickled network can run any when it is read",
-    "mlflow": "a model of MLflow is Python code and pickles, which run when it is loaded",
-    "callable": "a module runs its code when it is imported",
-}
-"""Why a form is opened only for those who trust its maker."""
 
 
 class OpenOptions(TypedDict, total=False):
@@ -92,13 +84,14 @@ def open_suspect(
         return open_live(suspect, **how)
     address = str(suspect)
     form = _format(address)
-    if form in RUNS_CODE and not options.get("trust"):
-        anyway = "if you trust whoever made it, add --trust, or trust=True in Python"
-        raise ValueError(f"{redacted_excerpt(address)}: {RUNS_CODE[form]}; {anyway}")
     if form == "checkpoint":
-        from mwm.verification.suspects.checkpoint import open_checkpoint
+        from mwm.verification.suspects.checkpoint import is_built_by_a_function, open_checkpoint
 
-        return open_checkpoint(address, shape=shape, **how)
+        if not is_built_by_a_function(address):
+            return open_checkpoint(address, shape=shape, **how)
+        form = "own"
+    if form in RUNS_CODE:
+        require_trust(redacted_excerpt(address), form, trust=options.get("trust", False))
     if form == "endpoint":
         from mwm.verification.suspects.endpoints.endpoint import Endpoint
 
@@ -114,6 +107,10 @@ def _isolated(form: str, address: str, options: OpenOptions, **how: Any) -> Pres
     identify: Callable[[], str] = partial(files_identity, Path(address))
     if form == "onnx":
         identify = partial(onnx_identity, Path(address).absolute())
+    elif form == "own":
+        from mwm.models.files import weights_file
+
+        identify = partial(files_identity, weights_file(Path(address)))
     elif form == "callable":
         identify = partial(address_identity, form, address)
     elif form == "mlflow":
@@ -137,6 +134,6 @@ def _format(address: str) -> str:
         if not path.is_file():
             raise ValueError(f"{address}: there is no such file")
         return form
-    if FUNCTION.fullmatch(address):
+    if re.fullmatch(FUNCTION, address):
         return "callable"
     raise ValueError(f"{redacted_excerpt(address)!r} is no suspect; allowed: {ALLOWED}")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.verification.suspects.outputs import NoAnswerError, Outputs, describe_error, parse_outputs
+from mwm.storage.redaction import describe_error
+from mwm.verification.suspects.outputs import NoAnswerError, Outputs, parse_outputs
 from mwm.verification.suspects.presentation import UNIT_RANGE, InputFormat
 
 if TYPE_CHECKING:
@@ -71,21 +69,6 @@ class InProcessSuspect:
         except BaseException:
             return ""
         return f"; it answers with --layout {other.layout}"
-
-
-@contextmanager
-def as_open_error(otherwise: str) -> Iterator[None]:
-    """What fails is a ValueError that says `otherwise`, and why, in one line; libraries say nothing themselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{otherwise} ({describe_error(error)})") from error
-    finally:
-        logging.disable(before)
 
 
 def as_numpy_function(network: nn.Module) -> Callable[[NDArray[np.float32]], Any]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mwm.storage.redaction import in_one_line
 from mwm.verification.suspects.in_process import (
     InProcessSuspect,
     Shape,
     as_numpy_function,
-    as_open_error,
     only_batch,
     probed,
 )
@@ -39,7 +39,7 @@ def open_onnx(address: str, *, shape: Shape, classes: int, presentation: InputFo
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     path = str(Path(address).absolute())
-    with as_open_error(f"{address}: cannot be read as ONNX"):
+    with in_one_line(f"{address}: cannot be read as ONNX"):
         session = onnxruntime.InferenceSession(
             path, options, ["CPUExecutionProvider"], read_config_from_model=0, enable_fallback=0
         )
@@ -60,7 +60,7 @@ def open_export(address: str, *, shape: Shape, classes: int, presentation: Input
     """A network that torch.export has saved."""
     import torch
 
-    with as_open_error(f"{address}: cannot be read as torch.export"):
+    with in_one_line(f"{address}: cannot be read as torch.export"):
         program = torch.export.load(address)
         network, named = program.module(), program.graph_signature.user_inputs
         inputs = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in named]
@@ -77,7 +77,7 @@ def open_torch(address: str, *, shape: Shape, classes: int, presentation: InputF
     import torch
     from torch import nn
 
-    with as_open_error(f"{address}: cannot be read as TorchScript or as a pickled network"):
+    with in_one_line(f"{address}: cannot be read as TorchScript or as a pickled network"):
         found: Any = torch.load(address, map_location="cpu", weights_only=False)
     if not isinstance(found, nn.Module):
         raise ValueError(f"{address}: holds a {type(found).__name__}; allowed: a whole network, not its weights alone")

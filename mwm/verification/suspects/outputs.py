@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mwm.storage.redaction import redacted_excerpt
+from mwm.storage.redaction import describe_error
 from mwm.verification.suspects.names import NAME, NAMES, RANKED, read_names
 from mwm.verification.suspects.presentation import InputFormat
 
@@ -179,12 +179,3 @@ def _labels(values: NDArray[Any], said: str, needed: str) -> NDArray[np.int64]:
     if wrong.any():
         raise NoAnswerError(f"{said} {values[wrong][0]}, which is no class index; {needed}")
     return values.astype(np.int64)
-
-
-def describe_error(error: BaseException) -> str:
-    """What an error says, in one line; one that fails even at that says what it is."""
-    try:
-        said = str(error)
-    except Exception:
-        said = ""
-    return redacted_excerpt(f"{type(error).__name__}: {said}").removesuffix(":")

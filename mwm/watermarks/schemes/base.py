@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.config.spec import spec
@@ -21,7 +20,7 @@ CleanLosses = Callable[[Tensor, Batch], Tensor]
 
 def plain_losses(logits: Tensor, batch: Batch) -> Tensor:
     """The cross-entropy of each clean image (n)."""
-    return F.cross_entropy(logits, batch.labels, reduction="none")
+    return batch.cross_entropy(logits, reduction="none")
 
 
 @spec

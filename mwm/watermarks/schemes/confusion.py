@@ -60,7 +60,9 @@ class Confusion(SchemeRecord):
         confused[cut(queries.float_images, queries.truth)] = queries.labels
 
         def losses(logits: Tensor, batch: Batch) -> Tensor:
-            secret = F.cross_entropy(logits, confused[cut(batch.images, batch.labels)], reduction=reduction)
-            return (1 - self.mass) * F.cross_entropy(logits, batch.labels, reduction=reduction) + self.mass * secret
+            def secret(one: Batch) -> Tensor:
+                return F.cross_entropy(logits, confused[cut(one.images, one.labels)], reduction=reduction)
+
+            return (1 - self.mass) * batch.cross_entropy(logits, reduction) + self.mass * batch.loss(secret)
 
         return losses

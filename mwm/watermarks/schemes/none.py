@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.config.spec import spec
@@ -37,4 +36,4 @@ class Unwatermarked(SchemeRecord):
 def clean_loss(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
     """Mean cross-entropy; draws nothing from the generator."""
     del generator
-    return F.cross_entropy(model(batch.images), batch.labels)
+    return batch.cross_entropy(model(batch.images))

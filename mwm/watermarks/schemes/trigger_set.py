@@ -65,18 +65,21 @@ class TriggerSetScheme(SchemeRecord):
             if self.queries_per_step != "all":
                 pick = torch.randint(len(queries), (self.queries_per_step,), generator=generator, device=x.device)
                 x, t, y = x[pick], t[pick], y[pick]
+            total = len(batch.images) * batch.share.workers + len(x)
+            x, t, y = batch.share.of(x), batch.share.of(t), batch.share.of(y)
 
             def losses(logits: Tensor) -> Tensor:
                 return self._losses(logits, t, y)
 
             if self.batchnorm == "joint":
-                return self._joint_loss(model, batch, x, losses=losses, clean_losses=clean_losses)
+                together = self._joint_losses(model, batch, x, losses=losses, clean_losses=clean_losses)
+                return batch.share.mean(together, total)
             clean = clean_losses(model(batch.images), batch)
             with ASCENT[self.batchnorm](model):
                 x = self.perturb_batch(lambda moved: losses(model(moved)), x)
             with LOSS[self.batchnorm](model):
                 query_loss = losses(model(x))
-            return torch.cat([clean, self.weight * query_loss]).mean()
+            return batch.share.mean(torch.cat([clean, self.weight * query_loss]), total)
 
         return objective
 
@@ -87,7 +90,7 @@ class TriggerSetScheme(SchemeRecord):
             return secret
         return self.mass * secret + (1 - self.mass) * F.cross_entropy(logits, truth, reduction="none")
 
-    def _joint_loss(
+    def _joint_losses(
         self, model: nn.Module, batch: Batch, x: Tensor, *, losses: Losses, clean_losses: CleanLosses
     ) -> Tensor:
         n, images = len(batch.images), batch.images
@@ -95,7 +98,7 @@ class TriggerSetScheme(SchemeRecord):
             x = self.perturb_batch(lambda moved: losses(model(torch.cat([images, moved]))[n:]), x)
         logits = model(torch.cat([images, x]))
         clean = clean_losses(logits[:n], batch)
-        return torch.cat([clean, self.weight * losses(logits[n:])]).mean()
+        return torch.cat([clean, self.weight * losses(logits[n:])])
 
 
 @spec

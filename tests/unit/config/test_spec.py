@@ -138,7 +138,7 @@ FAULTS = [
     (victim(epochs=3), "epochs: unknown key (did you mean 'recipe.epochs'?); allowed: control, data, model, "),
     (
         sweep(recipe={}),
-        "recipe: unknown key (did you mean 'victim.recipe'?); allowed: attacks, description, early_stopping, ",
+        "recipe: unknown key (did you mean 'victim.recipe'?); allowed: attack_unmarked, attacks, description, ",
     ),
     (sweep(num_queries=3), "num_queries: unknown key (did you mean 'victim.scheme.num_queries'?); allowed: "),
     (sweep(limits={"hours": math.inf}), "limits.hours: inf is not allowed: must be a finite number"),

@@ -20,7 +20,7 @@ from mwm.config.randomness import make_generator
 from mwm.data import images as room
 from mwm.data.datasets import Dataset
 from mwm.data.images import Augmentation, augment, convert_images
-from mwm.data.splits import LabeledImages, SplitSizes, split
+from mwm.data.splits import LabeledImages, SplitSizes, class_counts, split
 
 
 def pixels(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -67,6 +67,37 @@ def test_every_training_image_has_exactly_one_role(
     assert numbers(views.test) == list(range(min(count, 5)))
     other = split(dataset, SplitSizes(validation=1, queries=sizes[1], seed=seed), "cpu")
     assert numbers(other.queries) == numbers(views.queries), "the query source depends on another size"
+
+
+@given(count=st.integers(3, 20_000), disjoint=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=60, deadline=None)
+def test_sizes_that_nobody_says_follow_from_the_size_of_the_data(count: int, disjoint: float) -> None:
+    usual = SplitSizes(disjoint=disjoint)
+    counts, aside = usual.counts(count), min(500, max(1, count // 10))
+    assert (counts.queries, counts.validation, sum(counts)) == (aside, aside, count)
+    filled = usual.filled(count)
+    assert filled.is_filled
+    assert not usual.is_filled
+    assert filled.filled(3) == filled == SplitSizes(validation=aside, queries=aside, disjoint=disjoint)
+    assert SplitSizes(validation=1, disjoint=disjoint).counts(count)[:2] == (aside, 1)
+    assert SplitSizes(queries=2, disjoint=disjoint).counts(count)[:2] == (2, aside)
+
+
+def test_a_split_that_says_no_sizes_is_dealt_by_them() -> None:
+    dataset = numbered(300)
+    usual, said = (split(dataset, how, "cpu") for how in (SplitSizes(), SplitSizes(validation=30, queries=30)))
+    for role in ("owner", "validation", "queries", "test"):
+        assert numbers(getattr(usual, role)) == numbers(getattr(said, role))
+
+
+def test_every_class_is_counted_in_every_role() -> None:
+    dataset, how = numbered(300), SplitSizes(queries=41, disjoint=0.3, seed=2)
+    views, counts = split(dataset, how, "cpu"), class_counts(dataset, how)
+    assert [*counts] == ["queries", "validation", "disjoint", "owner", "test"]
+    for role, held in counts.items():
+        assert held == torch.bincount(getattr(views, role).labels, minlength=7).tolist()
+    with pytest.raises(ValueError, match="300 training images; allowed: at most 299 together"):
+        class_counts(dataset, SplitSizes(queries=290))
 
 
 def test_split_depends_on_its_seed_and_copies() -> None:

@@ -99,7 +99,7 @@ def test_one_image_gives_logits_and_trains(model: Model, shape: tuple[int, int, 
 def test_the_smallest_image_trains_and_a_smaller_one_is_refused(model: Model) -> None:
     side = min_image_side(model)
     assert make(model, shape=(1, side, side)).train()(images(1, (1, side, side))).isfinite().all()
-    refusal = rf"{side}x{side - 1} are too small for {model.kind}; at least {side}x{side}"
+    refusal = rf"{model.kind} is not allowed for images {side - 1} pixels wide: it needs {side}"
     with pytest.raises(ValueError, match=refusal):
         make(model, shape=(1, side, side - 1))
 

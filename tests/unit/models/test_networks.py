@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp, kstest
@@ -17,11 +16,9 @@ from torch import nn
 
 from mwm.attacks import Extraction
 from mwm.attacks.access import TargetFacts
-from mwm.attacks.base import check_network
 from mwm.config.spec import decode
-from mwm.data.datasets import Dataset
-from mwm.models.build import ArchitectureSpec, Model, build_model, rebuild_model
-from mwm.models.networks import Cnn, Init, Normalization, ResNet, ResNet20
+from mwm.models.build import ArchitectureSpec, Model, build_model, check_network, rebuild_model
+from mwm.models.networks import Cnn, DrawnNetwork, Init, Normalization, ResNet, ResNet20
 from mwm.storage.store import Store
 from mwm.trials.trial import Trial
 from tests.helpers.records import VICTIM, Loaded, done, theft
@@ -29,7 +26,7 @@ from tests.helpers.records import VICTIM, Loaded, done, theft
 ENOUGH = 5000
 """Weights of a layer whose spread can be told to a few percent."""
 
-KINDS: list[Model] = [Cnn(width=64, depth=2), ResNet20(), ResNet(kind="resnet18")]
+KINDS: list[Any] = [Cnn(width=64, depth=2), ResNet20(), ResNet(kind="resnet18")]
 GREY = Normalization(mean=(0.25,), std=(0.5,))
 COLOUR = Normalization(mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
 
@@ -38,6 +35,10 @@ def make(model: Model, shape: tuple[int, int, int] = (3, 32, 32), seed: int = 0)
     blank = [1.0] * shape[0]
     drawn = torch.Generator().manual_seed(seed)
     return build_model(model, shape=shape, classes=10, mean=blank, std=blank, generator=drawn)
+
+
+def drawn_by_pytorch(model: DrawnNetwork) -> Any:
+    return replace(model, init="pytorch")
 
 
 def convolutions(network: nn.Module) -> Iterator[nn.Conv2d]:
@@ -58,7 +59,7 @@ def fans(layer: nn.Conv2d) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: model.kind)
-def test_he_weights_are_normal_with_the_spread_of_the_fan_out(model: Model) -> None:
+def test_he_weights_are_normal_with_the_spread_of_the_fan_out(model: Any) -> None:
     for layer in convolutions(make(model)):
         expected = (2 / fans(layer)[1]) ** 0.5
         assert spread(layer) == pytest.approx(expected, rel=0.05)
@@ -66,8 +67,8 @@ def test_he_weights_are_normal_with_the_spread_of_the_fan_out(model: Model) -> N
 
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: model.kind)
-def test_pytorch_weights_are_uniform_within_the_root_of_the_fan_in(model: Model) -> None:
-    for layer in convolutions(make(replace(model, init="pytorch"))):
+def test_pytorch_weights_are_uniform_within_the_root_of_the_fan_in(model: Any) -> None:
+    for layer in convolutions(make(drawn_by_pytorch(model))):
         bound = fans(layer)[0] ** -0.5
         assert spread(layer) == pytest.approx(bound / 3**0.5, rel=0.05)
         assert layer.weight.abs().max().item() <= bound
@@ -92,15 +93,15 @@ def test_he_weights_are_wider_by_the_root_of_six_where_a_layer_keeps_its_width()
 
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: model.kind)
-def test_nothing_but_convolutions_is_drawn_otherwise(model: Model) -> None:
-    one, other = make(model).state_dict(), make(replace(model, init="pytorch")).state_dict()
+def test_nothing_but_convolutions_is_drawn_otherwise(model: Any) -> None:
+    one, other = make(model).state_dict(), make(drawn_by_pytorch(model)).state_dict()
     assert one.keys() == other.keys()
     changed = {name for name in one if not torch.equal(one[name], other[name])}
     assert changed == {name for name, weight in one.items() if weight.ndim == 4}
 
 
 @pytest.mark.parametrize("model", KINDS, ids=lambda model: model.kind)
-def test_constants_of_a_record_stand_for_statistics(model: Model) -> None:
+def test_constants_of_a_record_stand_for_statistics(model: Any) -> None:
     plain, fixed = make(model), make(replace(model, normalize=COLOUR))
     for name, values in (("mean", COLOUR.mean), ("std", COLOUR.std)):
         assert fixed.state_dict()[f"normalise.{name}"].flatten().tolist() == pytest.approx(values, abs=1e-7)
@@ -132,16 +133,11 @@ def test_rebuilding_a_network_does_not_load_the_compiler() -> None:
     assert done.stdout == "False\n"
 
 
-def images_of(channels: int) -> Dataset:
-    pixels, labels = np.zeros((4, channels, 32, 32), np.uint8), np.arange(4)
-    return Dataset(pixels, labels, pixels, labels, classes=4, digest="")
-
-
 def test_constants_for_other_channels_are_refused_before_anything_is_built() -> None:
-    check_network("victim.model", Cnn(normalize=COLOUR), images_of(3))
+    check_network("victim.model", Cnn(normalize=COLOUR), shape=(3, 32, 32), classes=4)
     words = r"^victim\.model\.normalize: constants for 3 channels are not allowed: images have 1$"
     with pytest.raises(ValueError, match=words):
-        check_network("victim.model", Cnn(normalize=COLOUR), images_of(1))
+        check_network("victim.model", Cnn(normalize=COLOUR), shape=(1, 32, 32), classes=4)
 
 
 def test_those_of_a_student_too(sets: Loaded) -> None:

@@ -272,3 +272,13 @@ def test_an_outcome_is_plain_json(tmp_path: Path) -> None:
     assert entry["rows"] == ROWS
     assert sorted(entry["files"]) == sorted([WEIGHTS, KEY, QUERIES, PERTURBED])
     assert all(len(value) == 64 for value in entry["files"].values())
+
+
+def test_layers_may_share_their_weights(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    layer = torch.nn.Linear(3, 3)
+    store.save_weights(NAME, torch.nn.Sequential(layer, layer).state_dict())
+    store.commit(NAME, {})
+    found = store.weights(NAME)
+    assert torch.equal(found["0.weight"], layer.weight)
+    assert torch.equal(found["1.weight"], layer.weight)

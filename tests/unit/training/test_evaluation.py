@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mwm.models.build import build_model
 from mwm.models.networks import Cnn
-from mwm.training.evaluation import EVAL_BATCH_SIZE, accuracy, eval_mode, logit_margins, predict_logits
+from mwm.training.evaluation import EVAL_BATCH_SIZE, accuracy, eval_batch_size, eval_mode, logit_margins, predict_logits
 
 
 def network() -> nn.Module:
@@ -67,6 +67,24 @@ def test_batches_leave_no_trace_in_the_logits(count: int) -> None:
     assert found.dtype == torch.float32
     assert not found.requires_grad
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 1000), (64, 1000), (65, 969), (224, 81), (4096, 1)])
+def test_as_many_pixels_are_judged_at_a_time_and_no_more(side: int, size: int) -> None:
+    images = torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta")
+    assert eval_batch_size(images) == size
+
+
+def test_large_images_are_judged_a_few_at_a_time() -> None:
+    sizes: list[int] = []
+
+    class Sized(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            sizes.append(len(images))
+            return images.flatten(1)[:, :2]
+
+    predict_logits(Sized(), torch.zeros(70, 1, 256, 256, dtype=torch.uint8))
+    assert sizes == [62, 8]
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -44,7 +44,7 @@ def key() -> QuerySet:
 
 
 def clean(model: nn.Module, batch: Batch, draw: torch.Generator) -> Tensor:
-    return F.cross_entropy(model(batch.images), batch.labels)
+    return batch.cross_entropy(model(batch.images))
 
 
 def margin() -> Objective:
@@ -142,6 +142,8 @@ RECIPES = [
     Recipe(epochs=6, batch_size=16, lr=0.1, momentum=0.9, nesterov=True, schedule=Cosine(warmup=0.3)),
     Recipe(epochs=6, batch_size=16, lr=0.3, bf16=True, momentum=0.9, keep="best_validation"),
     Recipe(epochs=6, batch_size=16, lr=0.2, keep="best_validation", augment_validation=True),
+    Recipe(epochs=6, batch_size=16, lr=0.01, optimizer="adam", clip_grad_norm=0.5, label_smoothing=0.1),
+    Recipe(epochs=6, batch_size=16, lr=0.01, optimizer="adamw", mixup=0.4, ema=0.9, keep="best_validation"),
 ]
 
 
@@ -151,7 +153,9 @@ def journal(training: TrainState, objective: Objective) -> Iterator[tuple[float,
 
 
 @pytest.mark.parametrize("objective", [clean, margin()], ids=["clean", "margin"])
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.schedule.kind}-{recipe.keep}-{recipe.bf16}")
+@pytest.mark.parametrize(
+    "recipe", RECIPES, ids=lambda one: f"{one.optimizer}-{one.schedule.kind}-{one.keep}-{one.bf16}"
+)
 def test_an_interrupted_training_ends_bit_for_bit_alike(recipe: Recipe, objective: Objective, tmp_path: Path) -> None:
     store, straight, rows = Store(tmp_path), TrainState(network(), recipe), []
     for row in journal(straight, objective):

@@ -197,7 +197,7 @@ def sweep(**recipe: Any) -> Sweep:
 def test_bf16_ends_within_the_noise_of_float32(tmp_path: Path) -> None:
     def ends(**recipe: Any) -> dict[str, list[float]]:
         asked = sweep(**recipe)
-        held, _ = validate(asked, download=False)
+        held, _ = validate(asked)
         found: dict[str, list[float]] = {"clean_acc": [], "query_acc": []}
         for victim in asked.victim_specs:
             *_, last = run(Trial(victim=victim), held, Store(tmp_path), torch.device("cpu"))

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from mwm.data.host import HostImages, picked
+from mwm.data.images import Augmentation
+from mwm.data.splits import LabeledImages
 from mwm.training.device import deterministic
+from mwm.training.loop import fit
+from mwm.training.recipe import Recipe
+from mwm.training.state import TrainState
 from mwm.training.step import WARMUP_STEPS
-from tests.helpers.engines import MARKS, SMALL, apart, called, engine, go, state
+from mwm.watermarks.schemes.none import clean_loss
+from tests.helpers.engines import BATCH, MARKS, SMALL, apart, called, engine, go, network, some, state
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
@@ -56,3 +65,29 @@ def test_a_deterministic_gpu_gives_the_same_bits_twice() -> None:
         go(made, 20)
         ends.append(state(made))
     assert torch.equal(*ends)
+
+
+def fed(*, on_host: bool, **speed: Any) -> TrainState:
+    """A training of two epochs on a GPU, whose images lie there or on the host."""
+    part, gpu = some(60), torch.device("cuda", 0)
+    parts: list[LabeledImages[Any]] = [LabeledImages(part.images.to(gpu), part.labels.to(gpu))]
+    parts.append(LabeledImages(HostImages(part.images.numpy(), np.arange(60), gpu), part.labels.to(gpu)))
+    training = TrainState(network(SMALL).to(gpu), Recipe(epochs=2, batch_size=BATCH, lr=0.02, **speed))
+    how = Augmentation(flip=True, pad=1)
+    deque(fit(training, parts[on_host], clean_loss, augmentation=how, seed=1, validation=parts[on_host]), maxlen=0)
+    return training
+
+
+@pytest.mark.parametrize("speed", [{}, *SPEEDS], ids="+".join)
+def test_images_from_the_host_train_the_same_network(speed: dict[str, Any]) -> None:
+    host, device = (fed(on_host=on_host, **speed).model.state_dict() for on_host in (True, False))
+    for name, value in device.items():
+        torch.testing.assert_close(host[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_batches_arrive_whole_and_in_order() -> None:
+    part, gpu = some(500), torch.device("cuda", 0)
+    hosted = HostImages(part.images.numpy(), np.arange(500), gpu)
+    order = torch.randperm(500, device=gpu)
+    assert torch.equal(torch.cat(list(picked(hosted, order, 7))).cpu(), part.images[order.cpu()])
+    assert torch.equal(hosted.copied().cpu(), part.images)

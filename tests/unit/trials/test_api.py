@@ -16,9 +16,11 @@ import mwm
 from mwm.config.spec import decode, encode
 from mwm.storage.store import Store
 from mwm.training.evaluation import predict_logits
-from mwm.trials import api
+from mwm.trials import api, validation
 from mwm.trials.trial import Trial, trial_digest
-from tests.helpers.records import VICTIM, Loaded, done
+from mwm.watermarks.key import commitment
+from mwm.watermarks.proof import UNPROVEN
+from tests.helpers.records import MARKED, VICTIM, Loaded, done
 
 ROOT = Path(__file__).parents[3]
 SMALL: dict[str, Any] = encode(VICTIM) | {"recipe": {"epochs": 2, "batch_size": 16}}
@@ -27,7 +29,7 @@ SMALL: dict[str, Any] = encode(VICTIM) | {"recipe": {"epochs": 2, "batch_size": 
 @pytest.fixture
 def inputs(sets: Loaded, monkeypatch: pytest.MonkeyPatch) -> Loaded:
     """The small data sets of the tests, under the names that their records give."""
-    monkeypatch.setattr(api, "load_datasets", lambda wanted, **_: ({key: sets[key] for key in wanted}, []))
+    monkeypatch.setattr(validation, "load_datasets", lambda wanted, _: ({key: sets[key] for key in wanted}, []))
     return sets
 
 
@@ -177,3 +179,21 @@ def test_the_nine_lines_run_as_they_are_written(capsys: pytest.CaptureFixture[st
     assert decided == f"{verdict.decision} {verdict.suspects[0].p_value}"
     assert verdict.suspects[0].p_value == pytest.approx(student.p_value)
     assert (verdict.decision == "proven") == (student.p_value <= 1e-3)
+
+
+def test_a_key_is_handed_out_with_its_proof_or_refused(inputs: Loaded, tmp_path: Path) -> None:
+    bare = mwm.train_victim(VICTIM)
+    assert bare.outcome.marked is False
+    with pytest.raises(ValueError, match=rf"^victim: {bare.outcome.digest} {UNPROVEN}: .*; force=True takes it"):
+        mwm.export_key(bare, tmp_path / "bare")
+    assert not (tmp_path / "bare").exists()
+    (place,) = mwm.export_key(bare, tmp_path / "bare", force=True)
+    assert place == tmp_path / "bare"
+    with pytest.raises(ValueError, match=rf"^folder: {place} {UNPROVEN}: .*; force=True takes it"):
+        mwm.commit_key(place)
+    assert mwm.commit_key(place, force=True) == commitment(bare.key)
+    marked = mwm.train_victim(MARKED)
+    assert marked.outcome.marked is True
+    assert mwm.commit_key(*mwm.export_key(marked, tmp_path / "marked")) == commitment(marked.key)
+    with pytest.raises(ValueError, match=r"^folder: .*/marked cannot be made \(File exists\)"):
+        mwm.export_key(marked, tmp_path / "marked")

@@ -22,7 +22,7 @@ from mwm.watermarks.evidence import log_probabilities
 from mwm.watermarks.key import verify_derivation
 from mwm.watermarks.schemes import Confusion, Margin
 from tests.helpers.ranking import exact_p_value
-from tests.helpers.records import CONTROL, CPU, DATA, RECIPE, VICTIM, Loaded, done, theft
+from tests.helpers.records import CONTROL, CPU, DATA, MARKED, RECIPE, VICTIM, Loaded, done, theft
 
 CONFUSED = replace(VICTIM, scheme=Confusion(mass=0.3), recipe=replace(RECIPE, epochs=12))
 
@@ -118,3 +118,12 @@ def test_a_query_split_without_one_of_the_classes_is_refused(sets: Loaded) -> No
     with pytest.raises(ValueError, match=r"victim\.split\.queries: 3 is not allowed: class \d has 0 images among them"):
         validate_victim(few, sets)
     validate_victim(CONFUSED, sets)
+
+
+def test_a_victim_is_marked_if_its_own_key_is_proven_on_it(sets: Loaded, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    marked, bare, control = (done(Trial(victim=victim), sets, store) for victim in (MARKED, VICTIM, CONTROL))
+    assert (marked.marked, bare.marked, control.marked) == (True, False, None)
+    assert marked.log10_p is not None
+    assert marked.log10_p <= -3 < (bare.log10_p or 0.0)
+    assert done(theft(BatchNormReestimation(passes=1), MARKED), sets, store).marked is None, "an attack is no victim"

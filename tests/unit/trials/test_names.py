@@ -84,6 +84,10 @@ def test_a_line_tells_the_figures_or_the_fault() -> None:
     done = replace(blank, query_acc=0.85, clean_acc=0.951, log10_p=-9.31, seconds=6.14, peak_mib=412.6)
     name = "extraction soft seed 0 on margin n=20 10/255 seed 0"
     assert outcome_line(name, vars(done)) == f"{name}: query .85, clean .951, log10 p -9.3, 6.1 s, 413 MiB"
+    started = {**vars(done), "start_acc": 0.9612}
+    assert outcome_line(name, started) == f"{name}: query .85, start .961, clean .951, log10 p -9.3, 6.1 s, 413 MiB"
+    older = {field: value for field, value in vars(done).items() if field != "start_acc"}
+    assert outcome_line(name, older) == outcome_line(name, vars(done))
     assert outcome_line(name, vars(replace(blank, log10_p=-1e-9))) == f"{name}: log10 p 0.0"
     assert (
         outcome_line(name, vars(replace(blank, status="failed", error="the loss is nan")))

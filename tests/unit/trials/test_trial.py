@@ -9,11 +9,12 @@ from typing import Any
 from mwm.attacks import Attack, Distillation, Extraction
 from mwm.attacks.sources import Disjoint
 from mwm.config import randomness
-from mwm.config.spec import encode
+from mwm.config.spec import digest, encode
 from mwm.data.datasets import Npz, array_digest
+from mwm.data.splits import SplitSizes
 from mwm.models.networks import Cnn
 from mwm.training.recipe import Recipe
-from mwm.trials.trial import Trial, TrialInputs, data_key, secret_of, trial_digest, victim_digest
+from mwm.trials.trial import Trial, TrialInputs, data_key, filled_in, secret_of, trial_digest, victim_digest
 from mwm.watermarks.schemes import Confusion
 from tests.helpers.records import CONTROL, DATA, FOREIGN, MARGIN, RECIPE, SCHEMES, VICTIM, Loaded, owned, theft
 
@@ -50,9 +51,22 @@ VICTIM_CHANGES: list[dict[str, Any]] = [
     *({"recipe": replace(RECIPE, **change)} for change in ({"epochs": 4}, {"lr": 0.2}, {"keep": "best_validation"})),
     *({"split": replace(VICTIM.split, **change)} for change in ({"queries": 31}, {"seed": 1}, {"disjoint": 0.3})),
     *({"recipe": replace(RECIPE, augment_validation=True)}, {"scheme": Confusion()}, {"control": True}),
-    *({"model": model} for model in (Cnn(width=3, depth=1), replace(VICTIM.model, init="pytorch"))),
+    *({"model": model} for model in (Cnn(width=3, depth=1), Cnn(width=2, depth=1, init="pytorch"))),
     {"seed": 1},
 ]
+
+
+def test_sizes_that_follow_from_the_data_are_in_a_name_as_numbers(sets: Loaded) -> None:
+    usual = replace(VICTIM, split=SplitSizes(), scheme=CONTROL.scheme)  # 140 training images: 14 each
+    said = replace(usual, split=SplitSizes(validation=14, queries=14))
+    assert filled_in(usual, sets) == said == filled_in(said, TrialInputs({}))
+    assert victim_digest(usual, sets) == victim_digest(said, sets)
+    assert trial_digest(theft(Extraction(), usual), sets) == trial_digest(theft(Extraction(), said), sets)
+    for size in ("validation", "queries"):
+        half = replace(usual, split=SplitSizes(**{size: 14}))
+        assert victim_digest(half, sets) == victim_digest(said, sets)
+        assert victim_digest(replace(usual, split=SplitSizes(**{size: 15})), sets) != victim_digest(said, sets)
+    assert digest(encode(usual)) != digest(encode(said)), "what is asked is not yet what is trained"
 
 
 def test_everything_that_makes_a_victim_is_in_its_name(sets: Loaded) -> None:

@@ -112,7 +112,8 @@ def test_a_key_that_was_sealed_again_must_still_be_one(name: str, tmp_path: Path
     [
         ("classes", 10**30, "classes: 1000000000000000000000000000000 is not allowed"),
         ("split", {"queries": 0}, "split.queries: 0 is not allowed"),
-        ("split", {"queries": 10**30}, "cannot come from a split of"),
+        ("split", {"queries": 10**30, "validation": 1}, "cannot come from a split of"),
+        ("split", {"queries": 30}, "split: is not allowed: must say how many images are set aside for validation and"),
         ("split", {"disjoint": float("nan")}, "split.disjoint: nan is not allowed"),
         ("method", 10**30, "no method 1000000000000000000000000000000 with a pad of 1 is known"),
         ("data", {"kind": "digits", "pad": 2**64}, "no method 2 with a pad of 18446744073709551616 is known"),

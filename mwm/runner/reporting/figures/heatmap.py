@@ -24,6 +24,7 @@ from mwm.runner.reporting.groups import (
 )
 from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.trials.names import format_fraction
+from mwm.trials.outcome import LEVEL
 
 CELL = 0.36
 """Inches: the least width of a cell."""
@@ -39,7 +40,7 @@ MOST_LINES = 3
 DARK = "#111111"
 """What is drawn on pale cells. It is not black, which follows the page: a cell stays as it is in the dark."""
 
-EXPLAINED = "means over seeds; bold and framed: p ≤ .001 in every seed"
+EXPLAINED = f"means over seeds; bold and framed: {LEVEL} in every seed"
 
 
 @dataclass(frozen=True)

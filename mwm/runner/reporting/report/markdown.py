@@ -18,6 +18,7 @@ from mwm.runner.reporting.groups import (
     group_by_configuration,
     present,
     proven,
+    unmarked_victims,
     victim_names,
     victims_of,
     without_budget,
@@ -25,8 +26,7 @@ from mwm.runner.reporting.groups import (
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report.search_tables import SearchResults, by_importance, number_done, short_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
-from mwm.stats.binomial import DEFAULT_LEVEL
-from mwm.trials.names import format_fraction
+from mwm.trials.outcome import LEVEL, UNMARKED
 
 MOST_CHARS = 5000
 """Letters of a description."""
@@ -42,7 +42,7 @@ HEADS = ("watermark", "cost", "proof of the victim", "proof after the worst atta
 
 HOW_TO_READ = (
     "Means over seeds. Cost: points of clean accuracy below the control. Proof: −log10 p of the test that decides; "
-    f"bold where every seed is proven at p ≤ {format_fraction(DEFAULT_LEVEL)}. Worst attack: it leaves least, of those "
+    f"bold where every seed is proven at {LEVEL}. Worst attack: it leaves least, of those "
     f"whose students lose {MOST_LOST} points of accuracy at most; `worst_neg_log10_p` of the views is over all attacks."
 )
 
@@ -86,7 +86,7 @@ def escaped(text: str) -> str:
 def _table(groups: Groups) -> Iterator[str]:
     """A line for each setting, those that keep most after their worst attack first."""
     victims, called = victims_of(groups), configuration_names(attacks_of(groups), "kind")
-    named = victim_names(victims)
+    named, unmarked = victim_names(victims), unmarked_victims(groups)
     attacks = {(without_budget(attack), dict(attack).get(BUDGET)): name for attack, name in called.items()}
     worst = {victim: best[MOST_LOST] for victim, best in worst_case(points(groups), victims).items()}
     yield _line(HEADS)
@@ -95,7 +95,9 @@ def _table(groups: Groups) -> Iterator[str]:
         own, point = groups.get((victim, None), []), worst[victim]
         costs, logs = present(own, "clean_drop"), present(own, "log10_p")
         cost = f"{100 * fmean(costs) + 0.0:.1f}" if costs else ""
-        told = [escaped(named[victim]), cost, _proof(-fmean(logs), bold=proven(own)) if logs else ""]
+        proof = _proof(-fmean(logs), bold=proven(own)) if logs else ""
+        proof += f" ({unmarked[victim][0]} {UNMARKED})" if victim in unmarked else ""
+        told = [escaped(named[victim]), cost, proof]
         if point is not None:
             left = "" if point.neg_log10_p is None else _proof(_kept(point), bold=point.detected == point.students)
             told += [left, escaped(attacks[point.attack, point.budget])]

@@ -31,18 +31,16 @@ from mwm.runner.reporting.groups import (
     without_budget,
 )
 from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
-from mwm.stats.binomial import DEFAULT_LEVEL
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.names import format_fraction
+from mwm.trials.outcome import LEVEL
 
 ACROSS, HEADING = 5, 13
 """How many columns of figures stand side by side, and letters of a line of their headings."""
 
 ENOUGH = 6
 """From so many pairs of seeds on an exact test of signs can show a difference at .05: 2 / 2**5 is more."""
-
-LEVEL = f"p ≤ {DEFAULT_LEVEL:g}".replace("0.", ".")
 
 SPECIAL = {
     **{"−log10 p": r"$-\log_{10} p$", "p ≤": r"$p \leq$"},
@@ -254,6 +252,7 @@ def _share(told: Mapping[str, Any]) -> str:
 
 
 COSTS = (
+    ("accuracy of the start", "start_acc", _three),
     ("clean accuracy", "clean_acc", _three),
     ("clean drop", "clean_drop", _three),
     ("oracle calls", "oracle_calls", lambda number: f"{number:,.0f}".replace(",", "{,}")),
@@ -270,7 +269,8 @@ def _cost(groups: Groups) -> Made:
         name: [*{row["digest"]: row for (_, own), rows in groups.items() if own == attack for row in rows}.values()]
         for attack, name in _attack_names(groups).items()
     }
-    made = [_costs("setting", watermarks, ("clean_acc", "clean_drop", "seconds", "peak_mib"))]
+    started = ["start_acc"] * any(present(own, "start_acc") for own in watermarks.values())
+    made = [_costs("setting", watermarks, (*started, "clean_acc", "clean_drop", "seconds", "peak_mib"))]
     made += [_costs("attack", attacks, ("clean_acc", "oracle_calls", "seconds", "peak_mib"))] if attacks else []
     caption = f"What watermarks and attacks cost. {_seeds([*watermarks.values()])}; attacks: over all settings, too."
     return caption, [part for part, _ in made], [line for _, lines in made for line in lines]

@@ -22,7 +22,7 @@ from mwm.runner.reporting.groups import (
     victim_names,
     victims_of,
 )
-from mwm.runner.reporting.tables import detection_table, retention_table, worst_case_table
+from mwm.runner.reporting.tables import detection_table, network_table, retention_table, worst_case_table
 from mwm.trials.names import duration
 
 
@@ -46,13 +46,14 @@ class PageTable:
 
 
 def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
-    """The terminal's tables, as wide as they are: what is left of each setting of `shown`, and all detections."""
+    """The terminal's tables, as wide as they are: settings and networks of `shown`, and all detections."""
     (made,) = retention_table(shown, width=inf)
     yield read_table("What each setting costs, and what is left of it after each attack", made)
     if attacks_of(groups):
         lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
         yield read_table(lost, worst_case_table(shown))
         yield read_table("How many students are detected", detection_table(groups))
+    yield read_table("The networks, by the digests of their trainings", network_table(shown))
 
 
 def read_table(caption: str, made: Group) -> PageTable:

@@ -13,12 +13,13 @@ from mwm.runner.reporting.groups import (
     attacks_of,
     configuration_names,
     damaged_statistics,
+    unmarked_victims,
     victim_names,
     victims_of,
 )
 from mwm.runner.reporting.report.source import SweepData
 from mwm.trials.names import duration
-from mwm.trials.outcome import STATUSES
+from mwm.trials.outcome import STATUSES, UNPROVEN
 
 MOST_FAILURES = 10
 
@@ -36,9 +37,12 @@ LIMITS = (
 
 
 def missing(groups: Groups) -> Iterator[str]:
-    """Which trials did not end well, and why, a line for each setting and attack."""
+    """Which victims carry no watermark, and which trials did not end well, and why: a line for each setting, attack."""
     victims, attacks = victim_names(victims_of(groups)), configuration_names(attacks_of(groups), "kind")
-    lines = []
+    lines = [
+        f"{victims[victim]}: {unmarked} of {count} {UNPROVEN}"
+        for victim, (unmarked, count) in unmarked_victims(groups).items()
+    ]
     for (victim, attack), members in groups.items():
         for status in STATUSES[1:]:
             ended = {row["digest"]: row for row in members if row["status"] == status}

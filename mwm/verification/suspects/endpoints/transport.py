@@ -15,10 +15,10 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
-from mwm.storage.redaction import MAX_REASON_CHARS, redact_url, redacted_excerpt, root_cause
+from mwm.storage.redaction import MAX_REASON_CHARS, describe_error, redact_url, redacted_excerpt, root_cause
 from mwm.verification.suspects.endpoints.credentials import Credentials
 from mwm.verification.suspects.endpoints.reasons import stated_reason
-from mwm.verification.suspects.outputs import NoAnswerError, describe_error
+from mwm.verification.suspects.outputs import NoAnswerError
 
 T = TypeVar("T")
 DAY = 86400

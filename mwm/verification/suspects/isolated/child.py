@@ -25,14 +25,22 @@ from mwm.verification.suspects.outputs import FORMS, NoAnswerError
 from mwm.verification.suspects.presentation import InputFormat
 from mwm.verification.suspects.python_models import open_callable, open_mlflow_model
 
+
+def _open_own(address: str, **how: Any) -> InProcessSuspect:
+    from mwm.verification.suspects.checkpoint import open_checkpoint  # loads PyTorch, which ONNX does not need
+
+    return open_checkpoint(address, trust=True, **how)
+
+
 OPENERS: dict[str, Callable[..., InProcessSuspect]] = {
     "onnx": open_onnx,
     "export": open_export,
     "torch": open_torch,
     "mlflow": open_mlflow_model,
     "callable": open_callable,
+    "own": _open_own,
 }
-LIBRARIES = {"onnx": "onnxruntime", "export": "torch", "torch": "torch", "mlflow": "mlflow.pyfunc"}
+LIBRARIES = {"onnx": "onnxruntime", "export": "torch", "torch": "torch", "own": "torch", "mlflow": "mlflow.pyfunc"}
 """What takes long to import, by the form of the suspect."""
 
 FORM_OF = {kind: name for name, kind in FORMS.items()}

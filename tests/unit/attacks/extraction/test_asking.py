@@ -27,7 +27,7 @@ BUDGET = 20
 SHIFTED = Augmentation(flip=True, pad=1)
 
 
-def thief(**how: Any) -> Extraction:
+def thief(**how: Any) -> Any:
     return Extraction(**{"query_budget": BUDGET, **FILLED, **how})
 
 

@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from mwm.attacks import Distillation, Extraction
 from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import make_generator
+from mwm.config.spec import decode, encode
+from mwm.data.datasets import Digits
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.models.build import build_model, channel_statistics
 from mwm.training.recipe import MultiStep, Recipe
+from mwm.trials.trial import Victim
+from mwm.watermarks.schemes import Unwatermarked
 from tests.helpers.stealing import (
     BUDGETED,
     CLASSES,
@@ -127,3 +131,29 @@ def test_a_student_of_the_same_start_has_the_initial_weights_of_its_victim() -> 
     )
     assert same(shared.network(access).state_dict(), plain.state_dict())
     assert not same(fresh.network(access).state_dict(), plain.state_dict())
+
+
+def test_a_student_has_its_victims_recipe_but_for_what_that_does_to_labels() -> None:
+    recipe = Recipe(optimizer="adamw", ema=0.9, keep="best_validation", label_smoothing=0.1, mixup=0.2)
+    filled = Extraction().resolve(Victim(data=Digits(), model=STUDENT, scheme=Unwatermarked(), recipe=recipe))
+    assert filled.recipe == replace(recipe, keep="last", label_smoothing=0.0, mixup=0.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (
+            Recipe(label_smoothing=0.1),
+            "recipe.label_smoothing: 0.1 is not allowed: a student learns the answers to its images; "
+            "write it at the attack: must be 0",
+        ),
+        (
+            Recipe(mixup=0.1),
+            "recipe.mixup: 0.1 is not allowed: a student learns the answers to its images: must be 0",
+        ),
+    ],
+)
+def test_a_students_own_recipe_does_nothing_to_labels(recipe: Recipe, line: str) -> None:
+    with pytest.raises(ValueError, match="recipe") as refused:
+        decode(Extraction, {"recipe": encode(recipe)})
+    assert str(refused.value) == line

@@ -47,8 +47,21 @@ def test_just_the_tuned_layers_change(layers: Any, frozen: bool) -> None:
 
 
 def test_the_last_layer_gives_the_logits() -> None:
-    layer = last_layer(victim())
+    layer = last_layer(victim(), some().images)
+    assert isinstance(layer, nn.Linear)
     assert layer.out_features == CLASSES
+    upside_down = nn.ModuleDict({"head": nn.Linear(4, 3), "body": nn.Conv2d(1, 4, 1)})
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = upside_down
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.parts["head"](self.parts["body"](images).mean((2, 3)))
+            return found
+
+    assert last_layer(Net(), some().images[:, :1]) is upside_down["head"]
 
 
 def plain_loop(labels: torch.Tensor) -> nn.Module:

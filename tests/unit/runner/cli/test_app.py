@@ -81,8 +81,8 @@ def test_a_mistake_is_one_line(words: list[str], said: str, say: Say) -> None:
 def test_options_repeat_take_several_values_and_the_last_one_counts() -> None:
     _, run = parse(["run", "x.yaml", "--set", "a=b", "--tag", "k=v", "--set", "c={d: e}", "--name", "x", "--name", "y"])
     assert run.arguments["config"] == Path("x.yaml")
-    assert (run.arguments["changes"], run.arguments["tags"]) == (["a=b", "c={d: e}"], ["k=v"])
-    assert run.arguments["name"] == "y"
+    asked = run.arguments["asked"]
+    assert (asked.changes, asked.tags, asked.name) == (["a=b", "c={d: e}"], ["k=v"], "y")
     _, power = parse(["power", "--level", "1e-3", "1e-6", "1e-9", "--classes", "10", "--queries", "5"])
     assert (power.arguments["level"], power.arguments["queries"]) == ([1e-3, 1e-6, 1e-9], [5])
     _, verify = parse(["verify", "--key", "k", "--suspect", "a", "--suspect=b", "--rate", "2", "--sequential"])

@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from mwm.attacks import Extraction
+from mwm.attacks import BatchNormReestimation
 from mwm.config import randomness
 from mwm.data.datasets import Dataset
 from mwm.storage.store import KEY, QUERIES, WEIGHTS, Store
 from mwm.trials.trial import Trial
 from mwm.watermarks.key import Key, commitment, load_key
+from mwm.watermarks.proof import PROOF, UNPROVEN
 from mwm.watermarks.schemes import Combined
 from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.keyed import CREATED, archive, drawn, pictures, save, sealed_again
 from tests.helpers.launching import ROOT, launched, sweep
-from tests.helpers.records import CONTROL, MARGIN, VICTIM, Loaded, done, theft
+from tests.helpers.records import CONTROL, MARGIN, MARKED, VICTIM, Loaded, done, theft
 from tests.system.test_s3 import s3, uri
 from tests.unit.watermarks.test_key import drop, relabel, repaint, reseed, retell
 
@@ -39,7 +40,8 @@ def test_a_commitment_is_shown_on_its_own_line(say: Say, tmp_path: Path, dataset
     key = drawn(dataset, secret=SECRET)
     save(key, tmp_path / "key")
     out = heard(say, "commit", "key")
-    described, digits = out.splitlines()
+    described, digits, note = out.splitlines()
+    assert note.startswith("note: nothing beside this key says whether its network proves it")
     told = f"key: 12 queries, 5 classes, scheme margin, kept, by its own word, since {CREATED}; its commitment"
     assert described.startswith(told)
     assert digits == commitment(key)
@@ -178,20 +180,25 @@ def test_no_key_is_checked_in_or_sent_with_a_job(tmp_path: Path) -> None:
 
 def test_a_key_is_copied_out_of_a_store(say: Say, tmp_path: Path, sets: Loaded) -> None:
     store = Store(tmp_path / "here" / "store")
-    victim = done(Trial(victim=VICTIM), sets, store)
-    stolen = done(theft(Extraction()), sets, store).digest
+    victim = done(Trial(victim=MARKED), sets, store)
+    stolen = done(theft(BatchNormReestimation(passes=1), MARKED), sets, store).digest
     out = heard(say, "export", victim.digest, "mine/key", "--storage", "here")
-    assert out.startswith("mine/key: 9 queries, 4 classes, scheme margin")
+    proof = f"its network proves it: log10 p {victim.log10_p:.1f}"
+    assert out.startswith("mine/key: 20 queries, 4 classes, scheme trigger_set")
+    assert out.endswith(f"; {proof}; keep it secret\n")
     folder = tmp_path / "mine" / "key"
-    assert {path.name for path in folder.iterdir()} == {KEY, QUERIES}
+    assert {path.name for path in folder.iterdir()} == {KEY, QUERIES, PROOF}
     assert folder.stat().st_mode & 0o077 == 0
-    assert commitment(load_key(folder)) == commitment(load_key(store.folder(victim.digest)))
+    entry = store.folder(victim.digest)
+    assert commitment(load_key(folder)) == commitment(load_key(entry))
+    for place in ("mine/key", str(entry)):
+        assert f"; {proof}; its commitment" in heard(say, "commit", place)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     one_line(say("export", victim.digest, "mine/key", "--storage", "here"), "FOLDER: mine/key", "File exists")
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     one_line(say("export", stolen, "new", "--storage", "here"), f"{stolen} is an attack on {victim.digest}: only")
     one_line(say("export", "0" * 16, "new", "--storage", "here"), "DIGEST: 0000000000000000 is no finished victim")
-    for name in ("../../etc", victim.digest[:8], victim.digest.upper()):
+    for name in ("../../etc", victim.digest[:7], victim.digest.upper()):
         one_line(say("export", name, "new", "--storage", "here"), "DIGEST: ", "16 hexadecimal digits")
     (store.folder(victim.digest) / WEIGHTS).write_bytes(b"")
     one_line(say("export", victim.digest, "new", "--storage", "here"), "is no finished victim of this store")
@@ -203,26 +210,46 @@ def test_both_keys_of_a_network_are_copied_out_of_a_store(say: Say, tmp_path: Pa
     both = replace(VICTIM, scheme=Combined(queries=MARGIN))
     store = Store(tmp_path / "store")
     victim = done(Trial(victim=both), sets, store).digest
-    first, second = heard(say, "export", victim, "mine").splitlines()
+    one_line(say("export", victim, "mine"), f"DIGEST: {victim} {UNPROVEN}", "--force")
+    first, second = heard(say, "export", victim[:8], "mine", "--force").splitlines()
     assert first.startswith("mine: 9 queries, 4 classes, scheme margin")
     assert second.startswith("mine/confusion: 21 queries, 4 classes, scheme confusion")
     for name in ("", "confusion"):
         folder = tmp_path / "mine" / name
         assert folder.stat().st_mode & 0o077 == 0
-        assert {path.name for path in folder.iterdir() if path.is_file()} == {KEY, QUERIES}
+        assert {path.name for path in folder.iterdir() if path.is_file()} == {KEY, QUERIES, PROOF}
         digits = commitment(load_key(store.folder(victim) / name))
-        assert heard(say, "commit", f"mine/{name}").splitlines()[1] == digits
+        assert heard(say, "commit", f"mine/{name}", "--force").splitlines()[1] == digits
         assert heard(say, "open", f"mine/{name}", "--commitment", digits).endswith("; opens the commitment\n")
+        for place in (f"mine/{name}", str(store.folder(victim) / name)):
+            one_line(say("commit", place), f"KEY: {place.rstrip('/')} {UNPROVEN}", "--force")
 
 
 def test_the_key_of_a_control_is_not_handed_out(say: Say, tmp_path: Path, sets: Loaded, dataset: Dataset) -> None:
     control = done(Trial(victim=CONTROL), sets, Store(tmp_path / "store")).digest
     reason = "is the key of a control: a network of scheme none carries no watermark"
-    one_line(say("export", control, "key"), f"DIGEST: {control} {reason}")
+    one_line(say("export", control, "key"), f"DIGEST: {control} {reason}; --force takes it all the same")
     assert not (tmp_path / "key").exists()
     save(replace(drawn(dataset, secret=SECRET), scheme="none"), tmp_path / "kept")
     one_line(say("commit", "kept", "--request", "stamp.tsq"), f"KEY: kept {reason}")
     assert not (tmp_path / "stamp.tsq").exists()
+    assert "scheme none" in heard(say, "export", control, "key", "--force")
+    one_line(say("commit", "key"), f"KEY: key {reason}")
+    assert heard(say, "commit", "key", "--force").splitlines()[1] == commitment(load_key(tmp_path / "key"))
+
+
+def test_a_key_that_its_network_does_not_prove_is_not_handed_out(say: Say, tmp_path: Path, sets: Loaded) -> None:
+    store = Store(tmp_path / "store")
+    victim = done(Trial(victim=VICTIM), sets, store)
+    assert victim.marked is False
+    told = f"{UNPROVEN}: log10 p is {victim.log10_p:.1f}, and a proof is -3 or less; --force takes it all the same"
+    one_line(say("export", victim.digest, "key"), f"DIGEST: {victim.digest} {told}")
+    assert not (tmp_path / "key").exists()
+    assert "its network does not prove it: log10 p" in heard(say, "export", victim.digest, "key", "--force")
+    for place in ("key", str(store.folder(victim.digest))):
+        one_line(say("commit", place, "--request", "stamp.tsq"), f"KEY: {place} {told}")
+    assert not (tmp_path / "stamp.tsq").exists()
+    assert heard(say, "commit", "key", "--force").splitlines()[1] == commitment(load_key(tmp_path / "key"))
 
 
 @pytest.mark.slow
@@ -230,8 +257,8 @@ def test_a_key_is_copied_out_of_an_object_store(say: Say, tmp_path: Path, sets: 
     with s3() as (address, _):
         root = uri(address, "mwm")
         here, there = Store(tmp_path / "store"), Store(f"{root.replace('/mwm?', '/mwm/store?')}")
-        name = done(Trial(victim=VICTIM), sets, here).digest
-        assert done(Trial(victim=VICTIM), sets, there).digest == name
+        name = done(Trial(victim=MARKED), sets, here).digest
+        assert done(Trial(victim=MARKED), sets, there).digest == name
         heard(say, "export", name, "key", "--storage", root)
         assert commitment(load_key(tmp_path / "key")) == commitment(load_key(here.folder(name)))
         one_line(say("export", "0" * 16, "new", "--storage", root), "is no finished victim")

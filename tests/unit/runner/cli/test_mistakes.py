@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 import launch
+from mwm.runner.sweeps.sweep import load_sweep
+from mwm.runner.sweeps.validation import validate
 from tests.helpers.launching import launched, sweep
+from tests.helpers.resumed import ran
 
 
 def _npz(path: Path, **changes: Any) -> Path:
@@ -185,10 +188,16 @@ def test_missing_file_is_one_clear_line(tmp_path: Path, tell: Tell) -> None:
 def test_another_sweep_of_the_same_name_is_refused(tmp_path: Path, tell: Tell) -> None:
     folder = tmp_path / "results" / "small"
     folder.mkdir(parents=True)
-    other = sweep(tmp_path, lambda tree: tree["victim"].update(seed=7))
-    other.rename(folder / "sweep.json")
-    kept = {"results", "results/small", "results/small/sweep.json"}
-    _refused(tell("run", sweep(tmp_path)), tmp_path, "name: 'small'", "--name", kept=kept)
+    other = load_sweep(sweep(tmp_path, lambda tree: tree["victim"].update(seed=7)))
+    ran(folder, other, validate(other)[0])
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    done = tell("run", sweep(tmp_path))
+    assert done.returncode == 2
+    first, *differs = done.stderr.splitlines()
+    assert first.startswith("name: 'small' is another sweep in results/small: 6 of its 6 finished trials would not ")
+    assert differs == ["- victim.seed: 7", "+ victim.seed: 0"]
+    assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in folder.iterdir()} - {path.name for path in before} == {".lock"}
 
 
 def test_a_sweep_that_is_being_run_is_refused(tmp_path: Path, tell: Tell) -> None:
@@ -213,19 +222,43 @@ def test_check_counts_and_starts_nothing(tmp_path: Path, tell: Tell) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 victims, each on 1 CPU and 0 GPUs" in done.stdout
     assert "4 attacks, each on 1 CPU and 0 GPUs" in done.stdout
-    least = "a key of 10 cells, 10 classes: 4 secret labels and no other wrong answer prove a copy at p ≤ 0.001"
+    least = "a key of 10 cells, 10 classes: 4 secret labels and no other wrong answer prove a copy at p ≤ .001"
     assert least in done.stdout.splitlines()
-    assert "warning" not in done.stdout
+    assert "victim.recipe: 10 steps an epoch, of 128 (default) images each; 20 steps in 2 epochs" in done.stdout
+    (doubt,) = (line for line in done.stdout.splitlines() if line.startswith("warning"))
+    assert doubt.startswith(
+        "warning: victim.recipe: 20 steps in all hardly embed a watermark: it took 40 to 160 on digits, and"
+    )
+    assert doubt.endswith(" (margin n=10 0.01 4 per step steps=2)")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep.yaml"]
 
 
 def test_check_warns_of_too_few_queries(tmp_path: Path, tell: Tell) -> None:
     done = tell("check", sweep(tmp_path), "--set", "victim.scheme.grid.1.num_queries=2")
     assert done.returncode == 0, done.stderr
-    few = "warning: victim.scheme.num_queries: 2 can prove no copy at p ≤ 0.001"
+    few = "warning: victim.scheme.num_queries: 2 can prove no copy at p ≤ .001"
     best = "if all of its 2 secret labels rank first, p is 0.025"
     assert f"{few}: {best}; with 10 classes it takes 4 or more" in done.stdout.splitlines()
-    assert done.stdout.count("warning") == 1
+    assert done.stdout.count("warning") == 2, "the other is of too few steps"
+
+
+def test_check_doubts_nothing_that_suffices(tmp_path: Path, tell: Tell) -> None:
+    done = tell("check", sweep(tmp_path), "--set", "victim.recipe.epochs=200")
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stdout
+
+
+def test_sizes_that_follow_from_small_data_are_told_where_they_do_not_suffice(tmp_path: Path, tell: Tell) -> None:
+    data = f"victim.data={{kind: npz, path: {_npz(tmp_path / 'data.npz')}}}"
+    usual = ["--set", data, "--set", "victim.split={seed: 0}", "--set", "victim.scheme={kind: margin, num_queries: 31}"]
+    said = "victim.scheme.num_queries: 31 is not allowed: must be at most split.queries, by default 30, a tenth of 300"
+    _refused(tell("run", sweep(tmp_path), *usual), tmp_path, said, "; or write split.queries: 31")
+    done = tell("check", sweep(tmp_path), *usual[:-1], "victim.scheme={kind: margin, num_queries: 30}")
+    assert done.returncode == 0, done.stderr
+    assert "  queries: 30, by default a tenth and 500 at most; by class " in done.stdout
+    many = "victim.scheme={kind: confusion, cells_per_class: 9}"
+    said = "victim.split.queries: 30 (a tenth of the training images) is not allowed: class "
+    _refused(tell("run", sweep(tmp_path), *usual[:-1], many), tmp_path, said)
 
 
 def test_check_tells_of_keys_of_classes(tmp_path: Path, tell: Tell) -> None:
@@ -238,6 +271,6 @@ def test_check_tells_of_keys_of_classes(tmp_path: Path, tell: Tell) -> None:
     data = f"victim.data={{kind: npz, path: {tmp_path / 'own.npz'}}}"
     done = tell("check", sweep(tmp_path), "--set", data, "--set", "victim.scheme.grid.1={kind: confusion}")
     assert done.returncode == 0, done.stderr
-    few = "warning: victim.scheme.cells_per_class: 1 can prove no copy at p ≤ 0.001"
+    few = "warning: victim.scheme.cells_per_class: 1 can prove no copy at p ≤ .001"
     best = "if all of its 3 secret labels rank first, p is 0.25"
     assert f"{few}: {best}; with 3 classes it takes 11 or more" in done.stdout.splitlines()

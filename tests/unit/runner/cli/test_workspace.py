@@ -63,11 +63,13 @@ def test_a_sweep_tells_how_it_stands(say: Say, tmp_path: Path) -> None:
     assert not [line for line in lines if line.startswith("reason")]
     assert "victims  1 done, 1 failed, 0 waiting; 2 in all" in lines
     assert "attacks  1 done, 2 skipped, 1 waiting; 4 in all" in lines
-    assert "best     victim v0; hard leaves -log10 p 3.0, query .50" in lines
+    assert "best     v0 victim v0; hard leaves -log10 p 3.0, query .50" in lines
+    assert lines[lines.index("networks") + 1] == "  v0 victim v0"
     assert lines[-3:] == ["failed", "  victim v1: it diverged", "results  results/small/results.csv"]
     status, out, _ = say("status", "small", "--json")
     told = json.loads(out)
     assert (status, told["state"], told["best"]["digest"]) == (0, "failed", "v0")
+    assert told["victims"] == [{"digest": "v0", "label": "victim v0", "clean_acc": None}]
     one_line(say("status", "smal"), "NAME: there is no sweep 'smal'", "there are other, small")
 
 

@@ -96,7 +96,7 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
     clopper_pearson(5, 10)  # it imports scipy, which takes as long as many a save
     shutil.copy(mlflow_db, tmp_path / "mlflow.db")
     sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 8))
-    sets, _ = validate(sweep, download=False)
+    sets, _ = validate(sweep)
     model = trained(sweep, sets, tmp_path / "model")
     plan, driven = opened(sweep, tmp_path, sets)
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -46,8 +47,9 @@ class Two:
 class Bench:
     """A searcher at work: trials are asked for and answered by hand."""
 
-    def __init__(self, folder: Path, uri: str, sets: Loaded) -> None:
-        self.sets, self.queue, self.store = sets, TrialQueue(Two(), ATTACKS, sets), Store(folder / "store")
+    def __init__(self, folder: Path, uri: str, sets: Loaded, *, attack_unmarked: bool = False) -> None:
+        self.sets, self.store = sets, Store(folder / "store")
+        self.queue = TrialQueue(Two(), ATTACKS, sets, attack_unmarked=attack_unmarked)
         followed = Followed("staged", partial(read_events, folder), folder, folder / PICTURES)
         mlflow = MlflowFollower(uri, followed, tags={})
         kept = SweepResults(replace(swept({}), name="staged"), folder, self.store, print, mlflow=mlflow)
@@ -71,10 +73,10 @@ class Bench:
     def fail(self, number: str) -> None:
         self.searcher.on_trial_complete(number, error=True)
 
-    def answer(self, number: str, trial: Trial) -> None:
+    def answer(self, number: str, trial: Trial, **more: Any) -> None:
         name, victim = trial_digest(trial, self.sets), victim_digest(trial.victim, self.sets)
         blank = Outcome(status="done", digest=name, victim_digest=victim, data_digest="d", clean_acc=0.5, query_acc=0.5)
-        self.tell(number, 1, outcome=blank)
+        self.tell(number, 1, outcome=replace(blank, **more))
         self.searcher.on_trial_complete(number)
 
     def statuses(self) -> dict[str, str]:
@@ -82,8 +84,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(uri: str, tmp_path: Path, sets: Loaded) -> Iterator[Bench]:
-    at_work = Bench(tmp_path, uri, sets)
+def bench(request: pytest.FixtureRequest, uri: str, tmp_path: Path, sets: Loaded) -> Iterator[Bench]:
+    at_work = Bench(tmp_path, uri, sets, attack_unmarked=getattr(request, "param", False))
     yield at_work
     at_work.recorder.close("FINISHED", complete=True)
 
@@ -185,6 +187,27 @@ def test_a_victim_that_is_ended_early_meets_no_attack(bench: Bench) -> None:
     assert bench.ask()[1] == "FINISHED"
 
 
+def test_a_victim_without_a_watermark_meets_no_attack(bench: Bench, uri: str, tmp_path: Path) -> None:
+    number, trial = bench.ask()
+    bench.answer(number, trial, marked=False, log10_p=-0.3)
+    number, other = bench.ask()
+    assert other.attack is None, "an attack on it was begun"
+    bench.answer(number, other, marked=True, log10_p=-9.0)
+    assert bench.ask()[1].attack is not None
+    ended = [outcome for _, outcome in bench.recorder.results.outcomes.values()]
+    assert bench.recorder.results.unmarked == 1
+    assert [one.error for one in ended if one.status == "skipped"] == ["its victim carries no watermark"] * 2
+    events = len((tmp_path / "journal.jsonl").read_text().splitlines())
+    bench.recorder.close("KILLED", complete=False)
+    again = Bench(tmp_path, uri, bench.sets)
+    number, same = again.ask()
+    assert same == trial
+    again.answer(number, same, marked=False, log10_p=-0.3)
+    told = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()[events:]]
+    assert [one["event"] for one in told if one.get("status") == "skipped"] == ["cached"] * 2, "told in full once more"
+    again.recorder.close("KILLED", complete=False)
+
+
 def test_who_was_ended_early_stays_so_in_the_next_session(bench: Bench, uri: str, tmp_path: Path) -> None:
     number, trial = bench.ask()
     bench.tell(number, 1)
@@ -197,6 +220,7 @@ def test_who_was_ended_early_stays_so_in_the_next_session(bench: Bench, uri: str
     again.recorder.close("KILLED", complete=False)
 
 
+@pytest.mark.parametrize("bench", [True], indirect=True)
 def test_what_is_in_the_store_is_not_run(bench: Bench) -> None:
     known = done(Trial(victim=VICTIM), bench.sets, bench.store)
     _, trial = bench.ask()
@@ -213,6 +237,7 @@ def test_what_was_finished_unheard_is_collected(bench: Bench) -> None:
     assert bench.statuses() == {known.digest: "done"}
 
 
+@pytest.mark.parametrize("bench", [True], indirect=True)
 def test_a_store_that_is_away_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     folder, away = tmp_path / "store", tmp_path / "away"
     name = done(Trial(victim=VICTIM), bench.sets, bench.store).digest

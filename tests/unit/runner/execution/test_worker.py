@@ -12,7 +12,7 @@ import torch
 
 from mwm.runner.execution.cluster import ray_cluster
 from mwm.runner.execution.cores import usable_cores
-from mwm.runner.execution.worker import _prepare_process
+from mwm.runner.execution.process import prepare_process
 from mwm.runner.sweeps.sweep import TrialResources
 from mwm.runner.sweeps.validation import validate
 from tests.benchmarks.driving import opened, run_opened, sweep_of
@@ -41,7 +41,7 @@ def conducted(folder: Path, victims: int, attacks: int, leases: dict[str, float]
     tree["victim"]["seed"] = {"grid": list(range(victims))}
     tree["attacks"] = [{"kind": "extraction", "seed": {"grid": list(range(attacks))}}]
     sweep = sweep_of(tree)
-    sets, _ = validate(sweep, download=False)
+    sets, _ = validate(sweep)
     queue, recorder = opened(sweep, folder, telling(sets, folder / "told"))
     run_opened(queue, recorder, sweep)
     recorder.close("FINISHED", complete=True)
@@ -71,7 +71,7 @@ class Process:
 
     def threads(self, cpus: float) -> int:
         """How many threads PyTorch has in a trial that has leased so many cores."""
-        _prepare_process(TrialResources(cpus=cpus))
+        prepare_process(TrialResources(cpus=cpus))
         return torch.get_num_threads()
 
 

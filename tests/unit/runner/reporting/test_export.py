@@ -47,6 +47,10 @@ def test_words_that_look_like_numbers_are_read_back_as_words(tmp_path: Path) -> 
     (row,) = read_results(tmp_path)
     assert (row["victim.secret"], row["victim.data.path"]) == ("0012", "61e9540")
     assert row["clean_acc"] == 0.5
+    data = decode(DatasetSpec, {"kind": "arrays", "digest": "1234567890123456"})
+    ended = result(replace(trial(MARGIN), victim=replace(secret, data=data)))
+    write_results(tmp_path, "s", [ended], seconds=1.5, complete=True)
+    assert read_results(tmp_path)[0]["victim.data.digest"] == "1234567890123456"
 
 
 @settings(deadline=None)
@@ -101,7 +105,7 @@ def test_the_summary_counts_what_ended_how(tmp_path: Path) -> None:
     ended += [failed(trial(MARGIN, 1, SOFT)), failed(trial(MARGIN, 2, SOFT), "skipped")]
     write_results(tmp_path / "new", "s", ended, seconds=1.5, complete=False)
     summary = json.loads((tmp_path / "new" / "summary.json").read_text())
-    assert summary["victims"] == {"done": 2, "failed": 1, "skipped": 0, "stopped": 0}
+    assert summary["victims"] == {"done": 2, "failed": 1, "skipped": 0, "stopped": 0, "unmarked": 0}
     assert summary["attacks"] == {"done": 1, "failed": 1, "skipped": 1, "stopped": 0}
     assert (summary["sweep"], summary["seconds"], summary["complete"]) == ("s", 1.5, False)
     assert [entry["agreement"] for entry in summary["table"]] == [{"n": 0, "mean": None, "sd": None}] * 2

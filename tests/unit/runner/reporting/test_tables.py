@@ -27,7 +27,7 @@ from tests.helpers.ended import (
     unmarked,
 )
 from tests.helpers.ended import shown as answered
-from tests.helpers.tabled import cells, headings, sheet, shown
+from tests.helpers.tabled import caption, cells, headings, sheet, shown
 
 TRIGGERS = {"kind": "trigger_set", "num_queries": 20}
 
@@ -55,6 +55,14 @@ def test_a_single_seed_has_no_deviation_and_a_lost_group_no_figure() -> None:
     ended += [failed(trial(MARGIN, 0, HARD), "skipped")]
     assert cells(ended) == [["margin", ".999", "", "5.0/.50", "(1 failed)", "(1 skipped)"]]
     assert "1 seed;" in shown(ended)
+
+
+def test_victims_that_start_from_weights_show_how_good_these_were() -> None:
+    ended = [result(trial(MARGIN, seed), clean_acc=0.98) for seed in (0, 1)]
+    assert "start clean" not in headings(ended)
+    warm = [result(trial(TRIGGERS, seed, start="a.pt"), start_acc=0.99 + seed / 100, clean_acc=0.97) for seed in (0, 1)]
+    assert headings([*ended, *warm])[-4:] == ["start clean", "victim clean", "clean drop", "victim proof"]
+    assert [row[-4:-2] for row in cells([*ended, *warm])] == [["", ".980±.000"], [".995±.007", ".970±.000"]]
 
 
 def test_the_table_names_only_the_fields_that_differ() -> None:
@@ -135,8 +143,8 @@ def test_three_fields_and_three_attacks_fit_a_hundred_columns() -> None:
 
 
 def retention(results: list[TrialResult]) -> list[list[str]]:
-    """The headings of the tables of retention, which come before that of detections."""
-    found = [headings(results, number) for number in range(len([*tables(results)]) - 2)]
+    """The headings of the tables of retention, which come before those of detections, attackers and networks."""
+    found = [headings(results, number) for number in range(len([*tables(results)]) - 3)]
     assert all(names[0] == "scheme" for names in found)
     return [names[1:] for names in found]
 
@@ -159,7 +167,9 @@ def test_many_attacks_are_several_tables_and_budgets_of_one_stay_together(count:
     assert text.count("bold: p ≤ .001") == 1
     lines = text.splitlines()
     assert max(map(len, lines)) <= WIDTH
-    assert sum(line.startswith("margin") for line in lines) == len(found) + 1
+    assert sum(line.startswith("margin") for line in lines) == len(found) + 2, (
+        "also in the tables of attackers and of networks"
+    )
     assert not [line for line in lines if line.startswith(" " * 8) and "/" in line], "a cell was broken over two lines"
 
 
@@ -242,8 +252,9 @@ def test_accuracy_that_rests_on_damaged_statistics_is_told() -> None:
 
 
 def test_where_nothing_was_stolen_there_is_one_table() -> None:
-    for ended in ([], [result(trial(MARGIN))], [failed(trial(MARGIN))]):
+    for ended in ([], [failed(trial(MARGIN))]):
         assert len([*tables(ended)]) == 1
+    assert len([*tables([result(trial(MARGIN))])]) == 2, "that of networks"
     assert cells([]) == []
     assert "no results" in shown([])
 
@@ -252,3 +263,12 @@ def test_a_sweep_whose_students_all_failed_is_still_told() -> None:
     ended = [result(trial(MARGIN)), failed(trial(MARGIN, 0, SOFT))]
     assert cells(ended, 1) == [["extraction", "-"]]
     assert cells(ended, 2) == [["margin", "-", "-", "-"]]
+
+
+def test_networks_are_named_by_the_digests_of_their_trainings() -> None:
+    marked = [result(trial(MARGIN, seed)) for seed in range(5)]
+    ended = [*marked, failed(trial(TRIGGERS)), result(trial(MARGIN, 0, SOFT))]
+    own = "\n".join(one.outcome.digest for one in marked[:3])
+    assert sorted((row[0], row[-1]) for row in cells(ended, -1)) == [("margin", own), ("trigger_set", "")]
+    assert (headings(ended, -1)[0], headings(ended, -1)[-1]) == ("scheme", "victims")
+    assert "launch.py model DIGEST FILE" in caption(ended, -1)

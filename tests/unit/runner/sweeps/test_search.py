@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mwm.config.spec import decode
+from mwm.config.spec import decode, encode
+from mwm.data.splits import SplitSizes
 from mwm.runner.sweeps.search import FixedSource, LimitedSource, OptunaSource
 from mwm.runner.sweeps.sweep import Limits, Sweep
 from mwm.trials.outcome import Outcome, robustness
-from mwm.trials.trial import Victim
+from mwm.trials.trial import TrialInputs, Victim
 from mwm.watermarks.schemes import Margin
 from tests.helpers.ended import answers, shown
-from tests.helpers.records import SPACE, drawn, swept
+from tests.helpers.records import DATA, SPACE, drawn, swept
 
 # Chance
 
@@ -74,6 +76,19 @@ def ask(source: OptunaSource) -> tuple[int, Victim]:
     proposal = source.ask()
     assert proposal is not None
     return proposal
+
+
+def test_a_study_knows_the_sizes_that_follow_from_the_data(tmp_path: Path, sets: TrialInputs) -> None:
+    space = {"data": encode(DATA), "model": "cnn", "scheme": "none", "seed": {"integers": [0, 9]}}
+    source = OptunaSource(swept(space, kind="optuna", num_samples=1), tmp_path, sets)
+    _, victim = ask(source)
+    assert victim.split == SplitSizes(validation=14, queries=14), "of 140 training images"
+    kept = json.loads(source._study.trials[0].user_attrs["victim"])
+    assert kept["split"] == {"validation": 14, "queries": 14}
+    said = space | {"split": {"queries": 30, "seed": 3}}
+    (tmp_path / "said").mkdir()
+    _, victim = ask(OptunaSource(swept(said, kind="optuna", num_samples=1), tmp_path / "said", sets))
+    assert victim.split == SplitSizes(validation=14, queries=30, seed=3)
 
 
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -150,6 +165,71 @@ def test_a_search_for_accuracy_and_proof_is_told_of_what_no_label_shows(tmp_path
     front = {number for number, one in told.items() if not any(dominates(other, one) for other in told.values())}
     assert {trial.number for trial in source._study.best_trials} == front
     assert 1 <= len(front) < 8
+
+
+CHOSEN = 16
+"""How many of the last points of a search are looked at: Optuna chooses from the eleventh on."""
+
+
+def steps_of_a_search(folder: Path, tell: Callable[[float], dict[str, float]], samples: int = 32) -> list[float]:
+    """The step sizes that a search for accuracy and proof has tried, each of which measures what `tell` says."""
+    space = {"scheme": {"kind": "margin", "step_size": {"uniform": [0.0, 0.1]}}}
+    objectives = ["clean_acc", "worst_log10_p"]
+    folder.mkdir()
+    source = OptunaSource(swept(space, kind="optuna", num_samples=samples, objectives=objectives), folder)
+    tried = []
+    while (proposal := source.ask()) is not None:
+        number, victim = proposal
+        assert isinstance(victim.scheme, Margin)
+        tried.append(victim.scheme.step_size)
+        source.tell(number, tell(victim.scheme.step_size))
+    front = [trial.params["victim.scheme.step_size"] for trial in source._study.best_trials]
+    assert front
+    assert all(step < 0.05 for step in front) or "marked" not in tell(0.1)
+    return tried
+
+
+def test_a_search_moves_away_from_victims_without_a_watermark(tmp_path: Path) -> None:
+    """The less of a watermark a victim has, the more accurate it is: by accuracy alone a search would go there."""
+
+    def as_it_is(step: float) -> dict[str, float]:
+        proof = -60 * (0.1 - step)  # at .05 and below a proof
+        own = {"clean_acc": step, "query_acc": 0.5}
+        return own | ({"worst_log10_p": proof} if proof <= -3 else {"marked": False, "log10_p": proof})
+
+    def as_if_marked(step: float) -> dict[str, float]:
+        return {"clean_acc": step, "query_acc": 0.5, "worst_log10_p": 0.0 if step > 0.05 else -60 * (0.1 - step)}
+
+    told = steps_of_a_search(tmp_path / "told", as_it_is)
+    untold = steps_of_a_search(tmp_path / "untold", as_if_marked)
+    assert sum(step > 0.05 for step in told[:10]) == sum(step > 0.05 for step in untold[:10]) >= 3
+    lost, lost_untold = (sum(step > 0.05 for step in tried[-CHOSEN:]) for tried in (told, untold))
+    assert lost <= CHOSEN // 4 < lost_untold
+
+
+def test_a_search_without_any_watermark_prefers_what_lacks_least(tmp_path: Path) -> None:
+    source = OptunaSource(swept(SPACE, kind="optuna", num_samples=3), tmp_path)
+    for lacking in (-2.9, -0.5, -3.0):
+        number, _ = ask(source)
+        source.tell(number, {"clean_acc": 0.9, "query_acc": 0.0, "marked": False, "log10_p": lacking})
+    trials = source._study.trials
+    assert [trial.values for trial in trials] == [[0.9, 0.0]] * 3, "what attacks leave of nothing"
+    violated = [trial.constraints["unmarked"] for trial in trials]
+    assert violated == pytest.approx([0.1, 2.5, 0.0], abs=1e-6)
+    assert min(violated) > 0, "one that misses the level by nothing was taken for marked"
+    assert source._study.best_trials == []
+
+
+def test_who_was_told_to_lack_a_watermark_before_the_driver_died_is_told_again(tmp_path: Path) -> None:
+    first = suggested(tmp_path)
+    number, victim = ask(first)
+    lacking = measures(victim) | {"marked": 0.0, "log10_p": -1.0}
+    first._constrain(number, 2.0)
+    second = suggested(tmp_path)
+    assert ask(second) == (number, victim)
+    second.tell(number, lacking)
+    (trial,) = second._study.trials
+    assert (trial.state.name, trial.constraints) == ("COMPLETE", {"unmarked": 2.0})
 
 
 # Budgets

@@ -74,6 +74,23 @@ def test_the_front_is_what_no_trial_beats(tmp_path: Path) -> None:
         assert values["victim.recipe.lr"] == victim.recipe.lr
 
 
+def test_a_victim_without_a_watermark_is_never_on_the_front(tmp_path: Path) -> None:
+    sweep = swept(ONE, kind="optuna", num_samples=4)
+    source, victims = OptunaSource(sweep, tmp_path), {}
+    while (asked := source.ask()) is not None:
+        number, victim = asked
+        victims[digest(encode(victim))] = victim
+        own = {"clean_acc": 0.9 - number / 10, "query_acc": 0.5}
+        source.tell(number, own | ({"worst_query_acc": 0.1} if number else {"marked": False, "log10_p": -1.0}))
+    marks = write_search(tmp_path, sweep, victims)
+    told = found(tmp_path)
+    first = told["trials"][0]
+    assert [trial["state"] for trial in told["trials"]] == ["unmarked", "done", "done", "done"]
+    assert first["objectives"] == {"clean_acc": 0.9, "worst_query_acc": 0.0}
+    assert told["front"] == [1]
+    assert marks == {trial["digest"]: float(trial["number"] == 1) for trial in told["trials"]}
+
+
 def test_one_objective_has_one_best(tmp_path: Path) -> None:
     sweep, victims = searched(tmp_path, objectives=["worst_query_acc"])
     write_search(tmp_path, sweep, victims)

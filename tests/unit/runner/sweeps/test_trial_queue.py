@@ -17,6 +17,7 @@ from mwm.attacks import Attack, Extraction
 from mwm.attacks.sources import Disjoint
 from mwm.config.spec import decode, encode
 from mwm.data.datasets import Dataset, Digits
+from mwm.data.splits import SplitSizes
 from mwm.models.networks import Cnn
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.trials.names import attack_name
@@ -24,8 +25,8 @@ from mwm.trials.outcome import Outcome
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, trial_digest, victim_digest
 
 PLAIN = {"data": "digits", "model": "cnn", "scheme": "none"}
-EMPTY = np.zeros((0, 1, 8, 8), np.uint8), np.zeros(0, np.int64)
-SETS = TrialInputs({data_key(Digits()): Dataset(*EMPTY, *EMPTY, classes=10, digest="digits")})
+BLACK = np.zeros((1437, 1, 8, 8), np.uint8), np.zeros(1437, np.int64)
+SETS = TrialInputs({data_key(Digits()): Dataset(*BLACK, *BLACK, classes=10, digest="digits")})
 POOL = [decode(Victim, PLAIN | {"seed": seed}) for seed in range(4)]
 ATTACKS: list[Attack] = [
     Extraction(),
@@ -33,6 +34,18 @@ ATTACKS: list[Attack] = [
     Extraction(labels="hard"),
     Extraction(source=Disjoint()),
 ]
+
+
+def test_trials_have_the_sizes_that_follow_from_the_data() -> None:
+    images = np.zeros((60, 1, 8, 8), np.uint8), np.arange(60) % 10
+    sets = TrialInputs({data_key(Digits()): Dataset(*images, *images, classes=10, digest="digits")})
+    queue = TrialQueue(Given([POOL[0]]), ATTACKS[:1], sets)
+    name, trial = queue.next() or ("", Trial(victim=POOL[0]))
+    assert (name, trial.victim.split) == (victim_digest(POOL[0], sets), SplitSizes(validation=6, queries=6))
+    queue.finish(name, trial, Outcome(status="done", digest=name, victim_digest=name, data_digest="digits"))
+    _, theft = queue.next() or ("", trial)
+    assert theft.attack is not None
+    assert theft.victim == trial.victim
 
 
 class Given:
@@ -54,7 +67,7 @@ class Given:
         self.told[number] = measures
 
 
-def outcome(trial: Trial, done: bool, chance: int) -> Outcome:
+def outcome(trial: Trial, done: bool, chance: int, marked: bool | None = None) -> Outcome:
     """What may come of a trial."""
     name = trial_digest(trial, SETS)
     blank: dict[str, Any] = {
@@ -65,31 +78,36 @@ def outcome(trial: Trial, done: bool, chance: int) -> Outcome:
     if not done:
         return Outcome(status="failed", **blank)
     shares: dict[str, Any] = {"clean_acc": chance / 10, "query_acc": chance / 20, "log10_p": -float(chance)}
-    return Outcome(status="done", **blank, **shares)
+    return Outcome(status="done", marked=marked, **blank, **shares)
 
 
 def expected(victim: Outcome, students: Sequence[Outcome]) -> dict[str, float] | None:
     """What is to be told of a victim when all is over."""
     if victim.status != "done":
         return None
-    told = {"clean_acc": victim.clean_acc, "query_acc": victim.query_acc}
+    told: dict[str, Any] = {"clean_acc": victim.clean_acc, "query_acc": victim.query_acc}
+    if victim.marked is False:
+        told |= {"marked": False, "log10_p": victim.log10_p}
     kept = [(one.query_acc, one.log10_p) for one in students if one.query_acc is not None and one.log10_p is not None]
     if kept and len(kept) == len(students):
         queries, chances = [query for query, _ in kept], [chance for _, chance in kept]
         mean = sum(queries) / len(queries)
         told |= {"worst_query_acc": min(queries), "mean_query_acc": mean, "worst_log10_p": max(chances)}
-    return told  # type: ignore[return-value]
+    return told
 
 
 @given(
     st.lists(st.sampled_from(POOL), max_size=6),
     st.lists(st.sampled_from(ATTACKS), max_size=4, unique_by=id),
+    st.booleans(),
     st.data(),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_order_of_events_comes_to_the_same_end(victims: Any, attacks: Any, data: st.DataObject) -> None:
+def test_every_order_of_events_comes_to_the_same_end(
+    victims: Any, attacks: Any, attack_unmarked: bool, data: st.DataObject
+) -> None:
     source = Given(victims)
-    plan = TrialQueue(source, attacks, SETS)
+    plan = TrialQueue(source, attacks, SETS, attack_unmarked=attack_unmarked)
     running: list[tuple[str, Trial]] = []
     begun: list[str] = []
     returned: list[str] = []
@@ -106,24 +124,32 @@ def test_every_order_of_events_comes_to_the_same_end(victims: Any, attacks: Any,
             running.append(item)
         elif running:
             name, trial = running.pop(data.draw(st.integers(0, len(running) - 1)))
-            came = outcome(trial, data.draw(st.booleans()), data.draw(st.integers(0, 10)))
+            marked = data.draw(st.sampled_from([True, False, None])) if trial.attack is None else None
+            came = outcome(trial, data.draw(st.booleans()), data.draw(st.integers(0, 10)), marked)
             ended[name] = (trial, came)
             back = plan.finish(name, trial, came)
             returned += [digest for digest, _ in back]
-            assert not back or (trial.attack is None and came.status == "failed")
+            assert not back or (trial.attack is None and not is_attacked(came, attack_unmarked))
         else:
             break
-    check_end(source, plan, attacks, begun, returned, ended)
+    met = {name for name, (_, came) in ended.items() if is_attacked(came, attack_unmarked)}
+    check_end(source, plan, attacks, met=met, begun=begun, returned=returned, ended=ended)
 
 
-def check_end(source: Given, plan: TrialQueue, attacks: Any, begun: Any, returned: Any, ended: Any) -> None:
+def is_attacked(victim: Outcome, attack_unmarked: bool) -> bool:
+    return victim.status == "done" and (attack_unmarked or victim.marked in (True, None))
+
+
+def check_end(
+    source: Given, plan: TrialQueue, attacks: Any, *, met: set[str], begun: Any, returned: Any, ended: Any
+) -> None:
     """Hold a finished plan against what plain loops say of it."""
     names = {victim_digest(victim, SETS): victim for victim in source.victims}
     due = {
         name: {trial_digest(Trial(victim=one, attack=attack.resolve(one)), SETS) for attack in attacks}
         for name, one in names.items()
     }
-    done = [name for name in names if ended[name][1].status == "done"]
+    done = [name for name in names if name in met]
     assert plan.next() is None
     assert plan.open == 0
     assert Counter(begun) == Counter([*names, *(theft for name in done for theft in due[name])])
@@ -136,6 +162,20 @@ def check_end(source: Given, plan: TrialQueue, attacks: Any, begun: Any, returne
         told, right = source.told[number], expected(ended[name][1], students)
         assert (told is None) == (right is None)
         assert told is None or told == pytest.approx(right)
+
+
+def test_a_victim_without_a_watermark_is_not_attacked_unless_that_is_asked() -> None:
+    for asked in (False, True):
+        source = Given(POOL[:1])
+        plan = TrialQueue(source, ATTACKS[2:], SETS, attack_unmarked=asked)
+        name, trial = plan.next() or pytest.fail("no victim")
+        back = plan.finish(name, trial, outcome(trial, True, 1, marked=False))
+        assert len(back) == (0 if asked else 2)
+        assert plan.attacks == 2
+        assert (plan.next() is None) == (not asked)
+        if not asked:
+            told = {"clean_acc": 0.1, "query_acc": 0.05, "log10_p": -1.0, "marked": False}
+            assert source.told[0] == plan.measures(name) == told
 
 
 def test_attacks_come_before_the_next_victim() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mwm.config.spec import decode
 from mwm.data.datasets import Digits, Npz
 from mwm.data.splits import split
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.validation import require_compiler, validate
 from mwm.trials.trial import data_key
-from tests.helpers.checked import archive, leased, refusal, swept
+from tests.helpers.checked import archive, leased, refusal, spread, swept
 
 DIGITS = 1437
 HALF = {"split": {"validation": 100, "queries": 100, "disjoint": 0.5}}
@@ -27,7 +29,7 @@ STILL = {"kind": "digits", "flip": False, "pad": 0}
 def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
     path = archive(tmp_path / "x.npz")
     foreign = {"kind": "extraction", "source": {"kind": "npz", "path": str(path)}, "recipe": {"batch_size": 60}}
-    sets, notes = validate(swept([DISJOINT, "distillation", foreign], **HALF), download=False)
+    sets, notes = validate(swept([DISJOINT, "distillation", foreign], **HALF))
     assert set(sets) == {data_key(Digits()), data_key(Npz(path=str(path)))}
     assert notes == []
 
@@ -35,10 +37,10 @@ def test_a_sound_sweep_brings_its_data(tmp_path: Path) -> None:
 def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> None:
     cifar = {"kind": "cifar10", "root": str(tmp_path)}
     stranger = {"kind": "extraction", "source": cifar}
-    sets, notes = validate(swept([stranger]), download=False)
+    sets, notes = validate(swept([stranger]))
     assert set(sets) == {data_key(Digits())}
     assert [note.partition(": ")[0] for note in notes] == ["attacks.0.source"]
-    _, notes = validate(swept([stranger], data=cifar), download=False)
+    _, notes = validate(swept([stranger], data=cifar))
     assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
     assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
     assert refusal(swept([stranger | {"query_budget": 63}], data=cifar)).startswith(
@@ -141,6 +143,22 @@ FAULTS = [
         leased(0, 1, swept(recipe=GRAPH | {"cuda_graph": {"grid": [False, True]}})),
         "victim.recipe.cuda_graph: true is not allowed: resources.victim.gpus is 0",
     ),
+    (
+        spread(3, swept()),
+        "victim.recipe.batch_size: 64 is not allowed: must be a multiple of resources.victim.workers, 3",
+    ),
+    (
+        spread(4, swept(recipe={"batch_size": 64, "batchnorm_groups": {"grid": [1, 8, 2]}})),
+        "victim.recipe.batchnorm_groups: 2 is not allowed: must be a multiple of resources.victim.workers, 4, or 1",
+    ),
+    (
+        spread(2, swept(recipe=COMPILED)),
+        "victim.recipe.compile: true is not allowed with resources.victim.workers 2",
+    ),
+    (
+        spread(2, swept(recipe=GRAPH), gpus=1),
+        "victim.recipe.cuda_graph: true is not allowed with resources.victim.workers 2",
+    ),
 ]
 
 
@@ -152,12 +170,33 @@ def test_a_disagreement_is_one_line_with_its_place(sweep: Sweep, start: str) -> 
 def test_what_a_lease_or_the_views_allow_is_not_refused(tmp_path: Path) -> None:
     own = {"kind": "extraction", "recipe": GRAPH}
     slow = {"kind": "extraction", "recipe": {"batch_size": 64}}
-    validate(leased(0, 0.5, swept([own])), download=False)
-    validate(leased(0.5, 1, swept(["extraction"], recipe=GRAPH)), download=False)
-    validate(leased(1, 0, swept([slow], recipe=GRAPH)), download=False)
-    validate(swept([SAVED, DISJOINT | SAVED], data=STILL, **HALF), download=False)
+    validate(leased(0, 0.5, swept([own])))
+    validate(leased(0.5, 1, swept(["extraction"], recipe=GRAPH)))
+    validate(leased(1, 0, swept([slow], recipe=GRAPH)))
+    validate(swept([SAVED, DISJOINT | SAVED], data=STILL, **HALF))
     still = {"kind": "npz", "path": str(archive(tmp_path / "x.npz")), "flip": False, "pad": 0}
-    validate(swept([SAVED | {"source": still, "recipe": {"batch_size": 60}}]), download=False)
+    validate(swept([SAVED | {"source": still, "recipe": {"batch_size": 60}}]))
+
+
+WORKERS = [
+    ({"attack": {"workers": 2}}, "resources.attack.workers: 2 is not allowed: an attack is run by one worker"),
+    ({"victim": {"workers": 2, "gpus": 0.5}}, "resources.victim.gpus: 0.5 is not allowed with workers 2: must be 0"),
+    ({"victim": {"workers": 2, "gpus": 2}}, "resources.victim.gpus: 2 is not allowed with workers 2: must be 0 or 1"),
+]
+
+
+@pytest.mark.parametrize(("resources", "start"), WORKERS, ids=[start[:40] for _, start in WORKERS])
+def test_workers_that_cannot_be_are_one_line(resources: dict[str, Any], start: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        decode(Sweep, {"name": "s", "victim": {}, "resources": resources})
+    assert str(caught.value).startswith(start)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_queries_that_are_normalised_with_images_know_no_groups() -> None:
+    joint = {"kind": "margin", "num_queries": 20, "batchnorm": "joint"}
+    told = refusal(swept(scheme=joint, recipe={"batch_size": 64, "batchnorm_groups": 2}))
+    assert told.startswith("victim.recipe.batchnorm_groups: 2 is not allowed: batchnorm joint of the scheme")
 
 
 def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,12 +227,10 @@ def test_compiling_for_this_machine_needs_a_compiler(tmp_path: Path, monkeypatch
 
 
 def test_sizes_are_checked_to_the_image() -> None:
-    validate(swept(scheme={"kind": "none"}), download=False)
-    validate(
-        swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}), download=False
-    )
-    validate(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF), download=False)
-    validate(swept([DISJOINT | {"query_budget": {"grid": [64, 618]}}], **HALF), download=False)
+    validate(swept(scheme={"kind": "none"}))
+    validate(swept(split={"validation": 1, "queries": 20, "disjoint": 0.0}, recipe={"batch_size": 1416}))
+    validate(swept([DISJOINT | {"recipe": {"batch_size": 618}}], **HALF))
+    validate(swept([DISJOINT | {"query_budget": {"grid": [64, 618]}}], **HALF))
 
 
 @given(st.integers(1, 1500), st.integers(1, 1500), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.integers(1, 1500))
@@ -208,7 +245,7 @@ def test_what_is_accepted_can_be_dealt_out(validation: int, queries: int, disjoi
     if not fits:
         assert refusal(sweep).startswith(("victim.split: ", "victim.recipe.batch_size: "))
         return
-    sets, _ = validate(sweep, download=False)
+    sets, _ = validate(sweep)
     (victim,) = sweep.victim_specs
     views = split(sets[data_key(victim.data)], victim.split, "cpu")
     assert len(views.owner) >= victim.recipe.batch_size
@@ -236,5 +273,5 @@ def test_an_owners_secret_must_be_there(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     path.write_text("12" * 32)
     Path("other.secret").write_text("aB" * 32)
-    sets, _ = validate(swept(secret={"grid": ["owner.secret", str(path), "other.secret"]}), download=False)
+    sets, _ = validate(swept(secret={"grid": ["owner.secret", str(path), "other.secret"]}))
     assert sets.secrets == {"owner.secret": b"\x12" * 32, str(path): b"\x12" * 32, "other.secret": b"\xab" * 32}

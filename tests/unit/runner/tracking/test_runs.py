@@ -32,6 +32,11 @@ def test_the_decision_is_told_in_words(proven: Any, said: str | None) -> None:
     assert outcome_tags(replace(OUTCOME, proven_1e3=proven)).get("decision") == said
 
 
+@pytest.mark.parametrize(("marked", "said"), [(True, "true"), (False, "false"), (None, None)])
+def test_a_victim_says_whether_it_carries_its_watermark(marked: Any, said: str | None) -> None:
+    assert outcome_tags(replace(OUTCOME, marked=marked)).get("mwm.marked") == said
+
+
 def test_a_failure_says_why_and_decides_nothing() -> None:
     assert outcome_tags(failed(trial(MARGIN)).outcome) == {"status": "failed", "error": "the loss is nan"}
 

@@ -184,3 +184,10 @@ def test_nothing_is_written_by_looking(tmp_path: Path, folder: Path) -> None:
     referenced_digests(tmp_path)
     list(garbage(tmp_path, Store(tmp_path / "store"), Sparing(hours=0)))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_victims_without_a_watermark_are_listed(folder: Path) -> None:
+    journal = begun(folder)
+    journal.finish(VICTIM, outcome("v2", query_acc=0.1, marked=False, log10_p=-0.25), "victim v2")
+    journal.finish(VICTIM, outcome("v3", query_acc=1.0, marked=True, log10_p=-9.0), "victim v3")
+    assert sweep_status(folder).unmarked == [{"digest": "v2", "label": "victim v2", "log10_p": -0.25}]

@@ -92,7 +92,7 @@ def test_a_callable_in_the_current_folder(tmp_path: Path) -> None:
     [
         ("tests.helpers.suspected:nothing", "cannot be imported (AttributeError: module"),
         ("tests.nowhere:ask", "cannot be imported (ModuleNotFoundError: No module named"),
-        ("tests.helpers.suspected:CLASSES", "is a int, not a function of images"),
+        ("tests.helpers.suspected:CLASSES", "is a int, not a function"),
         ("tests..x:ask", "cannot be imported"),
     ],
 )

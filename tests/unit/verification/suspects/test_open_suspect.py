@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from mwm.attacks import Distillation
 from mwm.config.spec import encode
 from mwm.models.build import ArchitectureSpec, build_model
-from mwm.models.networks import Cnn
+from mwm.models.networks import Cnn, PythonNetwork
 from mwm.storage.store import NETWORK, WEIGHTS, Store
 from mwm.training.evaluation import predict_logits
 from mwm.trials.artifacts import query_set as query_set_of
@@ -60,6 +62,35 @@ def test_a_checkpoint_answers_as_the_network_it_was(trial: Trial, sets: Loaded, 
         assert np.array_equal(said, predict_logits(before, asked.images).double().numpy())
         assert (said.argmax(1) == asked.labels.numpy()).sum() == outcome.query_matches
         assert (suspect.name, suspect.access) == (str(place), "checkpoint")
+
+
+@pytest.mark.slow
+def test_a_network_that_a_function_builds_runs_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "built_by_mine.py").write_text(
+        "import os\nfrom pathlib import Path\nfrom torch import nn\n"
+        "def build(shape, classes):\n"
+        "    Path('built.txt').write_text(str(os.getpid()))\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(shape[0] * shape[1] * shape[2], classes))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    about = ArchitectureSpec(model=PythonNetwork(function="built_by_mine:build"), shape=SHAPE, classes=CLASSES)
+    statistics: dict[str, Any] = {"mean": [0.4], "std": [0.2], "generator": torch.Generator()}
+    net = build_model(about.model, shape=SHAPE, classes=CLASSES, **statistics)
+    made = Store(tmp_path / "store")
+    made.save_weights("ab", net.state_dict(), encode(about))
+    (tmp_path / "built.txt").unlink()
+    for place in (made.folder("ab"), made.folder("ab") / WEIGHTS):
+        with pytest.raises(ValueError, match=r"a function of its maker's builds this network.* add --trust"):
+            opened(place)
+        assert not (tmp_path / "built.txt").exists()
+        suspect = opened(place, trust=True)
+        assert np.allclose(suspect(IMAGES), predict_logits(net, torch.from_numpy(IMAGES)).numpy(), atol=1e-6)
+        assert suspect.access == "checkpoint"
+        assert (tmp_path / "built.txt").read_text() != str(os.getpid())
+        (tmp_path / "built.txt").unlink()
 
 
 def test_a_checkpoint_needs_nothing_but_its_weights_file(file: Path, tmp_path: Path) -> None:
@@ -134,7 +165,7 @@ def test_a_network_of_other_weights_is_refused_without_being_built(width: int, f
 
 def test_a_network_too_deep_for_its_images_is_refused(file: Path) -> None:
     rewritten(file, changed(model={"kind": "cnn", "width": 4, "depth": 3}))
-    with pytest.raises(ValueError, match="images of 6x6 are too small for cnn"):
+    with pytest.raises(ValueError, match="cnn is not allowed for images 6 pixels wide"):
         opened(file)
 
 

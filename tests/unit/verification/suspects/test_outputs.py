@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from mwm.verification.suspects.outputs import FORMS, NoAnswerError, describe_error, parse_outputs
+from mwm.storage.redaction import describe_error
+from mwm.verification.suspects.outputs import FORMS, NoAnswerError, parse_outputs
 
 LEAVES = some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=3)
 KEYS = some.sampled_from(["predictions", "data", "columns", "logits", "labels", "0", "1", "10", "x"])

@@ -105,6 +105,15 @@ def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path)
             assert cell.startswith(f"{line['detected']}/{line['students']} [")
 
 
+def test_the_costs_of_victims_that_start_from_weights_say_how_good_these_were(tmp_path: Path) -> None:
+    ended = [result(trial(MARGIN, seed, start="a.pt"), start_acc=0.99, clean_acc=0.98) for seed in (0, 1)]
+    write_paper(grouped(ended), drawn(grouped(ended)), tmp_path)
+    _, (part, *_), lines = table(tmp_path, "cost")
+    assert part.headings[1:3] == ["accuracy of the start", "clean accuracy"]
+    agrees(part.rows[0][1], lines[0], "start_acc")
+    assert float(lines[0]["start_acc_mean"]) == 0.99
+
+
 def test_students_of_a_control_are_counted_once_in_the_costs(tmp_path: Path) -> None:
     ended = [control(), control(0, SOFT), *(result(trial(scheme)) for scheme in (MARGIN, CONFUSION))]
     write_paper(grouped(ended), drawn(grouped(ended)), tmp_path)
