@@ -131,7 +131,7 @@ def blank_model(architecture: ArchitectureSpec) -> nn.Module:
 def check_network(path: str, model: Model, *, shape: tuple[int, int, int], classes: int) -> None:
     """Refuse a network that does not go with images of `shape` (c, h, w) and so many classes; `path`: its place.
 
-    A network of torchvision, or of a function, is built for it, and shown one image, as a training would. Raises
+    A network of torchvision, or of a function, is built for it, and shown an image, as a training would. Raises
     ValueError in one line.
     """
     _check_record(path, model, shape)
@@ -158,17 +158,22 @@ class _Tried(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _tried(model: Model, shape: tuple[int, int, int], classes: int) -> _Tried:
-    """Build a network, and show it one image in training mode: every network of a sweep is tried once."""
+    """Build a network, and show it as few images as training may: every network of a sweep is tried once.
+
+    One image, but two where a BatchNorm1d has nothing in an image to take a mean over.
+    """
     size, device = "x".join(map(str, shape)), "cpu" if isinstance(model, PythonNetwork) else "meta"
     try:
         network = blank_model(ArchitectureSpec(model=model, shape=shape, classes=classes)).to(device).train()
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            found: Any = network(torch.zeros(1, *shape, device=device))
+            number = 2 if any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules()) else 1
+            found: Any = network(torch.zeros(number, *shape, device=device))
     except Exception as error:
         return _Tried(f" for images of {size}: {reason_of(error)}")
     answered = f"({', '.join(map(str, found.shape))})" if isinstance(found, Tensor) else type(found).__name__
-    if answered != (asked := f"(1, {classes})"):
-        return _Tried(f": to one image of {size} it answers with {answered}, not with logits {asked}")
+    if answered != (asked := f"({number}, {classes})"):
+        images = "one image" if number == 1 else "two images"
+        return _Tried(f": to {images} of {size} it answers with {answered}, not with logits {asked}")
     return _Tried("", network_has_batch_norm(network))
 
 

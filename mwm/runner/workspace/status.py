@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mwm.runner.workspace.heartbeat import read_heartbeat
+from mwm.runner.workspace.heartbeat import BEAT_SECONDS, read_heartbeat
 from mwm.runner.workspace.journal import JOURNAL, SWEEP_FILE, SweepHistory, TrialRecord, read_journal
 from mwm.runner.workspace.location import RESULTS
 from mwm.runner.workspace.lock import holder
@@ -82,7 +82,7 @@ def sweep_status(folder: Path) -> SweepStatus:
     history, heartbeat = read_journal(folder), read_heartbeat(folder)
     here = held is not None and held.verb == "run"
     state = _state(history, heartbeat, here=here, now=now)
-    if history.begin and heartbeat.get("at", 0.0) < history.begin["at"]:
+    if history.begin and heartbeat.get("at", 0.0) < history.begin["at"] - BEAT_SECONDS:  # an earlier session's
         heartbeat = {}
     began = history.begin.get("at")
     latest = max(history.last, heartbeat.get("at", 0.0))

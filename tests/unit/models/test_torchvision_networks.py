@@ -143,6 +143,9 @@ def mixer(shape, classes, width=8):
 def fixed():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 1000))
 
+def head(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, classes))
+
 def number():
     return 3
 """
@@ -173,6 +176,12 @@ def test_a_function_of_ones_own_builds_a_network(own: str) -> None:
     found: Tensor = rebuild_model(about, first.state_dict(), trust=True)(images)
     assert torch.equal(found, first.eval()(images))
     assert not has_batch_norm(model, (1, 8, 8), 5)
+
+
+def test_a_head_that_normalises_batches_is_shown_two_images(own: str) -> None:
+    model = PythonNetwork(function=f"{own}:head")
+    check_network("model", model, shape=(1, 8, 8), classes=5)
+    assert has_batch_norm(model, (1, 8, 8), 5)
 
 
 @pytest.mark.parametrize(

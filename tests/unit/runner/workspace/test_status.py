@@ -12,7 +12,7 @@ import pytest
 
 from mwm.runner.workspace.garbage import Sparing, garbage, referenced_digests
 from mwm.runner.workspace.heartbeat import HEARTBEAT
-from mwm.runner.workspace.journal import SWEEP_FILE, Journal
+from mwm.runner.workspace.journal import SWEEP_FILE, Journal, read_journal
 from mwm.runner.workspace.lock import sweep_lock
 from mwm.runner.workspace.status import find_sweep, list_sweeps, sweep_status
 from mwm.storage.store import Store
@@ -132,6 +132,15 @@ def test_a_driver_elsewhere_is_known_by_its_heartbeat(folder: Path, age: float, 
     begun(folder)
     say(folder, at=time.time() - age)
     assert sweep_status(folder).state == state
+
+
+@pytest.mark.parametrize(("later", "total"), [(-0.0005, 3), (-HOUR, 2)])
+def test_a_heartbeat_counts_unless_it_is_of_an_earlier_session(folder: Path, later: float, total: int) -> None:
+    """The journal rounds its times to the millisecond: its first line may be younger than the heartbeat after it."""
+    begun(folder)
+    say(folder, at=read_journal(folder).begin["at"] + later, totals=TOTALS | {"victim": 3})
+    with sweep_lock(folder):
+        assert sweep_status(folder).counts["victims"]["total"] == total
 
 
 def test_a_heartbeat_of_this_machine_without_its_lock_is_dead(folder: Path) -> None:
