@@ -6,6 +6,7 @@ import builtins
 import shutil
 import sys
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ from mwm.training.loop import DivergedError
 from mwm.trials.artifacts import key_folders, load_stored_key
 from mwm.trials.key_export import export_files, proof_of, require_marked, write_keys
 from mwm.trials.names import trial_name
-from mwm.trials.outcome import EpochMetrics, Outcome
+from mwm.trials.outcome import UNPROVEN, EpochMetrics, Outcome
 from mwm.trials.run import run
 from mwm.trials.trial import Trial, TrialInputs, Victim, data_key, filled_in
 from mwm.trials.validation import Places, read_inputs, validate_attack, validate_victim
@@ -83,13 +84,13 @@ def train_victim(
     `store` is a folder or a URI that sweeps may share; None is a folder that goes with the result. `device` None is a
     GPU if there is one. `on_epoch` is called with each epoch. `images_on` says where images lie: on the "device", or on
     the "host", from where they go over by the batch; "auto" has them on a GPU where they leave it enough memory. With
-    `trust` the code of functions that records name as module:function is run. Raises ValueError, a line for each fault,
-    for what cannot be trained, and DivergedError if the loss is no longer finite.
+    `trust` the code of functions that records name as module:function is run. Warns of a victim whose own key is not
+    proven on it. Raises ValueError, a line for each fault, for what cannot be trained, and DivergedError if the loss is
+    no longer finite.
     """
     named = _with_arrays(fields)
     made = _decoded(Victim, named) if victim is None else replace(victim, **named)
-    where = _place_of_images(images_on)
-    place, chosen = _store(store), _device(device)
+    where, place, chosen = _place_of_images(images_on), _store(store), _device(device)
     inputs = replace(_inputs(made, None, store=place, trust=trust), images_on=where)
     validate_victim(made, inputs)
     made = filled_in(made, inputs)
@@ -223,6 +224,8 @@ def _run(
             if isinstance(row, Outcome):
                 if row.status != "done":
                     raise DivergedError(row.error)
+                if row.marked is False:
+                    warnings.warn(f"{trial_name(trial)}: {UNPROVEN}", stacklevel=3)
                 rows = tuple(EpochMetrics(**one) for one in store.rows(row.digest))
                 return row, rows
             bar.update()

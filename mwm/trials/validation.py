@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from mwm.attacks import Attack
 from mwm.attacks.access import TargetFacts
@@ -156,11 +158,16 @@ def _check_sizes(victim: Victim, dataset: Dataset) -> None:
 
 def check_start(path: str, network: str, model: Model, *, start: Start, dataset: Dataset) -> list[str]:
     """Refuse weights that are not those of a network, the record at `network`; the names of what of it stays fresh."""
-    own = blank_model(ArchitectureSpec(model=model, shape=dataset.shape, classes=dataset.classes)).state_dict()
     try:
-        return match_start(own, model, start.weights).fresh
+        return match_start(_state(model, dataset.shape, dataset.classes), model, start.weights).fresh
     except ValueError as error:
         raise ValueError(f"{network if str(error).startswith('normalize') else path}.{error}") from None
+
+
+@lru_cache(maxsize=1)
+def _state(model: Model, shape: tuple[int, int, int], classes: int) -> Mapping[str, Tensor]:
+    """The state of a network without its values: victims of other seeds have the same."""
+    return blank_model(ArchitectureSpec(model=model, shape=shape, classes=classes)).state_dict()
 
 
 def _check_batchnorm_mode(victim: Victim, dataset: Dataset) -> None:

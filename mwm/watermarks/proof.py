@@ -17,7 +17,7 @@ PROOF = "proof.json"
 CONTROL = "is the key of a control: a network of scheme none carries no watermark"
 
 
-UNPROVEN = "is the key of a network that does not prove it"
+WITHOUT_PROOF = "is the key of a network that does not prove it"
 
 
 @spec
@@ -80,4 +80,4 @@ def require_proven(key: Key, proof: Proof | None, *, name: str, override: str | 
         raise ValueError(f"{name} {CONTROL}{anyway}")
     if proof is not None and proof.proven is False:
         told = f"log10 p is {proof.log10_p:.1f}, and a proof is {math.log10(DEFAULT_LEVEL):g} or less"
-        raise ValueError(f"{name} {UNPROVEN}: {told}{anyway}")
+        raise ValueError(f"{name} {WITHOUT_PROOF}: {told}{anyway}")

@@ -23,7 +23,7 @@ from mwm.runner.execution.continuation import foreseen
 from mwm.runner.sweeps.plan import plan_lines, plan_warnings
 from mwm.runner.sweeps.proofs import proof_lines
 from mwm.runner.sweeps.search import FixedSource
-from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, load_sweep
+from mwm.runner.sweeps.sweep import OptunaSearch, Sweep, TrialResources, load_sweep
 from mwm.runner.sweeps.validation import validate
 from mwm.runner.workspace.location import StorageLocation
 from mwm.storage.redaction import redact
@@ -163,6 +163,7 @@ def check(
     asked: AskedOptions = AS_WRITTEN,
     contact_sheet: ContactSheet = None,
     storage: Storage = ".",
+    tracking_uri: Annotated[str | None, Parameter(help="MLflow that a `start` may be taken from.")] = None,
 ) -> int:
     """Read a sweep; tell its trials, its data and who gets what; start nothing.
 
@@ -172,29 +173,36 @@ def check(
     require_png(contact_sheet)
     sweep, console = _sweep(config, asked), make_console()
     place = StorageLocation(storage)
-    places = Places(download=False, trust=asked.trust, store=Store(place.store))
+    places = Places(download=False, trust=asked.trust, store=Store(place.store), tracking_uri=tracking_uri)
     sets, notes = validate(sweep, places)
-    victims, attacks = sweep.victim_specs, [attack for _, attack in sweep.attack_specs]
-    _show_victims(sweep, victims, console)
+    _show_victims(sweep, sweep.victim_specs, console)
     _show_starts(sweep, sets, console)
-    for attack in attacks:
-        filled = attack.resolve(victims[0])
-        named = attack_name(Trial(victim=victims[0], attack=filled))
-        console.print(f"attack: {named}, network {filled.architecture(victims[0]).label}")
-    count = sweep.search.num_samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
-    count = min(count, sweep.limits.victims or count)
-    for stage, number in (("victim", count), ("attack", count * len(attacks))):
-        lease = getattr(sweep.resources, stage)
-        taken = f", {'each ' * (number > 1)}on {counted(lease.cpus, 'CPU')} and {counted(lease.gpus, 'GPU')}"
-        console.print(counted(number, stage) + (taken if number else ""))
+    _show_counts(sweep, console)
     _show_plans(sweep, sets, console)
     show_datasets(sweep, sets, console, contact_sheet=contact_sheet)
     _show_early_ends(sweep, console)
     for note in notes:
         console.print(f"note: {note}; its sizes were not checked", soft_wrap=True)
+    place.download(sweep.name)
     if not notes and (said := foreseen(sweep, place.results / sweep.name, sets=sets, store=Store(place.store))):
         console.print(Text(said), soft_wrap=True)
     return 0
+
+
+def _show_counts(sweep: Sweep, console: Console) -> None:
+    """Each attack, the number of trials, and what one takes, all its workers together."""
+    first, attacks = sweep.victim_specs[0], [attack for _, attack in sweep.attack_specs]
+    for attack in attacks:
+        filled = attack.resolve(first)
+        named = attack_name(Trial(victim=first, attack=filled))
+        console.print(f"attack: {named}, network {filled.architecture(first).label}")
+    count = sweep.search.num_samples if isinstance(sweep.search, OptunaSearch) else FixedSource(sweep).total
+    count = min(count, sweep.limits.victims or count)
+    for stage, number in (("victim", count), ("attack", count * len(attacks))):
+        each: TrialResources = getattr(sweep.resources, stage)
+        cpus, gpus = (counted(of_one * each.workers, noun) for of_one, noun in ((each.cpus, "CPU"), (each.gpus, "GPU")))
+        taken = f", {'each ' * (number > 1)}on {cpus} and {gpus}"
+        console.print(counted(number, stage) + (taken if number else ""))
 
 
 def _show_plans(sweep: Sweep, sets: TrialInputs, console: Console) -> None:

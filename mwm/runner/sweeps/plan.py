@@ -30,9 +30,9 @@ Seconds = Callable[[Victim], float]
 def plan_lines(victims: Sequence[Victim], sets: TrialInputs, taken: TrialResources) -> list[str]:
     """Who gets what, and what each training is: lines for every victim whose data are here, each told once.
 
-    A victim that takes no GPU is timed: one step of each network, on as many threads as it will have.
+    A victim that takes no GPU is timed: one step of each network, on as many threads as its workers will have.
     """
-    timed = None if taken.gpus else _stopwatch(sets, max(1, int(taken.cpus)))
+    timed = None if taken.gpus else _stopwatch(sets, max(1, int(taken.cpus)) * taken.workers)
     dealt = cache(lambda key, split: tuple(_split_lines(split, sets[key])))
     told: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
     for victim in _here(victims, sets):

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from mwm.attacks import Extraction
 from mwm.data.datasets import Digits
 from mwm.models.build import build_model
 from mwm.storage.store import Store
-from mwm.storage.tracking_uri import artifact_location, set_mlflow_defaults
 from mwm.training.recipe import Recipe
 from mwm.trials.run import run
 from mwm.trials.starts import read_start
 from mwm.trials.trial import Trial, TrialInputs, data_key
 from mwm.trials.validation import Places, read_inputs, validate_victim
 from tests.helpers.records import CPU, Loaded
+from tests.helpers.registered import registered
 from tests.unit.trials.test_starts import SAID, last
 
 
@@ -32,31 +28,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of its own, and no store of MLflow but the one that is given."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-def registered(uri: str, network: nn.Module) -> str:
-    """Log a network as MLflow's users do, registered as `mine`; the address of its run's model."""
-    set_mlflow_defaults()
-    before: Any = os.environ.get("MLFLOW_TRACKING_URI")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mlflow
-
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        mlflow.set_tracking_uri(uri)
-        try:
-            experiment = mlflow.create_experiment("mine", artifact_location(uri, "mine"))
-            with mlflow.start_run(experiment_id=experiment) as started:
-                mlflow.pytorch.log_model(
-                    network,
-                    name="net",
-                    registered_model_name="mine",
-                    pip_requirements=[],
-                    serialization_format="pickle",
-                )
-        finally:
-            mlflow.set_tracking_uri(before)
-    return f"runs:/{started.info.run_id}/net"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 
 from mwm.storage.sealed import seal, unseal
 from mwm.watermarks.key import commitment
-from mwm.watermarks.proof import CONTROL, PROOF, UNPROVEN, Proof, pack, read_proof, require_proven
+from mwm.watermarks.proof import CONTROL, PROOF, WITHOUT_PROOF, Proof, pack, read_proof, require_proven
 from tests.helpers.keyed import drawn, pictures
 
 KEY = drawn(pictures())
@@ -37,7 +37,9 @@ def test_a_proof_is_read_back_and_told(tmp_path: Path, log10_p: float | None, pr
     assert again == proof(log10_p)
     assert (again.proven, again.told) == (proven, told)
     if proven is False:
-        with pytest.raises(ValueError, match=rf"^mine {UNPROVEN}: log10 p is .*, and a proof is -3 or less; --force"):
+        with pytest.raises(
+            ValueError, match=rf"^mine {WITHOUT_PROOF}: log10 p is .*, and a proof is -3 or less; --force"
+        ):
             require_proven(KEY, again, name="mine", override="--force")
     else:
         require_proven(KEY, again, name="mine", override="--force")

@@ -18,7 +18,7 @@ from mwm.data.datasets import Dataset
 from mwm.storage.store import KEY, QUERIES, WEIGHTS, Store
 from mwm.trials.trial import Trial
 from mwm.watermarks.key import Key, commitment, load_key
-from mwm.watermarks.proof import PROOF, UNPROVEN
+from mwm.watermarks.proof import PROOF, WITHOUT_PROOF
 from mwm.watermarks.schemes import Combined
 from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.keyed import CREATED, archive, drawn, pictures, save, sealed_again
@@ -210,7 +210,7 @@ def test_both_keys_of_a_network_are_copied_out_of_a_store(say: Say, tmp_path: Pa
     both = replace(VICTIM, scheme=Combined(queries=MARGIN))
     store = Store(tmp_path / "store")
     victim = done(Trial(victim=both), sets, store).digest
-    one_line(say("export", victim, "mine"), f"DIGEST: {victim} {UNPROVEN}", "--force")
+    one_line(say("export", victim, "mine"), f"DIGEST: {victim} {WITHOUT_PROOF}", "--force")
     first, second = heard(say, "export", victim[:8], "mine", "--force").splitlines()
     assert first.startswith("mine: 9 queries, 4 classes, scheme margin")
     assert second.startswith("mine/confusion: 21 queries, 4 classes, scheme confusion")
@@ -222,7 +222,7 @@ def test_both_keys_of_a_network_are_copied_out_of_a_store(say: Say, tmp_path: Pa
         assert heard(say, "commit", f"mine/{name}", "--force").splitlines()[1] == digits
         assert heard(say, "open", f"mine/{name}", "--commitment", digits).endswith("; opens the commitment\n")
         for place in (f"mine/{name}", str(store.folder(victim) / name)):
-            one_line(say("commit", place), f"KEY: {place.rstrip('/')} {UNPROVEN}", "--force")
+            one_line(say("commit", place), f"KEY: {place.rstrip('/')} {WITHOUT_PROOF}", "--force")
 
 
 def test_the_key_of_a_control_is_not_handed_out(say: Say, tmp_path: Path, sets: Loaded, dataset: Dataset) -> None:
@@ -242,7 +242,7 @@ def test_a_key_that_its_network_does_not_prove_is_not_handed_out(say: Say, tmp_p
     store = Store(tmp_path / "store")
     victim = done(Trial(victim=VICTIM), sets, store)
     assert victim.marked is False
-    told = f"{UNPROVEN}: log10 p is {victim.log10_p:.1f}, and a proof is -3 or less; --force takes it all the same"
+    told = f"{WITHOUT_PROOF}: log10 p is {victim.log10_p:.1f}, and a proof is -3 or less; --force takes it all the same"
     one_line(say("export", victim.digest, "key"), f"DIGEST: {victim.digest} {told}")
     assert not (tmp_path / "key").exists()
     assert "its network does not prove it: log10 p" in heard(say, "export", victim.digest, "key", "--force")

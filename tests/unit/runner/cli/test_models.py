@@ -19,7 +19,7 @@ from mwm.storage.store import WEIGHTS, Store
 from mwm.training.evaluation import predict_logits
 from mwm.trials.trial import Trial
 from mwm.verification.suspects import open_suspect
-from mwm.watermarks.proof import UNPROVEN
+from mwm.watermarks.proof import WITHOUT_PROOF
 from tests.helpers.asking import Say, heard, one_line, tree
 from tests.helpers.records import CONTROL, VICTIM, Loaded, done, theft
 from tests.helpers.suspected import CLASSES, IMAGES, SHAPE
@@ -138,6 +138,6 @@ def test_only_a_marked_victim_is_registered(say: Say, made: Made, uri: str) -> N
     refused = f"--register: {made.student} is an attack on {made.victim}: only a victim is registered"
     one_line(say("model", made.student, *there), refused)
     one_line(say("model", made.control, *there), f"--register: {made.control} is the key of a control", "no watermark")
-    one_line(say("model", made.victim, *there), f"--register: {made.victim} {UNPROVEN}")
+    one_line(say("model", made.victim, *there), f"--register: {made.victim} {WITHOUT_PROOF}")
     nowhere = ["--register", "mine", "--tracking-uri", "sqlite:///nowhere.db", "--storage", made.place]
     one_line(say("model", made.victim, *nowhere), "--tracking-uri: sqlite:///", "nowhere.db")

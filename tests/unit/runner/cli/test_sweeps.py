@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from mwm.models.build import build_model
 from mwm.models.networks import Cnn
@@ -18,6 +19,7 @@ from mwm.runner.sweeps.validation import validate
 from mwm.training.recipe import EMBEDDING
 from tests.helpers.asking import Say
 from tests.helpers.launching import ROOT, command, environment, sweep
+from tests.helpers.registered import registered
 from tests.helpers.resumed import ran
 
 HERE = "name: 'small' is another sweep in results/small"
@@ -142,16 +144,19 @@ def test_a_file_is_found_by_its_name_in_any_locale(tmp_path: Path) -> None:
     assert b"codec" not in done.stderr
 
 
-def started(folder: Path, classes: int) -> Path:
-    """A sweep whose victim, and the second of its students, start from a network for so many classes."""
+def network(classes: int) -> nn.Module:
+    """One that goes with the victims of `started`."""
     drawn = torch.Generator().manual_seed(1)
-    network = build_model(Cnn(width=4), shape=(1, 8, 8), classes=classes, mean=[0.3], std=[0.3], generator=drawn)
-    save_file(network.state_dict(), folder / "mine.safetensors")
+    return build_model(Cnn(width=4), shape=(1, 8, 8), classes=classes, mean=[0.3], std=[0.3], generator=drawn)
+
+
+def started(folder: Path, start: str) -> Path:
+    """A sweep whose victim, and the second of its students, start from weights."""
 
     def change(tree: dict[str, Any]) -> None:
-        tree["victim"] |= {"start": "mine.safetensors", "scheme": "trigger_set", "split": {"queries": 100}}
+        tree["victim"] |= {"start": start, "scheme": "trigger_set", "split": {"queries": 100}}
         del tree["victim"]["recipe"]
-        tree["attacks"] += [{"kind": "extraction", "start": "mine.safetensors"}]
+        tree["attacks"] += [{"kind": "extraction", "start": start}]
 
     return sweep(folder, change)
 
@@ -163,7 +168,8 @@ def test_check_says_what_starts_from_weights_and_how(
     classes: int, layers: str, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    status, out, err = say("check", str(started(tmp_path, classes)))
+    save_file(network(classes).state_dict(), tmp_path / "mine.safetensors")
+    status, out, err = say("check", str(started(tmp_path, "mine.safetensors")))
     assert (status, err) == (0, "")
     lines = [line for line in out.splitlines() if ".start" in line or (".recipe" in line and "steps" not in line)]
     weak = "a student with fresh weights would train by the victim's short recipe, and be weak; write one"
@@ -174,6 +180,24 @@ def test_check_says_what_starts_from_weights_and_how(
         f"victim.start: all weights fit; {layers}",
         f"warning: attacks.0.recipe: {weak}",
     ]
+
+
+@pytest.mark.slow
+def test_check_takes_a_start_from_the_mlflow_that_it_is_given(
+    tmp_path: Path, uri: str, say: Say, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registered(uri, network(10).get_submodule("network").eval())
+    capsys.readouterr()
+    constants = "victim.model.normalize={mean: [0.3], std: [0.3]}"
+    asked = ("check", str(started(tmp_path, "models:/mine/1")), "--trust", "--set", constants)
+    status, out, err = say(*asked, "--tracking-uri", uri)
+    assert (status, err) == (0, "")
+    assert "victim.start: all weights fit; no layer stays fresh" in out.splitlines()
+    status, out, err = say(*asked, "--tracking-uri", f"sqlite:///{tmp_path}/empty.db")
+    assert (status, out) == (2, "")
+    assert err.startswith("victim.start: models:/mine/1")
+    assert len(err.splitlines()) == 1
 
 
 def test_check_is_silent_about_starts_where_there_are_none(tmp_path: Path, say: Say) -> None:
