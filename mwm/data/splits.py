@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Generic, NamedTuple
+from typing import Generic, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import TypeVar
 
 from mwm.config import randomness
-from mwm.config.spec import Count, Field, Seed, Strict, spec
+from mwm.config.spec import Count, Seed, ShareBelowOne, spec
 from mwm.data.datasets import Dataset, require
 from mwm.data.host import HostImages, Images, select
 
@@ -38,7 +38,7 @@ class SplitSizes:
 
     validation: Count | None = None
     queries: Count | None = None
-    disjoint: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.0
+    disjoint: ShareBelowOne = 0.0
     seed: Seed = 0
 
     @property

@@ -8,16 +8,13 @@ from typing import Annotated, ClassVar, Literal
 from mwm.config.spec import (
     DISCRIMINATED,
     Count,
-    Field,
     NonNegativeFloat,
     PositiveFloat,
     Share,
-    Strict,
+    ShareBelowOne,
     StrictBool,
     spec,
 )
-
-ShareBelowOne = Annotated[float, Strict(), Field(ge=0, lt=1)]
 
 BETAS = (0.9, 0.999)
 """Those of Adam's paper (Kingma and Ba, 2015)."""

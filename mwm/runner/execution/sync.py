@@ -16,6 +16,7 @@ from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.tracking.faults import told_missing
 from mwm.runner.tracking.follower import MlflowFollower
 from mwm.runner.tracking.runs import Status
+from mwm.runner.tracking.writer import event_digest
 from mwm.runner.workspace.journal import SWEEP_FILE, Journal, SweepHistory, read_events, read_journal
 from mwm.runner.workspace.location import StorageLocation, remove_tune
 from mwm.runner.workspace.lock import sweep_lock
@@ -60,7 +61,7 @@ def sync_mlflow(
             for event, _ in read_events(folder, torn=True):
                 if event["event"] in ("start", "epochs", "finish"):  # of all sessions together
                     with suppress(KeyError, TypeError):  # it is damaged
-                        if (event.get("digest") or event["outcome"]["digest"]) in history.trials:
+                        if event_digest(event) in history.trials:
                             progress.follow(event)
             status: Status = history.end.get("status", "KILLED")
             left = results.conclude(status, complete=status == "FINISHED")

@@ -43,6 +43,12 @@ BATCH = 600
 JournalEvent = Mapping[str, Any]
 
 
+def event_digest(event: JournalEvent) -> str:
+    """The digest of the trial that an event tells of."""
+    digest: str = event["outcome"]["digest"] if "outcome" in event else event["digest"]
+    return digest
+
+
 class RunWriter:
     """Writes to the runs of an experiment, found by the digests of trials; what a run has is not written again.
 
@@ -69,7 +75,7 @@ class RunWriter:
     def take(self, event: JournalEvent) -> None:
         """Write what an event tells, rows of epochs perhaps only with the next `flush`; events of others are left."""
         if event["event"] in ("start", "cached", "finish"):
-            self._asked[event.get("digest") or event["outcome"]["digest"]] = self._config
+            self._asked[event_digest(event)] = self._config
         match event["event"]:
             case "begin":  # what was under way is not any more, until it begins again
                 self._open.clear()
