@@ -111,9 +111,8 @@ def opened(sweep: Sweep, folder: Path, sets: TrialInputs, *, attacks: bool = Tru
     """A queue and a recorder as the product makes them, in `folder`; without `attacks` the victims alone."""
     results = folder / "results" / sweep.name
     results.mkdir(parents=True, exist_ok=True)
-    plan = TrialQueue(
-        victim_source(sweep, results), [attack for _, attack in sweep.attack_specs] if attacks else [], sets
-    )
+    asked = [attack for _, attack in sweep.attack_specs] if attacks else []
+    plan = TrialQueue(victim_source(sweep, results), asked, sets, attack_unmarked=sweep.attack_unmarked)
     followed = Followed(sweep.name, partial(read_events, results), results, results / PICTURES)
     mlflow = MlflowFollower(f"sqlite:///{(folder / 'mlflow.db').resolve()}", followed, tags=provenance())
     progress = Progress(Console(file=io.StringIO()))

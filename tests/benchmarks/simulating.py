@@ -53,6 +53,7 @@ def tree(path: Path, victims: int) -> dict[str, Any]:
             "seed": {"grid": list(range(victims // len(weights)))},
         },
         "attacks": [{"kind": "extraction", "seed": {"grid": list(range(ATTACKS))}}],
+        "attack_unmarked": True,
     }
 
 

@@ -38,7 +38,7 @@ PHOTOGRAPHS: dict[str, Any] = {
 }
 SCHEMES: dict[str, Any] = {
     "digits": mwm.Margin(num_queries=100, step_size=6 / 255, weight=1.0, mass=0.6),
-    "archive": mwm.Margin(num_queries=50, step_size=2 / 255, weight=0.3, mass=0.6),
+    "archive": mwm.Margin(num_queries=100, weight=1.0, mass=0.6),
     "wrong": mwm.Margin(num_queries=100, step_size=6 / 255, weight=1.0),
     "published": mwm.Margin(num_queries=100),
     "confusion": mwm.Confusion(mass=0.1),

@@ -52,9 +52,9 @@ def test_a_sweep_over_a_function(tmp_path: Path) -> None:
     (margin,) = [row["digest"] for row in rows if row["kind"] == "victim" and row["victim.scheme.kind"] == "margin"]
     again = launched(tmp_path, "run", path, "--trust")
     assert "all cached, nothing was run" in again.stdout, again.stderr
-    assert launched(tmp_path, "export", margin, "key").returncode == 0
+    assert launched(tmp_path, "export", margin, "key", "--force").returncode == 0
     assert json.loads((tmp_path / "key" / "key.json").read_bytes())["data"] == data | {"flip": True}
-    digits = launched(tmp_path, "commit", "key").stdout.splitlines()[1]
+    digits = launched(tmp_path, "commit", "key", "--force").stdout.splitlines()[1]
     reopen = ["key", "--commitment", digits, "--recompute"]
     assert launched(tmp_path, "open", *reopen).returncode == 2
     opened = launched(tmp_path, "open", *reopen, "--trust")
