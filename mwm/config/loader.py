@@ -65,7 +65,8 @@ def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[
             raise ValueError(f"{line}: a key must be a single word")
         if key.value in seen:
             raise ValueError(f"{line}: the key {key.value!r} is given twice")
-        if not key.style and ":" in key.value and not value.value:
+        nothing = isinstance(value, yaml.ScalarNode) and not value.value and not value.style
+        if not key.style and ":" in key.value and nothing:
             raise ValueError(f"{line}: {key.value!r} is not allowed: write a space after the colon")
         seen.add(key.value)
     loader.flatten_mapping(node)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,12 +31,12 @@ from tests.benchmarks.sides import engine_of, picks
 HOST = "127.0.0.1"
 
 
-def stepping(ground: Ground, share: BatchShare, *, port: int, block: int, clean: bool) -> Turn:
+def stepping(ground: Ground, share: BatchShare, *, port: int, block: int, clean: bool, groups: int) -> Turn:
     """`block` steps of a worker a turn, or of a training that is alone."""
     together = ExitStack()
     if share.workers > 1:
         together.enter_context(joined(find_meeting(HOST, port), share, torch.device(ground.device)))
-    plain, batches = engine_of(ground, ground.recipe("float32")), picks(ground)
+    plain, batches = engine_of(ground, replace(ground.recipe("float32"), batchnorm_groups=groups)), picks(ground)
     objective = Unwatermarked().objective(ground.parts[2]) if clean else plain.objective
     training = TrainState(plain.training.network, plain.training.recipe)
     engine = TrainStep(training, plain.part, objective, augmentation=ground.augmentation, share=share)
@@ -45,7 +46,7 @@ def stepping(ground: Ground, share: BatchShare, *, port: int, block: int, clean:
         del held  # until the process ends
         engine.total.zero_()
         began = time.process_time()
-        with shared_statistics(training.network, engine.share, 1):
+        with shared_statistics(training.network, engine.share, groups):
             for _ in range(block):
                 engine.step(next(batches), RATE)
         engine.share.average([engine.total])
@@ -63,10 +64,12 @@ def heard(seats: Sequence[Seat]) -> dict[str, float]:
     return {"loss": told[0]["loss"], **{what: max(one[what] for one in told) for what in ("seconds", "cpu")}}
 
 
-def measured(ground: Ground, workers: int, *, block: int, rounds: int, pause: float, clean: bool) -> dict[str, Any]:
+def measured(
+    ground: Ground, workers: int, *, block: int, rounds: int, pause: float = 0.0, clean: bool = False, groups: int = 1
+) -> dict[str, Any]:
     """Seconds a step of both sides, in turn, after one turn each that does not count."""
     meeting = open_meeting(HOST)
-    how: dict[str, Any] = {"port": meeting.port, "block": block, "clean": clean}
+    how: dict[str, Any] = {"port": meeting.port, "block": block, "clean": clean, "groups": groups}
     shares = [WHOLE, *(BatchShare(rank, workers) for rank in range(workers))]
     rivals = [
         Rival(f"{share.workers}.{share.rank}", partial(stepping, ground, share, **how), ground.device, threads, block)
@@ -95,11 +98,12 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=5)
     command.add_argument("--pause", type=float, default=0.5, help="seconds before each turn")
     command.add_argument("--clean", action="store_true", help="without a watermark")
+    command.add_argument("--groups", type=int, default=1, help="parts of a batch that batch norm takes by themselves")
     command.set_defaults(engine=[])
     asked = parsed(command)
     ground = ground_of(asked, images=asked.batch * (asked.block * (asked.rounds + 1) + 1))
     here, how = machine(asked.device), {"block": asked.block, "rounds": asked.rounds, "pause": asked.pause}
-    found = measured(ground, asked.workers, **how, clean=asked.clean)
+    found = measured(ground, asked.workers, **how, clean=asked.clean, groups=asked.groups)
     lines = []
     for name, turns in found["turns"].items():
         middle = spread([1000 * turn["seconds"] for turn in turns[1:]])

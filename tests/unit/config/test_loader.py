@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mwm.config.loader import apply_override, dump_yaml, load_yaml
@@ -121,6 +121,8 @@ def test_json_is_yaml(tree: Any) -> None:
     assert parse_yaml(json.dumps(tree)) == tree
 
 
+@example({":0": ""})
+@example({"a:b": []})
 @given(TREES | st.dictionaries(st.text(), st.sampled_from([text for text, _ in SCALARS]) | st.text()))
 @settings(deadline=None)
 def test_what_is_written_as_yaml_is_read_back(tree: Any) -> None:

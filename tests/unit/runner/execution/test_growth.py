@@ -16,7 +16,7 @@ import pytest
 from mwm.attacks import Extraction
 from mwm.config.spec import decode
 from mwm.runner.execution import results
-from mwm.runner.reporting.export import write_results
+from mwm.runner.reporting import export
 from mwm.runner.reporting.results import TrialResult
 from mwm.runner.reporting.tables import tables
 from mwm.runner.sweeps.search import FixedSource
@@ -81,7 +81,7 @@ def test_a_plan_of_ten_thousand_trials_is_made_in_linear_time() -> None:
 
 def test_reports_grow_with_the_number_of_results(tmp_path: Path) -> None:
     def reported(results: list[TrialResult]) -> None:
-        write_results(tmp_path, "growth", results, seconds=1.0, complete=True)
+        export.write_results(tmp_path, "growth", results, seconds=1.0, complete=True)
         list(tables(results))
 
     small, large = ([TrialResult(*one) for one in followed(victims)] for victims in (40, 40 * TIMES))
@@ -94,7 +94,7 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
     tmp_path: Path, mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast trials end and however many there are: a save waits ten times as long as the one before took."""
-    now, began = 0.0, list[float]()
+    now, began, whole = 0.0, list[float](), export.write_results
 
     def later(seconds: float) -> float:
         nonlocal now
@@ -103,11 +103,11 @@ def test_results_are_saved_for_a_tenth_of_the_time_at_most(
 
     def written(*given: Any, **named: Any) -> None:
         began.append(later(2.0))
-        write_results(*given, **named)
+        whole(*given, **named)
 
     monkeypatch.setattr(results, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(results, "time", SimpleNamespace(monotonic=lambda: later(1.0)))
-    monkeypatch.setattr(results.export, "write_results", written)
+    monkeypatch.setattr(export, "write_results", written)
     shutil.copy(mlflow_db, tmp_path / "mlflow.db")
     sweep = sweep_of(tree(npz(tmp_path / "data.npz"), 20))
     sets, _ = validate(sweep)

@@ -100,7 +100,7 @@ def test_a_model_is_found_under_all_its_names(uri: str, tmp_path: Path, monkeypa
 
     made = log(uri, registered_model_name="net")
     MlflowClient(uri).set_registered_model_alias("net", "champion", "1")
-    before = {path.name for path in Path(tempfile.gettempdir()).glob("mwm-suspect-*")}
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for address in (made.model, f"runs:/{made.run}/net", "models:/net/1", "models:/net@champion", "models:/net/latest"):
         assert np.array_equal(opened(address, trust=True, tracking_uri=uri)(IMAGES), RIGHT), address
     assert "MLFLOW_TRACKING_URI" not in os.environ
@@ -108,7 +108,7 @@ def test_a_model_is_found_under_all_its_names(uri: str, tmp_path: Path, monkeypa
     assert np.array_equal(opened("models:/net/1", trust=True)(IMAGES), RIGHT)
     assert os.environ["MLFLOW_TRACKING_URI"] == uri
     gc.collect()
-    assert {path.name for path in Path(tempfile.gettempdir()).glob("mwm-suspect-*")} <= before, "files were left"
+    assert not [*tmp_path.glob("mwm-suspect-*")], "files were left"
 
 
 @pytest.mark.slow
