@@ -92,6 +92,12 @@ def cut(place: Path, archives: list[Path], pictures: int, classes: int) -> Path:
     raise ValueError(f"no archive has {pictures} pictures in {classes} classes")
 
 
+def _shown(value: bool | float | None) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return f"{value:.3g}"
+
+
 def main() -> int:
     """Measure and print; 1 if a victim without a watermark is passed over in silence."""
     command = parser(__doc__)
@@ -105,7 +111,11 @@ def main() -> int:
                 found.append(measured(folder, scheme))
                 print(found[-1], flush=True)
     lines = [
-        [f"{one.folder}, {one.scheme}", one.check, str(one.marked), f"{one.neg_log10_p or 0:.1f}", str(one.status)]
+        [
+            f"{one.folder}, {one.scheme}",
+            one.check,
+            *(_shown(value) for value in (one.marked, one.neg_log10_p, one.status)),
+        ]
         for one in found
     ]
     show("folders under the defaults", ("folder", "check", "marked", "-log10 p", "status"), lines)

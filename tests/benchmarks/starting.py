@@ -34,11 +34,11 @@ DIGITS: dict[str, Any] = {
 PHOTOGRAPHS: dict[str, Any] = {
     "split": {"validation": 250, "queries": 250},
     "model": mwm.Cnn(width=16),
-    "recipe": mwm.Recipe(epochs=20, momentum=0.9, weight_decay=5e-4, schedule=mwm.Cosine(warmup=0.1)),
+    "recipe": mwm.Recipe(epochs=30, momentum=0.9, weight_decay=5e-4, schedule=mwm.Cosine(warmup=0.1)),
 }
 SCHEMES: dict[str, Any] = {
     "digits": mwm.Margin(num_queries=100, step_size=6 / 255, weight=1.0, mass=0.6),
-    "archive": mwm.Margin(num_queries=100, weight=1.0, mass=0.6),
+    "archive": mwm.Margin(num_queries=50, weight=0.3, mass=0.6),
     "wrong": mwm.Margin(num_queries=100, step_size=6 / 255, weight=1.0),
     "published": mwm.Margin(num_queries=100),
     "confusion": mwm.Confusion(mass=0.1),
