@@ -120,7 +120,7 @@ def _over_workers(layer: _BatchNorm, x: Tensor, *, share: BatchShare) -> Tensor:
     like = {"dtype": layer.running_mean.dtype if layer.running_mean is not None else x.dtype, "device": x.device}
     weight = torch.ones(x.shape[1], **like) if layer.weight is None else layer.weight
     bias = torch.zeros(x.shape[1], **like) if layer.bias is None else layer.bias
-    mean, var, count = _statistics(x.detach(), torch.zeros_like(weight, requires_grad=False), share)
+    mean, var, count = _statistics(x.detach(), torch.zeros_like(weight), share)
     for value, new in zip(kept, (mean, var * (count / (count - 1))), strict=False):
         value.lerp_(new, momentum)
     normed: Tensor = _Normalised.apply(x, weight, bias, mean, var, count, (layer.eps, share))
@@ -143,7 +143,7 @@ def _statistics(x: Tensor, zeros: Tensor, share: BatchShare) -> tuple[Tensor, Te
     `zeros` (c) are of the kind of number that they are to be.
     """
     channels, mean, var = x.shape[1], zeros, zeros
-    if len(x):  # on a CPU it takes a fifteenth of the time of var_mean; running statistics say in which numbers
+    if len(x):  # a small part of the time of var_mean on a CPU; running statistics say in which numbers
         mean, var = torch.batch_norm_update_stats(x, zeros, zeros.clone(), 0.0)
     rows = share.gather(torch.cat([mean, var, mean.new_full((1,), x.numel() // channels)]))
     means, variances, counts = torch.split(rows, [channels, channels, 1], 1)

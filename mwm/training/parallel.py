@@ -71,8 +71,7 @@ class BatchShare:
 
     def require_same(self, number: int, device: torch.device) -> None:
         """Raise RuntimeError unless all workers begin with the same number of epochs done."""
-        begun = self.gather(torch.tensor([number], device=device)) if self.workers > 1 else torch.tensor([number])
-        if (begun != number).any():
+        if self.workers > 1 and ((begun := self.gather(torch.tensor([number], device=device))) != number).any():
             raise RuntimeError(f"workers go on from different epochs: {begun.flatten().tolist()}")
 
 

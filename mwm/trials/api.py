@@ -90,8 +90,8 @@ def train_victim(
     """
     named = _with_arrays(fields)
     made = _decoded(Victim, named) if victim is None else replace(victim, **named)
-    where, place, chosen = _place_of_images(images_on), _store(store), _device(device)
-    inputs = replace(_inputs(made, None, store=place, trust=trust), images_on=where)
+    place, chosen = _store(store), _device(device)
+    inputs = _inputs(made, None, store=place, trust=trust, images_on=images_on)
     validate_victim(made, inputs)
     made = filled_in(made, inputs)
     outcome, epochs = _run(Trial(victim=made), inputs, place, device=chosen, on_epoch=on_epoch)
@@ -125,9 +125,8 @@ def run_attack(
     store the victim is trained again first. Raises as `train_victim` does.
     """
     asked = _decoded(Attack, _with_arrays(attack, "attack")) if isinstance(attack, str | dict) else attack
-    where, place = _place_of_images(images_on), victim.store if store is None else _store(store)
-    inputs = _inputs(victim.spec, asked, store=place, trust=trust)
-    inputs = replace(inputs, images_on=where)
+    place = victim.store if store is None else _store(store)
+    inputs = _inputs(victim.spec, asked, store=place, trust=trust, images_on=images_on)
     validate_attack("attack", asked, victim=victim.spec, sets=inputs)
     made = asked.resolve(victim.spec)
     chosen = victim.device if device is None else _device(device)
@@ -175,11 +174,14 @@ def _with_arrays(tree: Any, path: str = "") -> Any:
     return {key: _with_arrays(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items()}
 
 
-def _inputs(victim: Victim, attack: Attack | None, *, store: Store, trust: bool) -> TrialInputs:
+def _inputs(victim: Victim, attack: Attack | None, *, store: Store, trust: bool, images_on: ImagesOn) -> TrialInputs:
+    if images_on not in get_args(ImagesOn):
+        allowed = ", ".join(map(repr, get_args(ImagesOn)))
+        raise ValueError(f"images_on: {images_on!r} is not allowed: must be {allowed}")
     placed = [] if attack is None else [("attack", attack)]
     inputs, notes = read_inputs([victim], placed, Places(trust=trust, store=store))
     assert not notes, "a data set that cannot be had is an error here"
-    return inputs
+    return replace(inputs, images_on=images_on)
 
 
 class _TemporaryStore(Store):
@@ -196,14 +198,6 @@ def _store(place: str | Path | None) -> Store:
         return _TemporaryStore()
     require_writable(place)
     return Store(place)
-
-
-def _place_of_images(named: str) -> ImagesOn:
-    """Where images are to lie; ValueError for a place that there is not."""
-    for place in get_args(ImagesOn):
-        if named == place:
-            return place  # type: ignore[no-any-return]
-    raise ValueError(f"images_on: {named!r} is not allowed: must be {', '.join(map(repr, get_args(ImagesOn)))}")
 
 
 def _device(device: str | torch.device | None) -> torch.device:

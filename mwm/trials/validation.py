@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -61,7 +61,7 @@ def read_inputs(victims: Sequence[Victim], attacks: PlacedAttacks, places: Place
     for name, path in functions.items():
         require_trust(f"{path}: {name}", "callable", trust=places.trust)
     loaded, notes = load_datasets(required_datasets(victims, attacks), places)
-    sources = {name: _at(path, source_digest, name) for name, path in functions.items()}
+    sources = {name: _at(path, partial(source_digest, name)) for name, path in functions.items()}
     starts = {
         place: read_start(place, path, store=places.store, tracking_uri=places.tracking_uri, trust=places.trust)
         for place, path in _starts(placed).items()
@@ -79,10 +79,10 @@ def _starts(placed: Sequence[tuple[str, Any]]) -> dict[str, str]:
     return found
 
 
-def _at(path: str, read: Callable[[str], T], name: str) -> T:
-    """What is read of a name; ValueError with the place in front if it cannot be."""
+def _at(path: str, read: Callable[[], T]) -> T:
+    """What is read; ValueError with the place that asks for it in front if it cannot be."""
     try:
-        return read(name)
+        return read()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -115,10 +115,7 @@ def load_datasets(wanted: dict[str, tuple[str, Any]], places: Places) -> tuple[d
         if missing and not places.download:
             notes.append(f"{path}: {missing}")
             continue
-        try:
-            sets[key] = load_dataset(data, trust=places.trust)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        sets[key] = _at(path, partial(load_dataset, data, trust=places.trust))
         if sets[key].classes < 3 and path == "victim.data":
             raise ValueError(f"{path}: 2 classes are not allowed: the only wrong label proves nothing; 3 or more")
     return sets, notes

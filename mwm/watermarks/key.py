@@ -102,7 +102,7 @@ def load_key(folder: Path | str) -> Key:
     seed is taken as stated.
     """
     place = Path(folder)
-    sheet = _sheet(place / KEY)
+    sheet: _KeyFile = read_sealed(_KeyFile, place / KEY, _read(place / KEY))
     if hashlib.sha256(_read(place / QUERIES)).hexdigest() != sheet.queries:
         raise ValueError(f"{place / QUERIES}: is not the file that {KEY} was written for: one of them was changed")
     asked = queries.load(place / QUERIES)
@@ -125,15 +125,15 @@ def _read(path: Path) -> bytes:
         raise ValueError(f"{path}: {reason}") from None
 
 
-def _sheet(path: Path) -> _KeyFile:
-    content = unseal(_read(path))
+def read_sealed(kind: Any, path: Path, raw: bytes) -> Any:
+    """The record of a `kind` in a file that says its own SHA-256; ValueError, in one line, if it is damaged."""
+    content = unseal(raw)
     if not content:
         raise ValueError(f"{path}: was damaged or changed: it does not match its own SHA-256")
     try:
-        sheet: _KeyFile = decode(_KeyFile, content)
+        return decode(kind, content)
     except ValueError as error:
         raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
-    return sheet
 
 
 def _defect(key: Key) -> str:

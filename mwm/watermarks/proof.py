@@ -6,10 +6,10 @@ import math
 from pathlib import Path
 from typing import Annotated
 
-from mwm.config.spec import Digest, Field, Strict, decode, encode, spec
+from mwm.config.spec import Digest, Field, Strict, encode, spec
 from mwm.stats.binomial import DEFAULT_LEVEL
-from mwm.storage.sealed import seal, unseal
-from mwm.watermarks.key import Key, commitment
+from mwm.storage.sealed import seal
+from mwm.watermarks.key import Key, commitment, read_sealed
 
 PROOF = "proof.json"
 """The file beside the files of a key. It belongs to no key: no commitment binds it, and nobody else needs it."""
@@ -54,17 +54,12 @@ def read_proof(folder: Path, key: Key) -> Proof | None:
     """The proof beside a key; None if there is none. ValueError, in one line, if it is damaged, or another key's."""
     path = folder / PROOF
     try:
-        content = unseal(path.read_bytes())
+        raw = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    if not content:
-        raise ValueError(f"{path}: was damaged or changed: it does not match its own SHA-256")
-    try:
-        proof: Proof = decode(Proof, content)
-    except ValueError as error:
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from None
+    proof: Proof = read_sealed(Proof, path, raw)
     if proof.key != commitment(key):
         raise ValueError(f"{path}: is of another key than the one in {folder}")
     return proof

@@ -173,7 +173,8 @@ def check(
     require_png(contact_sheet)
     sweep, console = _sweep(config, asked), make_console()
     place = StorageLocation(storage)
-    places = Places(download=False, trust=asked.trust, store=Store(place.store), tracking_uri=tracking_uri)
+    store = Store(place.store)
+    places = Places(download=False, trust=asked.trust, store=store, tracking_uri=tracking_uri)
     sets, notes = validate(sweep, places)
     _show_victims(sweep, sweep.victim_specs, console)
     _show_starts(sweep, sets, console)
@@ -183,9 +184,10 @@ def check(
     _show_early_ends(sweep, console)
     for note in notes:
         console.print(f"note: {note}; its sizes were not checked", soft_wrap=True)
-    place.download(sweep.name)
-    if not notes and (said := foreseen(sweep, place.results / sweep.name, sets=sets, store=Store(place.store))):
-        console.print(Text(said), soft_wrap=True)
+    if not notes:
+        place.download(sweep.name)
+        if said := foreseen(sweep, place.results / sweep.name, sets=sets, store=store):
+            console.print(Text(said), soft_wrap=True)
     return 0
 
 
