@@ -54,7 +54,7 @@ class NetworkFile(NamedTuple):
 def load_model(path: str | Path, *, trust: bool = False) -> nn.Module:
     """A trained network, on the CPU and in evaluation mode: images (n c h w) in [0, 1] to logits (n classes).
 
-    `path` is a file or folder that `launch.py model` has written, or an entry of a store on this machine. Nothing in a
+    `path` is what `launch.py model` has written, but for ONNX, or an entry of a store on this machine. Nothing in a
     .safetensors file or an entry can run code, but where a function of somebody's builds the network; that, TorchScript
     and models of MLflow need `trust`. Raises ValueError, in one line, for what cannot be read.
     """

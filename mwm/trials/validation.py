@@ -170,10 +170,12 @@ def _state(model: Model, shape: tuple[int, int, int], classes: int) -> Mapping[s
 def _check_batchnorm_mode(victim: Victim, dataset: Dataset) -> None:
     """Refuse to say of batch normalisation what means nothing to a network without it."""
     scheme: Any = victim.scheme.parts()[0]
-    mode = getattr(scheme, "batchnorm", "clean")
+    mode, groups = getattr(scheme, "batchnorm", "clean"), victim.recipe.batchnorm_groups
+    facts = TargetFacts(path="victim", victim=victim, datasets={victim.data: dataset})
+    if groups > 1:
+        check_batch_norm("victim.recipe.batchnorm_groups", str(groups), facts, allowed=": must be 1")
     if mode not in ("clean", "joint"):
         place = "scheme" if scheme is victim.scheme else "scheme.queries"
-        facts = TargetFacts(path="victim", victim=victim, datasets={victim.data: dataset})
         check_batch_norm(f"victim.{place}.batchnorm", mode, facts, allowed=": must be clean or joint")
 
 

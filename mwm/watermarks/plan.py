@@ -20,7 +20,7 @@ FEWEST_VISITS_ALONE = 100
 """A query that is shown alone is normalized by itself. With fewer visits no such network took one: docs/log.md."""
 
 LARGEST_SHARE = 0.5
-"""The share of the training images from which on what nobody trains on is warned of."""
+"""The share of the training images from which on what nobody trains on is warned of: not a measured bound."""
 
 
 @dataclass(frozen=True, kw_only=True)

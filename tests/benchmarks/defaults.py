@@ -21,6 +21,7 @@ import numpy as np
 
 from tests.benchmarks.bench import ROOT, machine, parser, publish, show
 from tests.benchmarks.embedding import write_folder
+from tests.helpers.launching import command, environment
 
 FOLDERS = [(100, 2), (100, 5), (300, 3), (800, 20), (1500, 10), (5000, 10)]
 """Training pictures, and the classes that they are dealt to."""
@@ -45,9 +46,10 @@ class Told:
         return self.marked is True if self.status == 0 else self.status in (2, 3)
 
 
-def launched(*words: str) -> subprocess.CompletedProcess[str]:
+def launched(verb: str, *words: str) -> subprocess.CompletedProcess[str]:
     """A command of `launch.py`."""
-    return subprocess.run([sys.executable, "launch.py", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    asked = command(verb, *words)
+    return subprocess.run(asked, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
 
 
 def asked(folder: Path, scheme: str) -> Path:

@@ -20,13 +20,18 @@ def spread(work: Callable[..., Any], folder: Path, *args: Any, workers: int = 2)
     meeting = open_meeting(HOST)
     every = multiprocessing.get_context("spawn")
     started = [
-        every.Process(target=_one, args=(work, BatchShare(rank, workers), meeting.port, folder / f"{rank}.pt", args))
+        every.Process(
+            target=_one,
+            args=(work, BatchShare(rank, workers), meeting.port, folder / f"{rank}.pt", args),
+            daemon=True,
+        )
         for rank in range(workers)
     ]
     for one in started:
         one.start()
     for one in started:
         one.join(300)
+    assert [one.exitcode for one in started] == [0] * workers, "a process has not come to its end"
     found = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(workers)]
     for one in found:
         assert "error" not in one, one["error"]

@@ -117,7 +117,7 @@ def fine(done: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("network", ["vit", "cnn"])
-def test_from_pictures_and_weights_to_a_proven_theft(owned: Path, network: str) -> None:
+def test_from_pictures_and_weights_to_the_verdict_on_a_theft(owned: Path, network: str) -> None:
     # The three commands from a folder and a file of weights to a key that is committed to.
     fine(launched(owned, "run", asked(owned, network, **EMBED), "--trust"))
     rows = {row["kind"]: row for row in results(owned, network)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,7 @@ from mwm.runner.sweeps.validation import validate
 from mwm.storage.store import Store
 from mwm.trials.run import run
 from mwm.trials.trial import Trial, trial_digest
-from tests.helpers.driver import Driver, driving, family, line, wait_for
+from tests.helpers.driver import Driver, driving, family, gone, line, wait_for
 from tests.helpers.launching import launched, sweep
 
 pytestmark = [
@@ -96,13 +95,10 @@ def test_a_killed_worker_costs_an_epoch_at_most(
         wait_for(lambda: checkpointed(folder), driver, 300)
         found = of(driver)
         assert len(found) == 1, "there are two workers in all"
-        before = {one.pid for one in (*first(driver), *second(driver))}
+        before = [*first(driver), *second(driver)]
         found[0].kill()
         assert driver.wait() == 0, driver.said()
-        end = time.monotonic() + 30
-        while any(psutil.pid_exists(pid) for pid in before) and time.monotonic() < end:
-            time.sleep(0.1)
-        assert not any(psutil.pid_exists(pid) for pid in before), "a worker was left behind"
+        gone(before)
     assert "Traceback" not in driver.said()
     straight, resumed = weights(undisturbed), weights(folder)
     assert straight.keys() == resumed.keys()

@@ -36,7 +36,7 @@ def test_embedding_is_measured_from_the_network_that_was_trained_before(tmp_path
     seconds = found["cpu_seconds"]
     assert min(seconds.values()) > 0
     assert found["share"] == seconds["embedded"] / seconds["fresh"]
-    again = starting.measured(fields | {"seed": 3}, mwm.TriggerSet(num_queries=10), str(tmp_path))
+    again = starting.measured(fields | {"seed": 3}, mwm.TriggerSet(num_queries=10), str(tmp_path / "anew"))
     assert [again[name] for name in ("start", "embedded", "fresh")] == [
         found[name] for name in ("start", "embedded", "fresh")
     ]

@@ -111,7 +111,7 @@ def test_a_family_is_watermarked_resumed_stolen_and_rebuilt(family: str, picture
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("family", ["shufflenet_v2_x0_5", "vit"])
+@pytest.mark.parametrize("family", ["shufflenet_v2_x0_5", "vit", "convnext"])
 def test_every_scheme_goes_with_a_family_or_is_refused(
     family: str, scheme: str, pictures: TrialInputs, tmp_path: Path
 ) -> None:
@@ -125,6 +125,15 @@ def test_every_scheme_goes_with_a_family_or_is_refused(
     outcome = done(Trial(victim=victim), pictures, Store(tmp_path))
     assert outcome.status == "done", outcome.error
     assert outcome.query_acc is not None
+
+
+@pytest.mark.parametrize("family", sorted(WITHOUT))
+def test_groups_of_a_batch_mean_nothing_without_batch_norm(family: str, pictures: TrialInputs) -> None:
+    victim = of(FAMILIES[family])
+    victim = replace(victim, recipe=replace(victim.recipe, batchnorm_groups=2))
+    line = r"^victim\.recipe\.batchnorm_groups: 2 is not allowed: .* has no batch norm: must be 1$"
+    with pytest.raises(ValueError, match=line):
+        validate_victim(victim, pictures)
 
 
 WHITE_BOX: list[Any] = [

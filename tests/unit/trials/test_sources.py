@@ -28,8 +28,6 @@ from tests.helpers.asking import Say, heard, one_line
 from tests.helpers.checked import swept
 from tests.helpers.records import VICTIM, arrays
 
-Captured = pytest.CaptureFixture[str]
-
 CONTENT = arrays(140, (6, 6, 1), 4, 0)
 FOREIGN = arrays(40, (9, 7, 3), 6, 1)
 SMALL: dict[str, Any] = {
