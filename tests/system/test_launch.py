@@ -133,7 +133,7 @@ def test_optuna_sweep_runs(join: Join, folder: Path) -> None:
     def searching(tree: dict[str, Any]) -> None:
         tree["search"] = {"kind": "optuna", "num_samples": 3}
         scheme = tree["victim"]["scheme"]["grid"][1]
-        space = {"step_size": {"loguniform": [0.001, 0.05]}, "steps": {"integers": [1, 3]}}
+        space = {"step_size": {"loguniform": [0.001, 0.01]}, "steps": {"integers": [1, 3]}}
         tree["victim"]["scheme"] = scheme | space | {"weight": 1.0, "queries_per_step": "all"}
         tree["victim"]["recipe"]["epochs"] = 15  # enough to leave a watermark
 
@@ -150,9 +150,7 @@ def test_optuna_sweep_runs(join: Join, folder: Path) -> None:
     assert without_time(kept) == without_time(rows), "what was found before has changed"
     assert len({row["victim.scheme.step_size"] for row in results(folder)}) == 4
     found = json.loads((folder / "results/small/search.json").read_text())
-    states = Counter(trial["state"] for trial in found["trials"])
-    assert states["done"] >= 1
-    assert states["done"] + states["unmarked"] == 4, "a step that is too large may leave no watermark"
+    assert [trial["state"] for trial in found["trials"]] == ["done"] * 4
     assert {trial["digest"] for trial in found["trials"]} == {
         row["digest"] for row in results(folder) if row["kind"] == "victim"
     }

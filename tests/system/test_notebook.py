@@ -40,5 +40,6 @@ def test_a_sweep_is_run_from_a_notebook(tmp_path: Path) -> None:
     assert second[-1]["data"]["text/plain"] == "(0, 6)"
     shown = [out["data"]["text/html"] for out in second if "text/html" in out.get("data", {})]
     assert "2 victims of 50 epochs and 4 attacks of 50 epochs" in shown[0], "the cell was cleared"
-    (block,) = (one for one in shown if "elapsed" in one)
-    assert all(f"{count} done" in block for count in (2, 4)), "the block is not one output"
+    assert len(shown) == 3, "the block is not one output"
+    assert all(f"{count} done" in shown[1] for count in (2, 4))
+    assert "unmarked" in shown[2], "more is printed than of the victim without a watermark"
