@@ -1,16 +1,16 @@
-"""Attacks: each is a record with a `run`, and this union is the catalogue."""
+"""Attacks: each is a record with a `run`, and this union is the catalogue.
+
+A new kind is named in the union of its family, twice: where it is imported, and where it stands in the union.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from mwm.attacks.extraction.distillation import Distillation
-from mwm.attacks.extraction.extraction import Extraction
-from mwm.attacks.removal.batchnorm_reestimation import BatchNormReestimation
-from mwm.attacks.removal.fine_tuning import FineTuning
-from mwm.attacks.sequence import AttackSequence, SingleAttack
+from mwm.attacks.extraction import *
+from mwm.attacks.removal import *
+from mwm.attacks.sequence import AttackSequence as AttackSequence
+from mwm.attacks.sequence import SingleAttack
 from mwm.config.spec import DISCRIMINATED
 
 Attack = Annotated[SingleAttack | AttackSequence, *DISCRIMINATED]
-
-__all__ = ["Attack", "AttackSequence", "BatchNormReestimation", "Distillation", "Extraction", "FineTuning"]

@@ -23,7 +23,8 @@ class Access:
 
     `validation` is the owner's: it is reported on, and used only where a recipe says so. `seed` drives all chances;
     `victim_seed` is that of the victim's training. `starts` are weights of trained networks, under the names by which
-    records call them. `start` is the state of an interrupted attack to resume from.
+    records call them. `others` are networks of somebody else that can be asked, too, by the seeds of their trainings.
+    `start` is the state of an interrupted attack to resume from.
     """
 
     images: LabeledImages[Images]
@@ -33,6 +34,7 @@ class Access:
     seed: int
     victim_seed: int = 0
     starts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
+    others: Mapping[int, nn.Module] = field(default_factory=dict, repr=False)
     start: dict[str, Any] | None = None
 
     @property

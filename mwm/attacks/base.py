@@ -11,6 +11,7 @@ from torch import nn
 
 from mwm.attacks.access import Access, Target, TargetFacts, WhiteBoxAccess
 from mwm.attacks.sources import Disjoint, Source, VictimData, is_foreign
+from mwm.attacks.threat import ThreatModel
 from mwm.config.spec import Seed, spec
 from mwm.models.build import Model, has_batch_norm
 from mwm.training.loop import Epoch
@@ -38,6 +39,22 @@ class AttackRecord(ABC):
         if isinstance(self.source, Disjoint) and facts.victim.split.disjoint == 0:
             reason = "victim.split.disjoint is 0, give it a share above 0"
             raise ValueError(f"{facts.path}.source: disjoint is not allowed: {reason}")
+
+    @abstractmethod
+    def threat_model(self) -> ThreatModel:
+        """What the attacker is given."""
+
+    def knows_labels(self) -> bool:
+        """Whether the attacker uses the true labels of its images."""
+        return False
+
+    def adapted_to(self) -> str:
+        """The scheme whose definition the attacker uses, without its key; empty where it uses none."""
+        return ""
+
+    def other_seeds(self) -> tuple[int, ...]:
+        """Seeds of victims of somebody else, like this one but unmarked, whom the attacker asks, too."""
+        return ()
 
     def parts(self) -> dict[str, AttackRecord]:
         """The attacks that it consists of, by their places below its own; none where it is one."""
@@ -76,6 +93,17 @@ class WhiteBoxAttack(AttackRecord):
         """A copy of the victim's network."""
         del calls
         return WhiteBoxAccess(model=deepcopy(model).requires_grad_(True), **common)
+
+    def threat_model(self) -> ThreatModel:
+        """The weights, and images of the attacker's own."""
+        return ThreatModel(
+            access="white box",
+            images=self.source.kind,
+            true_labels=self.knows_labels(),
+            answers="",
+            start="victim's weights",
+            adaptive=self.adapted_to(),
+        )
 
     def network(self, access: WhiteBoxAccess) -> nn.Module:
         """The copy."""

@@ -11,11 +11,10 @@ from torch import nn
 
 from mwm.attacks.access import Access, Target, TargetFacts
 from mwm.attacks.base import AttackRecord
-from mwm.attacks.extraction.distillation import Distillation
-from mwm.attacks.extraction.extraction import Extraction
-from mwm.attacks.removal.batchnorm_reestimation import BatchNormReestimation
-from mwm.attacks.removal.fine_tuning import FineTuning
+from mwm.attacks.extraction import ExtractionAttack
+from mwm.attacks.removal import RemovalAttack
 from mwm.attacks.sources import VictimData
+from mwm.attacks.threat import ThreatModel
 from mwm.config.randomness import derive_seed
 from mwm.config.spec import DISCRIMINATED, Field, Shown, decode, encode, spec
 from mwm.data.splits import SplitSizes
@@ -24,7 +23,7 @@ from mwm.training.loop import Epoch
 from mwm.training.recipe import Recipe
 from mwm.training.state import Trained
 
-SingleAttack = Extraction | Distillation | FineTuning | BatchNormReestimation
+SingleAttack = ExtractionAttack | RemovalAttack
 """Every attack that may be a step of a sequence."""
 
 Step = Annotated[SingleAttack, *DISCRIMINATED]
@@ -108,6 +107,20 @@ class AttackSequence(AttackRecord):
         """The steps."""
         return {f"steps.{place}": step for place, step in enumerate(self.steps)}
 
+    def threat_model(self) -> ThreatModel:
+        """That of the first step, on the victim: the later ones attack a network of the attacker's own."""
+        first, adaptive = self.steps[0].threat_model(), filter(None, (step.adapted_to() for step in self.steps))
+        known = ", ".join(dict.fromkeys(adaptive))
+        return replace(first, images=self.source.kind, true_labels=self.knows_labels(), adaptive=known)
+
+    def knows_labels(self) -> bool:
+        """If any step does."""
+        return any(step.knows_labels() for step in self.steps)
+
+    def other_seeds(self) -> tuple[int, ...]:
+        """Those of all steps."""
+        return tuple(dict.fromkeys(seed for step in self.steps for seed in step.other_seeds()))
+
     def architecture(self, victim: Target) -> Model:
         """The network of the last step."""
         *_, target = self._targets(victim)
@@ -142,7 +155,9 @@ class AttackSequence(AttackRecord):
             waited = time.perf_counter() - began  # an attacker may ask before its first epoch
             for row in epochs:
                 training = StepTraining(row.training, attack=self, place=place, attacked=weights, spent=spent)
-                yield replace(row, training=training, epoch=training.epoch, seconds=row.seconds + waited)
+                ended = self.steps[place].kind if row.epoch == step.epochs() else ""
+                seconds = row.seconds + waited
+                yield replace(row, training=training, epoch=training.epoch, seconds=seconds, step=ended)
                 waited = 0.0
             weights, spent.ended, spent.running = training.model.state_dict(), spent.calls, None
 

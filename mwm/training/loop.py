@@ -30,7 +30,10 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch done: mean loss, learning rate at its end, validation accuracy, seconds; and the training so far."""
+    """One epoch done: mean loss, learning rate at its end, validation accuracy, seconds; and the training so far.
+
+    `step` names the part of a sequence that ends with it; empty within a part, and where there is no sequence.
+    """
 
     training: Trained
     epoch: int
@@ -38,6 +41,7 @@ class Epoch:
     lr: float
     val_acc: float
     seconds: float
+    step: str = ""
 
 
 def fit(

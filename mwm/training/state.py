@@ -36,6 +36,17 @@ class Trained(Protocol):
         """Everything that a checkpoint holds: tensors and numbers only."""
 
 
+class Finished:
+    """A network that is there at once: `Trained` in a single epoch, from which nothing has to go on."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.epoch, self.epochs, self.best_epoch, self.deterministic = model, 1, 1, 1, False
+
+    def state(self) -> dict[str, Any]:
+        """The network."""
+        return {"model": self.model.state_dict()}
+
+
 class TrainState:
     """A network on its way: its state is all from which the way goes on exactly, bit for bit on a CPU.
 

@@ -88,6 +88,9 @@ class Outcome:
     `start_acc` is the clean accuracy of the weights that a victim starts from, before its first step.
     `reestimated_clean_acc` and `reestimated_query_acc` are those of a watermarked victim once the running statistics of
     batch normalisation are estimated anew on clean images; where they differ, accuracy rests on damaged statistics.
+    `attacker_images` is how many images an attacker holds. `steps` tells what each part of a sequence ended with: its
+    kind, its last epoch, clean and query accuracy, and the oracle calls so far. `false_rejects` is the share of honest
+    test images that a network which detects queries turns away.
     `agreement` is the share of test images on which the attacker's network and the victim answer alike. `oracle_calls`
     counts images; None where nobody was asked. `seconds` and `peak_mib` are those of the training over all its
     attempts, without time and memory of a lost epoch. The peak is the most that PyTorch reserved on the GPU, or on a
@@ -134,7 +137,10 @@ class Outcome:
     proven_1e3: bool | None = None
     proven_1e6: bool | None = None
     marked: bool | None = None
+    attacker_images: int | None = None
     oracle_calls: int | None = None
+    steps: Sequence[Mapping[str, Any]] = ()
+    false_rejects: float | None = None
     seconds: float | None = None
     peak_mib: float | None = None
     best_epoch: int | None = None

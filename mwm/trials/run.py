@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,7 +49,9 @@ def run(
             yield from _train(VictimStage(trial, sets, store, device, share=share), template, store)
             return
         _finished(trial.victim, sets=sets, store=store, device=device)
-        yield from _train(AttackStage(trial, sets, store, device), template, store)
+        stage = AttackStage(trial, sets, store, device)
+        stage.others = {seed: _other(stage, seed) for seed in trial.attack.other_seeds()}
+        yield from _train(stage, template, store)
     except DivergedError as error:
         store.discard(name)
         yield replace(template, status="failed", error=str(error))
@@ -75,8 +78,18 @@ def _control(stage: TrialStage) -> nn.Module | None:
     twin = stage.victim.unwatermarked()
     if not stage.victim.control or (stage.trial.attack is None and twin == stage.victim):
         return None
+    return _network_of(twin, stage)
+
+
+def _other(stage: TrialStage, seed: int) -> nn.Module:
+    """The network of a victim of another seed, without a watermark."""
+    return _network_of(replace(stage.victim.unwatermarked(), seed=seed), stage)
+
+
+def _network_of(victim: Victim, stage: TrialStage) -> nn.Module:
+    """The trained network of a victim that is like that of a stage; it is trained first if it is not in the store."""
     network = stage.network()
-    name = _finished(twin, sets=stage.sets, store=stage.store, device=stage.device)
+    name = _finished(victim, sets=stage.sets, store=stage.store, device=stage.device)
     load_weights(network, stage.store.weights(name))
     return network
 
@@ -84,7 +97,7 @@ def _control(stage: TrialStage) -> nn.Module | None:
 def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMetrics | Outcome]:
     start = store.checkpoint(blank.digest) or {"seconds": 0.0, "rows": []}
     seconds, rows, last = start["seconds"], start["rows"], None
-    stage.peak.earlier = start.get("peak_mib", 0.0)  # checkpoints of older versions have none
+    steps, stage.peak.earlier = start.get("steps", []), start.get("peak_mib", 0.0)  # not in those of older versions
     # Again: whoever listened before may not have heard of the last ones.
     yield from [EpochMetrics(**row) for row in rows]
     began = time.perf_counter()
@@ -95,11 +108,11 @@ def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMet
         answers = stage.queries.by_cell(predict_logits(last.training.model, stage.queries.images))
         query_acc = accuracy(answers, stage.queries.cell_labels)
         seconds += last.seconds + time.perf_counter() - began
-        row = _row(last, query_acc)
-        rows.append(asdict(row))
+        rows.append(asdict(row := _row(last, query_acc)))
+        steps += _steps(stage, last, query_acc)
         if last.epoch < last.training.epochs:
-            more = {"seconds": seconds, "oracle_calls": stage.calls(), "rows": rows, "peak_mib": stage.peak.mib()}
-            store.save_checkpoint(blank.digest, last.training.state() | more)
+            spent = {"seconds": seconds, "oracle_calls": stage.calls(), "peak_mib": stage.peak.mib()}
+            store.save_checkpoint(blank.digest, last.training.state() | spent | {"rows": rows, "steps": steps})
         yield row
     assert last is not None, "a training has at least one epoch"
     duplicate = store.outcome(blank.digest)
@@ -113,6 +126,7 @@ def _train(stage: TrialStage, blank: Outcome, store: Store) -> Iterator[EpochMet
         blank,
         **measured,
         query_digest=stage.queries.digest(),
+        steps=steps,
         seconds=seconds,
         peak_mib=stage.peak.mib(),
         best_epoch=last.training.best_epoch,
@@ -132,6 +146,16 @@ def _row(epoch: Epoch, query_acc: float) -> EpochMetrics:
         query_acc=query_acc,
         epoch_seconds=epoch.seconds,
     )
+
+
+def _steps(stage: TrialStage, last: Epoch, query_acc: float) -> list[dict[str, Any]]:
+    """What is told of the part of a sequence that has ended with an epoch, if one has."""
+    if not last.step:
+        return []
+    test = stage.views.test
+    clean_acc = accuracy(predict_logits(last.training.model, test.images), test.labels)
+    told = {"kind": last.step, "epoch": last.epoch, "clean_acc": clean_acc, "query_acc": query_acc}
+    return [told | {"oracle_calls": stage.calls()}]
 
 
 def _describe(device: torch.device, share: BatchShare) -> str:

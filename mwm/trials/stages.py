@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -162,7 +163,9 @@ class VictimStage(TrialStage):
 
 
 class AttackStage(TrialStage):
-    """An attack on a victim that is in the store."""
+    """An attack on a victim that is in the store; `others` are the networks of further victims that it asks."""
+
+    others: Mapping[int, nn.Module] = MappingProxyType({})
 
     def epochs(self, start: dict[str, Any] | None) -> Iterator[Epoch]:
         name = victim_digest(self.victim, self.sets)
@@ -180,6 +183,7 @@ class AttackStage(TrialStage):
             seed=derive_seed(self.attack.seed, "attack", self.victim.seed),
             victim_seed=self.victim.seed,
             starts={name: held.weights for name, held in self.sets.starts.items()},
+            others=self.others,
             start=start,
         )
         return self.attack.run(self.access)
@@ -205,4 +209,5 @@ class AttackStage(TrialStage):
         self.save_model(model, name, self.attack.architecture(self.victim))
         test = self.views.test.images
         agreement = accuracy(predict_logits(model, test), predict_logits(self.victim_model, test).argmax(1))
-        return {"agreement": agreement, "oracle_calls": self.calls()}
+        held = 0 if self.attack.threat_model().images == "none" else len(self.access.images)
+        return {"agreement": agreement, "attacker_images": held, "oracle_calls": self.calls()}

@@ -30,8 +30,8 @@ BUDGETED: list[Attack] = [
 Weights = dict[str, Tensor]
 
 
-def victim() -> nn.Module:
-    drawn = torch.Generator().manual_seed(7)
+def victim(seed: int = 7) -> nn.Module:
+    drawn = torch.Generator().manual_seed(seed)
     model = build_model(Cnn(width=4, depth=2), shape=SHAPE, classes=CLASSES, mean=[0.4], std=[0.3], generator=drawn)
     model.train()(torch.rand(64, *SHAPE, generator=drawn))
     for weight in model.parameters():
@@ -45,11 +45,29 @@ def some(n: int = COUNT, seed: int = 0) -> LabeledImages:
     return LabeledImages(images, torch.randint(CLASSES, (n,), generator=drawn))
 
 
-def access_for(attack: Any, model: nn.Module | None = None, *, views: bool | None = None) -> Any:
-    """What an attacker gets; its views are augmented where its attack allows that, unless `views` says otherwise."""
+def access_for(
+    attack: Any,
+    model: nn.Module | None = None,
+    *,
+    views: bool | None = None,
+    calls: int | None = 0,
+    start: Any = None,
+) -> Any:
+    """What an attacker gets; its views are augmented where its attack allows that, unless `views` says otherwise.
+
+    Where it was interrupted, `start` is the state that it had, after so many `calls`.
+    """
     varied = not getattr(attack, "cache_answers", False) if views is None else views
     common: dict[str, Any] = {"images": some(), "validation": some(20, 1), "classes": CLASSES, "seed": attack.seed}
-    return attack.grant(model or victim(), calls=0, augmentation=Augmentation(varied, int(varied)), **common)
+    common |= {"others": {seed: victim(seed) for seed in attack.other_seeds()}, "start": start}
+    return attack.grant(model or victim(), calls=calls or 0, augmentation=Augmentation(varied, int(varied)), **common)
+
+
+def forwards(model: nn.Module) -> list[int]:
+    """How many images the network itself is shown from now on, a number for each time: whoever it is that asks."""
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    return seen
 
 
 def steal(attack: Any, access: Any = None) -> Weights:

@@ -75,9 +75,10 @@ WITHOUT_TORCH = (
 )
 """Packages and modules that are imported without PyTorch, so that a look at a sweep is quick."""
 
-CATALOGUES = {"watermarks/schemes", "attacks/extraction", "attacks/removal", "attacks/evasion"}
+FAMILIES = {f"attacks/{family}" for family in ("extraction", "removal", "evasion")}
+CATALOGUES = {"watermarks/schemes", *FAMILIES}
 """Folders of one file per kind, which may grow."""
-NOT_EMPTY = {"", "watermarks/schemes", "attacks", "verification/suspects"}
+NOT_EMPTY = {"", "watermarks/schemes", "attacks", *FAMILIES, "verification/suspects"}
 """Packages whose `__init__` says something: the public names, the unions, and `open_suspect`."""
 IN_PLACE = {"objective", "clean_loss", "run", "__init__", "_measure", "__torch_function__"}
 """Functions that may take more than three arguments by their place: what an Objective takes, and trials."""

@@ -92,6 +92,15 @@ class AskingAttack(AttackRecord):
         """The calls of an attacker with a budget: every view of every image, as often as answers are averaged."""
         return None if self.query_budget is None else self.query_budget * (self.views or 1) * (self.smoothing or 1)
 
+    def knows_labels(self) -> bool:
+        """Those of its own images, if it corrects answers by them."""
+        return self.own_labels != "ignored"
+
+    def adapted_to(self) -> str:
+        """`flatten` answers marks in second choices, `smoothing` marks that live close to single images."""
+        known = {"confusion": self.flatten, "margin": self.smoothing is not None}
+        return ", ".join(scheme for scheme, used in known.items() if used)
+
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a budget beyond the images, and for views that would all be the same."""
         super().validate(facts)

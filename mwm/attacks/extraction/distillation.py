@@ -30,6 +30,10 @@ class Distillation(StudentAttack):
         if is_foreign(self.source):
             raise ValueError(f"source {self.source.kind!r} is not allowed: true labels need victim_data or disjoint")
 
+    def knows_labels(self) -> bool:
+        """It learns them."""
+        return True
+
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the true labels and from the answers."""
         scale, smoothing = self.temperature**2 if self.t_squared else 1.0, self.label_smoothing

@@ -17,6 +17,7 @@ from mwm.attacks.base import check_batch_size, recipe_path
 from mwm.attacks.extraction.answers import KeptAnswers, flattened
 from mwm.attacks.extraction.asking import AskingAttack
 from mwm.attacks.layers import penultimate_features
+from mwm.attacks.threat import ThreatModel
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import NonEmptyStr, Share, Shown, StrictBool, spec
 from mwm.data.host import Images, in_batches
@@ -82,6 +83,17 @@ class StudentAttack(AskingAttack):
         """Fill in the student's network, and the recipe up to its last epoch."""
         recipe = self.recipe or replace(victim.recipe, keep="last", label_smoothing=0.0, mixup=0.0)
         return replace(self, student=self.student or victim.model, recipe=recipe)
+
+    def threat_model(self) -> ThreatModel:
+        """Answers, and images of the attacker's own."""
+        return ThreatModel(
+            access="black box",
+            images=self.source.kind,
+            true_labels=self.knows_labels(),
+            answers=self.labels,
+            start="victim's initial weights" if self.same_start else "public weights" if self.start else "fresh",
+            adaptive=self.adapted_to(),
+        )
 
     def training_recipe(self) -> Recipe | None:
         """The student's recipe; None if it is the victim's."""

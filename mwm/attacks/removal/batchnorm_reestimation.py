@@ -6,15 +6,15 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack, check_batch_norm
+from mwm.attacks.removal.one_shot import epoch_of_change
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, spec
 from mwm.training.batchnorm import CumulativeStatistics
-from mwm.training.evaluation import accuracy, predict_logits
+from mwm.training.evaluation import predict_logits
 from mwm.training.loop import Epoch
 
 
@@ -41,23 +41,15 @@ class BatchNormReestimation(WhiteBoxAttack):
         return self.passes
 
     def run(self, access: WhiteBoxAccess) -> Iterator[Epoch]:
-        """Pass over the images, and yield each pass as an epoch.
-
-        Its loss is the cross-entropy against what the victim predicted of the images before, so that it tells how far
-        the network has moved.
-        """
-        images = access.images.images
-        before = predict_logits(access.model, images).argmax(1)
+        """Pass over the images, and yield each pass as an epoch that tells how far the network has moved."""
+        before = predict_logits(access.model, access.images.images).argmax(1)
         estimated = Estimated(access.model, self.passes)
         if access.start is not None:
             estimated.restore(access.start)
         while estimated.epoch < self.passes:
             began = time.perf_counter()
             self._pass(estimated, access)
-            answers = predict_logits(estimated.model, access.validation.images)
-            loss = F.cross_entropy(predict_logits(estimated.model, images), before).item()
-            score = accuracy(answers, access.validation.labels)
-            yield Epoch(estimated, estimated.epoch, loss, 0.0, score, time.perf_counter() - began)
+            yield epoch_of_change(estimated, access, before=before, began=began)
 
     def _pass(self, estimated: Estimated, access: WhiteBoxAccess) -> None:
         images, epoch = access.images.images, estimated.epoch

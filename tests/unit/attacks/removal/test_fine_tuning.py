@@ -12,7 +12,7 @@ from torch import nn
 
 from mwm.attacks import FineTuning
 from mwm.attacks.layers import last_layer
-from mwm.attacks.removal.fine_tuning import ADI
+from mwm.attacks.removal.tuning import ADI
 from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
 from mwm.data.splits import LabeledImages
