@@ -32,7 +32,7 @@ def weight_scales(weight: Tensor) -> Tensor:
 def round_weight(weight: Tensor) -> Tensor:
     """A weight on the grid of -128 to 127 steps of each output channel."""
     scale = weight_scales(weight).view(-1, *[1] * (weight.ndim - 1))
-    return (weight / scale).round().clamp(-128, 127) * scale
+    return (weight * (1 / scale)).round().clamp(-128, 127) * scale
 
 
 def input_range(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

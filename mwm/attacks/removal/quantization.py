@@ -38,7 +38,7 @@ class Quantization(OneShotAttack):
 
     def __post_init__(self) -> None:
         if self.method == "int8" and self.bits != 8:
-            raise ValueError(f"bits: {self.bits} is not allowed with method int8: must be 8")
+            raise ValueError(f"method: 'int8' is not allowed with bits {self.bits}: allowed with bits: 8")
 
     def network(self, access: WhiteBoxAccess) -> nn.Module:
         """The copy, with layers that round what they are given if it is to compute in int8."""
