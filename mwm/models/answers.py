@@ -54,7 +54,7 @@ class TopK(FormRecord):
     """
 
     kind: Literal["top_k"] = "top_k"
-    k: Annotated[Count, Shown(always=True)] = 1
+    k: Annotated[Count, Shown("k={}", always=True)] = 1
     renormalize: Annotated[StrictBool, Shown("renormalized")] = False
 
     @property
@@ -84,7 +84,7 @@ class Rounding(FormRecord):
     """
 
     kind: Literal["rounding"] = "rounding"
-    digits: Annotated[int, Strict(), Field(ge=0, le=6), Shown(always=True)] = 3
+    digits: Annotated[int, Strict(), Field(ge=0, le=6), Shown("digits={}", always=True)] = 3
 
     @property
     def normalizes(self) -> bool:
@@ -140,8 +140,8 @@ class ReverseSigmoid(FormRecord):
 
     keeps_order: ClassVar[bool] = False
     kind: Literal["reverse_sigmoid"] = "reverse_sigmoid"
-    beta: Annotated[PositiveFloat, Shown(always=True)] = 1.0
-    gamma: Annotated[PositiveFloat, Shown(always=True)] = 0.1
+    beta: Annotated[PositiveFloat, Shown("beta={}", always=True)] = 1.0
+    gamma: Annotated[PositiveFloat, Shown("gamma={}", always=True)] = 0.1
 
     def shape(self, answers: Tensor, generator: torch.Generator | None) -> Tensor:
         """In float64, where 1 - 1e-9 is not 1."""

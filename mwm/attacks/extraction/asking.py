@@ -24,6 +24,7 @@ from mwm.config.spec import Count, PositiveFloat, Shown, StrictBool, spec
 from mwm.data.host import Images, augmented, in_batches, joined
 from mwm.data.images import Augmentation, augment, to_float
 from mwm.data.splits import LabeledImages
+from mwm.models.answers import AnswerForm, TopK, form_words
 from mwm.oracle.oracle import LabelKind, Oracle
 from mwm.training.evaluation import eval_batch_size
 
@@ -34,6 +35,9 @@ NEED_KEPT_ANSWERS = ("views", "augment", "smoothing", "own_labels", "filter")
 @spec
 class AskingAttack(AttackRecord):
     """An attack that asks an oracle.
+
+    The victim's probabilities are put into the forms of `oracle` one after another: what a deployed model lets through.
+    With soft `labels` the attacker is told the result, with hard ones the class that is likeliest in it.
 
     With a `query_budget` the attacker draws that many of its images at random, has each answered once, as it is, and
     keeps the answers (Orekondy et al., 2019, with a random transfer set). With `views` it asks that many augmented
@@ -53,6 +57,7 @@ class AskingAttack(AttackRecord):
     """
 
     labels: Annotated[LabelKind, Shown(always=True)] = "soft"
+    oracle: Annotated[tuple[AnswerForm, ...], Shown()] = ()
     query_budget: Annotated[Count | None, Shown("{} calls")] = None
     cache_answers: StrictBool = False
     views: Annotated[Count | None, Shown("x{} views")] = None
@@ -81,6 +86,17 @@ class AskingAttack(AttackRecord):
             raise ValueError(f"neighbors: {self.neighbors} is not allowed: must be below query_budget")
         if self.flatten and self.labels == "hard":
             raise ValueError("flatten: true is not allowed: hard answers have no probabilities")
+        self._check_oracle()
+
+    def _check_oracle(self) -> None:
+        """Raise ValueError for a form after which a hard answer is the same, and where nothing is left to flatten."""
+        disturbing = [place for place, form in enumerate(self.oracle) if not form.keeps_order]
+        used = disturbing[-1] + 1 if disturbing else 0
+        if self.labels == "hard" and used < len(self.oracle):
+            reason = "hard answers name the likeliest class, and it does not disturb the order of classes"
+            raise ValueError(f"oracle.{used}: {self.oracle[used].kind!r} is not allowed: {reason}")
+        if self.flatten and any(isinstance(form, TopK) and form.k == 1 for form in self.oracle[used:]):
+            raise ValueError("flatten: true is not allowed: top_k 1 leaves nothing but the largest probability")
 
     @property
     def asks_once(self) -> bool:
@@ -92,6 +108,11 @@ class AskingAttack(AttackRecord):
         """The calls of an attacker with a budget: every view of every image, as often as answers are averaged."""
         return None if self.query_budget is None else self.query_budget * (self.views or 1) * (self.smoothing or 1)
 
+    @property
+    def answer_words(self) -> str:
+        """What the victim answers with, in words: "soft, top_k 3, rounding 2"."""
+        return ", ".join(filter(None, (self.labels, form_words(self.oracle))))
+
     def knows_labels(self) -> bool:
         """Those of its own images, if it corrects answers by them."""
         return self.own_labels != "ignored"
@@ -102,8 +123,11 @@ class AskingAttack(AttackRecord):
         return ", ".join(scheme for scheme, used in known.items() if used)
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for a budget beyond the images, and for views that would all be the same."""
+        """Raise ValueError for a budget beyond the images, for views that would all be the same, for an idle form."""
         super().validate(facts)
+        if (dataset := facts.dataset) is not None:
+            for place, form in enumerate(self.oracle):
+                form.check(f"{facts.path}.oracle.{place}", dataset.classes)
         foreign = is_foreign(self.source)
         shown: Any = self.source if foreign else facts.victim.data
         named, held = f"{facts.path}.source" if foreign else "victim.data", image_count(self.source, facts)
@@ -120,7 +144,8 @@ class AskingAttack(AttackRecord):
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle. Answers that are kept are not stored but computed anew, so they are counted from the first."""
         spent = 0 if self.asks_once else calls
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, calls=spent), **common)
+        answers: dict[str, Any] = {"forms": self.oracle, "calls": spent, "seed": common["seed"]}
+        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, **answers), **common)
 
     def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """The images that the attacker asks for: all that it has, or as many as its budget allows."""

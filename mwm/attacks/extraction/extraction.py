@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.config.spec import PositiveFloat, Shown, spec
 
 
@@ -32,4 +32,4 @@ class Extraction(StudentAttack):
         del truth
         if self.labels == "hard":
             return F.cross_entropy(logits, answers, label_smoothing=self.label_smoothing)
-        return distillation_kl(answers, logits, self.temperature, smoothing=self.label_smoothing)
+        return self.divergence(answers, logits, self.temperature)

@@ -23,6 +23,7 @@ from mwm.config.spec import NonEmptyStr, Share, Shown, StrictBool, spec
 from mwm.data.host import Images, in_batches
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
+from mwm.models.answers import is_normalized
 from mwm.models.build import Model, build_model, channel_statistics, check_network
 from mwm.models.start import start_from
 from mwm.oracle.oracle import log_probabilities
@@ -90,7 +91,7 @@ class StudentAttack(AskingAttack):
             access="black box",
             images=self.source.kind,
             true_labels=self.knows_labels(),
-            answers=self.labels,
+            answers=self.answer_words,
             start="victim's initial weights" if self.same_start else "public weights" if self.start else "fresh",
             adaptive=self.adapted_to(),
         )
@@ -106,6 +107,7 @@ class StudentAttack(AskingAttack):
         if self.same_start and facts.victim.start is not None:
             reason = "the victim starts from weights, and not from random ones"
             raise ValueError(f"{facts.path}.same_start: true is not allowed: {reason}")
+        self._check_replay(facts)
         filled, views = self.resolve(facts.victim), self.views or 1
         least = -(-filled._known_recipe.batch_size // views)
         if self.query_budget is not None and self.query_budget < least:
@@ -115,6 +117,14 @@ class StudentAttack(AskingAttack):
         if facts.dataset is not None:
             shape, classes = facts.dataset.shape, facts.dataset.classes
             check_network(f"{facts.path}.student", filled.architecture(facts.victim), shape=shape, classes=classes)
+
+    def _check_replay(self, facts: TargetFacts) -> None:
+        """Refuse noise in a step that is replayed: it would be the same noise each time."""
+        drawing = [place for place, form in enumerate(self.oracle) if form.draws]
+        if drawing and not self.asks_once and self.resolve(facts.victim)._known_recipe.cuda_graph:
+            reason = f"{recipe_path(self, facts)}.cuda_graph replays the step that asks, and draws no new noise"
+            said = f"{facts.path}.oracle.{drawing[0]}: {self.oracle[drawing[0]].kind!r}"
+            raise ValueError(f"{said} is not allowed: {reason}; allowed with a query_budget")
 
     def architecture(self, victim: Target) -> Model:
         """The student's."""
@@ -182,6 +192,11 @@ class StudentAttack(AskingAttack):
         known = oracle.memoized(images.images)
         return images, lambda batch: known(batch.index)
 
+    def divergence(self, answers: Tensor, logits: Tensor, temperature: float) -> Tensor:
+        """How far a student (logits n C) is from soft answers: `distillation_kl`, by the forms of the oracle."""
+        whole = is_normalized(self.oracle)
+        return distillation_kl(answers, logits, temperature, smoothing=self.label_smoothing, weighted=not whole)
+
     def _objective(self, ask: Callable[[Batch], Tensor]) -> Objective:
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
             del generator
@@ -199,15 +214,23 @@ class StudentAttack(AskingAttack):
         return penultimate_features(last.training.model, kept.asked.images)
 
 
-def distillation_kl(answers: Tensor, logits: Tensor, temperature: float, *, smoothing: float = 0.0) -> Tensor:
+def distillation_kl(
+    answers: Tensor, logits: Tensor, temperature: float, *, smoothing: float = 0.0, weighted: bool = False
+) -> Tensor:
     """KL(teacher || student) at a temperature, summed over classes, averaged over the batch (Hinton et al., 2015).
 
     `answers` are the teacher's log-probabilities (n C): softmax(log p / T) equals softmax(logits / T). `smoothing` is
     the share of the uniform distribution in the teacher's (Szegedy et al., 2016).
+
+    `weighted` is for answers that need not sum to 1: each row counts as much as its probabilities p sum to. At
+    temperature 1 its gradient is that of the cross-entropy -sum p log(student) with p as it came. Zeros weigh nothing.
     """
     teacher, student = log_probabilities(answers, temperature), log_probabilities(logits, temperature)
     if smoothing:
         teacher = ((1 - smoothing) * teacher.exp() + smoothing / teacher.shape[1]).log()
+    if weighted:
+        each = F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+        return (answers.exp().sum(1) * each).mean()
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
