@@ -24,7 +24,7 @@ from mwm.config.spec import Count, PositiveFloat, Shown, StrictBool, spec
 from mwm.data.host import Images, augmented, in_batches, joined
 from mwm.data.images import Augmentation, augment, to_float
 from mwm.data.splits import LabeledImages
-from mwm.models.answers import AnswerForm, TopK, form_words
+from mwm.models.answers import AnswerForm, TopK, form_words, idle_for_labels
 from mwm.oracle.oracle import LabelKind, Oracle
 from mwm.training.evaluation import eval_batch_size
 
@@ -90,12 +90,13 @@ class AskingAttack(AttackRecord):
 
     def _check_oracle(self) -> None:
         """Raise ValueError for a form after which a hard answer is the same, and where nothing is left to flatten."""
-        disturbing = [place for place, form in enumerate(self.oracle) if not form.keeps_order]
-        used = disturbing[-1] + 1 if disturbing else 0
-        if self.labels == "hard" and used < len(self.oracle):
+        idle = idle_for_labels(self.oracle)
+        if idle is None:
+            return
+        if self.labels == "hard":
             reason = "hard answers name the likeliest class, and it does not disturb the order of classes"
-            raise ValueError(f"oracle.{used}: {self.oracle[used].kind!r} is not allowed: {reason}")
-        if self.flatten and any(isinstance(form, TopK) and form.k == 1 for form in self.oracle[used:]):
+            raise ValueError(f"oracle.{idle}: {self.oracle[idle].kind!r} is not allowed: {reason}")
+        if self.flatten and any(isinstance(form, TopK) and form.k == 1 for form in self.oracle[idle:]):
             raise ValueError("flatten: true is not allowed: top_k 1 leaves nothing but the largest probability")
 
     @property
