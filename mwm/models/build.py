@@ -92,9 +92,9 @@ def build_model(
 def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor], *, trust: bool = False) -> nn.Module:
     """A trained network from its weights, in evaluation mode.
 
-    It never has initial weights: a record that names a huge network takes no memory before it is refused. Where its
-    layers round their inputs to 8 bits, the names of the weights say so. Raises
-    RuntimeError if the weights are another network's, and ValueError for a function of somebody's that is not trusted.
+    It never has initial weights: a record that names a huge network takes no memory before it is refused. Where layers
+    round their inputs to 8 bits, the names of the weights say so. Raises RuntimeError if the weights are another
+    network's, and ValueError for a function of somebody's that is not trusted.
     """
     if isinstance(architecture.model, PythonNetwork):
         require_trust(f"model: {architecture.model.function}", "callable", trust=trust)

@@ -54,9 +54,9 @@ def round_inputs(layer: nn.Module) -> None:
 
 def round_named_inputs(network: nn.Module, names: Iterable[str]) -> None:
     """Have those layers of a network round their inputs of which weights of such `names` say that they do."""
-    for name in names:
-        path, _, last = name.rpartition(".")
-        layer = dict(network.named_modules()).get(path) if last == SCALE else None
+    layers = dict(network.named_modules())
+    rounding = {name.rpartition(".")[0] for name in names if name.endswith(f".{SCALE}")}
+    for layer in (layers.get(path) for path in rounding):
         if isinstance(layer, LAYERS):
             round_inputs(layer)
 

@@ -31,8 +31,8 @@ class FineTuning(TuningAttack):
     strength: ClassVar[str] = "recipe.epochs"
     kind: Literal["fine_tuning"] = "fine_tuning"
     layers: Annotated[Literal["last", "all"], Shown(always=True)] = "all"
-    reinitialize: Annotated[StrictBool, Shown("last layer drawn anew")] = False
-    keep_zeros: Annotated[StrictBool, Shown("zeros kept")] = False
+    reinitialize: StrictBool = False
+    keep_zeros: StrictBool = False
 
     def prepare(self, model: nn.Module, access: WhiteBoxAccess, images: TaughtImages) -> None:
         """Draw the last layer anew, hold zeros, and freeze other layers, as far as that is asked for."""

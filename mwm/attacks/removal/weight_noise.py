@@ -16,20 +16,20 @@ from mwm.config.spec import NonNegativeFloat, Shown, spec
 
 @spec
 class WeightNoise(OneShotAttack):
-    """Move the weights of all convolutions, without training: w - (shift m + noise N(0, s)).
+    """Move the weights of all convolutions, without training: w - (shift m + noise_scale N(0, s)).
 
     m is the mean filter of a convolution, over its output channels, and s the standard deviation of all its weights.
-    Lukas et al. (2022) call it weight shifting, with shift 1.5 or 2.5 and noise 1, and fine-tune for 10 epochs after.
+    Lukas et al. (2022) call it weight shifting, with shift 1.5 or 2.5 and noise 1, and fine-tune after.
     """
 
-    strength: ClassVar[str] = "noise"
+    strength: ClassVar[str] = "noise_scale"
     kind: Literal["weight_noise"] = "weight_noise"
-    noise: Annotated[NonNegativeFloat, Shown("noise {}", heading="noise", always=True)] = 1.0
+    noise_scale: Annotated[NonNegativeFloat, Shown("noise {}", heading="noise", always=True)] = 1.0
     shift: Annotated[NonNegativeFloat, Shown("shift {}", heading="shift", always=True)] = 1.5
 
     def __post_init__(self) -> None:
-        if self.noise == self.shift == 0:
-            raise ValueError(f"noise: {self.noise:g} is not allowed with shift 0: no weight moves")
+        if self.noise_scale == self.shift == 0:
+            raise ValueError(f"noise_scale: {self.noise_scale:g} is not allowed with shift 0: no weight moves")
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a network without convolutions."""
@@ -43,4 +43,4 @@ class WeightNoise(OneShotAttack):
             if isinstance(layer, CONVOLUTIONS):
                 weight = layer.weight
                 noise = torch.randn(weight.shape, generator=drawn).to(weight)
-                weight -= self.shift * weight.mean(0) + self.noise * weight.std(correction=0) * noise
+                weight -= self.shift * weight.mean(0) + self.noise_scale * weight.std(correction=0) * noise

@@ -24,7 +24,7 @@ CASES: list[Attack] = [
     FinePruning(share=0.5, recipe=RECIPE),
     Quantization(bits=3),
     Quantization(bits=8, method="int8"),
-    WeightNoise(noise=0.2, shift=0.1),
+    WeightNoise(noise_scale=0.2, shift=0.1),
     AdversarialTuning(steps=2, recipe=RECIPE),
 ]
 

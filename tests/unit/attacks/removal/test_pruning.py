@@ -72,7 +72,7 @@ def test_all_together_as_pytorch_prunes_them(share: float) -> None:
     layers = [layer for layer in expected.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
     total = sum(layer.weight.numel() for layer in layers)
     count = math.ceil(Fraction(str(share)) * total)
-    prune.global_unstructured(  # type: ignore[no-untyped-call]
+    prune.global_unstructured(
         [(layer, "weight") for layer in layers], pruning_method=prune.L1Unstructured, amount=count
     )
     for layer in layers:

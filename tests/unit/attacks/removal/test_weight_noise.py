@@ -25,7 +25,7 @@ from tests.helpers.stealing import access_for, steal, victim
 
 @pytest.mark.parametrize(("noise", "shift"), [(1.0, 1.5), (1.0, 2.5), (0.0, 1.5), (0.3, 0.0)])
 def test_convolutions_move_by_the_formula(noise: float, shift: float) -> None:
-    attack = WeightNoise(noise=noise, shift=shift, seed=4)
+    attack = WeightNoise(noise_scale=noise, shift=shift, seed=4)
     before, after, drawn = victim().state_dict(), steal(attack), make_generator(4, "noise")
     for name, value in before.items():
         if "conv" not in name:
@@ -52,7 +52,7 @@ class Wide(nn.Module):
 def test_the_noise_has_the_spread_of_the_weights() -> None:
     torch.manual_seed(0)
     model = Wide()
-    attack = WeightNoise(noise=2.0, shift=0.0)
+    attack = WeightNoise(noise_scale=2.0, shift=0.0)
     moved = steal(attack, access_for(attack, model))["conv.weight"] - model.conv.weight.detach()
     standard = moved / (2 * model.conv.weight.detach().std())
     count = standard.numel()
@@ -62,7 +62,7 @@ def test_the_noise_has_the_spread_of_the_weights() -> None:
 
 
 def test_a_shift_of_one_leaves_no_mean_filter() -> None:
-    after = steal(WeightNoise(noise=0.0, shift=1.0))
+    after = steal(WeightNoise(noise_scale=0.0, shift=1.0))
     means = [value.mean(0).abs().max().item() for name, value in after.items() if "conv" in name]
     assert max(means) < 1e-6
     assert len(means) == 2
@@ -86,8 +86,8 @@ def test_a_network_without_convolutions_is_refused(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("tree", "fault"),
     [
-        ({"noise": 0.0, "shift": 0.0}, "noise: 0 is not allowed with shift 0: no weight moves"),
-        ({"noise": -1.0}, "noise: -1.0 is not allowed: "),
+        ({"noise_scale": 0.0, "shift": 0.0}, "noise_scale: 0 is not allowed with shift 0: no weight moves"),
+        ({"noise_scale": -1.0}, "noise_scale: -1.0 is not allowed: "),
         ({"share": 0.5}, "share: unknown key"),
     ],
 )
