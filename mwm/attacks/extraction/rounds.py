@@ -167,10 +167,9 @@ class RoundsAttack(BlackBoxAttack):
         recipe = self._known_recipe
         return replace(recipe, epochs=self.round_epochs or recipe.epochs)
 
-    def check_below_budget(self, field: str) -> None:
-        """Refuse a lot that leaves nothing to choose."""
-        size = getattr(self, field)
-        if size is not None and size >= self.query_budget:
+    def check_below_budget(self, field: str, size: int) -> None:
+        """Refuse a first lot, of a size by a field, that leaves nothing to choose."""
+        if size >= self.query_budget:
             reason = f"must be above {field}, {size}: nothing is left to choose"
             raise ValueError(f"query_budget: {self.query_budget} is not allowed: {reason}")
 

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from mwm.attacks import ActiveLearning, Attack, AttackSequence, Extraction, JacobianAugmentation, KnockoffAdaptive
 from mwm.attacks.access import TargetFacts
-from mwm.attacks.extraction.rounds import RoundsAttack
+from mwm.attacks.extraction.rounds import Asked, RoundsAttack
 from mwm.attacks.sequence import AttackedNetwork
 from mwm.config.spec import decode
 from mwm.data.datasets import Digits
 from mwm.data.readers import load_dataset
 from mwm.data.splits import SplitSizes
 from mwm.training.recipe import Recipe
+from mwm.training.step import Batch
 from tests.helpers.stealing import COUNT, FILLED, RECIPE, STUDENT, access_for, forwards, same, some, steal, victim
 from tests.unit.attacks.extraction.cases import CASES
 
@@ -153,6 +154,25 @@ def test_groups_of_a_batch_fit_into_what_was_asked() -> None:
     attack = ActiveLearning(query_budget=20, seed_images=3, rounds=3, student=STUDENT, recipe=recipe)
     *_, last = attack.run(access_for(attack))
     assert last.epoch == attack.epochs()
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_what_was_asked_is_taught_in_its_order(hard: bool) -> None:
+    pool, made = some().images, 255 - some(4, seed=5).images
+    answers = torch.randn(9, 4).log_softmax(1)
+    kept = answers.argmax(1) if hard else answers
+    rows = torch.tensor([30, 2, 7, 19, 4])
+    asked = Asked.nothing(pool).with_rows(rows[:3], kept[:3]).with_rows(rows[3:], kept[3:5]).with_made(made, kept[5:])
+    assert len(asked) == 9
+    for one in (asked, Asked.restored(asked.state(), pool.device)):
+        part, ask = one.lesson(pool)
+        assert torch.equal(part.images, torch.cat([pool[rows], made]))
+        assert torch.equal(part.labels, answers.argmax(1))
+        last, ask_last = one.lesson(pool, 7)
+        index = torch.tensor([1, 0])
+        assert torch.equal(last.images, made[2:])
+        assert torch.equal(ask_last(Batch(last.images[index], last.labels[index], index)), kept[[8, 7]])
+        assert torch.equal(ask(Batch(part.images[index], part.labels[index], index)), kept[[1, 0]])
 
 
 @pytest.mark.parametrize("kind", ["knockoff_adaptive", "active_learning", "jacobian_augmentation"])
