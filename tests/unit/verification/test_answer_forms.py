@@ -57,7 +57,8 @@ def scored(asked: OrderedQueries, copied: float = 2.0) -> NDArray[np.float64]:
 
 def chances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     found = np.exp(scores - scores.max(1, keepdims=True))
-    return found / found.sum(1, keepdims=True)
+    whole: NDArray[np.float64] = found / found.sum(1, keepdims=True)
+    return whole
 
 
 def told(verdict: Any) -> tuple[Any, ...]:
