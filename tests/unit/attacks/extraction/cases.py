@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from mwm.attacks import Attack, Distillation, Extraction
+from mwm.models.answers import GaussianNoise, Rounding, TopK
 from mwm.models.networks import Cnn
 from tests.helpers.stealing import COUNT, FILLED, RECIPE, STUDENT
 
@@ -36,5 +37,11 @@ CASES: list[Attack] = [
     Distillation(flatten=True, label_smoothing=0.3, **KEPT),
     Extraction(smoothing=3, **KEPT),
     Extraction(labels="hard", smoothing=5, noise=0.3, **LADDER),
+    Extraction(oracle=(TopK(k=2), Rounding(digits=2)), **FILLED),
+    Extraction(oracle=(GaussianNoise(deviation=0.1),), **FILLED),
+    Extraction(oracle=(GaussianNoise(deviation=0.1),), cache_answers=True, **FILLED),
+    Extraction(labels="hard", oracle=(GaussianNoise(),), smoothing=3, **KEPT),
+    Extraction(oracle=(TopK(k=3),), flatten=True, own_labels="relabel", **KEPT),
+    Distillation(temperature=2.0, oracle=(Rounding(digits=1),), label_smoothing=0.2, **LADDER),
     Extraction(same_start=True, student=STUDENT, recipe=replace(RECIPE, keep="best_validation")),
 ]
