@@ -38,5 +38,5 @@ class Distillation(StudentAttack):
         """How far the student is from the true labels and from the answers."""
         scale = self.temperature**2 if self.t_squared else 1.0
         taught = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
-        learnt = self.divergence(answers, logits, self.temperature)
+        learnt = self.answer_loss(answers, logits, temperature=self.temperature)
         return (1 - self.alpha) * taught + self.alpha * scale * learnt

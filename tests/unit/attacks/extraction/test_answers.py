@@ -18,7 +18,7 @@ from mwm.attacks.extraction.answers import (
     mean_answer,
     named_labels,
 )
-from mwm.attacks.extraction.student import distillation_kl
+from mwm.attacks.extraction.losses import distillation_kl
 from mwm.models.answers import LOG_ZERO
 
 CHANCES = torch.tensor([[0.7, 0.2, 0.1, 0.0], [0.1, 0.15, 0.5, 0.25], [0.0, 0.0, 1.0, 0.0]])

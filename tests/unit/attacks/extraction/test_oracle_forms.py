@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mwm.attacks import Attack, AttackSequence, Distillation, Extraction
 from mwm.attacks.access import TargetFacts
-from mwm.attacks.extraction.student import distillation_kl
+from mwm.attacks.extraction.losses import distillation_kl
 from mwm.attacks.sequence import AttackedNetwork
 from mwm.config.spec import decode
 from mwm.data.datasets import Digits
