@@ -62,7 +62,8 @@ def plain_terms(images: Tensor, label: int) -> dict[str, float]:
 @pytest.mark.parametrize("weights", [(0.03, 0.01, 0.1), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
 def test_the_loss_of_an_inversion_is_that_of_a_plain_loop(weights: tuple[float, float, float]) -> None:
     images = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    how = Inversion(**dict(zip(("smoothness", "energy", "statistics"), weights, strict=True)))
+    smoothness, energy, statistics = weights
+    how = Inversion(smoothness=smoothness, energy=energy, statistics=statistics)
     terms = plain_terms(images, 2)
     expected = terms["class"] + sum(weight * terms[name] for name, weight in vars(how).items() if name in terms)
     found = inversion_loss(victim().double().eval(), images, label=2, how=how).item()
@@ -118,12 +119,12 @@ def test_of_many_layers_the_last_two_are_left_out_and_of_few_the_first_counts() 
     images = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(1))
     how = Inversion(smoothness=0, energy=0, statistics=1.0)
     alone = inversion_loss(model, images, label=0, how=replace(how, statistics=0.0)).item()
-    with statistics_distances(model) as found:
+    with torch.no_grad(), statistics_distances(model) as found:
         model(images)
     assert inversion_loss(model, images, label=0, how=how).item() - alone == pytest.approx(found[0].item(), rel=1e-4)
     body, head = model.network[:7], model.network[7:]
     deeper = nn.Sequential(model.normalise, *body, nn.BatchNorm2d(8), nn.BatchNorm2d(8), *head).eval()
-    with statistics_distances(deeper) as found:
+    with torch.no_grad(), statistics_distances(deeper) as found:
         deeper(images)
     assert len(found) == 4
     difference = [
@@ -146,7 +147,7 @@ def test_clean_and_made_images_are_learnt_in_one_pass() -> None:
     access, part = access_for(ATTACK, views=False), some(8, 3)
     made = ATTACK.made_images(access)
     pick = torch.randint(len(made), (8,), generator=make_generator(5, "draw"))
-    logits = victim().train()(torch.cat([part.images, made[pick]]) / 255).double()
+    logits = victim().train()(torch.cat([part.images, made[pick]]) / 255).detach().double()
     own = logits[8:].softmax(1)
     divergence = sum(float(0.25 * (0.25 / q).log()) for q in own.flatten()) / own.numel()
     expected = F.cross_entropy(logits[:8], part.labels).item() + 15 * divergence

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from mwm.attacks import Overwriting
 from mwm.attacks.access import TargetFacts
@@ -32,7 +31,7 @@ ATTACK = Overwriting(scheme=KEY, queries=14, recipe=LONG)
 OWNER = Victim(data=Digits(), split=SplitSizes(), model=Cnn(width=4), scheme=Margin(), recipe=Recipe())
 
 
-def rows_of(images: Tensor) -> set[bytes]:
+def rows_of(images: Any) -> set[bytes]:
     return {bytes(one.flatten().tolist()) for one in images}
 
 

@@ -27,7 +27,7 @@ from tests.helpers.stealing import CLASSES, access_for, foreign_images, some, st
 FLAT = replace(FOREIGN, flip=False, pad=0)
 LEG = Recipe(epochs=2, batch_size=10, lr=0.05, momentum=0.9, weight_decay=5e-4, schedule=MultiStep())
 ATTACK = Transfer(other=FLAT, away=LEG, recipe=LEG)
-BATCH = {"away": replace(LEG, batch_size=16), "recipe": replace(LEG, batch_size=16)}
+BATCH: dict[str, Any] = {"away": replace(LEG, batch_size=16), "recipe": replace(LEG, batch_size=16)}
 
 
 def plain_leg(model: nn.Module, part: Any, seed: int) -> None:

@@ -35,7 +35,7 @@ def linear() -> nn.Sequential:
 
 
 def test_images_move_along_the_gradient_of_one_logit_a_batch() -> None:
-    model = linear()
+    model: Any = linear()
     access = access_for(ATTACK, model, views=False)
     moved = ATTACK.pushed_images(access, some())
     draw, batches = make_generator(0, "pushed"), torch.split(some().images, 10)
@@ -63,7 +63,7 @@ def test_labels_are_any_but_the_own_one_even_the_first_class() -> None:
 def test_clean_and_pushed_images_are_learnt_together() -> None:
     attack = replace(ATTACK, share=0.5, pushed=6)
     access = access_for(attack, views=False)
-    taught = attack.taught(access)
+    taught: Any = attack.taught(access)
     assert len(taught) == 17 + 6
     rows = [(some().images == one).flatten(1).all(1).nonzero() for one in taught.images[:17]]
     assert torch.equal(taught.labels[:17], some().labels[torch.cat(rows).flatten()])
@@ -74,14 +74,14 @@ def test_clean_and_pushed_images_are_learnt_together() -> None:
 
 def test_labels_that_are_predicted_are_the_ones_avoided() -> None:
     attack = replace(ATTACK, labels="predicted")
-    taught = attack.taught(access_for(attack, views=False))
+    taught: Any = attack.taught(access_for(attack, views=False))
     assert torch.equal(taught.labels[:34], predict_logits(victim(), taught.images[:34]).argmax(1))
     assert (taught.labels[34:] != taught.labels[:34]).all()
 
 
 def test_the_loss_is_the_cross_entropy_and_the_inner_product() -> None:
     attack, part = replace(ATTACK, alpha=0.7), some(8, 4)
-    model = linear()
+    model: Any = linear()
     access = access_for(attack, model, views=False)
     old = model[1].weight.detach().clone().double()
     objective = attack.objective(access, some())
