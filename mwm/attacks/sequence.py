@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from torch import nn
@@ -90,6 +91,10 @@ class AttackSequence(AttackRecord):
                 reason = "the steps share the source of the sequence"
                 raise ValueError(f"steps.{place}.source: {step.source.kind!r} is not allowed: {reason}")
             decode(type(step), encode(step) | {"source": encode(self.source)}, f"steps.{place}")
+
+    def datasets(self) -> tuple[Any, ...]:
+        """Those of the sequence, and of its steps."""
+        return tuple(dict.fromkeys(chain(super().datasets(), *(step.datasets() for step in self.steps))))
 
     def resolve(self, victim: Target) -> Self:
         """The steps with all that they left to the networks that they attack filled in."""
