@@ -75,6 +75,18 @@ def test_an_attack_keeps_its_promises(attack: Any) -> None:
     assert {row.training.epochs for row in rows} == {attack.epochs()}
 
 
+BLACK_BOXES = [one for one in CASES if one.threat_model().access == "black box" and one.kind != "sequence"]
+"""Of a sequence each step is granted what it needs."""
+
+
+@pytest.mark.parametrize("attack", BLACK_BOXES, ids=name)
+def test_a_black_box_is_closed(attack: Any) -> None:
+    """In the place of the network stands a function: whoever looks for weights, layers or gradients finds none."""
+    access, model = access_for(attack), victim().eval()
+    access.oracle._model = lambda images: model(images.detach().clone()).detach()
+    assert same(steal(attack, access), steal(attack)), "the network itself was used"
+
+
 @pytest.mark.parametrize("attack", CASES, ids=name)
 def test_an_attack_goes_on_where_it_was_interrupted(attack: Any, tmp_path: Path) -> None:
     store, whole, undisturbed = Store(tmp_path), [], access_for(attack)
