@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, NonNegativeFloat, NonNegativeInt, spec
+from mwm.config.spec import Field, NonNegativeFloat, NonNegativeInt, Strict, spec
 from mwm.models.answers import AnswerForm, form_words, shaped
 from mwm.models.detection import LEAST_LOG, Detection, Detector, Seen, first_choices, last_layer_heard, log_shares
 from mwm.models.image_draws import ImageDraws
@@ -26,14 +26,12 @@ class Votes:
     The answer is the share of the copies that name each class (`labels`), or the mean of their probabilities.
     """
 
-    copies: Count = 9
+    copies: Annotated[int, Strict(), Field(ge=2)] = 9
     noise: NonNegativeFloat = 0.03
     shift: NonNegativeInt = 1
     by: Literal["labels", "probabilities"] = "labels"
 
     def __post_init__(self) -> None:
-        if self.copies < 2:
-            raise ValueError(f"copies: {self.copies} is not allowed: must be at least 2 for a vote")
         if not self.jitter:
             raise ValueError("noise: 0 is not allowed with shift: 0: all copies would be the same")
 
@@ -73,10 +71,10 @@ class Deployment:
     @property
     def words(self) -> str:
         """What people are told of it."""
-        told = [one.kind for one in self.inputs]
-        told += [] if self.votes is None else [f"a vote of {self.votes.copies} copies"]
-        told += [] if self.detection is None else ["a detector of queries"]
-        return ", ".join([*told, *filter(None, [form_words(self.answers)])])
+        votes = "" if self.votes is None else f"a vote of {self.votes.copies} copies"
+        detector = "" if self.detection is None else "a detector of queries"
+        told = (*(one.kind for one in self.inputs), votes, detector, form_words(self.answers))
+        return ", ".join(filter(None, told))
 
 
 class Deployed(nn.Module):
@@ -158,7 +156,7 @@ class Deployed(nn.Module):
         if any(one.draws for one in forms) and draws is not None and len(answers):
             seeds = (draws.further(BEHIND).words & (2**63 - 1)).tolist()
             drawn = (torch.Generator(answers.device).manual_seed(seed) for seed in seeds)
-            rows = zip(known.split(1), drawn, strict=True)
+            rows = zip(torch.split(known, 1), drawn, strict=True)
             formed = torch.cat([shaped(row, forms, generator) for row, generator in rows])
         else:
             formed = shaped(known, forms)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mwm.config.spec import DISCRIMINATED, Count, Field, PositiveFloat, Shown, Strict, spec
@@ -51,11 +54,9 @@ class Jpeg(TransformRecord):
     def change(self, images: Tensor, draws: ImageDraws | None) -> Tensor:
         """One image after the other, on the CPU."""
         del draws
-        from torchvision.io import decode_jpeg, encode_jpeg
-
         pixels = (images * 255).round().clamp(0, 255).to("cpu", torch.uint8)
-        read = [decode_jpeg(encode_jpeg(image.contiguous(), quality=self.quality)) for image in pixels]
-        return torch.stack(read).to(images) / 255 if read else images
+        read = np.stack([_as_jpeg(image, self.quality) for image in pixels.permute(0, 2, 3, 1).numpy()])
+        return torch.from_numpy(read).to(images).view(len(images), *images.shape[2:], -1).permute(0, 3, 1, 2) / 255
 
 
 @spec
@@ -147,13 +148,22 @@ class Shift(TransformRecord):
     def change(self, images: Tensor, draws: ImageDraws | None) -> Tensor:
         """A window of its own into each image with a black border."""
         assert draws is not None, "a shift needs draws"
-        (n, channels, height, width), border, device = images.shape, self.pixels, images.device
+        (n, _, height, width), border, device = images.shape, self.pixels, images.device
         top, left = draws.integers(2 * border + 1, 2).unbind(1)
         rows = torch.arange(height, device=device) + top[:, None]
         columns = torch.arange(width, device=device) + left[:, None]
-        image, channel = torch.arange(n, device=device), torch.arange(channels, device=device)
-        wide = F.pad(images, (border, border, border, border))
-        return wide[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+        image = torch.arange(n, device=device)[:, None, None]
+        wide = F.pad(images, (border, border, border, border)).permute(0, 2, 3, 1)
+        return wide[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def _as_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """An image (h w c) after it was written as JPEG; a grey one has no third axis."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))
 
 
 InputTransform = Annotated[Jpeg | GaussianBlur | MedianFilter | InputNoise | BitDepth | Shift, *DISCRIMINATED]
