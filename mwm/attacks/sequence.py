@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from torch import nn
 
 from mwm.attacks.access import Access, Target, TargetFacts
-from mwm.attacks.base import AttackRecord
+from mwm.attacks.base import AttackRecord, recipe_path
 from mwm.attacks.evasion import EvasionAttack
 from mwm.attacks.extraction import ExtractionAttack
 from mwm.attacks.removal import RemovalAttack
@@ -112,8 +112,13 @@ class AttackSequence(AttackRecord):
         """Raise ValueError for a step that cannot be run on the network that it attacks."""
         super().validate(facts)
         for place, (step, target) in enumerate(zip(self.steps, self._targets(facts.victim), strict=True)):
-            supplied = replace(step, source=self.source)
-            supplied.validate(replace(facts, path=f"{facts.path}.steps.{place}", victim=target))
+            supplied, of_step = replace(step, source=self.source), f"{facts.path}.steps.{place}"
+            supplied.validate(replace(facts, path=of_step, victim=target))
+            recipe, asked = supplied.resolve(target).training_recipe(), self._deployments_after(place)
+            if recipe is not None and recipe.cuda_graph and asked:
+                named = recipe_path(step, replace(facts, path=of_step))
+                reason = f"{of_step} asks a network that is deployed with {asked[-1].words}, which cannot be recorded"
+                raise ValueError(f"{named}.cuda_graph: true is not allowed: {reason}")
 
     def parts(self) -> dict[str, AttackRecord]:
         """The steps."""

@@ -1,4 +1,4 @@
-"""Detection of queries: images far from the data of whoever deploys a network are refused, or labelled by these data."""
+"""Detection of queries: images far from the data of whoever deploys a network are refused, or labelled by them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ class Detector(nn.Module):
         """How far images are from the data (n): larger is further."""
         if self.detection.method == "energy":
             return -seen.logits.logsumexp(1)
-        return self._nearest(seen.points).values[:, -1]
+        distances: Tensor = self._nearest(seen.points).values
+        return distances[:, -1]
 
     def rejects(self, seen: Seen) -> Tensor:
         """Which images are turned away (bool n)."""

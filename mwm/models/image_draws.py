@@ -47,7 +47,7 @@ class ImageDraws:
         return shifted(self.bits(count), 64 - UNIFORM_BITS).float().add(0.5).div(2**UNIFORM_BITS)
 
     def normal(self, count: int) -> Tensor:
-        """So many numbers of each image, of the standard normal distribution (float32 n count; Box and Muller, 1958)."""
+        """So many standard normal numbers of each image (float32 n count; Box and Muller, 1958)."""
         radius, angle = self.further(0).uniform(count), self.further(1).uniform(count)
         found: Tensor = (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
         return found
@@ -72,4 +72,4 @@ def signed(word: int) -> int:
 
 def shifted(words: Tensor, places: int) -> Tensor:
     """Words (int64) moved to the right, with zeros in front."""
-    return (words >> places) & (2 ** (64 - places) - 1)
+    return (words >> places).bitwise_and(2 ** (64 - places) - 1)
