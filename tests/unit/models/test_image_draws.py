@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -45,7 +47,12 @@ def test_the_word_of_an_image_is_that_of_a_plain_loop(seed: int) -> None:
 
 def test_an_image_has_the_same_numbers_in_every_batch() -> None:
     shown, order = images(), torch.randperm(40, generator=torch.Generator().manual_seed(1))
-    for numbers in (lambda one: one.normal(9), lambda one: one.uniform(4), lambda one: one.further(3).integers(7, 5)):
+    kinds: list[Callable[[ImageDraws], Tensor]] = [
+        lambda one: one.normal(9),
+        lambda one: one.uniform(4),
+        lambda one: one.further(3).integers(7, 5),
+    ]
+    for numbers in kinds:
         whole = numbers(draws(shown))
         parts = torch.cat([numbers(draws(shown[row : row + 1])) for row in order])
         assert torch.equal(parts, whole[order])
@@ -68,7 +75,7 @@ def test_numbers_have_their_distributions() -> None:
     assert abs(normal.var().item() - 1) < 4 * (2 / n) ** 0.5
     assert abs((normal**4).mean().item() - 3) < 4 * (96 / n) ** 0.5
     assert abs(uniform.mean().item() - 0.5) < 4 * (1 / 12 / n) ** 0.5
-    assert 0 < uniform.min()
+    assert uniform.min() > 0
     assert uniform.max() < 1
     counts = torch.bincount(whole.flatten(), minlength=5).double()
     assert ((counts - n / 5) ** 2 / (n / 5)).sum() < 4 + 4 * 8**0.5
