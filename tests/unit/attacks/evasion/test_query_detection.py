@@ -1,4 +1,4 @@
-"""Query detection: half is remembered and half calibrates, with the network's own labels; too few images are refused."""
+"""Query detection: half is remembered, the other half calibrates, the labels are the network's own."""
 
 from __future__ import annotations
 
