@@ -133,7 +133,7 @@ class AttackSequence(AttackRecord):
 
     def knows_labels(self) -> bool:
         """If any step does."""
-        return any(step.knows_labels() for step in self.steps)
+        return any(replace(step, source=self.source).knows_labels() for step in self.steps)
 
     def other_seeds(self) -> tuple[int, ...]:
         """Those of all steps."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -54,8 +54,8 @@ class TopK(FormRecord):
     """
 
     kind: Literal["top_k"] = "top_k"
-    k: Annotated[Count, Shown(always=True)] = 1
-    renormalize: Annotated[StrictBool, Shown("renormalized")] = False
+    k: Annotated[Count, Shown("k={}", always=True)] = 1
+    renormalize: Annotated[StrictBool, Shown()] = False
 
     @property
     def normalizes(self) -> bool:
@@ -84,7 +84,7 @@ class Rounding(FormRecord):
     """
 
     kind: Literal["rounding"] = "rounding"
-    digits: Annotated[int, Strict(), Field(ge=0, le=6), Shown(always=True)] = 3
+    digits: Annotated[int, Strict(), Field(ge=0, le=6), Shown("digits={}", always=True)] = 3
 
     @property
     def normalizes(self) -> bool:
@@ -140,8 +140,8 @@ class ReverseSigmoid(FormRecord):
 
     keeps_order: ClassVar[bool] = False
     kind: Literal["reverse_sigmoid"] = "reverse_sigmoid"
-    beta: Annotated[PositiveFloat, Shown(always=True)] = 1.0
-    gamma: Annotated[PositiveFloat, Shown(always=True)] = 0.1
+    beta: Annotated[PositiveFloat, Shown("beta={}", always=True)] = 1.0
+    gamma: Annotated[PositiveFloat, Shown("gamma={}", always=True)] = 0.1
 
     def shape(self, answers: Tensor, generator: torch.Generator | None) -> Tensor:
         """In float64, where 1 - 1e-9 is not 1."""
@@ -171,6 +171,15 @@ def is_normalized(forms: tuple[FormRecord, ...]) -> bool:
     return not forms or forms[-1].normalizes
 
 
+def idle_for_labels(forms: Sequence[FormRecord]) -> int | None:
+    """The place of the first form that cannot matter to whoever is told the likeliest class alone, if there is one.
+
+    It and all after it leave the order of classes as it is.
+    """
+    used = max((place + 1 for place, form in enumerate(forms) if not form.keeps_order), default=0)
+    return used if used < len(forms) else None
+
+
 def form_words(forms: Iterable[FormRecord]) -> str:
     """Forms as people say them: "top_k 3 renormalize, rounding 2"; empty where there is none."""
     return ", ".join(" ".join(_words(form)) for form in forms)
@@ -183,7 +192,7 @@ def _words(form: Any) -> list[str]:
         if isinstance(value, bool):
             told += [field.name] * value
         elif field.name != "kind":
-            told.append(f"{value:g}")
+            told.append(f"{value:.15g}")
     return told
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from mwm.attacks.extraction.active_learning import ActiveLearning as ActiveLearning
 from mwm.attacks.extraction.distillation import Distillation as Distillation
 from mwm.attacks.extraction.extraction import Extraction as Extraction
+from mwm.attacks.extraction.jacobian_augmentation import JacobianAugmentation as JacobianAugmentation
+from mwm.attacks.extraction.knockoff_adaptive import KnockoffAdaptive as KnockoffAdaptive
 
-ExtractionAttack = Extraction | Distillation
+ExtractionAttack = Extraction | Distillation | KnockoffAdaptive | ActiveLearning | JacobianAugmentation

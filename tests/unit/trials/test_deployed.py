@@ -20,6 +20,7 @@ from mwm.attacks import (
     Extraction,
     InputTransforms,
     MajorityVote,
+    Quantization,
     QueryDetection,
 )
 from mwm.data.images import to_float
@@ -32,15 +33,16 @@ from mwm.training.evaluation import predict_logits
 from mwm.trials.api import AttackResult, TrainedVictim
 from mwm.trials.key_export import export_files, write_keys
 from mwm.trials.outcome import Outcome
-from mwm.trials.trial import TrialInputs
+from mwm.trials.trial import TrialInputs, data_key
 from tests.helpers.asking import Say, heard, one_line
-from tests.helpers.records import CPU, DATA, MARKED, RECIPE, Loaded, data_key, done, theft, timeless
+from tests.helpers.records import CPU, DATA, MARKED, RECIPE, Loaded, done, theft, timeless
 
 NOISE = InputTransforms(transforms=(GaussianBlur(), Shift(), InputNoise(deviation=0.1)))
 DETECT = QueryDetection(neighbors=3, false_rejects=0.2)
 RELABEL = replace(DETECT, space="pixels", action="relabel")
 BOTH = AttackSequence(steps=(BatchNormReestimation(passes=1), DETECT, NOISE, AnswerRestriction()))
-EVADING: list[Attack] = [NOISE, MajorityVote(copies=3), DETECT, RELABEL, AnswerRestriction(), BOTH]
+INT8 = AttackSequence(steps=(Quantization(bits=8, method="int8"), RELABEL, MajorityVote(copies=2)))
+EVADING: list[Attack] = [NOISE, MajorityVote(copies=3), DETECT, RELABEL, AnswerRestriction(), BOTH, INT8]
 
 
 class Evaded(NamedTuple):
@@ -93,9 +95,9 @@ def test_a_stored_copy_is_loaded_as_it_is_deployed(attack: Any, evaded: Evaded) 
     if attack in (DETECT, BOTH):
         assert silent.any()
         assert outcome.false_rejects == pytest.approx(silent.double().mean().item())
-    if attack is RELABEL:
+    if attack in (RELABEL, INT8):
         assert outcome.false_rejects == found.rejects(to_float(test.images)).double().mean().item() > 0
-    if attack not in (DETECT, RELABEL, BOTH):
+    if attack not in (DETECT, RELABEL, BOTH, INT8):
         assert outcome.false_rejects is None
 
 

@@ -80,7 +80,8 @@ def test_steps_stand_around_each_other_in_their_order() -> None:
     outer, inner = InputTransforms(transforms=(Shift(pixels=2),)), InputTransforms(transforms=(BitDepth(levels=2),))
     attack = AttackSequence(steps=(inner, outer))
     *_, row = attack.run(access_for(attack))
-    found, images = row.training.model.eval(), some(20, 3).images / 255
+    found: Any = row.training.model.eval()
+    images = some(20, 3).images / 255
     assert (found.deployment, found.network.deployment) == (outer.deployment(), inner.deployment())
     seen: list[torch.Tensor] = []
     found.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
