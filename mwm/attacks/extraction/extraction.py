@@ -12,14 +12,13 @@ from mwm.config.spec import PositiveFloat, Shown, spec
 
 
 @spec
-class Extraction(StudentAttack):
-    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+class AnswersAttack(StudentAttack):
+    """Train a student on nothing but answers.
 
     `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
     labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
     """
 
-    kind: Literal["extraction"] = "extraction"
     temperature: Annotated[PositiveFloat, Shown("T={}")] = 1.0
 
     def __post_init__(self) -> None:
@@ -33,3 +32,14 @@ class Extraction(StudentAttack):
         if self.labels == "hard":
             return F.cross_entropy(logits, answers, label_smoothing=self.label_smoothing)
         return distillation_kl(answers, logits, self.temperature, smoothing=self.label_smoothing)
+
+
+@spec
+class Extraction(AnswersAttack):
+    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+
+    `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
+    labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
+    """
+
+    kind: Literal["extraction"] = "extraction"

@@ -156,7 +156,7 @@ class StudentAttack(AskingAttack):
         return self._train(lesson, access, recipe=recipe, seed=access.seed)
 
     def _train(self, lesson: Lesson, access: BlackBoxAccess, *, recipe: Recipe, seed: int) -> Iterator[Epoch]:
-        part, ask = lesson
+        part, _ = lesson
         passes = _recipe_of_passes(recipe, self.views)
         if self.query_budget is not None:  # answers may have been dropped
             passes = replace(passes, batch_size=min(passes.batch_size, len(part)))
@@ -164,15 +164,15 @@ class StudentAttack(AskingAttack):
         if access.start is not None:
             training.restore(access.start)
         augmentation = access.augmentation if self.augment else Augmentation()
-        objective, validation = self._objective(ask), access.validation
+        objective, validation = self.objective(lesson, access, training), access.validation
         return fit(training, part, objective, augmentation=augmentation, seed=seed, validation=validation)
 
     def _lesson(self, access: BlackBoxAccess) -> Lesson:
         """What is taught. Calls for kept answers are spent here, and so from the first again where it is resumed."""
-        images, oracle = access.images, access.oracle
         if self.query_budget is not None:
             kept = self.kept_answers(access)
             return kept.asked, lambda batch: kept.answers[batch.index]
+        images, oracle = self.transfer_images(access), access.oracle
         if self.cache_answers:
             assert not access.augmentation, "augmented views never repeat"
             answers = oracle.ask_all(images.images)
@@ -182,7 +182,11 @@ class StudentAttack(AskingAttack):
         known = oracle.memoized(images.images)
         return images, lambda batch: known(batch.index)
 
-    def _objective(self, ask: Callable[[Batch], Tensor]) -> Objective:
+    def objective(self, lesson: Lesson, access: BlackBoxAccess, training: TrainState) -> Objective:
+        """What the student learns in a step: unless said, by `loss`. `training` is where it stands at its first one."""
+        del access, training
+        _, ask = lesson
+
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
             del generator
             answers = ask(batch)

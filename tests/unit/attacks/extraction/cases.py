@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from mwm.attacks import Attack, Distillation, Extraction
+from mwm.attacks import Attack, Dfme, Disguide, Distillation, EnsembleExtraction, Extraction, GuidedExtraction, MixMatch
 from mwm.models.networks import Cnn
 from tests.helpers.stealing import COUNT, FILLED, RECIPE, STUDENT
 
 KEPT: dict[str, Any] = {"query_budget": COUNT, **FILLED}
 LADDER: dict[str, Any] = {"query_budget": 20, "student": STUDENT, "recipe": replace(RECIPE, epochs=6), "views": 2}
+
+GAME: dict[str, Any] = {"student": STUDENT, "batch_size": 8, "noise_size": 5, "generator_width": 3}
+"""What makes a game between small networks."""
 
 CASES: list[Attack] = [
     Extraction(**FILLED),
@@ -37,4 +40,16 @@ CASES: list[Attack] = [
     Extraction(smoothing=3, **KEPT),
     Extraction(labels="hard", smoothing=5, noise=0.3, **LADDER),
     Extraction(same_start=True, student=STUDENT, recipe=replace(RECIPE, keep="best_validation")),
+    EnsembleExtraction(temperature=2.0, **FILLED),
+    EnsembleExtraction(labels="hard", second_seed=11, own_labels="relabel", label_smoothing=0.1, **KEPT),
+    EnsembleExtraction(smoothing=2, **LADDER),
+    EnsembleExtraction(cache_answers=True, **FILLED),
+    GuidedExtraction(labeled_share=0.5, **FILLED),
+    GuidedExtraction(labeled_share=0.5, temperature=2.0, normalization="none", label_smoothing=0.1, **LADDER),
+    MixMatch(query_budget=20, **FILLED),
+    MixMatch(labels="hard", guess_views=3, rampup=0.5, **LADDER),
+    Dfme(query_budget=8 * 7 * 5 + 3, epoch_iterations=2, directions=1, **GAME),
+    Dfme(query_budget=200, generator_steps=2, student_steps=1, directions=2, epsilon=0.5, rounded=True, **GAME),
+    Disguide(query_budget=43, epoch_iterations=2, replay_size=12, **GAME),
+    Disguide(labels="hard", query_budget=50, student_steps=2, epoch_iterations=1, replay_steps=0, **GAME),
 ]
