@@ -132,7 +132,7 @@ class BlackBoxAttack(OracleAttack):
         if drawing and self.asks_in_steps and self.resolve(facts.victim)._known_recipe.cuda_graph:
             reason = f"{recipe_path(self, facts)}.cuda_graph replays the step that asks, and draws no new noise"
             said = f"{facts.path}.oracle.{drawing[0]}: {self.oracle[drawing[0]].kind!r}"
-            raise ValueError(f"{said} is not allowed: {reason}; allowed with a query_budget")
+            raise ValueError(f"{said} is not allowed: {reason}; allowed where all is asked before")
 
     def check_held(self, field: str, facts: TargetFacts) -> None:
         """Refuse more images, as a field says, than the attacker has to ask once each."""
