@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
+from mwm.attacks.access import TargetFacts
 from mwm.data.host import Images, select
+from mwm.models.build import ArchitectureSpec, Model, blank_model
 from mwm.training.evaluation import predict_logits
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
+"""Layers that scale what they are given, and weigh nothing against each other."""
 
-def last_layer(model: nn.Module, images: Images) -> nn.Module:
-    """The layer that gives the logits of uint8 images (n c h w): of all with weights the last one that is called."""
+
+def called_layers(model: nn.Module, images: Images) -> list[nn.Module]:
+    """The layers with weights of their own, in the order in which they are called for uint8 images (n c h w)."""
     called: list[nn.Module] = []
 
     def listen(layer: nn.Module, *_: Any) -> None:
@@ -25,7 +34,42 @@ def last_layer(model: nn.Module, images: Images) -> nn.Module:
     finally:
         for one in listening:
             one.remove()
-    return called[-1]
+    return called
+
+
+def last_layer(model: nn.Module, images: Images) -> nn.Module:
+    """The layer that gives the logits of uint8 images (n c h w): of all with weights the last one that is called."""
+    return called_layers(model, images)[-1]
+
+
+def weight_tensors(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The weights of two dimensions or more, each once: no biases, and nothing of layers that normalise."""
+    normalising = {id(w) for layer in model.modules() if isinstance(layer, NORMS) for w in layer.parameters()}
+    return (weight for weight in model.parameters() if weight.ndim > 1 and id(weight) not in normalising)
+
+
+def batch_norm_behind(layer: nn.Conv2d, called: list[nn.Module]) -> _BatchNorm | None:
+    """The batch norm of a convolution's channels: of `called` layers the next one, if it normalises as many."""
+    behind = called[called.index(layer) + 1 :]
+    if behind and isinstance(behind[0], _BatchNorm) and behind[0].num_features == layer.out_channels:
+        return behind[0]
+    return None
+
+
+def check_convolutions(path: str, said: str, facts: TargetFacts, *, least: int = 1) -> None:
+    """Refuse what is `said` at `path` where the victim's network has fewer than `least` convolutions."""
+    model, dataset = facts.victim.model, facts.dataset
+    if dataset is None or (held := _convolutions(model, dataset.shape, dataset.classes)) >= least:
+        return
+    has = f"{model.label} has {held} convolution{'' if held == 1 else 's'}" if held else f"{model.label} has none"
+    raise ValueError(f"{path}: {said} is not allowed: {has}")
+
+
+@lru_cache(maxsize=64)
+def _convolutions(model: Model, shape: tuple[int, int, int], classes: int) -> int:
+    """How many convolutions of images the network of a record has."""
+    network = blank_model(ArchitectureSpec(model=model, shape=shape, classes=classes))
+    return sum(isinstance(layer, nn.Conv2d) for layer in network.modules())
 
 
 def penultimate_features(model: nn.Module, images: Images) -> Tensor:

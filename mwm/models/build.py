@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from mwm.config.errors import reason_of
 from mwm.config.spec import DISCRIMINATED, Count, spec
 from mwm.config.trust import require_trust
+from mwm.models.int8 import round_named_inputs
 from mwm.models.networks import (
     Cnn,
     DrawnNetwork,
@@ -91,12 +92,14 @@ def build_model(
 def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor], *, trust: bool = False) -> nn.Module:
     """A trained network from its weights, in evaluation mode.
 
-    It never has initial weights: a record that names a huge network takes no memory before it is refused. Raises
-    RuntimeError if the weights are another network's, and ValueError for a function of somebody's that is not trusted.
+    It never has initial weights: a record that names a huge network takes no memory before it is refused. Where layers
+    round their inputs to 8 bits, the names of the weights say so. Raises RuntimeError if the weights are another
+    network's, and ValueError for a function of somebody's that is not trusted.
     """
     if isinstance(architecture.model, PythonNetwork):
         require_trust(f"model: {architecture.model.function}", "callable", trust=trust)
     network = blank_model(architecture).requires_grad_(False)
+    round_named_inputs(network, weights)
     kinds = {name: value.dtype for name, value in network.state_dict().items()}
     load_weights(network, {name: value.to(kinds.get(name)) for name, value in weights.items()}, assign=True)
     return network.eval()

@@ -141,6 +141,11 @@ def log_probabilities(scores: Labels | Scores) -> Scores:
     held = np.clip(np.asarray(scores, np.float64), -LARGEST_SCORE, LARGEST_SCORE)
     chances = np.exp(held - held.max(1, keepdims=True))
     chances /= chances.sum(1, keepdims=True)
-    given = (held.min(1) >= 0) & (held.sum(1) <= 1.01)  # as they are rounded; those that are not listed are 0
-    found: Scores = np.log(np.maximum(np.where(given[:, None], held, chances), LEAST_CHANCE))
+    found: Scores = np.log(np.maximum(np.where(holds_chances(held)[:, None], held, chances), LEAST_CHANCE))
+    return found
+
+
+def holds_chances(scores: Scores) -> NDArray[np.bool_]:
+    """Whether each row (m) of scores (m C) holds chances, and not logits."""
+    found: NDArray[np.bool_] = (scores.min(1) >= 0) & (scores.sum(1) <= 1.01)  # rounded; those not listed are 0
     return found

@@ -20,7 +20,7 @@ LIBRARY: dict[str, set[str]] = {
     "models": {"config", "storage"},
     "training": {"config", "data"},
     "watermarks": {"config", "stats", "storage", "data", "training"},
-    "oracle": {"config", "data", "training"},
+    "oracle": {"config", "data", "models", "training"},
     "attacks": {"config", "data", "models", "training", "watermarks", "oracle"},
     "verification": {"config", "stats", "storage", "data", "models", "watermarks"},
 }

@@ -85,6 +85,11 @@ class AskingAttack(BlackBoxAttack):
         """The calls of an attacker with a budget: every view of every image, as often as answers are averaged."""
         return None if self.query_budget is None else self.query_budget * (self.views or 1) * (self.smoothing or 1)
 
+    @property
+    def asks_in_steps(self) -> bool:
+        """Unless all calls are spent before."""
+        return not self.asks_once
+
     def knows_labels(self) -> bool:
         """Those of its own images, if it corrects answers by them."""
         return self.own_labels != "ignored"

@@ -8,17 +8,20 @@ from dataclasses import replace
 from typing import Annotated, Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
 from mwm.attacks.base import AttackRecord, image_count, recipe_path
 from mwm.attacks.extraction.answers import flattened
+from mwm.attacks.extraction.losses import distillation_kl
 from mwm.attacks.threat import ThreatModel
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, NonEmptyStr, Share, Shown, StrictBool, spec
 from mwm.data.host import Images, in_batches
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
+from mwm.models.answers import AnswerForm, TopK, form_words, idle_for_labels, is_normalized
 from mwm.models.build import Model, build_model, channel_statistics, check_network
 from mwm.models.start import start_from
 from mwm.oracle.oracle import LabelKind, Oracle
@@ -36,6 +39,9 @@ Lesson = tuple[LabeledImages[Images], Callable[[Batch], Tensor]]
 class BlackBoxAttack(AttackRecord):
     """Extraction by a student with fresh random weights, from the answers of an oracle.
 
+    The victim's probabilities are put into the forms of `oracle` one after another: what a deployed model lets through.
+    With soft `labels` the attacker is told the result, with hard ones the class that is likeliest in it.
+
     `student` and `recipe` left out are the victim's; of the recipe, what it does to labels of images is left out.
     `augment` says whether images are learnt in further augmented views. `flatten` makes all probabilities but the
     largest equal, of any soft answers. `label_smoothing` is the share of the uniform distribution in what is learnt.
@@ -51,6 +57,7 @@ class BlackBoxAttack(AttackRecord):
     """
 
     labels: Annotated[LabelKind, Shown(always=True)] = "soft"
+    oracle: Annotated[tuple[AnswerForm, ...], Shown()] = ()
     query_budget: Annotated[Count | None, Shown("{} calls")] = None
     augment: Annotated[StrictBool, Shown("", off="unaugmented")] = True
     flatten: StrictBool = False
@@ -63,12 +70,24 @@ class BlackBoxAttack(AttackRecord):
     def __post_init__(self) -> None:
         if self.flatten and self.labels == "hard":
             raise ValueError("flatten: true is not allowed: hard answers have no probabilities")
+        self._check_oracle()
         for name, instead in (("label_smoothing", "; write it at the attack"), ("mixup", "")):
             if self.recipe and (value := getattr(self.recipe, name)):
                 reason = f"a student learns the answers to its images{instead}: must be 0"
                 raise ValueError(f"recipe.{name}: {value} is not allowed: {reason}")
         if self.same_start and self.start is not None:
             raise ValueError("same_start: true is not allowed: the student starts from the weights of start")
+
+    def _check_oracle(self) -> None:
+        """Raise ValueError for a form after which a hard answer is the same, and where nothing is left to flatten."""
+        idle = idle_for_labels(self.oracle)
+        if idle is None:
+            return
+        if self.labels == "hard":
+            reason = "hard answers name the likeliest class, and it does not disturb the order of classes"
+            raise ValueError(f"oracle.{idle}: {self.oracle[idle].kind!r} is not allowed: {reason}")
+        if self.flatten and any(isinstance(form, TopK) and form.k == 1 for form in self.oracle[idle:]):
+            raise ValueError("flatten: true is not allowed: top_k 1 leaves nothing but the largest probability")
 
     @abstractmethod
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
@@ -82,6 +101,11 @@ class BlackBoxAttack(AttackRecord):
     def allowance(self) -> int | None:
         """How many calls the attacker has; None for any number."""
         return self.query_budget
+
+    @property
+    def asks_in_steps(self) -> bool:
+        """Whether the oracle is asked in the steps of the student's training."""
+        return False
 
     def adapted_to(self) -> str:
         """`flatten` answers marks in second choices."""
@@ -98,7 +122,7 @@ class BlackBoxAttack(AttackRecord):
             access="black box",
             images=self.source.kind,
             true_labels=self.knows_labels(),
-            answers=self.labels,
+            answers=", ".join(filter(None, (self.labels, form_words(self.oracle)))),
             start="victim's initial weights" if self.same_start else "public weights" if self.start else "fresh",
             adaptive=self.adapted_to(),
         )
@@ -108,14 +132,25 @@ class BlackBoxAttack(AttackRecord):
         return self.recipe
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for a start that there is not, or a network too deep for the images."""
+        """Raise ValueError for a start that there is not, a form that means nothing, or a network too deep."""
         super().validate(facts)
+        self._check_replay(facts)
         if self.same_start and facts.victim.start is not None:
             reason = "the victim starts from weights, and not from random ones"
             raise ValueError(f"{facts.path}.same_start: true is not allowed: {reason}")
         if facts.dataset is not None:
             shape, classes = facts.dataset.shape, facts.dataset.classes
+            for place, form in enumerate(self.oracle):
+                form.check(f"{facts.path}.oracle.{place}", classes)
             check_network(f"{facts.path}.student", self.architecture(facts.victim), shape=shape, classes=classes)
+
+    def _check_replay(self, facts: TargetFacts) -> None:
+        """Refuse noise in a step that is replayed: it would be the same noise each time."""
+        drawing = [place for place, form in enumerate(self.oracle) if form.draws]
+        if drawing and self.asks_in_steps and self.resolve(facts.victim)._known_recipe.cuda_graph:
+            reason = f"{recipe_path(self, facts)}.cuda_graph replays the step that asks, and draws no new noise"
+            said = f"{facts.path}.oracle.{drawing[0]}: {self.oracle[drawing[0]].kind!r}"
+            raise ValueError(f"{said} is not allowed: {reason}; allowed with a query_budget")
 
     def check_held(self, field: str, facts: TargetFacts) -> None:
         """Refuse more images, as a field says, than the attacker has to ask once each."""
@@ -144,7 +179,8 @@ class BlackBoxAttack(AttackRecord):
 
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle that answers as often as the budget allows."""
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, calls=calls), **common)
+        answers: dict[str, Any] = {"forms": self.oracle, "calls": calls, "seed": common["seed"]}
+        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, **answers), **common)
 
     def network(self, access: BlackBoxAccess) -> nn.Module:
         """The student before its first epoch, normalised as the attacker's images are."""
@@ -172,6 +208,16 @@ class BlackBoxAttack(AttackRecord):
         augmentation = access.augmentation if self.augment else Augmentation()
         objective, validation = self._objective(ask), access.validation
         return fit(training, part, objective, augmentation=augmentation, seed=seed, validation=validation)
+
+    def answer_loss(self, answers: Tensor, logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+        """How far a student's logits (n C) are from answers: from log-probabilities (n C) by KL, from labels (n) by CE.
+
+        Answers that the forms of the oracle leave unnormalised count by what they sum to.
+        """
+        if answers.ndim == 1:
+            return F.cross_entropy(logits, answers, label_smoothing=self.label_smoothing)
+        whole = is_normalized(self.oracle)
+        return distillation_kl(answers, logits, temperature, smoothing=self.label_smoothing, weighted=not whole)
 
     def _objective(self, ask: Callable[[Batch], Tensor]) -> Objective:
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:

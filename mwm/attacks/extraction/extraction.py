@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, answer_loss
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.config.spec import PositiveFloat, Shown, spec
 
 
@@ -29,4 +29,4 @@ class Extraction(StudentAttack):
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the answers."""
         del truth
-        return answer_loss(answers, logits, temperature=self.temperature, smoothing=self.label_smoothing)
+        return self.answer_loss(answers, logits, temperature=self.temperature)

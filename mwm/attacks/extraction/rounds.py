@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mwm.attacks.access import BlackBoxAccess, TargetFacts
 from mwm.attacks.extraction.answers import named_labels
 from mwm.attacks.extraction.black_box import BlackBoxAttack, Lesson
-from mwm.attacks.extraction.student import answer_loss
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import Count, Field, Shown, spec
 from mwm.data.host import Images, in_batches, select
@@ -150,7 +149,7 @@ class RoundsAttack(BlackBoxAttack):
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the answers."""
         del truth
-        return answer_loss(answers, logits, smoothing=self.label_smoothing)
+        return self.answer_loss(answers, logits)
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for more images than the attacker has, and for a budget below a batch."""

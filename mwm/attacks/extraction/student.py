@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from mwm.attacks.access import BlackBoxAccess, TargetFacts
@@ -17,7 +16,6 @@ from mwm.attacks.extraction.black_box import Lesson
 from mwm.attacks.layers import penultimate_features
 from mwm.config.randomness import derive_seed
 from mwm.config.spec import spec
-from mwm.oracle.oracle import log_probabilities
 from mwm.training.device import deterministic
 from mwm.training.loop import Epoch
 from mwm.training.recipe import MultiStep, Recipe
@@ -84,28 +82,6 @@ class StudentAttack(AskingAttack):
         epochs = self._train(lesson, replace(access, start=None), recipe=recipe, seed=seed)
         (last,) = deque(epochs, maxlen=1)
         return penultimate_features(last.training.model, kept.asked.images)
-
-
-def answer_loss(answers: Tensor, logits: Tensor, *, temperature: float = 1.0, smoothing: float = 0.0) -> Tensor:
-    """How far a student's logits (n C) are from answers: KL from log-probabilities (n C), cross-entropy of labels (n).
-
-    `smoothing` is the share of the uniform distribution in what is learnt.
-    """
-    if answers.ndim == 1:
-        return F.cross_entropy(logits, answers, label_smoothing=smoothing)
-    return distillation_kl(answers, logits, temperature, smoothing=smoothing)
-
-
-def distillation_kl(answers: Tensor, logits: Tensor, temperature: float, *, smoothing: float = 0.0) -> Tensor:
-    """KL(teacher || student) at a temperature, summed over classes, averaged over the batch (Hinton et al., 2015).
-
-    `answers` are the teacher's log-probabilities (n C): softmax(log p / T) equals softmax(logits / T). `smoothing` is
-    the share of the uniform distribution in the teacher's (Szegedy et al., 2016).
-    """
-    teacher, student = log_probabilities(answers, temperature), log_probabilities(logits, temperature)
-    if smoothing:
-        teacher = ((1 - smoothing) * teacher.exp() + smoothing / teacher.shape[1]).log()
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 def _recipe_of_passes(recipe: Recipe, views: int | None) -> Recipe:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from mwm.attacks.removal.adversarial_tuning import AdversarialTuning as AdversarialTuning
 from mwm.attacks.removal.batchnorm_reestimation import BatchNormReestimation as BatchNormReestimation
+from mwm.attacks.removal.fine_pruning import FinePruning as FinePruning
 from mwm.attacks.removal.fine_tuning import FineTuning as FineTuning
+from mwm.attacks.removal.pruning import Pruning as Pruning
+from mwm.attacks.removal.quantization import Quantization as Quantization
+from mwm.attacks.removal.weight_noise import WeightNoise as WeightNoise
 
-RemovalAttack = FineTuning | BatchNormReestimation
+RemovalAttack = (
+    FineTuning | BatchNormReestimation | Pruning | FinePruning | Quantization | WeightNoise | AdversarialTuning
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mwm.attacks import Attack, AttackSequence, BatchNormReestimation, Distillation, Extraction, FineTuning
+from mwm.models.answers import GaussianNoise
 from tests.helpers.stealing import FILLED, RECIPE
 from tests.unit.attacks.extraction import cases as extraction
 from tests.unit.attacks.removal import cases as removal
@@ -11,6 +12,7 @@ REPAIR = BatchNormReestimation(passes=2, batch_size=10)
 
 SEQUENCES: list[Attack] = [
     AttackSequence(steps=(REPAIR, Extraction(**FILLED))),
+    AttackSequence(steps=(REPAIR, Extraction(oracle=(GaussianNoise(),), **FILLED))),
     AttackSequence(seed=3, steps=(REPAIR, Extraction(query_budget=20, **FILLED))),
     AttackSequence(
         steps=(Extraction(**FILLED), Distillation(seed=2, smoothing=2, **extraction.KEPT), FineTuning(recipe=RECIPE))
