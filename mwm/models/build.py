@@ -14,8 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from mwm.config.errors import reason_of
-from mwm.config.spec import DISCRIMINATED, Count, spec
+from mwm.config.spec import DISCRIMINATED, Count, encode, spec
 from mwm.config.trust import require_trust
+from mwm.models.deployed import Deployment, deployed
 from mwm.models.int8 import round_named_inputs
 from mwm.models.networks import (
     Cnn,
@@ -35,11 +36,20 @@ Model = Annotated[ResNet | ResNet20 | Cnn | Torchvision | PythonNetwork, *DISCRI
 
 @spec
 class ArchitectureSpec:
-    """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out."""
+    """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out.
+
+    `deployments` stand around it, the innermost first.
+    """
 
     model: Model
     shape: tuple[Count, Count, Count]
     classes: Count
+    deployments: tuple[Deployment, ...] = ()
+
+    def tree(self) -> dict[str, Any]:
+        """What is kept of it with the weights: of a network that stands alone the same as ever."""
+        tree = encode(self)
+        return tree if self.deployments else {name: value for name, value in tree.items() if name != "deployments"}
 
 
 class Normalize(nn.Module):
@@ -121,7 +131,7 @@ def blank_model(architecture: ArchitectureSpec) -> nn.Module:
     """A network whose weights take no memory, and have no values; that of a function has those that it gives."""
     blank = [1.0] * architecture.shape[0]
     with _Undrawn() if not isinstance(architecture.model, PythonNetwork) else nullcontext():
-        return build_model(
+        network = build_model(
             architecture.model,
             shape=architecture.shape,
             classes=architecture.classes,
@@ -129,6 +139,7 @@ def blank_model(architecture: ArchitectureSpec) -> nn.Module:
             std=blank,
             generator=torch.Generator(),
         )
+    return deployed(network, architecture.deployments)
 
 
 def check_network(path: str, model: Model, *, shape: tuple[int, int, int], classes: int) -> None:

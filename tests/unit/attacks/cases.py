@@ -5,6 +5,7 @@ from __future__ import annotations
 from mwm.attacks import Attack, AttackSequence, BatchNormReestimation, Distillation, Extraction, FineTuning
 from mwm.models.answers import GaussianNoise
 from tests.helpers.stealing import FILLED, RECIPE
+from tests.unit.attacks.evasion import cases as evasion
 from tests.unit.attacks.extraction import cases as extraction
 from tests.unit.attacks.removal import cases as removal
 
@@ -19,7 +20,7 @@ SEQUENCES: list[Attack] = [
     ),
 ]
 
-CASES = [*extraction.CASES, *removal.CASES, *SEQUENCES]
+CASES = [*extraction.CASES, *removal.CASES, *evasion.CASES, *SEQUENCES]
 
-DRAW_NOTHING = removal.DRAW_NOTHING
+DRAW_NOTHING = removal.DRAW_NOTHING | evasion.DRAW_NOTHING
 """The kinds that are the same with every seed."""
