@@ -41,7 +41,7 @@ class AdversarialNeuronPruning(FewImagesAttack):
 
     kind: Literal["anp"] = "anp"
     strength: ClassVar[str] = "threshold"
-    share: Annotated[PositiveShare, Shown("{} of the images")] = 0.01
+    share: Annotated[PositiveShare, Shown("share {}")] = 0.01
     threshold: Annotated[Share, Shown("below {}", heading="threshold", always=True)] = 0.2
     perturbation: Annotated[PositiveFloat, Shown("noise {}")] = 0.4
     perturbation_steps: Annotated[Count, Shown("{} noise steps")] = 1
