@@ -14,6 +14,7 @@ from mwm.attacks.sources import Disjoint, Source, VictimData, is_foreign
 from mwm.attacks.threat import ThreatModel
 from mwm.config.spec import Seed, spec
 from mwm.models.build import Model, has_batch_norm
+from mwm.models.deployed import Deployment
 from mwm.training.loop import Epoch
 from mwm.training.recipe import Recipe
 
@@ -59,6 +60,13 @@ class AttackRecord(ABC):
     def parts(self) -> dict[str, AttackRecord]:
         """The attacks that it consists of, by their places below its own; none where it is one."""
         return {}
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """What stands around the network that the attacker ends with, the innermost first; nothing for most.
+
+        A network that is deployed is asked, and changed no more.
+        """
+        return ()
 
     def training_recipe(self) -> Recipe | None:
         """The recipe by which it trains itself; None if it trains nothing, or leaves the recipe to its victim."""

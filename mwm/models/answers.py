@@ -55,7 +55,7 @@ class TopK(FormRecord):
 
     kind: Literal["top_k"] = "top_k"
     k: Annotated[Count, Shown("k={}", always=True)] = 1
-    renormalize: Annotated[StrictBool, Shown("renormalized")] = False
+    renormalize: Annotated[StrictBool, Shown()] = False
 
     @property
     def normalizes(self) -> bool:

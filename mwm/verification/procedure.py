@@ -188,13 +188,14 @@ class PreparedVerification:
         return told
 
     def _judged(self, log: SuspectAnswers, count: int) -> Answers:
-        """What a suspect answered to the first images, in the form in which it is judged."""
+        """What a suspect answered to the first images, in the form in which it is judged; ValueError if it has none."""
         numbers = self.asked.numbers[:count]
-        return self.forms.shape(log.answers(numbers, self.asked.classes), numbers, log.suspect)
+        came = log.answers(numbers, self.asked.classes)
+        self.forms.check(came, self.suspects[log.suspect].suspect.name)
+        return self.forms.shape(came, numbers, log.suspect)
 
     def _check_form(self, suspect: Suspect, answers: Answers, *, control: Answers | None) -> None:
-        """Raise ValueError for labels where forms need scores, and for a control whose labels do not fit to scores."""
-        self.forms.check(answers, suspect.name)
+        """Raise ValueError for a control whose labels cannot be subtracted from scores."""
         if self.control and control is not None and control.scores is None and answers.scores is not None:
             other = f"answers with labels, and {suspect.name} with scores"
             raise ValueError(f"control: {self.control.suspect.name} {other}; allowed: a control that gives scores")

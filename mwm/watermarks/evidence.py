@@ -115,12 +115,18 @@ def weigh(
 def _votes(answers: Labels | Scores, *, cells: Labels | None, count: int, classes: int) -> Scores:
     """How often each class was the first choice among the answers to each cell (n C)."""
     place = np.arange(count) if cells is None else cells
-    first = answers
-    if answers.ndim > 1:
-        first = np.where((answers != answers[:, :1]).any(1), answers.argmax(1), -1)
+    first = first_choices(answers)
     votes, named = np.zeros((count, classes)), (first >= 0) & (first < classes)
     np.add.at(votes, (place[named], first[named].astype(np.int64)), 1.0)
     return votes
+
+
+def first_choices(answers: NDArray[Any]) -> Labels:
+    """The class that each answer names (m), from labels (m) or scores (m C); -1 for equal scores, which name none."""
+    if answers.ndim == 1:
+        return answers.astype(np.int64)
+    found: Labels = np.where((answers != answers[:, :1]).any(1), answers.argmax(1), -1)
+    return found
 
 
 def _means(values: Scores, *, cells: Labels | None, count: int, classes: int) -> Scores:

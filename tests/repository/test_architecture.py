@@ -46,7 +46,7 @@ ONLY_IN = {
     "fsspec": {"storage"},
     "sqlalchemy": {"storage"},
     "fcntl": {"storage"},
-    "PIL": {"data", "runner.reporting", "verification.report.exhibit"},
+    "PIL": {"data", "models.inputs", "runner.reporting", "verification.report.exhibit"},
     "torchvision": {"data", "models"},
     "requests": {"verification"},
     "onnxruntime": {"verification"},

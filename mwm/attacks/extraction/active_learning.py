@@ -44,19 +44,23 @@ class ActiveLearning(RoundsAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_below_budget("seed_images")
+        self.check_below_budget("seed_images", self._seeds)
         if self.space != "probabilities" and not self.strategy.endswith("k_center"):
             raise ValueError(f"space: {self.space!r} is not allowed: {self.strategy} measures no distances in a space")
-        largest = max(self.lots()[1:], default=0)
+        largest = self.lots()[1]
         if self.candidates is not None and (self.strategy == "random" or self.candidates < largest):
             reason = "a random choice is among all" if self.strategy == "random" else f"a round asks {largest} images"
             raise ValueError(f"candidates: {self.candidates} is not allowed: {reason}")
 
     def lots(self) -> list[int]:
         """The random images, then as many in each round; fewer in the last."""
-        seed = self.seed_images or max(1, round(SEED_SHARE * self.query_budget))
-        step = max(1, -(-(self.query_budget - seed) // self.rounds))
-        return [seed, *(min(step, self.query_budget - done) for done in range(seed, self.query_budget, step))]
+        seeds, budget = self._seeds, self.query_budget
+        step = -(-(budget - seeds) // self.rounds)
+        return [seeds, *(min(step, budget - done) for done in range(seeds, budget, step))]
+
+    @property
+    def _seeds(self) -> int:
+        return self.seed_images or max(1, round(SEED_SHARE * self.query_budget))
 
     def choose(self, size: int, known: Known) -> Lot:
         """Images that were not asked, by the strategy."""

@@ -7,15 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mwm.attacks.extraction.answers import POINTS_AT_A_TIME
 from mwm.data.host import Images, in_batches
 from mwm.data.images import to_float
 from mwm.training.evaluation import eval_batch_size, eval_mode
 
 MOST_STEPS, OVERSHOOT = 50, 0.02
 """How often a boundary is taken for a plane, and by which share it is overstepped (Moosavi-Dezfooli et al., 2016)."""
-
-POINTS_AT_A_TIME = 512
-"""Centres whose distances to all points are in memory at once."""
 
 
 def entropy(logits: Tensor) -> Tensor:
@@ -30,7 +28,7 @@ def k_center(points: Tensor, centers: Tensor, count: int) -> Tensor:
     Distances are Euclidean; of equals it is the first (Gonzalez, 1985; Sener and Savarese, 2018).
     """
     distance = torch.full((len(points),), torch.inf, dtype=points.dtype, device=points.device)
-    for some in torch.split(centers, POINTS_AT_A_TIME):
+    for some in torch.split(centers, POINTS_AT_A_TIME) if len(centers) else ():
         distance = torch.minimum(distance, torch.cdist(points, some).amin(1))
     chosen = []
     for _ in range(count):

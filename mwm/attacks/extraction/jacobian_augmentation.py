@@ -54,7 +54,7 @@ class JacobianAugmentation(RoundsAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_below_budget("seed_images")
+        self.check_below_budget("seed_images", self.seed_images)
         for name, usual in (("steps", 8), ("targets", 3)):
             if not self._targeted and (value := getattr(self, name)) != usual:
                 raise ValueError(f"{name}: {value} is not allowed: {self.variant} makes one move without a target")

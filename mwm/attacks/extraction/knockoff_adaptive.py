@@ -107,7 +107,7 @@ class KnockoffAdaptive(RoundsAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_below_budget("round_images")
+        self.check_below_budget("round_images", self.round_images)
         if self.labels == "hard" and self.reward == "certainty":
             raise ValueError("reward: 'certainty' is not allowed: hard answers are all as certain")
 

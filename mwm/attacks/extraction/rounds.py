@@ -15,7 +15,7 @@ from mwm.attacks.access import BlackBoxAccess, TargetFacts
 from mwm.attacks.extraction.answers import named_labels
 from mwm.attacks.extraction.black_box import BlackBoxAttack, Lesson
 from mwm.config.randomness import derive_seed, make_generator
-from mwm.config.spec import Count, Shown, spec
+from mwm.config.spec import Count, Field, Shown, spec
 from mwm.data.host import Images, in_batches, select
 from mwm.data.splits import LabeledImages
 from mwm.training.device import deterministic
@@ -131,7 +131,7 @@ class RoundsAttack(BlackBoxAttack):
     held_field: ClassVar[str] = "query_budget"
     keeps_student: ClassVar[bool] = False
 
-    query_budget: Annotated[Count, Shown("{} calls")]
+    query_budget: Annotated[Count, Shown("{} calls")] = Field()
     round_epochs: Annotated[Count | None, Shown("{} epochs a round")] = None
 
     @abstractmethod
@@ -166,12 +166,11 @@ class RoundsAttack(BlackBoxAttack):
         recipe = self._known_recipe
         return replace(recipe, epochs=self.round_epochs or recipe.epochs)
 
-    def check_below_budget(self, field: str) -> None:
-        """Refuse a lot that leaves nothing to choose."""
-        size = getattr(self, field)
-        if size is not None and size >= self.query_budget:
-            reason = f"must be below query_budget, {self.query_budget}: nothing is left to choose"
-            raise ValueError(f"{field}: {size} is not allowed: {reason}")
+    def check_below_budget(self, field: str, size: int) -> None:
+        """Refuse a first lot, of a size by a field, that leaves nothing to choose."""
+        if size >= self.query_budget:
+            reason = f"must be above {field}, {size}: nothing is left to choose"
+            raise ValueError(f"query_budget: {self.query_budget} is not allowed: {reason}")
 
     def run(self, access: BlackBoxAccess) -> Iterator[Epoch]:
         """Ask, learn and choose, and yield the epochs of all students."""

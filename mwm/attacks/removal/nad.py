@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.layers import blank_victim, listening_at, stages
+from mwm.attacks.feature_maps import listening_at, stages
+from mwm.attacks.layers import blank_victim
 from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare, refuse_compiled
 from mwm.attacks.removal.tuning import TaughtImages
 from mwm.config.spec import Count, PositiveFloat, Shown, spec

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.layers import fresh_head, last_layer, place_of, require_head
+from mwm.attacks.heads import Head, fresh_head, head_of, require_head
+from mwm.attacks.layers import place_of
 from mwm.attacks.removal.few_images import ShownTraining
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.attacks.threat import ThreatModel
@@ -73,10 +74,10 @@ class Transfer(TuningAttack):
     def run(self, access: WhiteBoxAccess) -> Iterator[Epoch]:
         """Train away and back, and yield each epoch."""
         model, images = access.model.requires_grad_(True), self.taught(access)
-        head = last_layer(model, images.images)
+        head = head_of(model, images.images)
         return self._legs(access, images, place=place_of(model, head), home=head)
 
-    def _legs(self, access: WhiteBoxAccess, images: TaughtImages, *, place: str, home: Any) -> Iterator[Epoch]:
+    def _legs(self, access: WhiteBoxAccess, images: TaughtImages, *, place: str, home: Head) -> Iterator[Epoch]:
         start: dict[str, Any] = access.start or {"leg": 0, "inner": None}
         if start["leg"] == 0:
             rows = self._away(access, start["inner"], place=place, home=home)
@@ -85,7 +86,7 @@ class Transfer(TuningAttack):
         before = self.away.epochs
         yield from (_told(row, Leg(row.training, leg=1, before=before, epochs=self.epochs())) for row in rows)
 
-    def _away(self, access: WhiteBoxAccess, start: Any, *, place: str, home: Any) -> Iterator[Epoch]:
+    def _away(self, access: WhiteBoxAccess, start: Any, *, place: str, home: Head) -> Iterator[Epoch]:
         others = access.foreign[self.other]
         outputs, draw = int(others.labels.max()) + 1, make_generator(access.seed, "head", "away")
         access.model.set_submodule(place, fresh_head(home, outputs, draw))

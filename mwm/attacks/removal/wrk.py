@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.layers import Head, last_layer, redraw, require_head
+from mwm.attacks.heads import head_of, redraw, require_head
 from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare
 from mwm.attacks.removal.tuning import TaughtImages
 from mwm.config.randomness import make_generator
@@ -69,20 +69,14 @@ class Wrk(FewImagesAttack):
 
     def prepare(self, model: nn.Module, access: WhiteBoxAccess, images: TaughtImages) -> None:
         """Draw the last layer anew."""
-        redraw(_head(model, images), make_generator(access.seed, "head"))
+        redraw(head_of(model, images.images), make_generator(access.seed, "head"))
 
     def objective(self, access: WhiteBoxAccess, images: TaughtImages) -> Objective:
         """The cross-entropy of both, and what keeps the last layer from where it was."""
-        head = _head(access.model, images)
+        head = head_of(access.model, images.images)
         before = head.weight.detach().clone()
 
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
             return self.label_loss(model, batch, generator) + self.alpha * (head.weight * before).sum()
 
         return objective
-
-
-def _head(model: nn.Module, images: TaughtImages) -> Head:
-    layer = last_layer(model, images.images)
-    assert isinstance(layer, Head), f"a last layer of kind {type(layer).__name__}"
-    return layer

@@ -45,7 +45,8 @@ def spent(attack: Any, seen: list[int]) -> int | None:
         for step in attack.steps:
             list(step.run(access := access_for(step)))
             counts.append(access.calls)
-        return sum(count or 0 for count in counts)
+        told = [count for count in counts if count is not None]
+        return sum(told) if told else None
     return None if attack.threat_model().access == "white box" else sum(seen)
 
 

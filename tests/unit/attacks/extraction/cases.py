@@ -13,6 +13,7 @@ from mwm.attacks import (
     JacobianAugmentation,
     KnockoffAdaptive,
 )
+from mwm.models.answers import GaussianNoise, Rounding, TopK
 from mwm.models.networks import Cnn
 from tests.helpers.stealing import COUNT, FILLED, RECIPE, STUDENT
 
@@ -48,9 +49,17 @@ CASES: list[Attack] = [
     Distillation(flatten=True, label_smoothing=0.3, **KEPT),
     Extraction(smoothing=3, **KEPT),
     Extraction(labels="hard", smoothing=5, noise=0.3, **LADDER),
+    Extraction(oracle=(TopK(k=2), Rounding(digits=2)), **FILLED),
+    Extraction(oracle=(GaussianNoise(deviation=0.1),), **FILLED),
+    Extraction(oracle=(GaussianNoise(deviation=0.1),), cache_answers=True, **FILLED),
+    Extraction(labels="hard", oracle=(GaussianNoise(),), smoothing=3, **KEPT),
+    Extraction(oracle=(TopK(k=3),), flatten=True, own_labels="relabel", **KEPT),
+    Distillation(temperature=2.0, oracle=(Rounding(digits=1),), label_smoothing=0.2, **LADDER),
     Extraction(same_start=True, student=STUDENT, recipe=replace(RECIPE, keep="best_validation")),
     KnockoffAdaptive(query_budget=25, round_images=7, **FILLED),
     KnockoffAdaptive(labels="hard", reward="loss", query_budget=12, round_images=5, round_epochs=2, **MOVING),
+    KnockoffAdaptive(query_budget=20, round_images=7, oracle=(TopK(k=2), GaussianNoise(deviation=0.1)), **FILLED),
+    JacobianAugmentation(query_budget=20, seed_images=8, round_epochs=1, oracle=(Rounding(digits=1),), **FILLED),
     ActiveLearning(query_budget=23, seed_images=9, rounds=3, round_epochs=2, **FILLED),
     ActiveLearning(strategy="k_center", space="features", query_budget=20, rounds=2, labels="hard", **MOVING),
     ActiveLearning(strategy="k_center", space="pixels", query_budget=11, seed_images=1, rounds=1, **FILLED),

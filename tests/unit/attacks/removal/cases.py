@@ -6,13 +6,18 @@ from dataclasses import replace
 
 from mwm.attacks import (
     AdversarialNeuronPruning,
+    AdversarialTuning,
     Attack,
     AttentionDistillation,
     BatchNormReestimation,
+    FinePruning,
     FineTuning,
     NeuralDehydration,
     Overwriting,
+    Pruning,
+    Quantization,
     Transfer,
+    WeightNoise,
     Wrk,
 )
 from mwm.attacks.removal.neural_dehydration import Inversion
@@ -27,6 +32,14 @@ CASES: list[Attack] = [
     FineTuning(recipe=RECIPE),
     FineTuning(layers="last", labels="predicted", batchnorm="frozen", recipe=RECIPE),
     BatchNormReestimation(passes=3, batch_size=10),
+    FineTuning(layers="last", reinitialize=True, recipe=RECIPE),
+    Pruning(share=0.3),
+    Pruning(scope="global"),
+    FinePruning(share=0.5, recipe=RECIPE),
+    Quantization(bits=3),
+    Quantization(bits=8, method="int8"),
+    WeightNoise(noise_scale=0.2, shift=0.1),
+    AdversarialTuning(steps=2, recipe=RECIPE),
     Overwriting(scheme=OWN_KEY, queries=12, recipe=RECIPE),
     Overwriting(scheme=Confusion(), queries=20, labels="true", batchnorm="frozen", recipe=RECIPE),
     Transfer(other=FOREIGN, away=SHORT, recipe=RECIPE),
@@ -38,5 +51,5 @@ CASES: list[Attack] = [
     NeuralDehydration(share=0.6, inversion=Inversion(images=5, steps=4), recipe=RECIPE),
 ]
 
-DRAW_NOTHING: set[str] = set()
+DRAW_NOTHING: set[str] = {"pruning", "quantization"}
 """The kinds that are the same with every seed."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mwm.attacks import AttentionDistillation, FineTuning
 from mwm.attacks.access import TargetFacts
-from mwm.attacks.layers import listening_at, stages
+from mwm.attacks.feature_maps import listening_at, stages
 from mwm.attacks.removal.nad import attention
 from mwm.config.randomness import derive_seed
 from mwm.config.spec import decode

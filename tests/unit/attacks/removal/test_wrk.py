@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mwm.attacks import Wrk
+from mwm.attacks import FineTuning, Wrk
 from mwm.attacks.access import TargetFacts
 from mwm.attacks.layers import last_layer
 from mwm.config.randomness import make_generator
@@ -132,19 +132,21 @@ def odd_network() -> nn.Module:
     return Odd()
 
 
-def test_a_last_layer_that_cannot_be_drawn_anew_is_told(sets: Loaded) -> None:
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [(ATTACK, "attack: wrk"), (FineTuning(reinitialize=True, recipe=RECIPE), "attack.reinitialize: true")],
+)
+def test_a_last_layer_that_cannot_be_drawn_anew_is_told(attack: Any, said: str, sets: Loaded) -> None:
     assert isinstance(last_layer(Odd(), some().images), nn.LayerNorm)
     network = {"kind": "python", "function": f"{__name__}:odd_network"}
     owner: Any = replace(
         VICTIM, model=decode(type(VICTIM), {"data": "digits", "model": network, "scheme": "none"}).model
     )
     facts = TargetFacts(path="attack", victim=owner, datasets={DATA: sets[data_key(DATA)]})
-    reason = (
-        "attack: wrk is not allowed: the last layer of .*odd_network is a LayerNorm; allowed: linear layers and conv"
-    )
+    reason = f"{said} is not allowed: the last layer of .*odd_network is a LayerNorm; allowed: linear layers and conv"
     with pytest.raises(ValueError, match=reason):
-        ATTACK.validate(facts)
-    ATTACK.validate(replace(facts, victim=VICTIM))
+        attack.validate(facts)
+    attack.validate(replace(facts, victim=VICTIM))
 
 
 @pytest.mark.parametrize(
