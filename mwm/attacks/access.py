@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from mwm.data.datasets import Dataset
 from mwm.data.host import Images
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages, SplitSizes
-from mwm.models.build import ArchitectureSpec, Model, blank_model
-from mwm.models.networks import PythonNetwork
+from mwm.models.build import Model
 from mwm.oracle.oracle import Oracle
 from mwm.training.recipe import Recipe
 
@@ -106,12 +104,3 @@ class TargetFacts:
     def dataset(self) -> Dataset | None:
         """The victim's data set, if it is here."""
         return self.datasets.get(self.victim.data)
-
-    def blank_victim(self) -> tuple[nn.Module, Tensor] | None:
-        """A network like the victim's, whose weights have no values, and an image for it; None without its data."""
-        dataset, model = self.dataset, self.victim.model
-        if dataset is None:
-            return None
-        device = "cpu" if isinstance(model, PythonNetwork) else "meta"
-        blank = blank_model(ArchitectureSpec(model=model, shape=dataset.shape, classes=dataset.classes)).to(device)
-        return blank, torch.zeros(1, *dataset.shape, dtype=torch.uint8, device=device)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mwm.attacks.access import TargetFacts
-from mwm.attacks.layers import last_layer
+from mwm.attacks.layers import blank_victim, last_layer
 from mwm.data.host import Images
 
 Head = nn.Linear | nn.Conv2d
@@ -25,7 +25,7 @@ def head_of(model: nn.Module, images: Images) -> Head:
 
 def require_head(path: str, kind: str, facts: TargetFacts) -> None:
     """Refuse an attack of a `kind` on the last layer, at `path`, where that is neither linear nor a convolution."""
-    if (probe := facts.blank_victim()) is None:
+    if (probe := blank_victim(facts)) is None:
         return
     layer = last_layer(*probe)
     if not isinstance(layer, HEADS):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.feature_maps import listening_at, stages
+from mwm.attacks.layers import blank_victim
 from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare, refuse_compiled
 from mwm.attacks.removal.tuning import TaughtImages
 from mwm.config.spec import Count, PositiveFloat, Shown, spec
@@ -48,7 +49,7 @@ class AttentionDistillation(FewImagesAttack):
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a network without feature maps."""
         super().validate(facts)
-        probe = facts.blank_victim()
+        probe = blank_victim(facts)
         if probe is not None and not stages(*probe):
             label = facts.victim.model.label
             raise ValueError(f"{facts.path}: {self.kind} is not allowed: {label} has no feature maps (n c h w)")
