@@ -33,17 +33,18 @@ class AdversarialNeuronPruning(FewImagesAttack):
     """Adversarial neuron pruning (ANP; Wu and Wang, 2021), on the channels of batch normalisation.
 
     Each channel's scale is multiplied by a mask in [0, 1], which begins at 1. A step draws a noise for each scale and
-    shift, relative and uniform within `noise`, and moves it by `noise` along the sign of the gradient of the loss, in
-    `noise_steps` parts. It then lowers `alpha` times the loss without noise plus 1 - alpha times the loss with it, by
-    the masks alone. At the end the scales whose masks are at most `threshold` become 0; nothing else changes.
+    shift, relative and uniform within `perturbation`, and moves it by as much along the sign of the gradient of the
+    loss, in `perturbation_steps` parts. It then lowers `alpha` times the loss without noise plus 1 - alpha times the
+    loss with it, by the masks alone. At the end the scales whose masks are at most `threshold` become 0; nothing else
+    changes.
     """
 
     kind: Literal["anp"] = "anp"
     strength: ClassVar[str] = "threshold"
-    share: Annotated[PositiveShare, Shown("{} of the images")] = 0.01
+    share: Annotated[PositiveShare, Shown("share {}")] = 0.01
     threshold: Annotated[Share, Shown("below {}", heading="threshold", always=True)] = 0.2
-    noise: Annotated[PositiveFloat, Shown("noise {}")] = 0.4
-    noise_steps: Annotated[Count, Shown("{} noise steps")] = 1
+    perturbation: Annotated[PositiveFloat, Shown("noise {}")] = 0.4
+    perturbation_steps: Annotated[Count, Shown("{} noise steps")] = 1
     alpha: Annotated[Share, Shown("alpha {}")] = 0.2
     recipe: Annotated[Recipe, Shown("")] = PUBLISHED
 
@@ -74,13 +75,16 @@ class AdversarialNeuronPruning(FewImagesAttack):
             assert isinstance(model, MaskedNetwork), "masks are trained"
             model.clip()  # what the step before has made of the masks
             noise = [
-                torch.empty_like(one).uniform_(-self.noise, self.noise, generator=generator) for one in model.scales * 2
+                torch.empty_like(one).uniform_(-self.perturbation, self.perturbation, generator=generator)
+                for one in model.scales * 2
             ]
-            for _ in range(self.noise_steps):
+            for _ in range(self.perturbation_steps):
                 model.noise = [one.requires_grad_() for one in noise]
                 slopes = torch.autograd.grad(self.label_loss(model, batch, generator), noise)
                 pairs = zip(noise, slopes, strict=True)
-                noise = [one.detach() + self.noise / self.noise_steps * slope.sign() for one, slope in pairs]
+                noise = [
+                    one.detach() + self.perturbation / self.perturbation_steps * slope.sign() for one, slope in pairs
+                ]
             model.noise = noise
             disturbed = self.label_loss(model, batch, generator)
             model.noise = []

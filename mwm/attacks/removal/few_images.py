@@ -29,7 +29,7 @@ class FewImagesAttack(TuningAttack):
     Where they are fewer than a batch of the recipe holds, all are one batch.
     """
 
-    share: Annotated[PositiveShare, Shown("{} of the images")] = 1.0
+    share: Annotated[PositiveShare, Shown("share {}")] = 1.0
 
     def check_images(self, facts: TargetFacts) -> None:
         """Any number of them will do."""

@@ -34,7 +34,7 @@ class AttentionDistillation(FewImagesAttack):
 
     kind: Literal["nad"] = "nad"
     strength: ClassVar[str] = "beta"
-    share: Annotated[PositiveShare, Shown("{} of the images")] = 0.05
+    share: Annotated[PositiveShare, Shown("share {}")] = 0.05
     beta: Annotated[PositiveFloat, Shown("beta {}")] = 2000.0
     stages: Annotated[Count, Shown("{} stages")] = 4
     teacher: Annotated[Recipe, Shown("")] = PUBLISHED

@@ -64,7 +64,7 @@ class NeuralDehydration(FewImagesAttack):
 
     kind: Literal["neural_dehydration"] = "neural_dehydration"
     strength: ClassVar[str] = "weight"
-    share: Annotated[PositiveShare, Shown("{} of the images")] = 1 / 60
+    share: Annotated[PositiveShare, Shown("share {}")] = 1 / 60
     inversion: Annotated[Inversion, Shown("")] = Inversion()
     weight: Annotated[PositiveFloat, Shown("weight {}")] = 15.0
     recipe: Annotated[Recipe, Shown("")] = PUBLISHED

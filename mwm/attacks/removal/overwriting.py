@@ -34,7 +34,7 @@ class Overwriting(TuningAttack):
 
     kind: Literal["overwriting"] = "overwriting"
     scheme: Annotated[KeyedScheme, Shown(always=True)] = Margin()
-    queries: Annotated[Count, Shown("{} images for the key")] = 100
+    queries: Annotated[Count, Shown("key of {} images")] = 100
     labels: Annotated[Literal["true", "predicted"], Shown("{} labels")] = "predicted"
     recipe: Annotated[Recipe, Shown("")] = EMBEDDING
 

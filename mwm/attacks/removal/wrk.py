@@ -35,7 +35,7 @@ class Wrk(FewImagesAttack):
 
     kind: Literal["wrk"] = "wrk"
     strength: ClassVar[str] = "alpha"
-    share: Annotated[PositiveShare, Shown("{} of the images")] = 0.05
+    share: Annotated[PositiveShare, Shown("share {}")] = 0.05
     step_size: Annotated[PositiveFloat, Shown("step {}")] = 0.4
     pushed: Annotated[Count, Shown("{} pushed")] = 128
     alpha: Annotated[NonNegativeFloat, Shown("alpha {}")] = 0.01

@@ -47,7 +47,7 @@ CASES: list[Attack] = [
     Wrk(share=0.6, pushed=12, step_size=0.1, recipe=RECIPE),
     AttentionDistillation(share=0.6, teacher=SHORT, recipe=RECIPE),
     AdversarialNeuronPruning(share=0.6, threshold=0.3, recipe=replace(RECIPE, lr=2.0)),
-    AdversarialNeuronPruning(share=0.6, threshold=0.5, noise_steps=2, batchnorm="frozen", recipe=RECIPE),
+    AdversarialNeuronPruning(share=0.6, threshold=0.5, perturbation_steps=2, batchnorm="frozen", recipe=RECIPE),
     NeuralDehydration(share=0.6, inversion=Inversion(images=5, steps=4), recipe=RECIPE),
 ]
 

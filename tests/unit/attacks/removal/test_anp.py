@@ -54,11 +54,14 @@ def plain_masks(attack: AdversarialNeuronPruning) -> list[Tensor]:
         draw = torch.Generator().manual_seed(derive_seed(0, "draw", epoch))
         order = torch.randperm(len(part), generator=make_generator(0, "order", epoch))
         for rows in torch.split(order[: len(part) // 10 * 10], 10):
-            noise = [(2 * attack.noise * torch.rand(one.shape, generator=draw) - attack.noise) for one in scales * 2]
+            noise = [
+                (2 * attack.perturbation * torch.rand(one.shape, generator=draw) - attack.perturbation)
+                for one in scales * 2
+            ]
             by, to = noise[:2], noise[2:]
-            for _ in range(attack.noise_steps):
+            for _ in range(attack.perturbation_steps):
                 up, side = slopes(rows, by, to)
-                move = attack.noise / attack.noise_steps
+                move = attack.perturbation / attack.perturbation_steps
                 by = [a + move * b.sign() for a, b in zip(by, up, strict=True)]
                 to = [a + move * b.sign() for a, b in zip(to, side, strict=True)]
             disturbed, clean = slopes(rows, by, to)[0], slopes(rows, still, still)[0]
@@ -70,7 +73,7 @@ def plain_masks(attack: AdversarialNeuronPruning) -> list[Tensor]:
 
 @pytest.mark.parametrize(("steps", "alpha"), [(1, 0.2), (3, 0.6)])
 def test_masks_are_learnt_by_the_plain_loop(steps: int, alpha: float) -> None:
-    attack = replace(ATTACK, share=1.0, noise_steps=steps, alpha=alpha, recipe=replace(RECIPE, epochs=2, lr=0.5))
+    attack = replace(ATTACK, share=1.0, perturbation_steps=steps, alpha=alpha, recipe=replace(RECIPE, epochs=2, lr=0.5))
     learnt = _unshuffled(attack)
     expected = plain_masks(attack)
     for own, other in zip(learnt, expected, strict=True):
@@ -143,7 +146,13 @@ def test_a_network_that_asks_through_whole_masks_is_the_victims() -> None:
 def test_published_defaults() -> None:
     attack = AdversarialNeuronPruning()
     recipe = attack.recipe
-    assert (attack.noise, attack.noise_steps, attack.alpha, attack.threshold, attack.share) == (0.4, 1, 0.2, 0.2, 0.01)
+    assert (attack.perturbation, attack.perturbation_steps, attack.alpha, attack.threshold, attack.share) == (
+        0.4,
+        1,
+        0.2,
+        0.2,
+        0.01,
+    )
     assert (recipe.epochs, recipe.batch_size, recipe.lr, recipe.momentum, recipe.weight_decay) == (30, 128, 0.2, 0.9, 0)
     assert AdversarialNeuronPruning.strength == "threshold"
 
@@ -165,7 +174,7 @@ def test_a_network_without_batch_norm_is_told(sets: Loaded) -> None:
     ("tree", "fault"),
     [
         ({"threshold": 1.5}, "threshold: 1.5 is not allowed"),
-        ({"noise": 0.0}, "noise: 0.0 is not allowed"),
+        ({"perturbation": 0.0}, "perturbation: 0.0 is not allowed"),
         (
             {"recipe": {"compile": True}},
             "recipe.compile: true is not allowed: masks stand between the layers of the network: must be false",
