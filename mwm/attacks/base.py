@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, Self
 
@@ -140,13 +140,13 @@ def image_count(source: Source, facts: TargetFacts) -> int | None:
     return counts.disjoint if isinstance(source, Disjoint) else counts.owner
 
 
-def check_batch_size(attack: AttackRecord, facts: TargetFacts) -> None:
-    """Refuse a batch that the attacker's images do not fill."""
+def check_batch_size(attack: AttackRecord, facts: TargetFacts, *, learnt: Callable[[int], int] = int) -> None:
+    """Refuse a batch that the attacker's images do not fill; of those that it has, `learnt` says how many it learns."""
     held, recipe = image_count(attack.source, facts), attack.resolve(facts.victim).training_recipe()
     assert recipe is not None, "the attack's recipe was never filled in"
-    if held is not None and recipe.batch_size > held:
+    if held is not None and recipe.batch_size > (count := learnt(held)):
         named = recipe_path(attack, facts)
-        reason = f"the attacker of {facts.path} has {held} images"
+        reason = f"the attacker of {facts.path} {'has' if count == held else 'learns'} {count} images"
         raise ValueError(f"{named}.batch_size: {recipe.batch_size} is not allowed: {reason}")
 
 

@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from mwm.attacks.access import TargetFacts
 from mwm.data.host import Images, select
 from mwm.models.build import ArchitectureSpec, Model, blank_model
+from mwm.models.networks import PythonNetwork
 from mwm.training.evaluation import predict_logits
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -85,3 +86,19 @@ def penultimate_features(model: nn.Module, images: Images) -> Tensor:
     finally:
         listening.remove()
     return torch.cat(seen)
+
+
+def place_of(model: nn.Module, layer: nn.Module) -> str:
+    """The dotted name of a layer."""
+    names: dict[nn.Module, str] = {one: name for name, one in model.named_modules()}
+    return names[layer]
+
+
+def blank_victim(facts: TargetFacts) -> tuple[nn.Module, Tensor] | None:
+    """A network like the victim's, whose weights have no values, and an image for it; None without its data."""
+    dataset, model = facts.dataset, facts.victim.model
+    if dataset is None:
+        return None
+    device = "cpu" if isinstance(model, PythonNetwork) else "meta"
+    blank = blank_model(ArchitectureSpec(model=model, shape=dataset.shape, classes=dataset.classes)).to(device)
+    return blank, torch.zeros(1, *dataset.shape, dtype=torch.uint8, device=device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from torch import nn
@@ -102,6 +103,10 @@ class AttackSequence(AttackRecord):
             reason = f"the network is deployed with {deployed[-1].words}, and its weights are changed no more"
             allowed = "an attack that asks it, or another that deploys it"
             raise ValueError(f"steps.{place}: {step.kind!r} is not allowed: {reason}; allowed: {allowed}")
+
+    def datasets(self) -> tuple[Any, ...]:
+        """Those of the sequence, and of its steps."""
+        return tuple(dict.fromkeys(chain(super().datasets(), *(step.datasets() for step in self.steps))))
 
     def resolve(self, victim: Target) -> Self:
         """The steps with all that they left to the networks that they attack filled in."""

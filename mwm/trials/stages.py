@@ -186,6 +186,7 @@ class AttackStage(TrialStage):
             victim_seed=self.victim.seed,
             starts={name: held.weights for name, held in self.sets.starts.items()},
             others=self.others,
+            foreign={data: self._foreign(data) for data in self.attack.datasets() if data != self.attack.source},
             start=start,
         )
         return self.attack.run(self.access)
@@ -203,9 +204,13 @@ class AttackStage(TrialStage):
         source = self.attack.source
         if not is_foreign(source):
             return (self.views.disjoint if isinstance(source, Disjoint) else self.views.owner), self.victim.data
-        foreign, shape = self.sets[data_key(source)], self.dataset.shape
+        return self._foreign(source), source
+
+    def _foreign(self, data: Any) -> LabeledImages[Images]:
+        """The training images of another data set, in the shape of the victim's."""
+        foreign, shape = self.sets[data_key(data)], self.dataset.shape
         images = on_host(fitted(foreign.x_train, shape), foreign.y_train, device=self.device)
-        return (images if self.on_host else copied(images)), source
+        return images if self.on_host else copied(images)
 
     def save_and_measure(self, model: nn.Module, name: str) -> dict[str, float | None]:
         kind, deployments = self.attack.architecture(self.victim), self.attack.deployments()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import torch
 from torch import nn
 
-from mwm.attacks.access import WhiteBoxAccess
+from mwm.attacks.access import TargetFacts, WhiteBoxAccess
+from mwm.attacks.heads import head_of, redraw, require_head
 from mwm.attacks.layers import last_layer, weight_tensors
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.attacks.removal.zeros import hold_at_zero
-from mwm.config.randomness import derive_seed
+from mwm.config.randomness import make_generator
 from mwm.config.spec import Shown, StrictBool, spec
-from mwm.training.device import global_draws
 
 
 @spec
@@ -34,24 +32,19 @@ class FineTuning(TuningAttack):
     reinitialize: StrictBool = False
     keep_zeros: StrictBool = False
 
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError for a last layer that cannot be drawn anew."""
+        super().validate(facts)
+        if self.reinitialize:
+            require_head(f"{facts.path}.reinitialize", "true", facts)
+
     def prepare(self, model: nn.Module, access: WhiteBoxAccess, images: TaughtImages) -> None:
         """Draw the last layer anew, hold zeros, and freeze other layers, as far as that is asked for."""
         if self.reinitialize:
-            draw_anew(last_layer(model, images.images), access.seed)
+            redraw(head_of(model, images.images), make_generator(access.seed, "reinitialize"))
         if self.keep_zeros:
             for weight in weight_tensors(model):
                 hold_at_zero(weight, weight.detach() == 0)
         if self.layers == "last":
             model.requires_grad_(False)
             last_layer(model, images.images).requires_grad_(True)
-
-
-def draw_anew(layer: nn.Module, seed: int) -> None:
-    """Give a layer fresh weights, as PyTorch draws them for its kind: the same on every device."""
-    fresh: Any = deepcopy(layer).cpu()
-    if not hasattr(fresh, "reset_parameters"):
-        reason = f"the last layer, {type(layer).__name__}, has no reset_parameters"
-        raise ValueError(f"reinitialize: true is not allowed: {reason}")
-    with global_draws(derive_seed(seed, "reinitialize"), torch.device("cpu")):
-        fresh.reset_parameters()
-    layer.load_state_dict(fresh.state_dict())

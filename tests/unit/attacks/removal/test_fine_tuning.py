@@ -82,23 +82,6 @@ def test_the_last_layer_is_drawn_anew_as_pytorch_draws_it(seed: int) -> None:
     assert {name for name, weight in model.named_parameters() if weight.requires_grad} == split_names()[0]
 
 
-class Scaled(nn.Module):
-    """A last layer of somebody's own, which nobody can draw anew."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(CLASSES))
-
-    def forward(self, logits: torch.Tensor) -> torch.Tensor:
-        return self.scale * logits
-
-
-def test_a_layer_that_cannot_be_drawn_anew_is_refused() -> None:
-    attack = FineTuning(reinitialize=True, recipe=RECIPE)
-    with pytest.raises(ValueError, match=r"^reinitialize: true is not allowed: the last layer, Scaled, has no reset_"):
-        steal(attack, access_for(attack, nn.Sequential(victim(), Scaled())))
-
-
 OPTIMIZERS: list[dict[str, Any]] = [
     {"momentum": 0.9, "weight_decay": 0.1},
     {"optimizer": "adamw", "lr": 0.01, "ema": 0.5},
