@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -19,6 +20,10 @@ from mwm.training.evaluation import predict_logits
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 """Layers that scale what they are given, and weigh nothing against each other."""
+
+Head = nn.Linear | nn.Conv2d
+"""Layers whose outputs may be other ones without a change of anything else."""
+HEADS = (nn.Linear, nn.Conv2d)
 
 
 def called_layers(model: nn.Module, images: Images) -> list[nn.Module]:
@@ -102,3 +107,41 @@ def blank_victim(facts: TargetFacts) -> tuple[nn.Module, Tensor] | None:
     device = "cpu" if isinstance(model, PythonNetwork) else "meta"
     blank = blank_model(ArchitectureSpec(model=model, shape=dataset.shape, classes=dataset.classes)).to(device)
     return blank, torch.zeros(1, *dataset.shape, dtype=torch.uint8, device=device)
+
+
+def head_of(model: nn.Module, images: Images) -> Head:
+    """The last layer of a network that was checked by `require_head`; `images` (uint8 n c h w) go into it."""
+    layer = last_layer(model, images)
+    assert isinstance(layer, Head), f"a last layer of kind {type(layer).__name__}"
+    return layer
+
+
+def require_head(path: str, kind: str, facts: TargetFacts) -> None:
+    """Refuse an attack of a `kind` on the last layer, at `path`, where that is neither linear nor a convolution."""
+    if (probe := blank_victim(facts)) is None:
+        return
+    layer = last_layer(*probe)
+    if not isinstance(layer, HEADS):
+        reason = f"the last layer of {facts.victim.model.label} is a {type(layer).__name__}"
+        raise ValueError(f"{path}: {kind} is not allowed: {reason}; allowed: linear layers and convolutions")
+
+
+def redraw(layer: Head, generator: torch.Generator) -> None:
+    """Draw the weights of a layer anew, as PyTorch does by default: uniform within 1 / sqrt(fan-in) of zero.
+
+    `generator` is on the CPU, so that every device gets the same.
+    """
+    bound = 1 / layer.weight[0].numel() ** 0.5
+    with torch.no_grad():
+        for weight in layer.parameters():
+            weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
+
+
+def fresh_head(layer: Head, outputs: int, generator: torch.Generator) -> Head:
+    """A layer like another one with so many outputs, and fresh weights."""
+    fresh = deepcopy(layer)
+    for name, weight in layer.named_parameters():
+        setattr(fresh, name, nn.Parameter(weight.new_empty(outputs, *weight.shape[1:])))
+    setattr(fresh, "out_features" if isinstance(fresh, nn.Linear) else "out_channels", outputs)
+    redraw(fresh, generator)
+    return fresh

@@ -76,3 +76,11 @@ def agrees_with_neighbors(points: Tensor, labels: Tensor, *, origin: Tensor, nei
         votes = (F.one_hot(labels[nearest], classes) * distance.isfinite()[..., None]).sum(1)
         agrees.append(votes.gather(1, labels[rows, None]).squeeze(1) == votes.amax(1))
     return torch.cat(agrees)
+
+
+def recovered_logits(answers: Tensor) -> Tensor:
+    """Logits (n C) of mean 0 from log-probabilities (n C): those of the network but for a constant of each image.
+
+    So Truong et al. (2021) recover them.
+    """
+    return answers - answers.mean(1, keepdim=True)

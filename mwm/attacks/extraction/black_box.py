@@ -5,26 +5,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
-from mwm.attacks.base import AttackRecord, image_count, recipe_path
+from mwm.attacks.base import image_count, recipe_path
 from mwm.attacks.extraction.answers import flattened
 from mwm.attacks.extraction.losses import distillation_kl
+from mwm.attacks.extraction.oracle_attack import OracleAttack
 from mwm.attacks.threat import ThreatModel
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, NonEmptyStr, Share, Shown, StrictBool, spec
 from mwm.data.host import Images, in_batches
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
-from mwm.models.answers import AnswerForm, TopK, form_words, idle_for_labels, is_normalized
+from mwm.models.answers import TopK, is_normalized
 from mwm.models.build import Model, build_model, channel_statistics, check_network
 from mwm.models.start import start_from
-from mwm.oracle.oracle import LabelKind, Oracle
 from mwm.training.evaluation import eval_batch_size
 from mwm.training.loop import Epoch, fit
 from mwm.training.recipe import Recipe
@@ -36,11 +36,8 @@ Lesson = tuple[LabeledImages[Images], Callable[[Batch], Tensor]]
 
 
 @spec
-class BlackBoxAttack(AttackRecord):
+class BlackBoxAttack(OracleAttack):
     """Extraction by a student with fresh random weights, from the answers of an oracle.
-
-    The victim's probabilities are put into the forms of `oracle` one after another: what a deployed model lets through.
-    With soft `labels` the attacker is told the result, with hard ones the class that is likeliest in it.
 
     `student` and `recipe` left out are the victim's; of the recipe, what it does to labels of images is left out.
     `augment` says whether images are learnt in further augmented views. `flatten` makes all probabilities but the
@@ -56,8 +53,6 @@ class BlackBoxAttack(AttackRecord):
     A kind of attack says what it asks, and what the student learns from the answers: `loss`.
     """
 
-    labels: Annotated[LabelKind, Shown(always=True)] = "soft"
-    oracle: Annotated[tuple[AnswerForm, ...], Shown()] = ()
     query_budget: Annotated[Count | None, Shown("{} calls")] = None
     augment: Annotated[StrictBool, Shown("", off="unaugmented")] = True
     flatten: StrictBool = False
@@ -68,26 +63,17 @@ class BlackBoxAttack(AttackRecord):
     start: Annotated[NonEmptyStr | None, Shown("from {}")] = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.flatten and self.labels == "hard":
             raise ValueError("flatten: true is not allowed: hard answers have no probabilities")
-        self._check_oracle()
+        if self.flatten and any(isinstance(form, TopK) and form.k == 1 for form in self.idle_forms()):
+            raise ValueError("flatten: true is not allowed: top_k 1 leaves nothing but the largest probability")
         for name, instead in (("label_smoothing", "; write it at the attack"), ("mixup", "")):
             if self.recipe and (value := getattr(self.recipe, name)):
                 reason = f"a student learns the answers to its images{instead}: must be 0"
                 raise ValueError(f"recipe.{name}: {value} is not allowed: {reason}")
         if self.same_start and self.start is not None:
             raise ValueError("same_start: true is not allowed: the student starts from the weights of start")
-
-    def _check_oracle(self) -> None:
-        """Raise ValueError for a form after which a hard answer is the same, and where nothing is left to flatten."""
-        idle = idle_for_labels(self.oracle)
-        if idle is None:
-            return
-        if self.labels == "hard":
-            reason = "hard answers name the likeliest class, and it does not disturb the order of classes"
-            raise ValueError(f"oracle.{idle}: {self.oracle[idle].kind!r} is not allowed: {reason}")
-        if self.flatten and any(isinstance(form, TopK) and form.k == 1 for form in self.oracle[idle:]):
-            raise ValueError("flatten: true is not allowed: top_k 1 leaves nothing but the largest probability")
 
     @abstractmethod
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
@@ -96,11 +82,6 @@ class BlackBoxAttack(AttackRecord):
     @abstractmethod
     def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """The images that the attacker asks for, or chooses from: its student is normalised as these are."""
-
-    @property
-    def allowance(self) -> int | None:
-        """How many calls the attacker has; None for any number."""
-        return self.query_budget
 
     @property
     def asks_in_steps(self) -> bool:
@@ -113,8 +94,11 @@ class BlackBoxAttack(AttackRecord):
 
     def resolve(self, victim: Target) -> Self:
         """Fill in the student's network, and the recipe up to its last epoch."""
-        recipe = self.recipe or replace(victim.recipe, keep="last", label_smoothing=0.0, mixup=0.0)
-        return replace(self, student=self.student or victim.model, recipe=recipe)
+        return replace(self, student=self.student or victim.model, recipe=self.recipe or self._recipe_like(victim))
+
+    def _recipe_like(self, victim: Target) -> Recipe:
+        """The victim's recipe, up to its last epoch, but for what it does to labels."""
+        return replace(victim.recipe, keep="last", label_smoothing=0.0, mixup=0.0)
 
     def threat_model(self) -> ThreatModel:
         """Answers, and images of the attacker's own."""
@@ -122,7 +106,7 @@ class BlackBoxAttack(AttackRecord):
             access="black box",
             images=self.source.kind,
             true_labels=self.knows_labels(),
-            answers=", ".join(filter(None, (self.labels, form_words(self.oracle)))),
+            answers=self.answer_words,
             start="victim's initial weights" if self.same_start else "public weights" if self.start else "fresh",
             adaptive=self.adapted_to(),
         )
@@ -140,8 +124,6 @@ class BlackBoxAttack(AttackRecord):
             raise ValueError(f"{facts.path}.same_start: true is not allowed: {reason}")
         if facts.dataset is not None:
             shape, classes = facts.dataset.shape, facts.dataset.classes
-            for place, form in enumerate(self.oracle):
-                form.check(f"{facts.path}.oracle.{place}", classes)
             check_network(f"{facts.path}.student", self.architecture(facts.victim), shape=shape, classes=classes)
 
     def _check_replay(self, facts: TargetFacts) -> None:
@@ -150,7 +132,7 @@ class BlackBoxAttack(AttackRecord):
         if drawing and self.asks_in_steps and self.resolve(facts.victim)._known_recipe.cuda_graph:
             reason = f"{recipe_path(self, facts)}.cuda_graph replays the step that asks, and draws no new noise"
             said = f"{facts.path}.oracle.{drawing[0]}: {self.oracle[drawing[0]].kind!r}"
-            raise ValueError(f"{said} is not allowed: {reason}; allowed with a query_budget")
+            raise ValueError(f"{said} is not allowed: {reason}; allowed where all is asked before")
 
     def check_held(self, field: str, facts: TargetFacts) -> None:
         """Refuse more images, as a field says, than the attacker has to ask once each."""
@@ -177,11 +159,6 @@ class BlackBoxAttack(AttackRecord):
         assert self.recipe is not None, "the student's recipe was never filled in"
         return self.recipe
 
-    def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
-        """An oracle that answers as often as the budget allows."""
-        answers: dict[str, Any] = {"forms": self.oracle, "calls": calls, "seed": common["seed"]}
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, **answers), **common)
-
     def network(self, access: BlackBoxAccess) -> nn.Module:
         """The student before its first epoch, normalised as the attacker's images are."""
         return self.fresh_student(access, self.transfer_images(access).images, access.seed)
@@ -204,9 +181,9 @@ class BlackBoxAttack(AttackRecord):
 
     def teach(self, training: TrainState, lesson: Lesson, access: BlackBoxAccess, *, seed: int) -> Iterator[Epoch]:
         """Train a student on a lesson until its recipe's last epoch, and yield each epoch."""
-        part, ask = lesson
+        part, _ = lesson
         augmentation = access.augmentation if self.augment else Augmentation()
-        objective, validation = self._objective(ask), access.validation
+        objective, validation = self.objective(lesson, access, training), access.validation
         return fit(training, part, objective, augmentation=augmentation, seed=seed, validation=validation)
 
     def answer_loss(self, answers: Tensor, logits: Tensor, *, temperature: float = 1.0) -> Tensor:
@@ -219,7 +196,11 @@ class BlackBoxAttack(AttackRecord):
         whole = is_normalized(self.oracle)
         return distillation_kl(answers, logits, temperature, smoothing=self.label_smoothing, weighted=not whole)
 
-    def _objective(self, ask: Callable[[Batch], Tensor]) -> Objective:
+    def objective(self, lesson: Lesson, access: BlackBoxAccess, training: TrainState) -> Objective:
+        """What the student learns in a step: unless said, by `loss`. `training` is where it stands at its first one."""
+        del access, training
+        _, ask = lesson
+
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
             del generator
             answers = ask(batch)

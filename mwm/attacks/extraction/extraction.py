@@ -11,14 +11,13 @@ from mwm.config.spec import PositiveFloat, Shown, spec
 
 
 @spec
-class Extraction(StudentAttack):
-    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+class AnswersAttack(StudentAttack):
+    """Train a student on nothing but answers.
 
     `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
     labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
     """
 
-    kind: Literal["extraction"] = "extraction"
     temperature: Annotated[PositiveFloat, Shown("T={}")] = 1.0
 
     def __post_init__(self) -> None:
@@ -30,3 +29,14 @@ class Extraction(StudentAttack):
         """How far the student is from the answers."""
         del truth
         return self.answer_loss(answers, logits, temperature=self.temperature)
+
+
+@spec
+class Extraction(AnswersAttack):
+    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+
+    `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
+    labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
+    """
+
+    kind: Literal["extraction"] = "extraction"

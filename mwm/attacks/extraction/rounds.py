@@ -142,6 +142,11 @@ class RoundsAttack(BlackBoxAttack):
     def choose(self, size: int, known: Known) -> Lot:
         """The next lot, of so many images."""
 
+    @property
+    def allowance(self) -> int:
+        """The budget."""
+        return self.query_budget
+
     def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """All that the attacker chooses from."""
         return access.images

@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from torch import nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.heads import head_of, redraw, require_head
-from mwm.attacks.layers import last_layer, weight_tensors
+from mwm.attacks.layers import head_of, last_layer, redraw, require_head, weight_tensors
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.attacks.removal.zeros import hold_at_zero
 from mwm.config.randomness import make_generator

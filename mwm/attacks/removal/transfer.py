@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 from torch import nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.heads import Head, fresh_head, head_of, require_head
-from mwm.attacks.layers import place_of
+from mwm.attacks.layers import Head, fresh_head, head_of, place_of, require_head
 from mwm.attacks.removal.few_images import ShownTraining
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.attacks.threat import ThreatModel

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.heads import head_of, redraw, require_head
+from mwm.attacks.layers import head_of, redraw, require_head
 from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare
 from mwm.attacks.removal.tuning import TaughtImages
 from mwm.config.randomness import make_generator

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from mwm.attacks import Attack, AttackSequence, BatchNormReestimation, Distillation, Extraction, FineTuning
+from mwm.attacks import (
+    ActiveLearning,
+    Attack,
+    AttackSequence,
+    BatchNormReestimation,
+    Distillation,
+    Extraction,
+    FineTuning,
+)
 from mwm.models.answers import GaussianNoise
 from tests.helpers.stealing import FILLED, RECIPE
 from tests.unit.attacks.evasion import cases as evasion
@@ -18,6 +26,7 @@ SEQUENCES: list[Attack] = [
     AttackSequence(
         steps=(Extraction(**FILLED), Distillation(seed=2, smoothing=2, **extraction.KEPT), FineTuning(recipe=RECIPE))
     ),
+    AttackSequence(steps=(ActiveLearning(query_budget=20, rounds=2, round_epochs=1, **FILLED), Extraction(**FILLED))),
 ]
 
 CASES = [*extraction.CASES, *removal.CASES, *evasion.CASES, *SEQUENCES]

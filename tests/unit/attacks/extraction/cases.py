@@ -8,10 +8,15 @@ from typing import Any
 from mwm.attacks import (
     ActiveLearning,
     Attack,
+    Dfme,
+    Disguide,
     Distillation,
+    EnsembleExtraction,
     Extraction,
+    GuidedExtraction,
     JacobianAugmentation,
     KnockoffAdaptive,
+    MixMatch,
 )
 from mwm.models.answers import GaussianNoise, Rounding, TopK
 from mwm.models.networks import Cnn
@@ -24,6 +29,9 @@ MOVING: dict[str, Any] = {
     "student": STUDENT,
     "recipe": replace(RECIPE, ema=0.5, optimizer="adam", lr=0.01, momentum=0.0),
 }
+
+GAME: dict[str, Any] = {"student": STUDENT, "batch_size": 8, "noise_size": 5, "generator_width": 3}
+"""What makes a game between small networks."""
 
 CASES: list[Attack] = [
     Extraction(**FILLED),
@@ -70,4 +78,16 @@ CASES: list[Attack] = [
     JacobianAugmentation(variant="self", labels="hard", query_budget=30, seed_images=8, rounds=1, **FILLED),
     JacobianAugmentation(variant="top_k", targets=2, query_budget=25, seed_images=5, most_per_round=4, **FILLED),
     JacobianAugmentation(variant="random_target", query_budget=20, seed_images=6, round_epochs=1, **MOVING),
+    EnsembleExtraction(temperature=2.0, **FILLED),
+    EnsembleExtraction(labels="hard", second_seed=11, own_labels="relabel", label_smoothing=0.1, **KEPT),
+    EnsembleExtraction(smoothing=2, **LADDER),
+    EnsembleExtraction(cache_answers=True, **FILLED),
+    GuidedExtraction(labeled_share=0.5, **FILLED),
+    GuidedExtraction(labeled_share=0.5, temperature=2.0, normalization="none", label_smoothing=0.1, **LADDER),
+    MixMatch(query_budget=20, **FILLED),
+    MixMatch(labels="hard", guess_views=3, rampup=0.5, **LADDER),
+    Dfme(query_budget=8 * 7 * 5 + 3, epoch_iterations=2, directions=1, **GAME),
+    Dfme(query_budget=200, generator_steps=2, student_steps=1, directions=2, epsilon=0.5, rounded=True, **GAME),
+    Disguide(query_budget=43, epoch_iterations=2, replay_size=12, **GAME),
+    Disguide(labels="hard", query_budget=50, student_steps=2, epoch_iterations=1, replay_steps=0, **GAME),
 ]

@@ -165,13 +165,12 @@ def test_what_was_asked_is_taught_in_its_order(hard: bool) -> None:
     asked = Asked.nothing(pool).with_rows(rows[:3], kept[:3]).with_rows(rows[3:], kept[3:5]).with_made(made, kept[5:])
     assert len(asked) == 9
     for one in (asked, Asked.restored(asked.state(), pool.device)):
-        part, ask = one.lesson(pool)
+        (part, ask), (last, ask_last) = one.lesson(pool), one.lesson(pool, 7)
         assert isinstance(part.images, Tensor)
+        assert isinstance(last.images, Tensor)
         assert torch.equal(part.images, torch.cat([pool[rows], made]))
         assert torch.equal(part.labels, answers.argmax(1))
-        last, ask_last = one.lesson(pool, 7)
         index = torch.tensor([1, 0])
-        assert isinstance(last.images, Tensor)
         assert torch.equal(last.images, made[2:])
         assert torch.equal(ask_last(Batch(last.images[index], last.labels[index], index)), kept[[8, 7]])
         assert torch.equal(ask(Batch(part.images[index], part.labels[index], index)), kept[[1, 0]])

@@ -13,8 +13,7 @@ from torch import nn
 
 from mwm.attacks import AttackSequence, BatchNormReestimation, Transfer
 from mwm.attacks.access import TargetFacts
-from mwm.attacks.heads import fresh_head
-from mwm.attacks.layers import last_layer
+from mwm.attacks.layers import fresh_head, last_layer
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import decode
 from mwm.data.datasets import Npz
