@@ -13,7 +13,7 @@ from torch import nn
 
 from mwm.attacks.access import WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack
-from mwm.attacks.removal.one_shot import epoch_of_change
+from mwm.attacks.changes import epoch_of_change
 from mwm.attacks.threat import ThreatModel
 from mwm.config.spec import spec
 from mwm.models.deployed import Deployed, Deployment
