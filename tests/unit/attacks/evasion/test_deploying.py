@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,10 +21,14 @@ from mwm.attacks import (
     MajorityVote,
     QueryDetection,
 )
+from mwm.attacks.access import TargetFacts
 from mwm.attacks.threat import ThreatModel
 from mwm.config.spec import decode
+from mwm.models.answers import Rounding, TopK
 from mwm.models.deployed import Deployed
 from mwm.models.inputs import BitDepth, InputNoise, Jpeg, Shift
+from mwm.trials.trial import data_key
+from tests.helpers.records import DATA, RECIPE, VICTIM, Loaded
 from tests.helpers.stealing import FILLED, access_for, some, victim
 from tests.unit.attacks.evasion.cases import CASES
 
@@ -146,6 +152,41 @@ def test_wrong_values_are_refused(tree: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as refused:
         decode(Attack, tree, "a")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("attack", "words"),
+    [
+        (
+            AnswerRestriction(forms=(Rounding(), TopK(k=4))),
+            r"^here.forms.1.k: 4 is not allowed: must be below 4, the number of classes$",
+        ),
+        (
+            AttackSequence(steps=(MajorityVote(), Extraction(recipe=replace(RECIPE, cuda_graph=True)))),
+            r"^here.steps.1.recipe.cuda_graph: true is not allowed: here.steps.1 asks a network that is deployed with a "
+            r"vote of 9 copies, which cannot be recorded$",
+        ),
+        (AttackSequence(steps=(QueryDetection(neighbors=3), AnswerRestriction())), ""),
+        (AttackSequence(steps=(MajorityVote(), Extraction(recipe=RECIPE))), ""),
+        (InputTransforms(transforms=(BitDepth(), Jpeg())), ""),
+    ],
+)
+def test_what_does_not_go_with_the_victim_is_refused(attack: Any, words: str, sets: Loaded) -> None:
+    facts = TargetFacts(path="here", victim=VICTIM, datasets={DATA: sets[data_key(DATA)]})
+    if not words:
+        attack.validate(facts)
+        return
+    with pytest.raises(ValueError, match=words):
+        attack.validate(facts)
+
+
+def test_jpeg_is_refused_for_images_of_two_channels(sets: Loaded) -> None:
+    held = sets[data_key(DATA)]
+    both = replace(held, x_train=np.repeat(held.x_train, 2, 1), x_test=np.repeat(held.x_test, 2, 1))
+    facts = TargetFacts(path="here", victim=VICTIM, datasets={DATA: both})
+    words = r"^here.transforms.1: 'jpeg' is not allowed: images have 2 channels; allowed: 1 or 3$"
+    with pytest.raises(ValueError, match=words):
+        InputTransforms(transforms=(BitDepth(), Jpeg())).validate(facts)
 
 
 def test_defaults_are_those_of_the_papers() -> None:
