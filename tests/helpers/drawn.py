@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn, save_pictures
-from mwm.runner.reporting.groups import Groups, group_by_configuration
+from mwm.runner.reporting.groups.configurations import Groups, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from tests.helpers.ended import CONFUSION, DISTILLED, HARD, MARGIN, SOFT, control, result, stolen, trial
 

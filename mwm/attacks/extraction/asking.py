@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class AskingAttack(AttackRecord):
     repeats, and with a budget nothing is asked twice: `cache_answers` is then refused.
     """
 
+    strength: ClassVar[str] = "query_budget"
     labels: Annotated[LabelKind, Shown(always=True)] = "soft"
     query_budget: Annotated[Count | None, Shown("{} calls")] = None
     cache_answers: StrictBool = False

@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import Any
 
 from mwm.config.spec import encode, flatten
-from mwm.runner.reporting.groups import Row, group_by_configuration, present, varying_fields
+from mwm.runner.reporting.groups.configurations import Row, group_by_configuration, varying_fields
+from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.report.markdown import description
 from mwm.runner.reporting.report.search_tables import SearchResults
 from mwm.runner.reporting.results import late_metrics

@@ -10,16 +10,12 @@ from typing import Any
 
 from mwm.runner.reporting import front, retention
 from mwm.runner.reporting.csv_files import write_csv
-from mwm.runner.reporting.groups import (
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked, group_by_configuration
+from mwm.runner.reporting.groups.measures import (
     DAMAGED,
-    Configuration,
-    Groups,
-    Members,
-    attacked,
     by_scheme,
     damaged_statistics,
     detection_rate,
-    group_by_configuration,
     present,
     unmarked_victims,
 )
@@ -102,6 +98,9 @@ def _strongest_attack(point: RetentionPoint | None) -> dict[str, Any] | None:
     if point is None or point.accuracy_drop is None:
         return None
     proof = None if point.neg_log10_p is None else point.neg_log10_p.value
-    told = {"students": point.students, "detected": point.detected, "neg_log10_p": proof}
+    told: dict[str, Any] = {"students": point.students, "detected": point.detected, "neg_log10_p": proof}
     told |= {"query_acc": point.query_acc.value, "accuracy_drop": 100 * point.accuracy_drop}
-    return told | {"attack": dict(point.attack), "query_budget": point.budget}
+    own = {path: value for path, value in point.attack if path != retention.BUDGET}
+    told |= {"attack": own, "query_budget": point.budget}
+    told |= {"strength": point.curve.strength, "strength_field": point.curve.field or None}
+    return told | threat_columns(point.threat)

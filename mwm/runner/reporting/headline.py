@@ -6,19 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    Configuration,
-    Groups,
-    attacked,
-    attacks_of,
-    configuration_names,
-    present,
-    unmarked_victims,
-    victim_names,
-    victims_of,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, attacked, victims_of
+from mwm.runner.reporting.groups.measures import present, unmarked_victims
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.trials.names import counted, format_fraction
 from mwm.trials.outcome import LEVEL

@@ -14,26 +14,25 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mwm.runner.reporting.groups import (
-    DAMAGED,
+from mwm.runner.reporting.groups.configurations import (
     Configuration,
     Groups,
     Members,
     attacked,
-    attacks_of,
+    group_by_configuration,
+    varying_fields,
+    victims_of,
+)
+from mwm.runner.reporting.groups.measures import (
+    DAMAGED,
     by_scheme,
-    configuration_names,
     damaged_statistics,
     detection_rate,
-    group_by_configuration,
     present,
     proven,
     unmarked_victims,
-    varying_fields,
-    victim_names,
-    victims_of,
-    without_budget,
 )
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.stats.intervals import mean_and_sd

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mwm.runner.reporting.figures import front, heatmap, retention, style
-from mwm.runner.reporting.groups import Groups
+from mwm.runner.reporting.groups.configurations import Groups
 
 PICTURES = {"heatmap": heatmap.figure, "front": front.figure, "retention": retention.figure}
 """By the names of their files, in the order in which they are read."""

@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.groups import (
-    Configuration,
-    Groups,
-    Members,
-    attacked,
-    attacks_of,
-    configuration_names,
-    present,
-    proven,
-    victim_names,
-)
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked
+from mwm.runner.reporting.groups.measures import present, proven
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.trials.names import format_fraction
 from mwm.trials.outcome import LEVEL

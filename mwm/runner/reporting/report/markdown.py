@@ -9,20 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
 
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    Groups,
-    Row,
-    attacks_of,
-    configuration_names,
-    group_by_configuration,
-    present,
-    proven,
-    unmarked_victims,
-    victim_names,
-    victims_of,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import Groups, Row, group_by_configuration, victims_of
+from mwm.runner.reporting.groups.measures import present, proven, unmarked_victims
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report.search_tables import SearchResults, by_importance, number_done, short_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.groups import Groups, victims_of
+from mwm.runner.reporting.groups.configurations import Groups, victims_of
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report import search_figures, words
 from mwm.runner.reporting.report.pictures import query_pictures

@@ -14,22 +14,9 @@ from typing import Any
 from mwm.runner.reporting.csv_files import write_csv
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn, save_pictures
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    Configuration,
-    Groups,
-    Members,
-    attacked,
-    attacks_of,
-    by_scheme,
-    configuration_names,
-    detection_rate,
-    present,
-    proven,
-    victim_names,
-    victims_of,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked, victims_of
+from mwm.runner.reporting.groups.measures import by_scheme, detection_rate, present, proven
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic

@@ -12,16 +12,9 @@ from rich.console import Group
 from rich.table import Table
 
 from mwm.runner.reporting import front
-from mwm.runner.reporting.groups import (
-    Configuration,
-    Groups,
-    Members,
-    attacks_of,
-    configuration_names,
-    present,
-    victim_names,
-    victims_of,
-)
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, victims_of
+from mwm.runner.reporting.groups.measures import present
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.tables import detection_table, network_table, retention_table, worst_case_table
 from mwm.trials.names import duration
 

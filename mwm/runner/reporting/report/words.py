@@ -8,15 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from mwm.runner.reporting.groups import (
-    Groups,
-    attacks_of,
-    configuration_names,
-    damaged_statistics,
-    unmarked_victims,
-    victim_names,
-    victims_of,
-)
+from mwm.runner.reporting.groups.configurations import Groups, victims_of
+from mwm.runner.reporting.groups.measures import damaged_statistics, unmarked_victims
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.report.source import SweepData
 from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES, UNPROVEN

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mwm.runner.reporting.groups import group_by_configuration
+from mwm.runner.reporting.groups.configurations import group_by_configuration
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.results import TrialResult, result_rows
 from tests.helpers.ended import CONFUSION, HARD, MARGIN, SOFT, control, failed, result, stolen, trial

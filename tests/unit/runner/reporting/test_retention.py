@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import t as student
 
 from mwm.runner.reporting.figures.style import COLOURS, GREY
-from mwm.runner.reporting.groups import attacked, group_by_configuration
+from mwm.runner.reporting.groups.configurations import attacked, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
 from mwm.stats.intervals import MeanInterval

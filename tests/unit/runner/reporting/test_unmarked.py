@@ -12,7 +12,7 @@ from rich.console import Console
 
 from mwm.runner.reporting.csv_files import read_results
 from mwm.runner.reporting.export import write_results
-from mwm.runner.reporting.groups import group_by_configuration
+from mwm.runner.reporting.groups.configurations import group_by_configuration
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.progress import Progress
 from mwm.runner.reporting.report.markdown import description
