@@ -8,7 +8,7 @@ from statistics import fmean
 
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, attacked, victims_of
 from mwm.runner.reporting.groups.measures import present, unmarked_victims
-from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
+from mwm.runner.reporting.groups.names import attack_names, victim_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.trials.names import counted, format_fraction
 from mwm.trials.outcome import LEVEL
@@ -37,9 +37,8 @@ class _Names:
         return f"it costs {what} clean accuracy"
 
     def attack(self, point: RetentionPoint) -> str:
-        """An attack with its budget."""
-        own = {(without_budget(one), dict(one).get(BUDGET)): name for one, name in self.attacks.items()}
-        return own[point.attack, point.budget]
+        """An attack with its strength."""
+        return self.attacks[point.attack]
 
 
 def headline(groups: Groups) -> str:
@@ -66,7 +65,7 @@ def headline(groups: Groups) -> str:
 
 def _answer(groups: Groups, marked: Sequence[Configuration]) -> str:
     """What is to be said of victims that carry a watermark, as the beginning of a sentence."""
-    named = _Names(victim_names(victims_of(groups)), _attack_names(groups), _costs(groups, marked))
+    named = _Names(victim_names(victims_of(groups)), attack_names(groups), _costs(groups, marked))
     tried = [victim for victim in attacked(groups) if victim in marked]
     if not tried:
         return _cheapest(marked, named)
@@ -80,10 +79,6 @@ def _answer(groups: Groups, marked: Sequence[Configuration]) -> str:
 
 
 _NO_ATTACK = f"no attack on it is done for every seed with students that lose at most {MOST_LOST} points"
-
-
-def _attack_names(groups: Groups) -> dict[Configuration, str]:
-    return configuration_names(attacks_of(groups), "kind")
 
 
 def _costs(groups: Groups, victims: Sequence[Configuration]) -> dict[Configuration, float]:

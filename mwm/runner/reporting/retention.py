@@ -12,11 +12,11 @@ from typing import Any
 
 from mwm.attacks.threat import ThreatModel
 from mwm.runner.reporting.csv_files import write_csv
-from mwm.runner.reporting.groups.strength import Curve, curves
-from mwm.runner.reporting.groups.threats import THREAT, Knowledge, knowledge, threat_columns, threats
 from mwm.runner.reporting.groups.configurations import CLASSES, Configuration, Groups, attacked
 from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
+from mwm.runner.reporting.groups.strength import Curve, curves
+from mwm.runner.reporting.groups.threats import THREAT, Knowledge, knowledge, threat_columns, threats
 from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
 
@@ -36,10 +36,11 @@ COLUMNS = (
     *("neg_log10_p", "neg_log10_p_low", "neg_log10_p_high", "query_acc", "query_acc_low", "query_acc_high"),
     *("clean_acc", "clean_acc_low", "clean_acc_high", "accuracy_drop", "victim_setting", "attack_setting"),
 )
-"""The columns of retention.csv; then follow the fields of schemes that occur. Of `seeds` trials `students` were
-measured and `detected` of them proven to be copies; `strength` is the value of the field `strength_field` of the attack; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop`
-how many points of clean accuracy students have less than their victims; the last two are the whole configurations as
-JSON."""
+"""The columns of retention.csv; then follow the fields of schemes that occur.
+
+`strength` is the value of the field `strength_field` of the attack. Of `seeds` trials `students` were measured and
+`detected` of them proven to be copies; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop` how many points
+of clean accuracy students have less than their victims; the last two are the whole configurations as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ class RetentionPoint:
     """One attack of one strength on one configuration: what it cost, and what it left of the watermark.
 
     "Students" are the networks that attackers end with, trained afresh or not. `attack` is the whole configuration,
-    `curve` what it is apart from its strength. `threat` is None for rows of earlier releases. `calls` is None for an attack
-    without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test.
+    `curve` what it is apart from its strength. `threat` is None for rows of earlier releases. `calls` is None for
+    an attack without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test.
     `accuracy_drop` is the clean accuracy of the victims minus that of their students; None where a victim is unknown.
     Of `seeds` trials, those that failed or were never attacked among them, `students` were measured, and `detected` of
     them are proven to be copies at the usual level; None as for `neg_log10_p`.

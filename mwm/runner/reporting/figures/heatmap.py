@@ -13,7 +13,7 @@ import numpy as np
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked
 from mwm.runner.reporting.groups.measures import present, proven
-from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
+from mwm.runner.reporting.groups.names import attack_names, attacks_of, victim_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, points, worst_case
 from mwm.trials.names import format_fraction
 from mwm.trials.outcome import LEVEL
@@ -71,7 +71,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     measures = [one for one in MEASURES if any(cell is not None for row in cells[one.title] for cell in row[1:])]
     if not victims or not measures:
         return None
-    named = style.plain(configuration_names(attacks_of(groups), "kind"))
+    named = style.plain(attack_names(groups))
     settings = style.plain(victim_names(attacked(groups)))
     rows = [_wrapped(settings[victim], round(NAME * width / style.FULL)) for victim in victims]
     left = style.LETTER * max(len(line) for row in rows for line in row.split("\n"))

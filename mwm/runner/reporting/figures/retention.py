@@ -92,13 +92,13 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
 
 
 def _attack_names(found: Sequence[RetentionPoint]) -> dict[Configuration, str]:
-    """Each attack in words, with its query budget if that is always the same: then no axis says it."""
-    budgets: dict[Configuration, set[int | None]] = {}
+    """Each attack in words, with its strength if that is always the same: then no axis says it."""
+    alike: dict[Configuration, set[Configuration]] = {}
     for point in found:
-        budgets.setdefault(point.attack, set()).add(point.budget)
-    whole = {one: (*one, *((BUDGET, budget) for budget in own if len(own) == 1)) for one, own in budgets.items()}
+        alike.setdefault(point.curve.attack, set()).add(point.attack)
+    whole = {curve: next(iter(own)) if len(own) == 1 else curve for curve, own in alike.items()}
     named = style.plain(configuration_names([*whole.values()], "kind"))
-    return {attack: named[one] for attack, one in whole.items()}
+    return {curve: named[one] for curve, one in whole.items()}
 
 
 def _values(found: Sequence[RetentionPoint], axis: str) -> set[float]:
@@ -125,7 +125,7 @@ def _curves(
     """The curves, those of a setting beside those of the last one."""
     together: dict[tuple[str, Configuration], list[RetentionPoint]] = {}
     for point in sorted(found, key=lambda point: point.calls or 0.0):
-        together.setdefault((settings[point.victim], point.attack), []).append(point)
+        together.setdefault((settings[point.victim], point.curve.attack), []).append(point)
     calls = _values(found, "calls") or {1.0}
     span = math.log(max(calls) / min(calls))
     step = span * min(APART, FURTHEST / len(looks))

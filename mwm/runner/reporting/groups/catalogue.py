@@ -1,4 +1,4 @@
-"""What the catalogues of schemes and attacks say of a kind: its record, its defaults, how strong it is by which field."""
+"""What the catalogues of schemes and attacks say of a kind: its record, its defaults, by which field it is strong."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _records(kind: Any) -> Iterator[Any]:
 
 
 def kinds(attack: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """The kinds of the steps of a sequence, by where they stand in it; of another attack its own, which stands at ""."""
+    """The kinds of the steps of a sequence by where they stand in it; of another attack its own, which stands at ""."""
     leaves = dict(attack)
     steps = {path.removesuffix("kind"): kind for path, kind in leaves.items() if path.endswith(".kind")}
     found = {place: kind for place, kind in steps.items() if STEP.fullmatch(place)}

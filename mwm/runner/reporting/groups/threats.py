@@ -54,7 +54,8 @@ def threat_of(members: Members) -> ThreatModel | None:
     if row is None:
         return None
     told: dict[str, Any] = {one.name: row.get(f"{THREAT}{one.name}") for one in fields(ThreatModel)}
-    return ThreatModel(**{name: "" if value is None else value for name, value in told.items()})
+    told = {name: "" if value is None else value for name, value in told.items()}
+    return ThreatModel(**told)
 
 
 def knowledge(threat: ThreatModel) -> Knowledge:

@@ -10,7 +10,7 @@ from typing import Any
 
 from mwm.runner.reporting.groups.configurations import Groups, victims_of
 from mwm.runner.reporting.groups.measures import damaged_statistics, unmarked_victims
-from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
+from mwm.runner.reporting.groups.names import attack_names, victim_names
 from mwm.runner.reporting.report.source import SweepData
 from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES, UNPROVEN
@@ -32,7 +32,7 @@ LIMITS = (
 
 def missing(groups: Groups) -> Iterator[str]:
     """Which victims carry no watermark, and which trials did not end well, and why: a line for each setting, attack."""
-    victims, attacks = victim_names(victims_of(groups)), configuration_names(attacks_of(groups), "kind")
+    victims, attacks = victim_names(victims_of(groups)), attack_names(groups)
     lines = [
         f"{victims[victim]}: {unmarked} of {count} {UNPROVEN}"
         for victim, (unmarked, count) in unmarked_victims(groups).items()

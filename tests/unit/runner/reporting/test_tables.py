@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.reporting.tables import WIDTH, tables
+from mwm.runner.reporting.tables.layout import WIDTH
+from mwm.runner.reporting.tables.terminal import tables
 from tests.helpers.ended import (
     CONFUSION,
     DISTILLED,

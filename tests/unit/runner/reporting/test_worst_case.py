@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mwm.runner.reporting.tables import WORST_CASE
+from mwm.runner.reporting.tables.attackers import WORST_CASE
 from tests.helpers.ended import (
     HARD,
     MARGIN,

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.runner.reporting.figures.catalogue import drawn
-from mwm.runner.reporting.report.paper import ACROSS, Part, escaped, latex, write_paper
+from mwm.runner.reporting.report.paper.latex import ACROSS, Part, escaped, latex
+from mwm.runner.reporting.report.paper.write import write_paper
 from tests.helpers.drawn import BUDGETS, CASES, TRIGGERS, figures_of, grouped, swept
 from tests.helpers.ended import CONFUSION, MARGIN, SOFT, control, failed, result, stolen, trial
 from tests.helpers.latex import WORDS, Tabular, number, read
