@@ -48,16 +48,17 @@ def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
     if attacks_of(groups):
         lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
         yield read_table(lost, worst_case_table(shown, width=inf))
-        for caption, made in (
-            ("What is left after the worst attack of each threat model", knowledge_table(shown)),
-            ("What attackers are given", threat_table(groups, width=inf)),
-            ("What is left where the attacker's network turns queries away", rejecting_table(shown)),
-            ("What each step of a sequence left", step_table(shown)),
-        ):
-            if made is not None:
-                yield read_table(caption, made)
+        yield from _if_made("What is left after the worst attack of each threat model", knowledge_table(shown))
+        yield from _if_made("What attackers are given", threat_table(groups, width=inf))
+        yield from _if_made("What is left where an attacker's network turns queries away", rejecting_table(shown))
+        yield from _if_made("What each step of a sequence left", step_table(shown))
         yield read_table("How many students are detected", detection_table(groups))
     yield read_table("The networks, by the digests of their trainings", network_table(shown))
+
+
+def _if_made(caption: str, made: Group | None) -> Iterator[PageTable]:
+    if made is not None:
+        yield read_table(caption, made)
 
 
 def read_table(caption: str, made: Group) -> PageTable:

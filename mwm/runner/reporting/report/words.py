@@ -19,8 +19,7 @@ MOST_FAILURES = 10
 
 LIMITS = (
     "The worst attack is the worst of those that were tried. Others may leave less.",
-    "Attackers here draw the images that they ask at random, or fine-tune a copy. Pruning, quantization, overwriting, "
-    "chosen queries and a defence of the oracle are not among the attacks.",
+    "Attacks are comparable only where their threat models agree: see the table of what attackers are given.",
     "That a watermark is not proven does not mean that the network is independent.",
     "A mean over few seeds is rough. Differences that are smaller than the spread between seeds say nothing.",
     "What holds for these data and this network need not hold for larger ones.",

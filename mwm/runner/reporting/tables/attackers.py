@@ -127,7 +127,9 @@ def worst_case_table(groups: Groups, *, width: float = WIDTH) -> Group:
         "its threat model": models,
     }
     words = [
-        Column(head, [_filled(one, room - 2) for one in own], words=True) for head, own in told.items() if any(own)
+        Column(head, [_filled(one, room - 2) for one in lines], words=True)
+        for head, lines in told.items()
+        if any(lines)
     ]
     counts = sorted({point.students for left in best.values() for point in left.values() if point is not None})
     notes = [WORST_CASE, *([mean_of(counts, "mean")] if counts else [])]

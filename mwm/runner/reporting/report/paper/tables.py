@@ -41,7 +41,7 @@ def results(groups: Groups) -> Made:
     """What each attack leaves of each setting: the proof alone, with a line for each attack, where there are many."""
     victims = victim_names(victims_of(groups))
     attacks: dict[Configuration | None, str] = {None: "no attack"}
-    attacks |= attack_names(groups)
+    attacks.update(attack_names(groups).items())
     if is_turned(groups):
         parts = [_part(MEASURES[0], groups, lines=attacks, across=victims)]
     else:
