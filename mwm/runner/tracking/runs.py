@@ -120,7 +120,7 @@ def to_metrics(values: Mapping[str, Any], stamp: int, step: int) -> list[MetricP
 
 
 def trial_tags(trial: Trial) -> dict[str, str]:
-    """The tags by which a trial is found; `seed` is the victim's. Of an attack also its threat model, as far as used."""
+    """The tags by which a trial is found; `seed` is the victim's. Of an attack also its threat model."""
     victim, attack = trial.victim, trial.attack
     tags = {"kind": "victim", "scheme": victim.scheme.kind, "seed": str(victim.seed)}
     return tags if attack is None else tags | {"kind": "attack", "attack": attack.kind} | threat_tags(attack)

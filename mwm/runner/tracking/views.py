@@ -55,8 +55,8 @@ class Varied:
     """The parameters in which the trials of a sweep differ, the most telling first.
 
     Those of `victims` and of `attacks`, and those in which victims of the commonest scheme differ: an axis of a chart
-    leaves out the runs that have no value there. `threats` are the tags in which threat models differ. `attacked` tells whether there are attacks at all, `searched` whether
-    Optuna chose the victims, of which some are then on its front.
+    leaves out the runs that have no value there. `threats` are the tags in which threat models differ. `attacked` tells
+    whether there are attacks at all, `searched` whether Optuna chose the victims, of which some are then on its front.
     """
 
     victims: Sequence[str] = ()

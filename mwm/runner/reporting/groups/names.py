@@ -52,6 +52,16 @@ def attack_names(groups: Groups) -> dict[Configuration, str]:
     return {one: f"{name} (adaptive: {adaptive[one]})" if one in adaptive else name for one, name in named.items()}
 
 
+def curve_names(attacks: Collection[Configuration]) -> dict[Configuration, str]:
+    """Each curve in words, by what its attacks are apart from their strength; with that if it is always the same."""
+    alike: dict[Configuration, list[Configuration]] = {}
+    for attack, curve in curves(attacks).items():
+        alike.setdefault(curve.attack, []).append(attack)
+    whole = {curve: own[0] if len(own) == 1 else curve for curve, own in alike.items()}
+    named = configuration_names([*whole.values()], "kind")
+    return {curve: named[one] for curve, one in whole.items()}
+
+
 def configuration_names(configurations: Sequence[Configuration], kind: str) -> dict[Configuration, str]:
     """Each configuration in words: its kind, which is said at the path `kind`, then what tells it from the others.
 
@@ -59,7 +69,7 @@ def configuration_names(configurations: Sequence[Configuration], kind: str) -> d
     the strength of an attack is said wherever others of its kind are weaker or stronger.
     """
     told = {one: _with_parts_in_words(one) for one in configurations}
-    said = [path for path in varying_fields(told.values()) if path != kind]
+    said = [path for path in varying_fields(told.values()) if path != kind and not _is_kind_of_step(path)]
     strong = _strengths(configurations)
     first = {
         name for record in catalogue.attacks().values() for name, own in shown_fields(record).items() if own.always
@@ -121,6 +131,11 @@ def _kinds(configuration: Configuration) -> tuple[str, ...]:
     return tuple(catalogue.kinds(configuration).values())
 
 
+def _is_kind_of_step(path: str) -> bool:
+    """Whether a path says the kind of a step of a sequence, which its name says anyhow."""
+    return catalogue.STEP.fullmatch(path.removesuffix("kind")) is not None
+
+
 def _place(path: str, first: bool) -> str:
     """By which fields of equal rank are sorted; of a scheme those that do not always name it keep their order."""
     return path if first or not is_of_scheme(path) else ""
@@ -129,7 +144,11 @@ def _place(path: str, first: bool) -> str:
 def _needed(configuration: Configuration, said: Iterable[str], strength: str) -> list[str]:
     """The paths at which a configuration is no recipe and no default of an attack, and that of its strength."""
     own = dict(configuration)
-    usual = catalogue.defaults(own.get("kind", ""))
+    usual = {
+        f"{place}{name}": value
+        for place, kind in catalogue.kinds(configuration).items()
+        for name, value in catalogue.defaults(kind).items()
+    }
     return [
         path
         for path in said

@@ -11,12 +11,14 @@ from mwm.runner.reporting.groups.configurations import Configuration, varying_fi
 
 
 class Curve(NamedTuple):
-    """An attack apart from its strength, the field that says this (empty if none does), and its value.
+    """An attack apart from its strength, its kind, the field that says this (empty if none does), and its value.
 
-    Attacks that have the first two in common are one curve. Without a bound an attack is as strong as can be.
+    A sequence has the kinds of its steps. Attacks that have all but the value in common are one curve. Without a bound
+    an attack is as strong as can be.
     """
 
     attack: Configuration
+    kind: str
     field: str
     strength: Any
 
@@ -47,5 +49,5 @@ def curves(attacks: Collection[Configuration]) -> dict[Configuration, Curve]:
         told = [path for path in strengths(attack) if "" in places or path in varied[tuple(places.values())]]
         field = told[0] if told else ""
         apart = tuple(leaf for leaf in attack if leaf[0] != field)
-        found[attack] = Curve(apart, field, own.get(field))
+        found[attack] = Curve(apart, " + ".join(places.values()), field, own.get(field))
     return found

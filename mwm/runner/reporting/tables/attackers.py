@@ -73,22 +73,32 @@ def _share(members: Members) -> Text:
     return Text(f"  {told['detected']}/{told['students']} {interval}")
 
 
-def threat_table(groups: Groups, *, width: float = WIDTH) -> Group | None:
+def threat_table(groups: Groups) -> Group | None:
     """What each attacker is given, and what it spends: attacks of the same threat model stand on one line.
 
-    On a page, which is wider than any line, each has one of its own. None where no row tells it.
+    There they are told without their strength. None where no row tells threat models.
     """
-    told, named, rows = threats(groups), attack_names(groups), rows_of_attacks(groups)
-    alike: dict[tuple[ThreatModel, Configuration | None], list[Configuration]] = {}
-    for attack in named:
-        if attack in told:
-            alike.setdefault((told[attack], None if width < float("inf") else attack), []).append(attack)
+    told, rows = threats(groups), rows_of_attacks(groups)
+    attacks = [attack for attack in attacks_of(groups) if attack in told]
+    alike: dict[ThreatModel, list[Configuration]] = {}
+    for attack in attacks:
+        alike.setdefault(told[attack], []).append(attack)
     if not alike:
         return None
-    models = [threat for threat, _ in alike]
-    members = [[row for attack in attacks for row in rows[attack]] for attacks in alike.values()]
-    given = _given(models, members)
-    room = max(LEAST, width - width_of(given))
+    curve_of, named = curves(attacks), curve_names(attacks)
+    given = _given([*alike], [[row for attack in own for row in rows[attack]] for own in alike.values()])
+    lines = [", ".join(dict.fromkeys(named[curve_of[one].attack] for one in own)) for own in alike.values()]
+    room = WIDTH - width_of(given)
+    return table([*given, Column("attacks", [_filled(line, room) for line in lines], words=True)], [THREATS])
+
+
+def threat_list(groups: Groups) -> Group | None:
+    """What each attacker is given, and what it spends, an attack a line; None where no row tells threat models."""
+    told, rows = threats(groups), rows_of_attacks(groups)
+    named = {attack: name for attack, name in attack_names(groups).items() if attack in told}
+    names = Column("attack", [Text(name) for name in named.values()], words=True)
+    given = _given([told[attack] for attack in named], [rows[attack] for attack in named])
+    return table([names, *given], [THREATS]) if named else None
     names = Column(
         "attacks", [_filled(", ".join(named[one] for one in own), room) for own in alike.values()], words=True
     )
@@ -98,7 +108,7 @@ def threat_table(groups: Groups, *, width: float = WIDTH) -> Group | None:
 def _given(models: Sequence[ThreatModel], members: Sequence[Members]) -> list[Column]:
     """What attackers of each threat model are given, and what those that were measured spent."""
     pairs = [*zip(models, members, strict=True)]
-    told = {
+    told: dict[str, list[str]] = {
         "access": [threat.access for threat in models],
         "true labels": ["yes" if threat.true_labels else "no" for threat in models],
         "answers": [threat.answers or "–" for threat in models],
@@ -106,13 +116,15 @@ def _given(models: Sequence[ThreatModel], members: Sequence[Members]) -> list[Co
         "images": [images_words(threat, own).removesuffix(" images") for threat, own in pairs],
         "start": [threat.start for threat in models],
     }
+    if any(threat.adaptive for threat in models):
+        told["adaptive to"] = [threat.adaptive or "–" for threat in models]
     return [Column(head, [Text(f"{word} ") for word in words], words=True) for head, words in told.items()]
 
 
 def worst_case_table(groups: Groups, *, width: float = WIDTH) -> Group:
     """Worst-case retention: what the best attacker leaves that gives up 1, 3 or 5 points of accuracy at most.
 
-    Of the last one also which attack it is, and what it was given.
+    Of the last also which attack it is, and what that was given.
     """
     found, named, rows = points(groups), attack_names(groups), rows_of_attacks(groups)
     best = worst_case(found, attacked(groups))
@@ -123,7 +135,7 @@ def worst_case_table(groups: Groups, *, width: float = WIDTH) -> Group:
     room = (width - width_of([*setting_columns([*best]), *figures])) / 2
     models = ["" if one is None or one.threat is None else threat_words(one.threat, rows[one.attack]) for one in worst]
     told: dict[str, list[str]] = {
-        f"attack, ≤{MOST_LOST} lost": ["" if one is None else named[one.attack] for one in worst],
+        "worst attack": ["" if one is None else named[one.attack] for one in worst],
         "its threat model": models,
     }
     words = [

@@ -67,7 +67,7 @@ def _by_setting(groups: Groups, width: float) -> Iterator[Portion]:
     columns = [
         (one, Column(named[one], [proof(groups.get((victim, one), [])) for victim in victims])) for one in attacks
     ]
-    alike = [[one for _, one in own] for _, own in groupby(columns, lambda one: curve_of[one[0]][:2])]
+    alike = [[one for _, one in own] for _, own in groupby(columns, lambda one: curve_of[one[0]][:3])]
     own = _own([groups.get((victim, None), []) for victim in victims])
     for portion in side_by_side(width - width_of(first), [own, *alike]):
         yield [*first, *portion], ()
