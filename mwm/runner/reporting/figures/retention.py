@@ -13,7 +13,7 @@ from mwm.runner.reporting import retention
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.labels import Label, label_ends, place_labels
 from mwm.runner.reporting.groups.configurations import Configuration, Groups
-from mwm.runner.reporting.groups.names import victim_names
+from mwm.runner.reporting.groups.names import curve_names, victim_names
 from mwm.runner.reporting.retention import RetentionPoint
 
 HEIGHT = 1.9

@@ -11,7 +11,8 @@ from rich.text import Text
 from mwm.attacks.threat import ThreatModel
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked
 from mwm.runner.reporting.groups.measures import by_scheme, detection_rate, present
-from mwm.runner.reporting.groups.names import attack_names
+from mwm.runner.reporting.groups.names import attack_names, attacks_of, curve_names
+from mwm.runner.reporting.groups.strength import curves
 from mwm.runner.reporting.groups.threats import (
     COMPARABLE,
     extent,
@@ -99,10 +100,6 @@ def threat_list(groups: Groups) -> Group | None:
     names = Column("attack", [Text(name) for name in named.values()], words=True)
     given = _given([told[attack] for attack in named], [rows[attack] for attack in named])
     return table([names, *given], [THREATS]) if named else None
-    names = Column(
-        "attacks", [_filled(", ".join(named[one] for one in own), room) for own in alike.values()], words=True
-    )
-    return table([*given, names] if width < float("inf") else [names, *given], [THREATS])
 
 
 def _given(models: Sequence[ThreatModel], members: Sequence[Members]) -> list[Column]:
