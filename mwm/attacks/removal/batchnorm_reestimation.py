@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -27,6 +27,7 @@ class BatchNormReestimation(WhiteBoxAttack):
     have shifted the victim's statistics (`batchnorm: reference`), this undoes it.
     """
 
+    strength: ClassVar[str] = "passes"
     kind: Literal["batchnorm_reestimation"] = "batchnorm_reestimation"
     passes: Count = 3
     batch_size: Count = 128

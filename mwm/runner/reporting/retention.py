@@ -16,7 +16,7 @@ from mwm.runner.reporting.groups.configurations import CLASSES, Configuration, G
 from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.groups.strength import Curve, curves
-from mwm.runner.reporting.groups.threats import THREAT, Knowledge, knowledge, threat_columns, threats
+from mwm.runner.reporting.groups.threats import THREAT, Knowledge, threat_columns, threats
 from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
 
@@ -148,7 +148,7 @@ def worst_by_knowledge(
     groups: dict[Knowledge, list[RetentionPoint]] = {}
     for point in found:
         if point.threat is not None:
-            groups.setdefault(knowledge(point.threat), []).append(point)
+            groups.setdefault(Knowledge.of(point.threat), []).append(point)
     return {known: worst_case(own, victims) for known, own in sorted(groups.items())}
 
 

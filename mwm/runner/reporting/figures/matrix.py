@@ -29,10 +29,8 @@ PROOF, MATCHES = MEASURES
 
 LOST = Look(text=lambda points: f"{points:.1f}".replace("-0.0", "0.0").replace("-", "−"), colours="Oranges", even=5.0)
 
-EXPLAINED = (
-    f"means over seeds; bold and framed: {LEVEL} in every seed; accuracy lost: points of clean accuracy, "
-    "of a student below its victim, of a victim below the control"
-)
+EXPLAINED = f"means over seeds; bold and framed: {LEVEL} in every seed"
+LOSSES = "accuracy lost: of a student below its victim, of a victim below the control"
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
         axis.tick_params(length=0, bottom=False, labelbottom=False, labeltop=True, labelleft=not place)
     for line, label in zip(lines, axes[0].get_yticklabels(), strict=True):
         label.set_fontweight("bold" if line.title else "normal")
-    style.note(made, EXPLAINED)
+    style.note(made, "; ".join([EXPLAINED, *([LOSSES] if len(panels) > 1 else [])]))
     return made
 
 
@@ -89,7 +87,9 @@ def _lines(groups: Groups) -> Iterator[_Line]:
     for known, attacks in by_knowledge(groups).items():
         if known is not None:
             yield _Line(str(known), title=True)
-        yield from (_Line("\n".join(textwrap.wrap(named[one], NAME)), one) for one in attacks)
+        for one in attacks:
+            together = named[one].replace("adaptive: ", "adaptive:\N{NO-BREAK SPACE}")
+            yield _Line("\n".join(textwrap.wrap(together, NAME)), one)
 
 
 @dataclass(frozen=True)

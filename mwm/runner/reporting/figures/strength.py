@@ -134,7 +134,8 @@ def _decorate(row: Sequence[Any], kind: _Kind, measures: Sequence[str]) -> None:
             style.scale_proof(panel, max(mean.high or mean.value for mean in means), named=False, ticks=FEW)
         elif means:
             low, high = min(mean.value for mean in means), max(mean.value for mean in means)
-            panel.set_ylim(low - 0.05 - 0.1 * (high - low), high + 0.05 + 0.1 * (high - low))
+            around = 0.02 + 0.1 * (high - low)
+            panel.set_ylim(max(low - around, -0.03), min(high + around, 1.03))
         if numbers[0] > 0 and numbers[-1] / numbers[0] >= FARTHEST:
             panel.set_xscale("log")
             style.number_logarithmic(panel, numbers)

@@ -28,6 +28,9 @@ TEXT, SMALL = 8.0, 7.0
 LETTER, LINE = 0.058, 0.13
 """Inches that a small letter and a line of them take, about."""
 
+APART = 0.02
+"""Inches between the lines of a legend."""
+
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "handlelength": 1.8, "columnspacing": 1.2}
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -147,7 +150,7 @@ def add_legend(figure: Any, entries: Sequence[Any], text: str, *, height: float)
     across = max(1, int(width / (LETTER * max(len(one.get_label()) for one in entries) + 0.45)))
     told, lines = _filled(text, figure), -(-len(entries) // across)
     lines += sum(one.get_label().count("\n") for one in entries)
-    figure.set_figheight(height + LINE * (lines + told.count("\n") + 2))
+    figure.set_figheight(height + LINE * (lines + told.count("\n") + 2) + APART * lines)
     figure.legend(
         handles=entries, ncols=across, loc="outside lower left", title=told, alignment="left", **LEGEND
     ).get_title().set_fontsize(SMALL)

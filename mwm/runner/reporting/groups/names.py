@@ -18,7 +18,7 @@ from mwm.runner.reporting.groups.configurations import (
     varying_fields,
 )
 from mwm.runner.reporting.groups.strength import curves
-from mwm.runner.reporting.groups.threats import Knowledge, knowledge, threats
+from mwm.runner.reporting.groups.threats import Knowledge, threats
 from mwm.trials.names import describe
 
 PART = re.compile(r"(?P<place>(?:steps\.\d+\.)?)(?P<field>(?!steps\.)\w+)\.(?P<number>\d+)\.(?P<path>.+)")
@@ -176,5 +176,5 @@ def by_knowledge(groups: Groups) -> dict[Knowledge | None, list[Configuration]]:
     """The attacks by what is compared, in their order; None are those of earlier releases, of which it is unknown."""
     told, found = threats(groups), dict[Knowledge | None, list[Configuration]]()
     for attack in attacks_of(groups):
-        found.setdefault(knowledge(told[attack]) if attack in told else None, []).append(attack)
+        found.setdefault(Knowledge.of(told[attack]) if attack in told else None, []).append(attack)
     return found

@@ -24,6 +24,11 @@ class Knowledge(NamedTuple):
     true_labels: bool
     answers: str
 
+    @classmethod
+    def of(cls, threat: ThreatModel) -> Knowledge:
+        """That of a threat model."""
+        return cls(threat.access, threat.true_labels, threat.answers)
+
     def __str__(self) -> str:
         return _joined(self.access, _answers(self.answers), _labels(self.true_labels))
 
@@ -58,11 +63,6 @@ def threat_of(members: Members) -> ThreatModel | None:
     return ThreatModel(**told)
 
 
-def knowledge(threat: ThreatModel) -> Knowledge:
-    """The group in which an attack is compared."""
-    return Knowledge(threat.access, threat.true_labels, threat.answers)
-
-
 def rows_of_attacks(groups: Groups) -> dict[Configuration, Members]:
     """The rows of each attack, of all victims."""
     found: dict[Configuration, list[Mapping[str, Any]]] = {}
@@ -75,7 +75,7 @@ def rows_of_attacks(groups: Groups) -> dict[Configuration, Members]:
 def threat_words(threat: ThreatModel, members: Members = ()) -> str:
     """A threat model in words, with the number of images of an attacker, if its rows are given."""
     adaptive = f"adaptive: {threat.adaptive}" if threat.adaptive else ""
-    return _joined(str(knowledge(threat)), images_words(threat, members), f"start: {threat.start}", adaptive)
+    return _joined(str(Knowledge.of(threat)), images_words(threat, members), f"start: {threat.start}", adaptive)
 
 
 def images_words(threat: ThreatModel, members: Members = ()) -> str:

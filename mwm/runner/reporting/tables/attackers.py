@@ -88,7 +88,7 @@ def threat_table(groups: Groups) -> Group | None:
         return None
     curve_of, named = curves(attacks), curve_names(attacks)
     given = _given([*alike], [[row for attack in own for row in rows[attack]] for own in alike.values()])
-    lines = [", ".join(dict.fromkeys(named[curve_of[one].attack] for one in own)) for own in alike.values()]
+    lines = ["; ".join(dict.fromkeys(named[curve_of[one].attack] for one in own)) for own in alike.values()]
     room = WIDTH - width_of(given)
     return table([*given, Column("attacks", [_filled(line, room) for line in lines], words=True)], [THREATS])
 

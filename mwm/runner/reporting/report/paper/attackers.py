@@ -10,9 +10,9 @@ from mwm.runner.reporting.groups.measures import present, proven
 from mwm.runner.reporting.groups.names import attack_names, victim_names
 from mwm.runner.reporting.groups.threats import (
     COMPARABLE,
+    Knowledge,
     extent,
     images_words,
-    knowledge,
     rows_of_attacks,
     threat_columns,
     threats,
@@ -55,7 +55,7 @@ def worst_case_of_all(groups: Groups) -> Made:
         own = [{"most_points_lost": most} | _line(point, groups, attacks) for most, point in left.items()]
         lines += [{"setting": victims[victim], **one} for one in own]
         worst = left[MOST_LOST]
-        known = "" if worst is None or worst.threat is None else str(knowledge(worst.threat))
+        known = "" if worst is None or worst.threat is None else str(Knowledge.of(worst.threat))
         figures = [_proof(point, groups) for point in left.values()]
         rows.append([victims[victim], *figures, escaped(own[-1]["attack"]) or "--", escaped(known) or "--"])
     across = [f"≤ {most} points" for most in ACCURACY_DROPS]
