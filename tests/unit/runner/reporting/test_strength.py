@@ -64,17 +64,17 @@ def test_a_strength_that_equals_a_field_of_the_victim_is_told_as_it_is() -> None
 def test_of_a_sequence_the_first_step_that_differs_says_how_strong_it_is() -> None:
     found = curves_of(*(sequence(REPAIR, tuned(count)) for count in (9, 3)), sequence(REPAIR, SOFT))
     assert [(one.kind, one.field, one.strength) for one in found] == [
-        ("batchnorm_reestimation + extraction", "", None),
         ("batchnorm_reestimation + fine_tuning", "steps.1.recipe.epochs", 3),
         ("batchnorm_reestimation + fine_tuning", "steps.1.recipe.epochs", 9),
+        ("batchnorm_reestimation + extraction", "", None),
     ]
 
 
 def test_strength_is_said_where_it_differs_even_at_its_default() -> None:
     groups = grouped([result(trial(MARGIN, 0, attack)) for attack in (tuned(20), tuned(5), SOFT)])
-    assert [*attack_names(groups).values()] == ["extraction", "fine_tuning epochs=5", "fine_tuning epochs=20"]
+    assert [*attack_names(groups).values()] == ["extraction soft", "fine_tuning epochs=5", "fine_tuning epochs=20"]
     alone = grouped([result(trial(MARGIN, 0, attack)) for attack in (tuned(20), SOFT)])
-    assert [*attack_names(alone).values()] == ["extraction", "fine_tuning"]
+    assert [*attack_names(alone).values()] == ["extraction soft", "fine_tuning"]
 
 
 def test_a_curve_is_named_with_its_strength_where_that_is_one_alone() -> None:
@@ -83,7 +83,7 @@ def test_a_curve_is_named_with_its_strength_where_that_is_one_alone() -> None:
         [result(trial(MARGIN, 0, attack)) for attack in [*attacks, SOFT | {"views": 2, "query_budget": 9}]]
     )
     assert {*curve_names([*attack_names(groups)]).values()} == {
-        *("extraction 100 calls", "extraction x2 views 9 calls", "fine_tuning", "batchnorm_reestimation"),
+        *("extraction soft 100 calls", "extraction soft x2 views 9 calls", "fine_tuning", "batchnorm_reestimation"),
     }
 
 

@@ -57,11 +57,11 @@ def test_attackers_of_one_threat_model_stand_on_one_line_with_all_that_they_spen
     lines = [[" ".join(cell.split()) for cell in row] for row in cells(ended, 3)]
     black = ["black box", "no", "soft", "100–50,000", "1,200 victim_data", "fresh"]
     white = ["white box", "yes", "–", "–", "1,200 victim_data", "victim's weights"]
-    assert lines == [[*black, "extraction; extraction resnet20"], [*white, "fine_tuning"]]
+    assert lines == [[*black, "extraction soft; extraction soft resnet20"], [*white, "fine_tuning"]]
     listed = threat_list(grouped(ended))
     assert listed is not None
     assert [row[0].text for row in read_table("", listed).rows] == [
-        *("extraction 100 calls", "extraction 400 calls", "extraction resnet20", "fine_tuning"),
+        *("extraction soft 100 calls", "extraction soft 400 calls", "extraction soft resnet20", "fine_tuning"),
     ]
 
 
@@ -75,7 +75,12 @@ def test_attackers_that_know_a_scheme_are_named_as_such() -> None:
 
 def test_the_worst_case_of_each_threat_model_is_that_of_its_attacks_alone() -> None:
     ended = [result(trial(scheme), clean_acc=0.95) for scheme in (MARGIN, NONE)]
-    left = {"soft": (SOFT, 0.5), "hard": (HARD, 0.3), "tuned": (TUNED, 0.1), "adapted": (ADAPTED, 0.2)}
+    left: dict[str, tuple[dict[str, Any], float]] = {
+        "soft": (SOFT, 0.5),
+        "hard": (HARD, 0.3),
+        "tuned": (TUNED, 0.1),
+        "adapted": (ADAPTED, 0.2),
+    }
     ended += [stolen(MARGIN, 0, attack, query, clean_acc=0.95) for attack, query in left.values()]
     ended.append(stolen(NONE, 0, SOFT, 0.0, clean_acc=0.95))
     groups = grouped(ended)
@@ -94,7 +99,7 @@ def test_the_worst_case_of_each_threat_model_is_that_of_its_attacks_alone() -> N
     table = read_table("", made)
     assert [cell.text for cell in table.headings[-3:]] == [str(known) for known in by_group]
     assert [cell.text for cell in table.rows[0][-3:]] == [
-        *("9.0/.30\nextraction hard", "6.0/.20\nextraction x2 averaged soft 100 calls (adaptive: margin)"),
+        *("9.0/.30\nextraction hard", "6.0/.20\nextraction soft x2 averaged 100 calls (adaptive: margin)"),
         "3.0/.10\nfine_tuning",
     ]
     assert "comparable only where their threat models agree" in table.notes[0]
@@ -118,7 +123,7 @@ def test_retention_tells_strength_and_threat_model_of_each_point(tmp_path: Path)
     told = [[line[name] for name in ("query_budget", "strength", "strength_field")] for line in lines]
     assert told == [["100", "100", "query_budget"], ["", "3", "recipe.epochs"], ["", "9", "recipe.epochs"]]
     assert [line["threat.access"] for line in lines] == ["black box", "white box", "white box"]
-    assert {line["attack"] for line in lines} == {"extraction", "fine_tuning"}
+    assert {line["attack"] for line in lines} == {"extraction soft", "fine_tuning"}
 
 
 def test_a_threat_model_of_no_images_says_so() -> None:
