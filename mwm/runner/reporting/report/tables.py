@@ -15,7 +15,7 @@ from mwm.runner.reporting import front
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, victims_of
 from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.groups.names import attack_names, attacks_of, configuration_names, victim_names
-from mwm.runner.reporting.tables.attackers import detection_table, knowledge_table, threat_list, worst_case_table
+from mwm.runner.reporting.tables.attackers import detection_table, knowledge_table, threat_table, worst_case_table
 from mwm.runner.reporting.tables.retention import rejecting_table, retention_table
 from mwm.runner.reporting.tables.steps import step_table
 from mwm.runner.reporting.tables.terminal import network_table
@@ -49,7 +49,7 @@ def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
         lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
         yield read_table(lost, worst_case_table(shown, width=inf))
         yield from _if_made("What is left after the worst attack of each threat model", knowledge_table(shown))
-        yield from _if_made("What attackers are given", threat_list(groups))
+        yield from _if_made("What attackers are given", threat_table(groups))
         yield from _if_made("What is left where an attacker's network turns queries away", rejecting_table(shown))
         yield from _if_made("What each step of a sequence left", step_table(shown))
         yield read_table("How many students are detected", detection_table(groups))

@@ -93,15 +93,6 @@ def threat_table(groups: Groups) -> Group | None:
     return table([*given, Column("attacks", [_filled(line, room) for line in lines], words=True)], [THREATS])
 
 
-def threat_list(groups: Groups) -> Group | None:
-    """What each attacker is given, and what it spends, an attack a line; None where no row tells threat models."""
-    told, rows = threats(groups), rows_of_attacks(groups)
-    named = {attack: name for attack, name in attack_names(groups).items() if attack in told}
-    names = Column("attack", [Text(name) for name in named.values()], words=True)
-    given = _given([told[attack] for attack in named], [rows[attack] for attack in named])
-    return table([names, *given], [THREATS]) if named else None
-
-
 def _given(models: Sequence[ThreatModel], members: Sequence[Members]) -> list[Column]:
     """What attackers of each threat model are given, and what those that were measured spent."""
     pairs = [*zip(models, members, strict=True)]
@@ -165,7 +156,10 @@ def knowledge_table(groups: Groups) -> Group | None:
 
 def _worst(point: RetentionPoint | None, named: Mapping[Configuration, str]) -> Text:
     told = _left(point)
-    return told if point is None else Text(f"{told.plain}\n{named[point.attack]}", told.style)
+    if point is None:
+        return told
+    lines = [told.plain, *textwrap.wrap(named[point.attack], LEAST)]
+    return Text("\n".join(lines), told.style)
 
 
 def _left(point: RetentionPoint | None) -> Text:

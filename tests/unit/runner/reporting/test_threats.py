@@ -16,7 +16,7 @@ from mwm.runner.reporting.groups.threats import Knowledge, threat_of, threats
 from mwm.runner.reporting.report.tables import read_table
 from mwm.runner.reporting.results import result_rows
 from mwm.runner.reporting.retention import points, worst_by_knowledge, worst_case
-from mwm.runner.reporting.tables.attackers import knowledge_table, threat_list, threat_table
+from mwm.runner.reporting.tables.attackers import knowledge_table, threat_table
 from mwm.runner.reporting.tables.retention import rejecting_table
 from tests.helpers.drawn import arsenal, grouped
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, result, stolen, trial
@@ -43,7 +43,7 @@ def test_rows_of_earlier_releases_tell_no_threat_model_and_are_still_told() -> N
     rows = [{name: value for name, value in row.items() if "threat" not in name} for row in result_rows(ended)]
     groups = group_by_configuration(rows)
     assert threats(groups) == {}
-    assert threat_table(groups) is threat_list(groups) is knowledge_table(groups) is None
+    assert threat_table(groups) is knowledge_table(groups) is None
     assert [*attack_names(groups).values()] == ["extraction"]
 
 
@@ -58,11 +58,6 @@ def test_attackers_of_one_threat_model_stand_on_one_line_with_all_that_they_spen
     black = ["black box", "no", "soft", "100–50,000", "1,200 victim_data", "fresh"]
     white = ["white box", "yes", "–", "–", "1,200 victim_data", "victim's weights"]
     assert lines == [[*black, "extraction soft; extraction soft resnet20"], [*white, "fine_tuning"]]
-    listed = threat_list(grouped(ended))
-    assert listed is not None
-    assert [row[0].text for row in read_table("", listed).rows] == [
-        *("extraction soft 100 calls", "extraction soft 400 calls", "extraction soft resnet20", "fine_tuning"),
-    ]
 
 
 def test_attackers_that_know_a_scheme_are_named_as_such() -> None:
@@ -99,7 +94,7 @@ def test_the_worst_case_of_each_threat_model_is_that_of_its_attacks_alone() -> N
     table = read_table("", made)
     assert [cell.text for cell in table.headings[-3:]] == [str(known) for known in by_group]
     assert [cell.text for cell in table.rows[0][-3:]] == [
-        *("9.0/.30\nextraction hard", "6.0/.20\nextraction soft x2 averaged 100 calls (adaptive: margin)"),
+        *("9.0/.30\nextraction hard", "6.0/.20\nextraction soft x2\naveraged 100 calls\n(adaptive: margin)"),
         "3.0/.10\nfine_tuning",
     ]
     assert "comparable only where their threat models agree" in table.notes[0]
