@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -21,8 +21,13 @@ from mwm.training.recipe import Recipe
 
 @spec
 class AttackRecord(ABC):
-    """An attack: a record that a line of YAML fills. A new kind is a subclass in a file of its own."""
+    """An attack: a record that a line of YAML fills. A new kind is a subclass in a file of its own.
 
+    `strength` is the dotted path of the field that says how strong an attack of a kind is: attacks that differ in it
+    alone are one curve. It is empty where no field does.
+    """
+
+    strength: ClassVar[str] = ""
     source: Source = VictimData()
     seed: Seed = 0
 

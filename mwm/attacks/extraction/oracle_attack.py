@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
@@ -22,6 +22,8 @@ class OracleAttack(AttackRecord):
     The victim's probabilities are put into the forms of `oracle` one after another: what a deployed model lets through.
     With soft `labels` the attacker is told the result, with hard ones the class that is likeliest in it.
     """
+
+    strength: ClassVar[str] = "query_budget"
 
     labels: Annotated[LabelKind, Shown(always=True)] = "soft"
     oracle: Annotated[tuple[AnswerForm, ...], Shown()] = ()

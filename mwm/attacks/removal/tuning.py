@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,7 @@ class TuningAttack(WhiteBoxAttack):
     out anew where an attack is resumed.
     """
 
+    strength: ClassVar[str] = "recipe.epochs"
     labels: Annotated[Literal["true", "predicted"], Shown("{} labels")] = "true"
     batchnorm: Annotated[Literal["updated", "frozen"], Shown("batchnorm {}")] = "updated"
     recipe: Annotated[Recipe, Shown("")] = ADI
