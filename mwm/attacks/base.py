@@ -107,11 +107,15 @@ class WhiteBoxAttack(AttackRecord):
         del calls
         return WhiteBoxAccess(model=deepcopy(model).requires_grad_(True), **common)
 
+    def uses_images(self) -> bool:
+        """Whether the attack needs images, and does not only report on them."""
+        return True
+
     def threat_model(self) -> ThreatModel:
-        """The weights, and images of the attacker's own."""
+        """The weights, and images of the attacker's own where any are used."""
         return ThreatModel(
             access="white box",
-            images=self.source.kind,
+            images=self.source.kind if self.uses_images() else "none",
             true_labels=self.knows_labels(),
             answers="",
             start="victim's weights",

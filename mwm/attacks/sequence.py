@@ -133,8 +133,8 @@ class AttackSequence(AttackRecord):
         """That of the first step, on the victim: the later ones attack a network of the attacker's own."""
         told = [step.threat_model() for step in self.steps]
         images = "none" if all(one.images == "none" for one in told) else self.source.kind
-        known = ", ".join(dict.fromkeys(filter(None, (step.adapted_to() for step in self.steps))))
-        return replace(told[0], images=images, true_labels=self.knows_labels(), adaptive=known)
+        known = dict.fromkeys(name for one in told for name in one.adaptive.split(", ") if name)
+        return replace(told[0], images=images, true_labels=self.knows_labels(), adaptive=", ".join(known))
 
     def knows_labels(self) -> bool:
         """If any step does."""

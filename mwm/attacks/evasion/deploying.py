@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -14,7 +12,6 @@ from torch import nn
 from mwm.attacks.access import WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack
 from mwm.attacks.changes import epoch_of_change
-from mwm.attacks.threat import ThreatModel
 from mwm.config.spec import spec
 from mwm.models.deployed import Deployed, Deployment
 from mwm.training.evaluation import predict_logits
@@ -27,10 +24,12 @@ class EvasionAttack(WhiteBoxAttack):
     """Deploy the victim's network so that a key finds less: no weight changes, in a single epoch.
 
     A kind says what stands around the network (`deployment`), and what is learnt for it from the attacker's images
-    (`prepare`); `uses_images` says whether anything is.
+    (`prepare`), if anything is (`uses_images`).
     """
 
-    uses_images: ClassVar[bool] = False
+    def uses_images(self) -> bool:
+        """Unless a kind says so, it does not."""
+        return False
 
     @abstractmethod
     def deployment(self) -> Deployment:
@@ -42,11 +41,6 @@ class EvasionAttack(WhiteBoxAttack):
     def deployments(self) -> tuple[Deployment, ...]:
         """The one."""
         return (self.deployment(),)
-
-    def threat_model(self) -> ThreatModel:
-        """The weights, and images where any are used."""
-        told = super().threat_model()
-        return told if self.uses_images else replace(told, images="none")
 
     def network(self, access: WhiteBoxAccess) -> nn.Module:
         """The copy as it is deployed, before it has learnt anything."""

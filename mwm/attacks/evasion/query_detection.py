@@ -31,7 +31,6 @@ class QueryDetection(EvasionAttack):
     set the threshold. Their labels are those that the network gives them.
     """
 
-    uses_images: ClassVar[bool] = True
     strength: ClassVar[str] = "false_rejects"
     kind: Literal["query_detection"] = "query_detection"
     method: Annotated[Literal["knn", "energy"], Shown(always=True)] = "knn"
@@ -53,6 +52,10 @@ class QueryDetection(EvasionAttack):
         if self._detection.remembers and self.neighbors > kept:
             reason = f"there are {kept} references, of {held} images of the attacker"
             raise ValueError(f"{facts.path}.neighbors: {self.neighbors} is not allowed: {reason}")
+
+    def uses_images(self) -> bool:
+        """As references, and for the threshold."""
+        return True
 
     def deployment(self) -> Deployment:
         """The detector."""

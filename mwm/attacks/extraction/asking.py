@@ -95,9 +95,8 @@ class AskingAttack(BlackBoxAttack):
         return self.own_labels != "ignored"
 
     def adapted_to(self) -> str:
-        """`flatten` answers marks in second choices, `smoothing` marks that live close to single images."""
-        known = super().adapted_to(), "margin" if self.smoothing is not None else ""
-        return ", ".join(filter(None, known))
+        """`smoothing` answers marks that live close to single images."""
+        return super().adapted_to() or ("margin" if self.smoothing is not None else "")
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a budget beyond the images, and for views that would all be the same."""

@@ -27,6 +27,10 @@ class Pruning(OneShotAttack):
     share: Annotated[float, Strict(), Field(gt=0, lt=1), Shown("share {}", heading="share", always=True)] = 0.5
     scope: Annotated[Literal["tensor", "global"], Shown()] = "tensor"
 
+    def uses_images(self) -> bool:
+        """None are."""
+        return False
+
     def change(self, model: nn.Module, access: WhiteBoxAccess) -> None:
         """Make weights zero."""
         del access

@@ -47,6 +47,10 @@ class Quantization(OneShotAttack):
                 round_inputs(layer)
         return access.model
 
+    def uses_images(self) -> bool:
+        """For the ranges of `int8` alone."""
+        return self.method == "int8"
+
     def change(self, model: nn.Module, access: WhiteBoxAccess) -> None:
         """Round the weights, and with int8 have inputs rounded, too."""
         if self.method == "grid":

@@ -36,6 +36,10 @@ class WeightNoise(OneShotAttack):
         super().validate(facts)
         check_convolutions(facts.path, self.kind, facts)
 
+    def uses_images(self) -> bool:
+        """None are."""
+        return False
+
     def change(self, model: nn.Module, access: WhiteBoxAccess) -> None:
         """Move the convolutions, one after another; what is drawn is the same on every device."""
         drawn = make_generator(access.seed, "noise")
