@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from mwm.config.spec import Field, PositiveFloat, Share, Shown, spec
 from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
 from mwm.oracle.oracle import log_probabilities
+from mwm.training.recipe import Recipe
 from mwm.training.state import TrainState
 from mwm.training.step import Batch, Objective
 
@@ -67,12 +68,9 @@ class GuidedExtraction(StudentAttack):
         """Those of a share."""
         return True
 
-    def resolve(self, victim: Target) -> Self:
+    def _recipe_like(self, victim: Target) -> Recipe:
         """As of any student; a network is not compiled here because the victim's was."""
-        filled = super().resolve(victim)
-        if self.recipe is None and filled.recipe is not None:
-            return replace(filled, recipe=replace(filled.recipe, compile=False))
-        return filled
+        return replace(super()._recipe_like(victim), compile=False)
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a share of less than one image."""

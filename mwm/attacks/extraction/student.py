@@ -81,8 +81,11 @@ class StudentAttack(AskingAttack):
 
     def resolve(self, victim: Target) -> Self:
         """Fill in the student's network, and the recipe up to its last epoch."""
-        recipe = self.recipe or replace(victim.recipe, keep="last", label_smoothing=0.0, mixup=0.0)
-        return replace(self, student=self.student or victim.model, recipe=recipe)
+        return replace(self, student=self.student or victim.model, recipe=self.recipe or self._recipe_like(victim))
+
+    def _recipe_like(self, victim: Target) -> Recipe:
+        """The victim's recipe, up to its last epoch, but for what it does to labels."""
+        return replace(victim.recipe, keep="last", label_smoothing=0.0, mixup=0.0)
 
     def threat_model(self) -> ThreatModel:
         """Answers, and images of the attacker's own."""
