@@ -62,12 +62,12 @@ def test_differences_come_to_the_gradient_through_a_victim() -> None:
     (slope,) = torch.autograd.grad(losses(at).sum(), at)
     with torch.no_grad():
         found = forward_differences(losses, points(), directions=basis(), epsilon=1e-5)
-        many = unit_vectors(points(), 4000, torch.Generator().manual_seed(2))
+        many = unit_vectors(points(), 300, torch.Generator().manual_seed(2))
         sampled = forward_differences(losses, points(), directions=many, epsilon=1e-5)
     torch.testing.assert_close(found, slope, rtol=1e-2, atol=1e-4 * slope.abs().max().item())
     for one, other in zip(sampled.flatten(1), slope.flatten(1), strict=True):
-        assert torch.cosine_similarity(one, other, dim=0) > 0.95
-        assert one.norm().item() == pytest.approx(other.norm().item(), rel=0.1)
+        assert torch.cosine_similarity(one, other, dim=0) > 0.9
+        assert one.norm().item() == pytest.approx(other.norm().item(), rel=0.2)
 
 
 def test_directions_have_unit_length_and_no_preference() -> None:
@@ -79,7 +79,7 @@ def test_directions_have_unit_length_and_no_preference() -> None:
 
 def test_the_generator_goes_up_the_loss() -> None:
     """Against a student that stays as it is, by exact differences: what the generator makes is lost more and more."""
-    attack = Dfme(directions=30, generator_lr=3e-3, epsilon=1e-2, **{**GAME, "generator_width": 8})
+    attack = Dfme(directions=5, generator_lr=1e-2, epsilon=1e-2, **{**GAME, "generator_width": 8})
     access: Any = access_for(attack)
     game, draw = attack.begin(access), torch.Generator().manual_seed(0)
 
@@ -90,7 +90,7 @@ def test_the_generator_goes_up_the_loss() -> None:
             return attack.student_loss(access.oracle(images), game.model(images)).mean().item()
 
     before = loss()
-    for _ in range(60):
+    for _ in range(25):
         attack.teach_generator(game, access, draw)
     assert loss() > 1.05 * before
 
