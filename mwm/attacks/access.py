@@ -23,6 +23,7 @@ class Access:
     `validation` is the owner's: it is reported on, and used only where a recipe says so. `seed` drives all chances;
     `victim_seed` is that of the victim's training. `starts` are weights of trained networks, under the names by which
     records call them. `others` are networks of somebody else that can be asked, too, by the seeds of their trainings.
+    `foreign` are the training images of further data sets that the attacker has, by the records that name them.
     `start` is the state of an interrupted attack to resume from.
     """
 
@@ -34,6 +35,7 @@ class Access:
     victim_seed: int = 0
     starts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
     others: Mapping[int, nn.Module] = field(default_factory=dict, repr=False)
+    foreign: Mapping[Any, LabeledImages[Images]] = field(default_factory=dict, repr=False)
     start: dict[str, Any] | None = None
 
     @property

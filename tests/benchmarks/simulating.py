@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from mwm.runner.reporting.tables import tables
+from mwm.runner.reporting.tables.terminal import tables
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue
 from mwm.runner.sweeps.validation import validate

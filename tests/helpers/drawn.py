@@ -12,16 +12,56 @@ from matplotlib.text import Text
 
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.catalogue import drawn, save_pictures
-from mwm.runner.reporting.groups import Groups, group_by_configuration
+from mwm.runner.reporting.groups.configurations import Groups, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from tests.helpers.ended import CONFUSION, DISTILLED, HARD, MARGIN, SOFT, control, result, stolen, trial
+
+Spec = dict[str, Any]
 
 TRIGGERS = {"kind": "trigger_set"}
 REMOVAL: list[dict[str, Any]] = [{"kind": "fine_tuning"}, {"kind": "batchnorm_reestimation"}]
 BUDGETS = [attack | more for attack in (SOFT, HARD) for more in ({"query_budget": 150}, {"query_budget": 1200}, {})]
-UNTESTED: dict[str, Any] = {"log10_p": None, "proven_1e3": None, "proven_1e6": None}
 
-Spec = dict[str, Any]
+
+def arsenal() -> list[dict[str, Any]]:
+    """Sixty attacks of many threat models, as a sweep of the whole catalogue has them."""
+    asked: list[dict[str, Any]] = []
+    for attack in (SOFT, HARD):
+        budgets = [attack | {"query_budget": budget} for budget in (150, 400, 1200)]
+        asked += [attack, *budgets, attack | {"source": "svhn", "query_budget": 1200}]
+        asked += [attack | {"query_budget": budget, "views": 4} for budget in (150, 1200)]
+        asked += [attack | {"query_budget": 1200, "own_labels": way} for way in ("drop", "relabel")]
+        asked += [attack | {"query_budget": 1200, "filter": way} for way in ("pixels", "features")]
+        asked += [attack | {"query_budget": 1200, "smoothing": count} for count in (2, 5)]
+        asked += [attack | {"student": "resnet20"}, attack | {"source": "disjoint"}]
+    asked += [SOFT | {"query_budget": budget, "flatten": True} for budget in (150, 1200)]
+    asked += [DISTILLED, DISTILLED | {"temperature": 4.0}, DISTILLED | {"query_budget": 1200}]
+    tuned: list[dict[str, Any]] = []
+    for more in ({}, {"layers": "last"}, {"labels": "predicted"}, {"labels": "predicted", "source": "svhn"}):
+        tuned += [{"kind": "fine_tuning", "recipe": {"epochs": count}} | more for count in (1, 5, 10, 20)]
+    repaired = [{"kind": "batchnorm_reestimation", "passes": count} for count in (1, 3, 10)]
+    sequences = [{"kind": "sequence", "steps": [repaired[1], step]} for step in (*asked[:4], tuned[2], tuned[3])]
+    return [*asked, *tuned, *repaired, *sequences]
+
+
+def attacked_often(schemes: Sequence[Spec], seeds: int = 2) -> list[TrialResult]:
+    """Victims of each scheme, and what each attack of the arsenal left of them."""
+    drawn_at, ended = np.random.default_rng(0), [control(seed) for seed in range(seeds)]
+    for place, scheme in enumerate(schemes, 1):
+        for seed in range(seeds):
+            clean = 0.98 - 0.01 * place
+            ended.append(result(trial(scheme, seed), clean_acc=clean, query_acc=1.0, log10_p=-80.0))
+            for number, attack in enumerate(arsenal()):
+                query = max(0.9 * place / len(schemes) - 0.015 * number + 0.1 * drawn_at.random(), 0.0)
+                lost = 0.3 * drawn_at.random() ** 4 - 0.005
+                asks = attack["kind"] in ("extraction", "distillation")
+                calls = attack.get("query_budget", 50_000) if asks else None
+                more = {"oracle_calls": calls, "attacker_images": 1200, "clean_acc": clean - lost}
+                ended.append(stolen(scheme, seed, attack, query, **more))
+    return ended
+
+
+UNTESTED: dict[str, Any] = {"log10_p": None, "proven_1e3": None, "proven_1e6": None}
 
 
 def swept(
@@ -71,6 +111,7 @@ CASES: dict[str, list[TrialResult]] = {
     "removal": swept([MARGIN, TRIGGERS], REMOVAL, oracle_calls=None),
     "no exact test": swept([MARGIN, TRIGGERS], [SOFT, HARD], controls=False, **UNTESTED),
     "many": swept(weights(40), BUDGETS[:4], 1),
+    "many attacks": attacked_often([MARGIN, MARGIN | {"mass": 0.45}, CONFUSION, TRIGGERS]),
 }
 """Sweeps that differ in what can be drawn of them."""
 

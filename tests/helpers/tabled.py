@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.reporting.tables import WIDTH, tables
+from mwm.runner.reporting.tables.layout import WIDTH
+from mwm.runner.reporting.tables.terminal import tables
 
 
 def shown(results: list[TrialResult]) -> str:

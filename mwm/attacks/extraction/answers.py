@@ -13,9 +13,7 @@ from torch import Tensor
 
 from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
-
-LOG_ZERO = -1e30
-"""The logarithm of a chance of nothing: finite, because 0 times infinity is no number."""
+from mwm.models.answers import LOG_ZERO
 
 POINTS_AT_A_TIME = 512
 """Images whose distances to all others are in memory at once."""

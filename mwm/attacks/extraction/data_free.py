@@ -6,22 +6,21 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
-from mwm.attacks.base import AttackRecord
 from mwm.attacks.extraction.answers import recovered_logits
 from mwm.attacks.extraction.generator import Game, ImageGenerator, as_pictures
+from mwm.attacks.extraction.oracle_attack import OracleAttack
 from mwm.attacks.sources import VictimData
 from mwm.attacks.threat import ThreatModel
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import Count, Field, NonNegativeFloat, PositiveFloat, Share, ShareBelowOne, Shown, Strict, spec
 from mwm.models.build import Model, build_model, check_network
-from mwm.oracle.oracle import LabelKind, Oracle
 from mwm.training.device import global_draws
 from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import DivergedError, Epoch
@@ -33,7 +32,7 @@ BatchSize = Annotated[int, Strict(), Field(ge=2)]
 
 
 @spec
-class DataFreeAttack(AttackRecord):
+class DataFreeAttack(OracleAttack):
     """Extraction by an attacker who has no images: `source` is left out.
 
     A generator turns noise into images, and is trained to make what teaches the students most. An iteration is
@@ -46,7 +45,6 @@ class DataFreeAttack(AttackRecord):
     Images are rounded to 8 bits, unless a kind says otherwise. A kind of attack says how the generator learns.
     """
 
-    labels: Annotated[LabelKind, Shown(always=True)] = "soft"
     query_budget: Annotated[Count, Shown("{} calls", always=True)] = 20_000_000
     student: Annotated[Model | None, Shown("")] = None
     batch_size: Annotated[BatchSize, Shown("batch {}")] = 256
@@ -65,6 +63,7 @@ class DataFreeAttack(AttackRecord):
     students: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.source != VictimData():
             reason = "the attacker has no images: leave it out"
             raise ValueError(f"source: {self.source.kind!r} is not allowed: {reason}")
@@ -76,6 +75,11 @@ class DataFreeAttack(AttackRecord):
     @abstractmethod
     def calls_per_iteration(self) -> int:
         """How many images are asked for in an iteration."""
+
+    @property
+    def allowance(self) -> int:
+        """The budget."""
+        return self.query_budget
 
     @property
     def iterations(self) -> int:
@@ -107,14 +111,10 @@ class DataFreeAttack(AttackRecord):
             access="black box",
             images="none",
             true_labels=False,
-            answers=self.labels,
+            answers=self.answer_words,
             start="fresh",
             adaptive=self.adapted_to(),
         )
-
-    def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
-        """An oracle that answers as often as the budget allows."""
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.query_budget, calls=calls), **common)
 
     def network(self, access: BlackBoxAccess) -> nn.Module:
         """The first student, before it has learnt anything."""

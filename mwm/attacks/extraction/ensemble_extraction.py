@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mwm.attacks.access import Answering, BlackBoxAccess
-from mwm.attacks.extraction.answers import LOG_ZERO, mean_answer
+from mwm.attacks.extraction.answers import mean_answer
 from mwm.attacks.extraction.extraction import AnswersAttack
 from mwm.config.spec import Count, Seed, Shown, spec
 from mwm.data.host import Images
+from mwm.models.answers import LOG_ZERO
 
 
 @spec

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.config.spec import PositiveFloat, Shown, spec
 
 
@@ -29,9 +28,7 @@ class AnswersAttack(StudentAttack):
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the answers."""
         del truth
-        if self.labels == "hard":
-            return F.cross_entropy(logits, answers, label_smoothing=self.label_smoothing)
-        return distillation_kl(answers, logits, self.temperature, smoothing=self.label_smoothing)
+        return self.answer_loss(answers, logits, temperature=self.temperature)
 
 
 @spec

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
 from mwm.attacks.base import image_count
 from mwm.attacks.extraction.answers import flattened, named_labels, recovered_logits
-from mwm.attacks.extraction.student import Lesson, StudentAttack, distillation_kl
+from mwm.attacks.extraction.black_box import Lesson
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import is_foreign
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Field, PositiveFloat, Share, Shown, spec
@@ -97,7 +98,7 @@ class GuidedExtraction(StudentAttack):
             towards = (1 - self.label_smoothing) * towards + self.label_smoothing / classes
         student = log_probabilities(logits, self.temperature)
         far = F.kl_div(student, towards, reduction="none").sum(1)
-        learnt = distillation_kl(answers, logits, self.temperature, smoothing=self.label_smoothing)
+        learnt = self.answer_loss(answers, logits, temperature=self.temperature)
         return torch.stack([learnt, torch.where(contradicted, far, 0.0).sum() / size])
 
     def contradicted(self, answers: Tensor, truth: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mwm.attacks.access import BlackBoxAccess, TargetFacts
 from mwm.attacks.base import image_count
 from mwm.attacks.extraction.answers import flattened
-from mwm.attacks.extraction.student import Lesson, StudentAttack
+from mwm.attacks.extraction.black_box import Lesson
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import left_by_transfer
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, Field, NonNegativeFloat, PositiveFloat, Share, Shown, spec

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack, check_batch_norm
-from mwm.attacks.removal.one_shot import epoch_of_change
+from mwm.attacks.changes import epoch_of_change
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, spec
 from mwm.training.batchnorm import CumulativeStatistics
@@ -27,6 +27,7 @@ class BatchNormReestimation(WhiteBoxAttack):
     have shifted the victim's statistics (`batchnorm: reference`), this undoes it.
     """
 
+    strength: ClassVar[str] = "passes"
     kind: Literal["batchnorm_reestimation"] = "batchnorm_reestimation"
     passes: Count = 3
     batch_size: Count = 128

@@ -91,7 +91,7 @@ def _ended(folder: Path) -> Path:
 
 def _shown_runs(folder: Path) -> dict[str, str]:
     """The runs whose pictures a report shows, by the digests of their victims."""
-    from mwm.runner.reporting.groups import group_by_configuration
+    from mwm.runner.reporting.groups.configurations import group_by_configuration
     from mwm.runner.reporting.report.pictures import shown_victims
     from mwm.runner.reporting.report.source import read_sweep_data
 

@@ -81,7 +81,7 @@ def run(
     sweep, console = _sweep(config, asked), make_console()
     from mwm.runner.execution import driver
     from mwm.runner.reporting.report.search_tables import read_search_results, search_tables
-    from mwm.runner.reporting.tables import tables
+    from mwm.runner.reporting.tables.terminal import tables
 
     try:
         how: dict[str, Any] = {"storage": storage, "address": address, "resume": resume, "trust": asked.trust}

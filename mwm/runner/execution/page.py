@@ -10,15 +10,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mwm.attacks.base import AttackRecord
 from mwm.config.spec import encode, flatten
-from mwm.runner.reporting.groups import Row, group_by_configuration, present, varying_fields
+from mwm.runner.reporting.groups.configurations import Row, group_by_configuration, varying_fields
+from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.report.markdown import description
 from mwm.runner.reporting.report.search_tables import SearchResults
 from mwm.runner.reporting.results import late_metrics
 from mwm.runner.sweeps.sweep import OptunaSearch, Sweep
 from mwm.runner.tracking.client import MlflowExperiment
 from mwm.runner.tracking.follower import Followed, MlflowFollower
-from mwm.runner.tracking.runs import CONFIG, SWEEP, source_tags, to_metrics
+from mwm.runner.tracking.runs import CONFIG, SWEEP, source_tags, threat_tags, to_metrics
 from mwm.runner.tracking.views import NOTE, Varied, view_links, write_own, write_views
 from mwm.runner.workspace.journal import read_events
 from mwm.runner.workspace.location import PICTURES
@@ -84,11 +86,20 @@ def open_follower(
 def varied_parameters(sweep: Sweep) -> Varied:
     """In which parameters the trials of a sweep differ; of a space to draw from, its corners."""
     victims = [flatten(encode(victim), "victim") for victim in sweep.victim_specs]
-    attacks = [flatten(encode(attack.resolve(sweep.victim_specs[0])), "attack") for _, attack in sweep.attack_specs]
+    resolved = [attack.resolve(sweep.victim_specs[0]) for _, attack in sweep.attack_specs]
+    attacks = [flatten(encode(attack), "attack") for attack in resolved]
     common, _ = Counter(victim[SCHEME] for victim in victims).most_common(1)[0]
     alike = [victim for victim in victims if victim[SCHEME] == common]
     searched = isinstance(sweep.search, OptunaSearch)
-    return Varied(_telling(victims), _telling(attacks), _telling(alike), attacked=bool(attacks), searched=searched)
+    parameters = _telling(victims), _telling(attacks), _telling(alike)
+    return Varied(*parameters, _varied_threats(resolved), attacked=bool(attacks), searched=searched)
+
+
+def _varied_threats(attacks: Iterable[AttackRecord]) -> list[str]:
+    """The tags in which the threat models of attacks differ."""
+    told = [threat_tags(attack) for attack in attacks]
+    names = dict.fromkeys(name for tags in told for name in tags)
+    return [name for name in names if len({tags.get(name) for tags in told}) > 1]
 
 
 def _telling(trials: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mwm.attacks.threat import ThreatModel
 from mwm.runner.reporting import front, retention
 from mwm.runner.reporting.csv_files import write_csv
-from mwm.runner.reporting.groups import (
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked, group_by_configuration
+from mwm.runner.reporting.groups.measures import (
     DAMAGED,
-    Configuration,
-    Groups,
-    Members,
-    attacked,
     by_scheme,
     damaged_statistics,
     detection_rate,
-    group_by_configuration,
     present,
     unmarked_victims,
 )
+from mwm.runner.reporting.groups.threats import threat_of
 from mwm.runner.reporting.results import TrialResult, result_rows
-from mwm.runner.reporting.retention import RetentionPoint, points, worst_case
+from mwm.runner.reporting.retention import RetentionPoint, points, worst_by_knowledge, worst_case
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, UNMARKED, UNPROVEN
@@ -33,7 +32,7 @@ GROUPED = (
     *("start_acc", "clean_acc", "clean_drop", "reestimated_clean_acc", "agreement"),
     *("log10_p", "log10_p_labels", "log10_p_scores", "log10_p_uncontrolled", "second_log10_p"),
     *("log10_p_unconditional", *LEVELS, "mean_rank", "wrong_answers"),
-    *("query_acc", "reestimated_query_acc"),
+    *("query_acc", "reestimated_query_acc", "false_rejects"),
 )
 """The measures whose means over seeds stand in the table of summary.json."""
 
@@ -78,21 +77,33 @@ def _tables(groups: Groups, found: Sequence[RetentionPoint]) -> dict[str, Any]:
             for victim, (own, anew) in damaged_statistics(groups).items()
         ],
         "detections": [
-            {"scheme": scheme, "attack": dict(attack), **detection_rate(members)}
+            {
+                **{"scheme": scheme, "attack": dict(attack), "threat": _threat(threat_of(members))},
+                **detection_rate(members),
+            }
             for (scheme, attack), members in by_scheme(groups).items()
         ],
-        "worst_case": [
-            {
-                "victim": dict(victim),
-                "accuracy_drop": {str(most): _strongest_attack(point) for most, point in attackers.items()},
-            }
-            for victim, attackers in worst_case(found, attacked(groups)).items()
+        "worst_case": [_worst(victim, attackers) for victim, attackers in worst_case(found, attacked(groups)).items()],
+        "worst_case_by_threat": [
+            known._asdict() | _worst(victim, attackers)
+            for known, worst in worst_by_knowledge(found, attacked(groups)).items()
+            for victim, attackers in worst.items()
         ],
     }
 
 
+def _worst(victim: Configuration, attackers: Mapping[int, RetentionPoint | None]) -> dict[str, Any]:
+    told = {str(most): _strongest_attack(point) for most, point in attackers.items()}
+    return {"victim": dict(victim), "accuracy_drop": told}
+
+
+def _threat(threat: ThreatModel | None) -> dict[str, Any] | None:
+    return None if threat is None else asdict(threat)
+
+
 def _entry(victim: Configuration, attack: Configuration | None, members: Members) -> dict[str, Any]:
     entry: dict[str, Any] = {"victim": dict(victim), "attack": None if attack is None else dict(attack)}
+    entry |= {} if attack is None else {"threat": _threat(threat_of(members))}
     entry |= {status: sum(row["status"] == status for row in members) for status in STATUSES}
     return entry | {name: mean_and_sd(present(members, name)) for name in GROUPED}
 
@@ -102,6 +113,9 @@ def _strongest_attack(point: RetentionPoint | None) -> dict[str, Any] | None:
     if point is None or point.accuracy_drop is None:
         return None
     proof = None if point.neg_log10_p is None else point.neg_log10_p.value
-    told = {"students": point.students, "detected": point.detected, "neg_log10_p": proof}
+    told: dict[str, Any] = {"students": point.students, "detected": point.detected, "neg_log10_p": proof}
     told |= {"query_acc": point.query_acc.value, "accuracy_drop": 100 * point.accuracy_drop}
-    return told | {"attack": dict(point.attack), "query_budget": point.budget}
+    own = {path: value for path, value in point.attack if path != retention.BUDGET}
+    told |= {"attack": own, "query_budget": point.budget}
+    told |= {"strength": point.curve.strength, "strength_field": point.curve.field or None}
+    return told | {"threat": _threat(point.threat)}

@@ -12,17 +12,9 @@ from typing import Any
 
 from mwm.runner.reporting import retention
 from mwm.runner.reporting.csv_files import write_csv
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    Configuration,
-    Groups,
-    attacked,
-    attacks_of,
-    configuration_names,
-    present,
-    victim_names,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, attacked
+from mwm.runner.reporting.groups.measures import present
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, scheme_fields, worst_case
 
 MOST_LOST = ACCURACY_DROPS[-1]
@@ -84,11 +76,11 @@ class FrontPoint:
 def points(groups: Groups) -> list[FrontPoint]:
     """Every attack on every setting that has a control and an exact test; none if none of them has a watermark."""
     curves = retention.points(groups)
-    known = {(point.victim, point.attack, point.budget): point for point in curves}
+    known = {(point.victim, point.attack): point for point in curves}
     worst = {victim: best[MOST_LOST] for victim, best in worst_case(curves, attacked(groups)).items()}
     found = []
     for victim, attack in product(worst, attacks_of(groups)):
-        point = known.get((victim, without_budget(attack), dict(attack).get(BUDGET)))
+        point = known.get((victim, attack))
         drops = present(groups.get((victim, None), []), "clean_drop")
         if point is None or point.neg_log10_p is None or not drops:
             continue

@@ -6,19 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    Configuration,
-    Groups,
-    attacked,
-    attacks_of,
-    configuration_names,
-    present,
-    unmarked_victims,
-    victim_names,
-    victims_of,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked, victims_of
+from mwm.runner.reporting.groups.measures import present, unmarked_victims
+from mwm.runner.reporting.groups.names import attack_names, victim_names
+from mwm.runner.reporting.groups.threats import rows_of_attacks, threat_words
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.trials.names import counted, format_fraction
 from mwm.trials.outcome import LEVEL
@@ -32,11 +23,12 @@ Judged = Mapping[Configuration, RetentionPoint]
 
 @dataclass(frozen=True)
 class _Names:
-    """What victims and attacks are called, and what a watermark costs in points of clean accuracy."""
+    """What victims and attacks are called, what a watermark costs in points of clean accuracy, and rows of attacks."""
 
     victims: Mapping[Configuration, str]
     attacks: Mapping[Configuration, str]
     costs: Mapping[Configuration, float]
+    rows: Mapping[Configuration, Members]
 
     def cost(self, victim: Configuration) -> str:
         """What a watermark costs, as the end of a sentence."""
@@ -47,9 +39,13 @@ class _Names:
         return f"it costs {what} clean accuracy"
 
     def attack(self, point: RetentionPoint) -> str:
-        """An attack with its budget."""
-        own = {(without_budget(one), dict(one).get(BUDGET)): name for one, name in self.attacks.items()}
-        return own[point.attack, point.budget]
+        """An attack with its strength."""
+        return self.attacks[point.attack]
+
+    def threat(self, point: RetentionPoint) -> str:
+        """What an attacker is given, as a sentence of its own; none where rows do not tell."""
+        given = "" if point.threat is None else threat_words(point.threat, self.rows[point.attack])
+        return f". Threat model of that attack: {given}" if given else ""
 
 
 def headline(groups: Groups) -> str:
@@ -58,7 +54,7 @@ def headline(groups: Groups) -> str:
     Watermarks are compared by the mean −log10 p over seeds that the worst attack leaves, of those whose students lose
     at most 5 points and of which every seed is done; where no test is exact, by query accuracy. What it costs is the
     clean accuracy missing against the control. It says as well where nothing is to be compared, and why, and how many
-    settings carry no watermark: they are not compared.
+    settings carry no watermark: they are not compared. A second sentence says what the worst attack was given.
     """
     marked = [victim for victim in victims_of(groups) if dict(victim)["scheme.kind"] != "none"]
     if not any(row["status"] == "done" for rows in groups.values() for row in rows):
@@ -71,29 +67,29 @@ def headline(groups: Groups) -> str:
         return f"No victim carries a watermark: no key is proven ({LEVEL}) on its own network."
     carry = "carries" if len(unmarked) == 1 else "carry"
     lacking = f"; {counted(len(unmarked), 'setting')} {carry} no watermark in any seed" if unmarked else ""
-    return f"{_answer(groups, carried)}{lacking}."
+    answer, threat = _answer(groups, carried)
+    return f"{answer}{lacking}{threat}."
 
 
-def _answer(groups: Groups, marked: Sequence[Configuration]) -> str:
-    """What is to be said of victims that carry a watermark, as the beginning of a sentence."""
-    named = _Names(victim_names(victims_of(groups)), _attack_names(groups), _costs(groups, marked))
+def _answer(groups: Groups, marked: Sequence[Configuration]) -> tuple[str, str]:
+    """What is to be said of victims that carry a watermark, as the beginning of a sentence, and of the attack."""
+    named = _Names(
+        victim_names(victims_of(groups)), attack_names(groups), _costs(groups, marked), rows_of_attacks(groups)
+    )
     tried = [victim for victim in attacked(groups) if victim in marked]
     if not tried:
-        return _cheapest(marked, named)
+        return _cheapest(marked, named), ""
     cases = worst_case(points(groups), attacked(groups))
     worst = {victim: cases[victim][MOST_LOST] for victim in tried}
     judged = {victim: point for victim, point in worst.items() if point is not None}
     if not judged:
-        return f"No watermark can be judged: {_NO_ATTACK}"
+        return f"No watermark can be judged: {_NO_ATTACK}", ""
     left_out = f"; {counted(len(tried) - len(judged), 'setting')} left out: {_NO_ATTACK}" * (len(judged) < len(tried))
-    return f"{_compared(judged, named)}{left_out}"
+    answer, best = _compared(judged, named)
+    return f"{answer}{left_out}", named.threat(best)
 
 
 _NO_ATTACK = f"no attack on it is done for every seed with students that lose at most {MOST_LOST} points"
-
-
-def _attack_names(groups: Groups) -> dict[Configuration, str]:
-    return configuration_names(attacks_of(groups), "kind")
 
 
 def _costs(groups: Groups, victims: Sequence[Configuration]) -> dict[Configuration, float]:
@@ -110,8 +106,8 @@ def _cheapest(marked: Sequence[Configuration], named: _Names) -> str:
     return f"Nothing was attacked; {which or named.victims[best]}: {named.cost(best)}"
 
 
-def _compared(judged: Judged, named: _Names) -> str:
-    """Which watermark keeps the most, after what, and at what cost; the cheapest of equals."""
+def _compared(judged: Judged, named: _Names) -> tuple[str, RetentionPoint]:
+    """Which watermark keeps the most, after what, and at what cost; the cheapest of equals, and the attack on it."""
     tested = {victim: point for victim, point in judged.items() if point.neg_log10_p is not None}
     left = {victim: _left(point) for victim, point in (tested or judged).items()}
     best = min(left, key=lambda victim: (-left[victim], named.costs.get(victim, float("inf"))))
@@ -129,7 +125,7 @@ def _compared(judged: Judged, named: _Names) -> str:
     said.append(named.cost(best))
     if tested and not any(point.detected for point in tested.values()):
         said.insert(0, f"No watermark is proven ({LEVEL}) after its worst attack")
-    return "; ".join(said)
+    return "; ".join(said), point
 
 
 def _left(point: RetentionPoint) -> float:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from mwm.config.spec import digest, encode, flatten
-from mwm.runner.reporting.groups import CLASSES, Row
+from mwm.runner.reporting.groups.configurations import CLASSES, Row
+from mwm.runner.reporting.groups.threats import threat_columns, threat_model
 from mwm.trials.outcome import Outcome, robustness
 from mwm.trials.scoring import on_class_key, on_smaller_key
 from mwm.trials.trial import Trial
@@ -36,7 +37,8 @@ class TrialResult:
 def result_rows(results: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """One row per result: each victim followed by its attacks, attacks without their victim last.
 
-    Beside the fields of the trial and of its outcome: `kind`; `cells`, which says what a cell of the key holds, an
+    Beside the fields of the trial and of its outcome, whose `steps` are JSON: the threat model of an attack
+    (`threat.access`, ...); `kind`; `cells`, which says what a cell of the key holds, an
     image (`images`) or a class (`classes`); `clean_drop`, the clean accuracy that is missing against the same trial
     without a watermark; what all attacks on a victim left (`worst_query_acc`, ...); `mlflow_run_id`; and `trial`, all
     of the trial as JSON. A control, and an attack on one, has a row for each key with which it is compared: it is one
@@ -134,4 +136,6 @@ def _described(result: TrialResult, key: KeySize) -> dict[str, Any]:
     cells = CLASSES if CLASSES in (key, _key_size(trial)) else "images"
     row = {"kind": "victim" if trial.attack is None else "attack", "cells": cells} | flatten(tree)
     row.pop("attack", None)
-    return row | {name: value for name, value in asdict(_scored(result, key)).items() if name not in LEFT_OUT}
+    told = {name: value for name, value in asdict(_scored(result, key)).items() if name not in LEFT_OUT}
+    steps = {"steps": json.dumps(result.outcome.steps) if result.outcome.steps else None}
+    return row | threat_columns(threat_model(trial.attack)) | told | steps

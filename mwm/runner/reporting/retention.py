@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from mwm.attacks.threat import ThreatModel
 from mwm.runner.reporting.csv_files import write_csv
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    CLASSES,
-    Configuration,
-    Groups,
-    attacked,
-    attacks_of,
-    configuration_names,
-    present,
-    victim_names,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import CLASSES, Configuration, Groups, attacked
+from mwm.runner.reporting.groups.measures import present
+from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
+from mwm.runner.reporting.groups.strength import Curve, curves
+from mwm.runner.reporting.groups.threats import THREAT, Knowledge, threat_columns, threats
 from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
+
+BUDGET = "query_budget"
+"""The field of an attack that has a column of its own in the CSV, whatever says how strong the attack is."""
 
 NEEDED = ("query_acc", "clean_acc")
 """What a row must tell of a student to be counted."""
@@ -33,23 +30,26 @@ ACCURACY_DROPS = (1, 3, 5)
 """Points of clean accuracy that an attacker may give up in the table of worst cases."""
 
 COLUMNS = (
-    *("setting", "scheme", "attack", "query_budget", "seeds", "students", "detected", "oracle_calls"),
+    *("setting", "scheme", "attack", "query_budget", "strength", "strength_field"),
+    *(f"{THREAT}{field.name}" for field in fields(ThreatModel)),
+    *("seeds", "students", "detected", "oracle_calls"),
     *("neg_log10_p", "neg_log10_p_low", "neg_log10_p_high", "query_acc", "query_acc_low", "query_acc_high"),
     *("clean_acc", "clean_acc_low", "clean_acc_high", "accuracy_drop", "victim_setting", "attack_setting"),
 )
-"""The columns of retention.csv; then follow the fields of schemes that occur. Of `seeds` trials `students` were
-measured and `detected` of them proven to be copies; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop`
-how many points of clean accuracy students have less than their victims; the last two are the whole configurations as
-JSON."""
+"""The columns of retention.csv; then follow the fields of schemes that occur.
+
+`strength` is the value of the field `strength_field` of the attack. Of `seeds` trials `students` were measured and
+`detected` of them proven to be copies; the means are theirs. `neg_log10_p` is -log10 p, `accuracy_drop` how many points
+of clean accuracy students have less than their victims; the last two are the whole configurations as JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetentionPoint:
-    """One attack with one query budget on one configuration: what it cost, and what it left of the watermark.
+    """One attack of one strength on one configuration: what it cost, and what it left of the watermark.
 
-    "Students" are the networks that attackers end with, trained afresh or not. `attack` is the configuration without
-    its budget; `budget` None is the attacker who may ask in every epoch, or asks nobody. `calls` is None for an attack
-    without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test.
+    "Students" are the networks that attackers end with, trained afresh or not. `attack` is the whole configuration,
+    `curve` what it is apart from its strength. `threat` is None for rows of earlier releases. `calls` is None for
+    an attack without an oracle. `neg_log10_p` is -log10 p; None where the labels of a scheme allow no exact test.
     `accuracy_drop` is the clean accuracy of the victims minus that of their students; None where a victim is unknown.
     Of `seeds` trials, those that failed or were never attacked among them, `students` were measured, and `detected` of
     them are proven to be copies at the usual level; None as for `neg_log10_p`.
@@ -57,7 +57,8 @@ class RetentionPoint:
 
     victim: Configuration
     attack: Configuration
-    budget: int | None
+    curve: Curve
+    threat: ThreatModel | None
     seeds: int
     students: int
     detected: int | None
@@ -68,20 +69,28 @@ class RetentionPoint:
     accuracy_drop: float | None
 
     @property
+    def budget(self) -> int | None:
+        """The query budget: None for the attacker who may ask in every epoch, or asks nobody."""
+        budget: int | None = dict(self.attack).get(BUDGET)
+        return budget
+
+    @property
     def complete(self) -> bool:
         """Whether every seed is done: the worst may be just the one that is missing."""
         return self.students == self.seeds
 
 
 def points(groups: Groups) -> list[RetentionPoint]:
-    """What each attack with each budget left of each configuration's watermark; failed students are not in the means.
+    """What each attack of each strength left of each configuration's watermark; failed students are not in the means.
 
-    Ordered by setting, attack and budget, the published way last.
+    Ordered by setting, attack and strength, those without a bound last.
     """
+    attacks = attacks_of(groups)
+    curve_of, told = curves(attacks), threats(groups)
     owned = {row["digest"]: row["clean_acc"] for (_, attack), rows in groups.items() if attack is None for row in rows}
     seen = {victim: {row["digest"] for row in groups.get((victim, None), [])} for victim in attacked(groups)}
     found = []
-    for victim, attack in product(attacked(groups), attacks_of(groups)):
+    for victim, attack in product(attacked(groups), attacks):
         members = groups.get((victim, attack), [])
         students = [row for row in members if all(row.get(name) is not None for name in NEEDED)]
         if not students:
@@ -91,8 +100,9 @@ def points(groups: Groups) -> list[RetentionPoint]:
         lost = [clean - row["clean_acc"] for clean, row in zip(above, students, strict=True) if clean is not None]
         point = RetentionPoint(
             victim=victim,
-            attack=without_budget(attack),
-            budget=dict(attack).get(BUDGET),
+            attack=attack,
+            curve=curve_of[attack],
+            threat=told.get(attack),
             seeds=len(members) + len(seen[victim] - {row["victim_digest"] for row in members}),
             students=len(students),
             detected=round(sum(proofs)) if len(proofs) == len(students) else None,
@@ -128,6 +138,20 @@ def worst_case(
     return kept
 
 
+def worst_by_knowledge(
+    found: Sequence[RetentionPoint], victims: Sequence[Configuration]
+) -> dict[Knowledge, dict[Configuration, dict[int, RetentionPoint | None]]]:
+    """The worst cases among the attackers that have the same access, true labels and form of answers.
+
+    Attacks are comparable only where their threat models agree.
+    """
+    groups: dict[Knowledge, list[RetentionPoint]] = {}
+    for point in found:
+        if point.threat is not None:
+            groups.setdefault(Knowledge.of(point.threat), []).append(point)
+    return {known: worst_case(own, victims) for known, own in sorted(groups.items())}
+
+
 def _what_is_left(point: RetentionPoint) -> tuple[float, float, float]:
     proof = 0.0 if point.neg_log10_p is None else point.neg_log10_p.value
     return proof, point.query_acc.value, point.accuracy_drop or 0.0
@@ -136,8 +160,8 @@ def _what_is_left(point: RetentionPoint) -> tuple[float, float, float]:
 def write(found: Sequence[RetentionPoint], path: Path) -> None:
     """Write the curves as CSV, one line per point."""
     victims = victim_names(point.victim for point in found)
-    attacks = configuration_names([*dict.fromkeys(point.attack for point in found)], "kind")
-    write_csv([_row(point, victims[point.victim], attacks[point.attack]) for point in found], COLUMNS, path)
+    attacks = configuration_names([*dict.fromkeys(point.curve.attack for point in found)], "kind")
+    write_csv([_row(point, victims[point.victim], attacks[point.curve.attack]) for point in found], COLUMNS, path)
 
 
 def scheme_fields(victim: Configuration) -> dict[str, Any]:
@@ -151,10 +175,12 @@ def _row(point: RetentionPoint, setting: str, attack: str) -> dict[str, Any]:
     means = {name: getattr(point, name) for name in ("neg_log10_p", "query_acc", "clean_acc")}
     return {
         **{"setting": setting, "scheme": victim["scheme.kind"], "attack": attack, "query_budget": point.budget},
+        **{"strength": point.curve.strength, "strength_field": point.curve.field or None},
+        **threat_columns(point.threat),
         **{"seeds": point.seeds, "students": point.students, "detected": point.detected, "oracle_calls": point.calls},
         **{name: mean.value for name, mean in means.items() if mean},
         **{f"{name}_{end}": getattr(mean, end) for name, mean in means.items() if mean for end in ("low", "high")},
         "accuracy_drop": None if point.accuracy_drop is None else 100 * point.accuracy_drop,
-        **{"victim_setting": json.dumps(victim), "attack_setting": json.dumps(dict(point.attack))},
+        **{"victim_setting": json.dumps(victim), "attack_setting": json.dumps(dict(point.curve.attack))},
         **scheme_fields(point.victim),
     }

@@ -6,9 +6,10 @@ import getpass
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+from mwm.attacks.base import AttackRecord
 from mwm.config.spec import encode, flatten
 from mwm.trials.outcome import EpochMetrics, Outcome
 from mwm.trials.trial import Trial
@@ -23,6 +24,9 @@ MetricPoint = tuple[str, float, int, int]
 
 REPORTED_METRICS = frozenset(one.name for record in (EpochMetrics, Outcome) for one in fields(record))
 """What rows and outcomes tell themselves."""
+
+THREAT = "threat."
+"""How tags of a threat model begin."""
 
 SWEEP, CONFIG, DIGEST, PARENT = "mwm.sweep", "mwm.config_digest", "mwm.digest", "mlflow.parentRunId"
 """Tags that say what a run is of: its sweep, by name and by digest, its trial, and the run above it."""
@@ -116,10 +120,26 @@ def to_metrics(values: Mapping[str, Any], stamp: int, step: int) -> list[MetricP
 
 
 def trial_tags(trial: Trial) -> dict[str, str]:
-    """The tags by which a trial is found; `seed` is the victim's."""
+    """The tags by which a trial is found; `seed` is the victim's. Of an attack also its threat model."""
     victim, attack = trial.victim, trial.attack
     tags = {"kind": "victim", "scheme": victim.scheme.kind, "seed": str(victim.seed)}
-    return tags if attack is None else tags | {"kind": "attack", "attack": attack.kind}
+    return tags if attack is None else tags | {"kind": "attack", "attack": attack.kind} | threat_tags(attack)
+
+
+def threat_tags(attack: AttackRecord) -> dict[str, str]:
+    """What an attacker is given, as tags: `threat.access`, ...; nothing is said of what is not used."""
+    told = asdict(attack.threat_model())
+    words = {name: str(value).lower() if isinstance(value, bool) else value for name, value in told.items()}
+    return {f"{THREAT}{name}": word for name, word in words.items() if word}
+
+
+def step_metrics(outcome: Outcome, stamp: int) -> list[MetricPoint]:
+    """What each step of a sequence left, as metrics at its last epoch: `step.clean_acc`, `step.query_acc`, ..."""
+    found: list[MetricPoint] = []
+    for step in outcome.steps:
+        told = {f"step.{name}": value for name, value in step.items() if name != "epoch"}
+        found += to_metrics(told, stamp, step["epoch"])
+    return found
 
 
 def trial_params(trial: Trial) -> dict[str, Any]:

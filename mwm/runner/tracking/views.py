@@ -55,13 +55,14 @@ class Varied:
     """The parameters in which the trials of a sweep differ, the most telling first.
 
     Those of `victims` and of `attacks`, and those in which victims of the commonest scheme differ: an axis of a chart
-    leaves out the runs that have no value there. `attacked` tells whether there are attacks at all, `searched` whether
-    Optuna chose the victims, of which some are then on its front.
+    leaves out the runs that have no value there. `threats` are the tags in which threat models differ. `attacked` tells
+    whether there are attacks at all, `searched` whether Optuna chose the victims, of which some are then on its front.
     """
 
     victims: Sequence[str] = ()
     attacks: Sequence[str] = ()
     axes: Sequence[str] = ()
+    threats: Sequence[str] = ()
     attacked: bool = True
     searched: bool = False
 
@@ -174,7 +175,8 @@ def _state(sweep: str, view: str, varied: Varied) -> State:
     """The page: which runs, in which order, with which columns and charts."""
     kind = "attack" if view == "attacks" else "victim"
     params = [*varied.victims, *(varied.attacks if kind == "attack" else ())]
-    columns = [f"metrics.`{name}`" for name in METRICS[view]] + [f"tags.`{name}`" for name in TAGS.get(view, ())]
+    tags = [*TAGS.get(view, ()), *(varied.threats if kind == "attack" else ())]
+    columns = [f"metrics.`{name}`" for name in METRICS[view]] + [f"tags.`{name}`" for name in tags]
     columns = [name for name in columns if varied.attacked or "worst" not in name]
     columns += ["metrics.`on_front`"] if varied.searched and kind == "victim" else []
     columns += [f"params.`{name}`" for name in params]

@@ -25,6 +25,7 @@ from mwm.runner.tracking.runs import (
     Status,
     outcome_tags,
     shown_metrics,
+    step_metrics,
     to_metrics,
     trial_params,
     trial_tags,
@@ -178,7 +179,8 @@ class RunWriter:
         self._rows.pop(digest, None)  # no repetition has mended what waits even now
         if not same:
             told = shown_metrics(asdict(outcome))
-            arrived = self._put_metrics(run, to_metrics(told, _stamp(event["at"]), run.step))
+            stamp = _stamp(event["at"])
+            arrived = self._put_metrics(run, to_metrics(told, stamp, run.step) + step_metrics(outcome, stamp))
             tags = ({"error": ""} if run.had_error else {}) | outcome_tags(outcome)
             self.put_tags(run, tags | ({OUTCOME: name} if arrived else {}))
             run.outcome, run.had_error = name, bool(outcome.error)

@@ -17,7 +17,8 @@ from mwm.config.spec import decode, encode, flatten
 from mwm.data.datasets import Digits
 from mwm.data.splits import SplitSizes
 from mwm.models.networks import Cnn
-from mwm.runner.reporting.groups import attacks_of, group_by_configuration
+from mwm.runner.reporting.groups.configurations import group_by_configuration
+from mwm.runner.reporting.groups.names import attacks_of
 from mwm.runner.reporting.results import result_rows
 from mwm.training.recipe import Recipe
 from mwm.trials.names import attack_name

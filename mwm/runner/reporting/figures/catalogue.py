@@ -7,10 +7,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from mwm.runner.reporting.figures import front, heatmap, retention, style
-from mwm.runner.reporting.groups import Groups
+from mwm.runner.reporting.figures import front, heatmap, matrix, retention, strength, style
+from mwm.runner.reporting.groups.configurations import Groups
 
-PICTURES = {"heatmap": heatmap.figure, "front": front.figure, "retention": retention.figure}
+PICTURES = {
+    "heatmap": heatmap.figure,
+    "matrix": matrix.figure,
+    "front": front.figure,
+    "retention": retention.figure,
+    "strength": strength.figure,
+}
 """By the names of their files, in the order in which they are read."""
 
 
@@ -27,9 +33,10 @@ def save_pictures(figures: Mapping[str, Any], folder: Path, *ends: str) -> None:
 def drawn(groups: Groups, width: float = style.FULL) -> dict[str, Any]:
     """The matplotlib figures of a sweep by name, so many inches wide or as wide as they need.
 
-    Each is there where it has something to show: `heatmap` the proof that is left by setting and attack, `front` by the
-    accuracy that the watermarks cost, which takes a control, and `retention` by what attackers spent and by how good
-    their students are.
+    Each is there where it has something to show: `heatmap` the proof that is left by setting and attack, or `matrix` by
+    attack and setting where attacks are many; `front` by the accuracy that the watermarks cost, which takes a control;
+    `retention` by what attackers spent and by how good their students are; `strength` by how strong attacks of a kind
+    are.
     """
     with style.rules():
         made = {name: figure(groups, width) for name, figure in PICTURES.items()}

@@ -10,7 +10,7 @@ from mwm.runner.reporting import front
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.labels import Label, place_labels
 from mwm.runner.reporting.front import MOST_LOST, FrontPoint
-from mwm.runner.reporting.groups import Groups
+from mwm.runner.reporting.groups.configurations import Groups
 
 MOST_NAMED = 12
 """So many settings of the front are named; all are in the CSV."""

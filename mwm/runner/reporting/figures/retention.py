@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 from typing import Any
 
 from mwm.runner.reporting import retention
 from mwm.runner.reporting.figures import style
 from mwm.runner.reporting.figures.labels import Label, label_ends, place_labels
-from mwm.runner.reporting.groups import BUDGET, Configuration, Groups, configuration_names, victim_names
+from mwm.runner.reporting.groups.configurations import Configuration, Groups
+from mwm.runner.reporting.groups.names import curve_names, victim_names
 from mwm.runner.reporting.retention import RetentionPoint
 
 HEIGHT = 1.9
@@ -20,12 +21,6 @@ HEIGHT = 1.9
 
 APART, FURTHEST = 0.012, 0.12
 """How far settings stand apart by calls, one from the next and all together, as shares of the axis."""
-
-TICK = 0.55
-"""Inches between two numbers at an axis, at least."""
-
-STEPS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
-"""Where numbers stand within a decade: as many as fit."""
 
 AXES = {"calls": "oracle calls", "clean_acc": "clean accuracy of the student"}
 MEASURES = {"neg_log10_p": f"proof, {style.PROOF}", "query_acc": "query accuracy"}
@@ -67,8 +62,8 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
     crowded = len(settings) > len(style.COLOURS) * len(style.DASHES)
     if crowded:
         settings = {victim: dict(victim)["scheme.kind"] for victim in settings}
-    attacks = _attack_names(found)
-    looks, marks = _looks(settings), {one: style.mark_for(place) for place, one in enumerate(attacks)}
+    attacks = style.plain(curve_names([*dict.fromkeys(point.attack for point in found)]))
+    looks, marks = setting_looks(settings), {one: style.mark_for(place) for place, one in enumerate(attacks)}
     height = HEIGHT * len(measures) + 0.3
     made = style.new_figure(width, height)
     panels = made.subplots(len(measures), len(axes), sharex="col", sharey="row", squeeze=False)
@@ -86,25 +81,15 @@ def figure(groups: Groups, width: float = style.FULL) -> Any:
         lines = [style.entry(name, **look) for name, look in looks.items()]
         style.add_legend(made, [*lines, *entries], told, height=height)
     if axes[0] == "calls":
-        _number_calls(panels[-1, 0], _values(found, "calls"))
+        style.number_logarithmic(panels[-1, 0], _values(found, "calls"))
     return made
-
-
-def _attack_names(found: Sequence[RetentionPoint]) -> dict[Configuration, str]:
-    """Each attack in words, with its query budget if that is always the same: then no axis says it."""
-    budgets: dict[Configuration, set[int | None]] = {}
-    for point in found:
-        budgets.setdefault(point.attack, set()).add(point.budget)
-    whole = {one: (*one, *((BUDGET, budget) for budget in own if len(own) == 1)) for one, own in budgets.items()}
-    named = style.plain(configuration_names([*whole.values()], "kind"))
-    return {attack: named[one] for attack, one in whole.items()}
 
 
 def _values(found: Sequence[RetentionPoint], axis: str) -> set[float]:
     return {place for place in _Curve(found, {}).places(axis) if place is not None}
 
 
-def _looks(settings: Mapping[Configuration, str]) -> dict[str, dict[str, Any]]:
+def setting_looks(settings: Mapping[Configuration, str]) -> dict[str, dict[str, Any]]:
     """How each setting looks; what has no watermark is grey."""
     kinds = {name: dict(victim)["scheme.kind"] for victim, name in settings.items()}
     marked, bare = count(), count(step=len(style.COLOURS))
@@ -124,7 +109,7 @@ def _curves(
     """The curves, those of a setting beside those of the last one."""
     together: dict[tuple[str, Configuration], list[RetentionPoint]] = {}
     for point in sorted(found, key=lambda point: point.calls or 0.0):
-        together.setdefault((settings[point.victim], point.attack), []).append(point)
+        together.setdefault((settings[point.victim], point.curve.attack), []).append(point)
     calls = _values(found, "calls") or {1.0}
     span = math.log(max(calls) / min(calls))
     step = span * min(APART, FURTHEST / len(looks))
@@ -175,23 +160,7 @@ def _decorate(panels: Any, found: Sequence[RetentionPoint], *, axes: Sequence[st
         if axis == "calls":
             panels[-1, across].set_xscale("log")
         else:
-            panels[-1, across].locator_params("x", nbins=int(width / TICK))
-
-
-def _number_calls(panel: Any, calls: Iterable[float]) -> None:
-    """Numbers at a logarithmic axis as people write them, where points are: at 1, 3, 10, …, or closer, or wider."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    low, high = panel.get_xlim()
-    decade = panel.bbox.width / panel.figure.dpi / math.log10(high / low)
-    decades = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    for steps in STEPS:
-        if decade * min(math.log10(b / a) for a, b in pairwise([*steps, 10])) > TICK:
-            break
-    places = [step * decade for decade in decades for step in steps if low <= step * decade <= 1.5 * max(calls)]
-    panel.xaxis.set_major_locator(FixedLocator(places))
-    panel.xaxis.set_major_formatter(lambda calls, _: f"{calls:,.0f}")
-    panel.xaxis.set_minor_locator(NullLocator())
+            panels[-1, across].locator_params("x", nbins=int(width / style.TICK))
 
 
 def _labels(

@@ -7,9 +7,10 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +27,9 @@ TEXT, SMALL = 8.0, 7.0
 
 LETTER, LINE = 0.058, 0.13
 """Inches that a small letter and a line of them take, about."""
+
+APART = 0.02
+"""Inches between the lines of a legend."""
 
 LEGEND: dict[str, Any] = {"frameon": False, "fontsize": SMALL, "handlelength": 1.8, "columnspacing": 1.2}
 
@@ -65,6 +69,13 @@ FORMATS: dict[str, dict[str, Any]] = {
     "svg": {"dpi": 180, "metadata": {"Date": None, "Creator": None}},
     "pdf": {"dpi": 300, "metadata": {"CreationDate": None, "Creator": None, "Producer": None}},
 }
+
+
+TICK = 0.55
+"""Inches between two numbers at an axis, at least."""
+
+STEPS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,))
+"""Where numbers stand within a decade: as many as fit."""
 
 
 @contextmanager
@@ -134,9 +145,12 @@ def add_legend(figure: Any, entries: Sequence[Any], text: str, *, height: float)
     for earlier in [*figure.legends]:
         earlier.remove()
     width = figure.get_figwidth()
+    for one in entries:
+        one.set_label(textwrap.fill(one.get_label(), int((width - 0.55) / LETTER)))
     across = max(1, int(width / (LETTER * max(len(one.get_label()) for one in entries) + 0.45)))
     told, lines = _filled(text, figure), -(-len(entries) // across)
-    figure.set_figheight(height + LINE * (lines + told.count("\n") + 2))
+    lines += sum(one.get_label().count("\n") for one in entries)
+    figure.set_figheight(height + LINE * (lines + told.count("\n") + 2) + APART * lines)
     figure.legend(
         handles=entries, ncols=across, loc="outside lower left", title=told, alignment="left", **LEGEND
     ).get_title().set_fontsize(SMALL)
@@ -169,15 +183,15 @@ def draw_grid(panel: Any) -> None:
     panel.set_axisbelow(True)
 
 
-def scale_proof(panel: Any, most: float, *, named: bool) -> None:
+def scale_proof(panel: Any, most: float, *, named: bool, ticks: Sequence[float] = TICKS) -> None:
     """Make an axis of -log10 p up to `most`, even up to 10 and logarithmic from there, with lines at the levels.
 
     At the low end it is decided whether a watermark is proven, and at the high one by how far.
     """
     panel.set_yscale("symlog", linthresh=10, linscale=2)
     panel.set_ylim(-0.4, max(1.25 * most, 7))
-    ticks = [tick for tick in TICKS if tick <= max(1.25 * most, 7)]
-    panel.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks], minor=False)
+    seen = [tick for tick in ticks if tick <= max(1.25 * most, 7)]
+    panel.set_yticks(seen, labels=[f"{tick:g}" for tick in seen], minor=False)
     panel.set_yticks([], minor=True)
     for level in LEVELS.values():
         height = -math.log10(level)
@@ -185,6 +199,22 @@ def scale_proof(panel: Any, most: float, *, named: bool) -> None:
         if named:
             beside = (panel.get_yaxis_transform(), "offset points")
             panel.annotate(f"$p = 10^{{{-height:g}}}$", (1, height), (4, 0), *beside, va="center")
+
+
+def number_logarithmic(panel: Any, numbers: Iterable[float]) -> None:
+    """Numbers at a logarithmic axis as people write them, where points are: at 1, 3, 10, …, or closer, or wider."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    low, high = panel.get_xlim()
+    decade = panel.bbox.width / panel.figure.dpi / math.log10(high / low)
+    decades = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    for steps in STEPS:
+        if decade * min(math.log10(b / a) for a, b in pairwise([*steps, 10])) > TICK:
+            break
+    places = [step * decade for decade in decades for step in steps if low <= step * decade <= 1.5 * max(numbers)]
+    panel.xaxis.set_major_locator(FixedLocator(places))
+    panel.xaxis.set_major_formatter(lambda number, _: f"{number:,.0f}" if number >= 1 else f"{number:g}")
+    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def fitted(text: str, font: Any, width: float) -> str:

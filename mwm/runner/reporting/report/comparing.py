@@ -8,7 +8,7 @@ from typing import Any
 
 from mwm.config.spec import digest
 from mwm.runner.reporting.csv_files import columns
-from mwm.runner.reporting.groups import KEY_SIZE, Row, group_by_configuration
+from mwm.runner.reporting.groups.configurations import KEY_SIZE, Row, group_by_configuration
 from mwm.runner.reporting.report.source import SweepData
 
 

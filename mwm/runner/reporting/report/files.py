@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mwm.runner.reporting.figures.catalogue import drawn, save_pictures
-from mwm.runner.reporting.groups import group_by_configuration
+from mwm.runner.reporting.groups.configurations import group_by_configuration
 from mwm.runner.reporting.report.comparing import compared_rows
 from mwm.runner.reporting.report.page import html_report
-from mwm.runner.reporting.report.paper import write_paper
+from mwm.runner.reporting.report.paper.write import write_paper
 from mwm.runner.reporting.report.selection import telling
 from mwm.runner.reporting.report.source import SweepData, read_sweep_data
 from mwm.storage.filesystem import write_atomic

@@ -9,20 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
 
-from mwm.runner.reporting.groups import (
-    BUDGET,
-    Groups,
-    Row,
-    attacks_of,
-    configuration_names,
-    group_by_configuration,
-    present,
-    proven,
-    unmarked_victims,
-    victim_names,
-    victims_of,
-    without_budget,
-)
+from mwm.runner.reporting.groups.configurations import Groups, Row, group_by_configuration, victims_of
+from mwm.runner.reporting.groups.measures import present, proven, unmarked_victims
+from mwm.runner.reporting.groups.names import attack_names, victim_names
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report.search_tables import SearchResults, by_importance, number_done, short_names
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
@@ -85,9 +74,8 @@ def escaped(text: str) -> str:
 
 def _table(groups: Groups) -> Iterator[str]:
     """A line for each setting, those that keep most after their worst attack first."""
-    victims, called = victims_of(groups), configuration_names(attacks_of(groups), "kind")
+    victims, attacks = victims_of(groups), attack_names(groups)
     named, unmarked = victim_names(victims), unmarked_victims(groups)
-    attacks = {(without_budget(attack), dict(attack).get(BUDGET)): name for attack, name in called.items()}
     worst = {victim: best[MOST_LOST] for victim, best in worst_case(points(groups), victims).items()}
     yield _line(HEADS)
     yield _line(["---", *["---:"] * 3, "---"])
@@ -100,7 +88,7 @@ def _table(groups: Groups) -> Iterator[str]:
         told = [escaped(named[victim]), cost, proof]
         if point is not None:
             left = "" if point.neg_log10_p is None else _proof(_kept(point), bold=point.detected == point.students)
-            told += [left, escaped(attacks[point.attack, point.budget])]
+            told += [left, escaped(attacks[point.attack])]
         yield _line([*told, *[""] * (len(HEADS) - len(told))])
 
 

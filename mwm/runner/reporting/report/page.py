@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mwm.runner.reporting.figures import style
-from mwm.runner.reporting.groups import Groups, victims_of
+from mwm.runner.reporting.groups.configurations import Groups, victims_of
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.report import search_figures, words
 from mwm.runner.reporting.report.pictures import query_pictures
@@ -19,8 +19,13 @@ from mwm.verification.report.html import render
 
 TITLES = {
     "heatmap": ("What is left, by setting and attack", "the proof and the retention of each setting after each attack"),
+    "matrix": ("The matrix of attacks", "the proof after each attack on each setting, and the accuracy that is lost"),
     "front": ("The front: what is left, by what it costs", "the proof after each attack, by the accuracy that is lost"),
     "retention": ("What is left, by what was spent", "the proof by oracle calls and by the accuracy of students"),
+    "strength": (
+        "What is left, by how strong attacks are",
+        "proof and accuracies by the strength of each kind of attack",
+    ),
 }
 """The headings of figures, and what they say to those who do not see them."""
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mwm.runner.reporting.figures.queries import ROW
-from mwm.runner.reporting.groups import Groups, victim_names, victims_of
+from mwm.runner.reporting.groups.configurations import Groups, victims_of
+from mwm.runner.reporting.groups.names import victim_names
 
 MOST, HIGH, MOST_BYTES = 4, 240, 400_000
 """How many pictures are shown, from how many pixels of height on no more rows are added, and how large one may be."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mwm.runner.reporting import front
 from mwm.runner.reporting.front import MOST_LOST
-from mwm.runner.reporting.groups import Configuration, Groups, attacked, victims_of
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, attacked, victims_of
 from mwm.runner.reporting.retention import points, worst_case
 
 MOST_SETTINGS = 50

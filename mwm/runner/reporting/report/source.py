@@ -10,7 +10,7 @@ from typing import Any
 
 from mwm.config.spec import flatten
 from mwm.runner.reporting.csv_files import read_results
-from mwm.runner.reporting.groups import KEY_SIZE, Row
+from mwm.runner.reporting.groups.configurations import KEY_SIZE, Row
 
 JOURNAL = "journal.jsonl"
 OPTIONAL = ("sweep.json", "summary.json", "search.json")

@@ -12,17 +12,13 @@ from rich.console import Group
 from rich.table import Table
 
 from mwm.runner.reporting import front
-from mwm.runner.reporting.groups import (
-    Configuration,
-    Groups,
-    Members,
-    attacks_of,
-    configuration_names,
-    present,
-    victim_names,
-    victims_of,
-)
-from mwm.runner.reporting.tables import detection_table, network_table, retention_table, worst_case_table
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, victims_of
+from mwm.runner.reporting.groups.measures import present
+from mwm.runner.reporting.groups.names import attack_names, attacks_of, configuration_names, victim_names
+from mwm.runner.reporting.tables.attackers import detection_table, knowledge_table, threat_table, worst_case_table
+from mwm.runner.reporting.tables.retention import rejecting_table, retention_table
+from mwm.runner.reporting.tables.steps import step_table
+from mwm.runner.reporting.tables.terminal import network_table
 from mwm.trials.names import duration
 
 
@@ -51,9 +47,18 @@ def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
     yield read_table("What each setting costs, and what is left of it after each attack", made)
     if attacks_of(groups):
         lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
-        yield read_table(lost, worst_case_table(shown))
+        yield read_table(lost, worst_case_table(shown, width=inf))
+        yield from _if_made("What is left after the worst attack of each threat model", knowledge_table(shown))
+        yield from _if_made("What attackers are given", threat_table(groups))
+        yield from _if_made("What is left where an attacker's network turns queries away", rejecting_table(shown))
+        yield from _if_made("What each step of a sequence left", step_table(shown))
         yield read_table("How many students are detected", detection_table(groups))
     yield read_table("The networks, by the digests of their trainings", network_table(shown))
+
+
+def _if_made(caption: str, made: Group | None) -> Iterator[PageTable]:
+    if made is not None:
+        yield read_table(caption, made)
 
 
 def read_table(caption: str, made: Group) -> PageTable:
@@ -105,7 +110,7 @@ def _headings(*names: str) -> list[Cell]:
 
 def cost_table(groups: Groups) -> PageTable:
     """What was spent for each kind of scheme: on its victims, and on each attack on them."""
-    attacks = configuration_names(attacks_of(groups), "kind")
+    attacks = attack_names(groups)
     kinds = dict.fromkeys(_kind(victim) for victim in victims_of(groups))
     parts = [(kind, attack) for kind in kinds for attack in (None, *attacks)]
     spent: dict[tuple[str, Configuration | None], dict[str, Any]] = {part: {} for part in parts}

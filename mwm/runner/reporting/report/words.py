@@ -8,15 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from mwm.runner.reporting.groups import (
-    Groups,
-    attacks_of,
-    configuration_names,
-    damaged_statistics,
-    unmarked_victims,
-    victim_names,
-    victims_of,
-)
+from mwm.runner.reporting.groups.configurations import Groups, victims_of
+from mwm.runner.reporting.groups.measures import damaged_statistics, unmarked_victims
+from mwm.runner.reporting.groups.names import attack_names, victim_names
 from mwm.runner.reporting.report.source import SweepData
 from mwm.trials.names import duration
 from mwm.trials.outcome import STATUSES, UNPROVEN
@@ -25,8 +19,7 @@ MOST_FAILURES = 10
 
 LIMITS = (
     "The worst attack is the worst of those that were tried. Others may leave less.",
-    "Attackers here draw the images that they ask at random, or fine-tune a copy. Pruning, quantization, overwriting, "
-    "chosen queries and a defence of the oracle are not among the attacks.",
+    "Attacks are comparable only where their threat models agree: see the table of what attackers are given.",
     "That a watermark is not proven does not mean that the network is independent.",
     "A mean over few seeds is rough. Differences that are smaller than the spread between seeds say nothing.",
     "What holds for these data and this network need not hold for larger ones.",
@@ -38,7 +31,7 @@ LIMITS = (
 
 def missing(groups: Groups) -> Iterator[str]:
     """Which victims carry no watermark, and which trials did not end well, and why: a line for each setting, attack."""
-    victims, attacks = victim_names(victims_of(groups)), configuration_names(attacks_of(groups), "kind")
+    victims, attacks = victim_names(victims_of(groups)), attack_names(groups)
     lines = [
         f"{victims[victim]}: {unmarked} of {count} {UNPROVEN}"
         for victim, (unmarked, count) in unmarked_victims(groups).items()

@@ -18,7 +18,7 @@ from mwm.config.spec import decode
 from mwm.runner.execution import results
 from mwm.runner.reporting import export
 from mwm.runner.reporting.results import TrialResult
-from mwm.runner.reporting.tables import tables
+from mwm.runner.reporting.tables.terminal import tables
 from mwm.runner.sweeps.search import FixedSource
 from mwm.runner.sweeps.sweep import Sweep
 from mwm.runner.sweeps.trial_queue import TrialQueue

@@ -58,11 +58,12 @@ def test_columns_are_what_varies_the_scheme_first() -> None:
         ["victim.scheme.kind", "victim.scheme.step_size", "victim.seed"],
         ["attack.labels"],
         ["victim.scheme.step_size", "victim.seed"],
+        ["threat.answers"],
     )
 
 
 def test_a_sweep_without_attacks_says_so() -> None:
-    assert varied_parameters(asked(attacks=[])) == Varied(["victim.scheme.kind"], [], [], attacked=False)
+    assert varied_parameters(asked(attacks=[])) == Varied(["victim.scheme.kind"], [], [], [], attacked=False)
 
 
 def test_accuracies_are_told_in_points_against_control_and_victim() -> None:

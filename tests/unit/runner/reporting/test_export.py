@@ -118,6 +118,12 @@ def test_no_results_make_an_empty_file(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "summary.json").read_text())["table"] == []
 
 
+ASKED = {
+    **{"access": "black box", "images": "victim_data", "true_labels": False},
+    **{"answers": "soft", "start": "fresh", "adaptive": ""},
+}
+
+
 def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
     ended = [result(trial(MARGIN)), stolen(MARGIN, 0, SOFT | {"query_budget": 100}, 0.5, clean_acc=0.93)]
     ended.append(failed(trial(MARGIN, 0, HARD)))
@@ -143,8 +149,16 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
             "accuracy_drop": pytest.approx(2.0),
             "attack": {key: value for key, value in told["attack"].items() if key != "query_budget"},
             "query_budget": 100,
+            "strength": 100,
+            "strength_field": "query_budget",
+            "threat": ASKED,
         }
     )
+    assert told["threat"] == ASKED
+    assert [entry.get("threat") for entry in summary["table"]] == [None, ASKED, ASKED | {"answers": "hard"}]
+    (soft,) = summary["worst_case_by_threat"]
+    assert (soft["access"], soft["true_labels"], soft["answers"]) == ("black box", False, "soft")
+    assert soft["accuracy_drop"] == kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "retention.csv", "summary.json"]
 
 

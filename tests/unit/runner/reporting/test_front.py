@@ -15,7 +15,7 @@ from PIL import Image
 
 from mwm.runner.reporting.figures.style import COLOURS, GREY
 from mwm.runner.reporting.front import BATCHNORM, COLUMNS, PUBLISHED, FrontPoint, points, write
-from mwm.runner.reporting.groups import group_by_configuration
+from mwm.runner.reporting.groups.configurations import group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from tests.helpers.drawn import draw_pictures
 from tests.helpers.ended import CONFUSION, HARD, MARGIN, NONE, SOFT, control, result, stolen, trial

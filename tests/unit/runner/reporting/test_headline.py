@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mwm.runner.reporting.groups import group_by_configuration
+from mwm.runner.reporting.groups.configurations import group_by_configuration
 from mwm.runner.reporting.headline import headline
 from mwm.runner.reporting.results import TrialResult, result_rows
 from tests.helpers.ended import CONFUSION, HARD, MARGIN, SOFT, control, failed, result, stolen, trial
@@ -24,7 +24,8 @@ def marked(lost: float = 0.0, seed: int = 0, scheme: dict[str, Any] = MARGIN) ->
 def test_the_watermark_that_keeps_most_is_named_with_its_attack_seeds_and_cost() -> None:
     assert said(ended()) == (
         "Of 2 watermarks margin keeps the most proof: −log10 p 6.0 after its worst attack (extraction hard, students "
-        "lose at most 5 points), mean of 2 seeds; proven in 2 of 2 at p ≤ .001; it costs 1 point of clean accuracy."
+        "lose at most 5 points), mean of 2 seeds; proven in 2 of 2 at p ≤ .001; it costs 1 point of clean accuracy. "
+        "Threat model of that attack: black box, hard answers, no true labels, victim_data images, start: fresh."
     )
 
 
@@ -43,7 +44,7 @@ def test_equals_are_counted_and_the_cheapest_of_them_is_named() -> None:
 
 
 def test_without_a_control_the_cost_is_unknown() -> None:
-    assert said([marked(), stolen(MARGIN, 0, SOFT, 0.4)]).endswith("what it costs is unknown without a control.")
+    assert "; what it costs is unknown without a control. Threat" in said([marked(), stolen(MARGIN, 0, SOFT, 0.4)])
 
 
 def test_where_nothing_is_proven_that_is_said_first() -> None:
@@ -66,9 +67,23 @@ def test_settings_that_nobody_could_judge_are_counted() -> None:
         marked(scheme=MARGIN | {"num_queries": 30}),
         failed(trial(MARGIN | {"num_queries": 30}, 0, SOFT)),
     ]
+    left_out = "; 1 setting left out: no attack on it is done for every seed with students that lose at most 5 points. "
+    assert left_out in said(results)
+
+
+def test_the_worst_attack_is_said_with_what_it_was_given() -> None:
+    tuned = {"kind": "fine_tuning", "labels": "predicted", "source": "disjoint"}
+    disjoint = {"split": {"disjoint": 0.2}}
+    results = [result(trial(MARGIN, 0, **disjoint), clean_acc=0.98)]
+    results += [result(trial(MARGIN, 0, SOFT, **disjoint), log10_p=-9.0)]
+    results += [result(trial(MARGIN, 0, tuned, **disjoint), log10_p=-1.0, attacker_images=1400)]
     assert said(results).endswith(
-        "; 1 setting left out: no attack on it is done for every seed with students that lose at most 5 points."
+        "Threat model of that attack: white box, no true labels, 1,400 disjoint images, start: victim's weights."
     )
+    adaptive = stolen(MARGIN, 0, SOFT | {"query_budget": 100, "smoothing": 2}, 0.0, clean_acc=0.95)
+    text = said([marked(), stolen(MARGIN, 0, SOFT, 0.4), adaptive])
+    assert "(extraction x2 averaged 100 calls (adaptive: margin)," in text
+    assert text.endswith(", start: fresh, adaptive: margin.")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,8 @@ def test_a_row_tells_the_trial_and_what_it_measured() -> None:
         },
         **{"proven_1e3": True, "proven_1e6": False, "query_hits": "", "query_digest": "", "peak_mib": 412.5},
         **{"oracle_calls": 77, "device": "cpu", "status": "done", "error": "", "data_digest": "d" * 16},
+        **{"threat.access": "black box", "threat.images": "svhn", "threat.true_labels": False},
+        **{"threat.answers": "hard", "threat.start": "fresh"},
     }
     assert (row["victim.scheme.step_size"], row["attack.student.kind"]) == (10 / 255, "resnet18")
 

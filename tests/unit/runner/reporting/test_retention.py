@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import t as student
 
 from mwm.runner.reporting.figures.style import COLOURS, GREY
-from mwm.runner.reporting.groups import attacked, group_by_configuration
+from mwm.runner.reporting.groups.configurations import attacked, group_by_configuration
 from mwm.runner.reporting.results import TrialResult, result_rows
 from mwm.runner.reporting.retention import ACCURACY_DROPS, COLUMNS, RetentionPoint, points, worst_case, write
 from mwm.stats.intervals import MeanInterval
@@ -70,7 +70,8 @@ def test_a_point_is_the_mean_over_the_students_of_a_setting_with_its_interval() 
     assert (other.budget, other.calls, other.students) == (None, 50_000, 1)
     assert (other.query_acc.low, other.query_acc.high) == (None, None)
     assert other.accuracy_drop == pytest.approx(-0.01), "a failed student is not counted, nor is its victim"
-    assert one.attack == other.attack
+    assert one.curve.attack == other.curve.attack
+    assert (one.curve.field, one.curve.strength) == ("query_budget", 300)
     assert one.victim == other.victim
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mwm.runner.tracking.runs import outcome_tags, shown_metrics, source_tags
+from mwm.runner.tracking.runs import outcome_tags, shown_metrics, source_tags, trial_tags
 from tests.helpers.ended import MARGIN, failed, result, trial
 
 OUTCOME = result(trial(MARGIN)).outcome
@@ -35,6 +35,15 @@ def test_the_decision_is_told_in_words(proven: Any, said: str | None) -> None:
 @pytest.mark.parametrize(("marked", "said"), [(True, "true"), (False, "false"), (None, None)])
 def test_a_victim_says_whether_it_carries_its_watermark(marked: Any, said: str | None) -> None:
     assert outcome_tags(replace(OUTCOME, marked=marked)).get("mwm.marked") == said
+
+
+def test_an_attack_says_what_it_was_given() -> None:
+    tags = trial_tags(trial(MARGIN, 0, {"kind": "fine_tuning", "labels": "predicted"}))
+    assert {name: word for name, word in tags.items() if name.startswith("threat.")} == {
+        **{"threat.access": "white box", "threat.images": "victim_data", "threat.true_labels": "false"},
+        "threat.start": "victim's weights",
+    }
+    assert not [name for name in trial_tags(trial(MARGIN)) if "threat" in name]
 
 
 def test_a_failure_says_why_and_decides_nothing() -> None:

@@ -44,13 +44,15 @@ def experiment(uri: str) -> MlflowExperiment:
 
 
 def test_every_view_is_there_and_the_page_is_one_for_training(experiment: MlflowExperiment) -> None:
-    write_views(experiment, "trial", VARIED)
+    write_views(experiment, "trial", replace(VARIED, threats=["threat.answers"]))
     tags = experiment.tags()
     assert tags[KIND] == "custom_model_development"
     assert recorded_views(tags) == {"trial": [*VIEWS]}
     attacks, victims = (state(tags[f"{VIEW}trial-{view}"]) for view in ("attacks", "victims"))
     assert "params.`attack.labels`" in attacks["selectedColumns"]
     assert "params.`attack.labels`" not in victims["selectedColumns"]
+    assert "tags.`threat.answers`" in attacks["selectedColumns"]
+    assert "tags.`threat.answers`" not in victims["selectedColumns"]
     assert attacks["searchFilter"] == "tags.kind = 'attack' and tags.`mwm.sweep` = 'trial'"
 
 

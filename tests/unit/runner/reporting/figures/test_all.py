@@ -21,6 +21,10 @@ EXPECTED = {
     "one of each": {"heatmap"},
     "no control": {"heatmap", "retention"},
     "no exact test": {"heatmap", "retention"},
+    "budgets": {"heatmap", "front", "retention", "strength"},
+    "long names": {"heatmap", "front", "retention", "strength"},
+    "many": {"heatmap", "front", "retention", "strength"},
+    "many attacks": {"matrix", "front", "retention", "strength"},
 }
 """The pictures of which there are no more than these; of the other cases there are all."""
 
@@ -31,7 +35,7 @@ def test_what_can_be_seen_is_drawn_and_can_be_read(case: str, width: float) -> N
     figures = figures_of(case, width)
     assert {*figures} == EXPECTED.get(case, {"heatmap", "front", "retention"})
     for name, figure in figures.items():
-        assert figure.get_figwidth() == width or (name == "heatmap" and figure.get_figwidth() > width)
+        assert figure.get_figwidth() == width or (name in ("heatmap", "matrix") and figure.get_figwidth() > width)
         assert_readable(figure)
 
 
@@ -74,7 +78,7 @@ def test_inline_pictures_are_elements_of_a_page_on_their_own() -> None:
     page = "".join(inlined("budgets") + inlined("a control"))
     tree = ET.fromstring(f"<div>{page}</div>")
     pictures = [*tree]
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     ids = [element.attrib["id"] for element in tree.iter() if "id" in element.attrib]
     assert len(ids) == len({*ids})
     named = re.findall(r'(?:href="#|url\(#|labelledby=")([^")]+)', page)

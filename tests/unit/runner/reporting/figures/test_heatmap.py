@@ -9,6 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
+from mwm.runner.reporting.figures import cells as cells_of
 from mwm.runner.reporting.figures import heatmap, style
 from mwm.runner.reporting.figures.catalogue import drawn
 from tests.helpers.drawn import CASES, figures_of, grouped, swept, weights
@@ -56,7 +57,7 @@ def test_letters_are_plain_on_every_cell_in_the_dark_as_well() -> None:
         mesh = panel.collections[0]
         mesh.update_scalarmappable()
         for text, ground in zip(panel.texts, mesh.get_facecolors(), strict=True):
-            ink, cell = heatmap.luminance(to_rgb(text.get_color())), heatmap.luminance(ground)
+            ink, cell = cells_of.luminance(to_rgb(text.get_color())), cells_of.luminance(ground)
             assert (max(ink, cell) + 0.05) / (min(ink, cell) + 0.05) >= 4.0
             assert text.get_color() != "k", "black follows the page, cells do not"
 
@@ -65,7 +66,7 @@ def test_the_darker_a_cell_the_more_is_left_also_in_grey() -> None:
     for panel in figures_of("many")["heatmap"].axes:
         mesh = panel.collections[0]
         mesh.update_scalarmappable()
-        shades = [heatmap.luminance(ground) for ground in mesh.get_facecolors()]
+        shades = [cells_of.luminance(ground) for ground in mesh.get_facecolors()]
         ordered = [shade for _, shade in sorted(zip(mesh.get_array().ravel().tolist(), shades, strict=True))]
         assert ordered == sorted(ordered, reverse=True)
 
@@ -93,7 +94,7 @@ def test_panels_stand_side_by_side_where_they_fit_and_grow_where_they_do_not(wid
     assert (abs(tops[0] - tops[1]) < 0.01) == (width == style.FULL)
     for panel in many.axes:
         inches = panel.get_window_extent().width / many.dpi
-        assert inches / len(panel.get_xticks()) >= 0.9 * heatmap.CELL
+        assert inches / len(panel.get_xticks()) >= 0.9 * cells_of.CELL
 
 
 def test_failed_trials_leave_an_empty_cell() -> None:

@@ -14,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.runner.reporting.figures.catalogue import drawn
-from mwm.runner.reporting.report.paper import ACROSS, Part, escaped, latex, write_paper
+from mwm.runner.reporting.report.paper.latex import ACROSS, Part, escaped, latex
+from mwm.runner.reporting.report.paper.write import write_paper
 from tests.helpers.drawn import BUDGETS, CASES, TRIGGERS, figures_of, grouped, swept
 from tests.helpers.ended import CONFUSION, MARGIN, SOFT, control, failed, result, stolen, trial
 from tests.helpers.latex import WORDS, Tabular, number, read
 
-FIGURES = {f"{name}{end}" for name in ("front", "heatmap", "retention") for end in (".svg", ".pdf", "-column.pdf")}
-TABLES = ("cost", "detection", "results", "worst_case")
+FIGURES = {
+    f"{name}{end}" for name in ("front", "heatmap", "retention", "strength") for end in (".svg", ".pdf", "-column.pdf")
+}
+TABLES = ("cost", "detection", "results", "threats", "worst_case", "worst_case_by_threat")
 
 
 @cache
@@ -82,11 +85,14 @@ def test_the_results_are_those_of_the_csv_and_bold_is_what_is_proven_in_every_se
 def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path) -> None:
     caption, (worst,), lines = table(folder, "worst_case")
     kept = {(line["setting"], line["most_points_lost"]): line for line in lines}
-    for setting, *cells, attack in worst.rows:
+    for setting, *cells, attack, threat in worst.rows:
         own = setting.replace(r"\_", "_")
         for most, cell in zip(("1", "3", "5"), cells, strict=True):
             agrees(cell, kept[own, most], "neg_log10_p")
-        assert attack == (kept[own, "5"]["attack"] or "--")
+        line = kept[own, "5"]
+        assert attack == (line["attack"] or "--")
+        known = f"{line['threat.access']}, {line['threat.answers']} answers, no true labels"
+        assert threat == (known if line["attack"] else "--")
     assert len(worst.rows) * 3 == len(lines)
     assert "points of clean accuracy at most" in caption
     _, parts, lines = table(folder, "cost")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mwm.runner.reporting.groups import Row, group_by_configuration
+from mwm.runner.reporting.groups.configurations import Row, group_by_configuration
 from mwm.runner.reporting.report.comparing import compared_rows
 from mwm.runner.reporting.report.source import read_sweep_data
 from mwm.runner.reporting.results import TrialResult, result_rows
