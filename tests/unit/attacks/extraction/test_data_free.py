@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from mwm.config.spec import decode
 from mwm.data.datasets import Dataset, Digits
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages, SplitSizes
+from mwm.models.answers import LOG_ZERO, TopK
 from mwm.models.build import build_model
 from mwm.models.networks import Cnn
 from mwm.training.evaluation import predict_logits
@@ -116,6 +118,9 @@ def test_logits_are_recovered_but_for_a_constant() -> None:
     logits = 5 * torch.randn(20, CLASSES, dtype=torch.float64)
     found = recovered_logits(logits.log_softmax(1))
     torch.testing.assert_close(found, logits - logits.mean(1, keepdim=True))
+    cut = torch.tensor([[0.5, 0.5, 0.0, 0.0]], dtype=torch.float64).log().clamp(min=LOG_ZERO)
+    half = math.log(0.5 / 1e-7) / 2
+    torch.testing.assert_close(recovered_logits(cut), torch.tensor([[half, half, -half, -half]]).double())
 
 
 def test_students_lose_by_each_image() -> None:
@@ -198,6 +203,14 @@ def test_a_student_learns_from_answers_to_made_images_alone(attack: Any) -> None
     *_, last = attack.run(access)
     agreement = (predict_logits(last.training.model, unseen.images).argmax(1) == named).double().mean()
     assert agreement > 0.5
+
+
+@pytest.mark.parametrize("kind", [Dfme, Disguide])
+def test_answers_that_are_cut_are_learnt_as_they_are(kind: Any) -> None:
+    """The two likeliest classes alone are told: losses stay finite."""
+    attack = kind(query_budget=8 * 7 * 4, oracle=(TopK(k=2),), **GAME)
+    losses = [row.loss for row in attack.run(access_for(attack))]
+    assert all(0 < loss < 100 for loss in losses)
 
 
 def test_a_game_that_runs_away_is_told() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mwm.attacks import Attack, EnsembleExtraction, Extraction
 from mwm.config.spec import decode
 from mwm.data.images import to_float
+from mwm.models.answers import GaussianNoise
 from mwm.training.evaluation import predict_logits
 from tests.helpers.stealing import CLASSES, COUNT, FILLED, access_for, forwards, some, steal, victim
 
@@ -86,6 +87,18 @@ def test_both_are_asked_alike_and_counted(how: dict[str, Any], views: bool, call
     if how or views:
         assert [sum(each) for each in seen] == [calls // 2] * 2
     assert access.calls == calls
+
+
+def test_noise_over_the_two_answers_is_drawn_for_each() -> None:
+    """With one network twice, the mean of two noisy answers has half the variance of one."""
+    noise = GaussianNoise(deviation=1e-3)
+    attack = EnsembleExtraction(oracle=(noise,), query_budget=COUNT, **FILLED)
+    one = Extraction(oracle=(noise,), query_budget=COUNT, **FILLED)
+    common = {name: value for name, value in vars(access_for(one)).items() if name not in ("oracle", "others")}
+    twice = attack.grant(victim(), calls=0, others={SEED: victim()}, **common)
+    clean = predict_logits(victim(), some().images).softmax(1)
+    sizes = [(access.oracle.ask_all(some().images).exp() - clean).var() for access in (twice, access_for(one))]
+    assert (sizes[0] / sizes[1]).item() == pytest.approx(0.5, abs=0.2)
 
 
 def test_the_second_network_is_asked_for_by_its_seed() -> None:
