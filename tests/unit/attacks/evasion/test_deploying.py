@@ -163,8 +163,8 @@ def test_wrong_values_are_refused(tree: Any, words: str) -> None:
         ),
         (
             AttackSequence(steps=(MajorityVote(), Extraction(recipe=replace(RECIPE, cuda_graph=True)))),
-            r"^here.steps.1.recipe.cuda_graph: true is not allowed: here.steps.1 asks a network that is deployed with a "
-            r"vote of 9 copies, which cannot be recorded$",
+            r"^here.steps.1.recipe.cuda_graph: true is not allowed: here.steps.1 asks a network that is deployed with "
+            r"a vote of 9 copies, which cannot be recorded$",
         ),
         (AttackSequence(steps=(QueryDetection(neighbors=3), AnswerRestriction())), ""),
         (AttackSequence(steps=(MajorityVote(), Extraction(recipe=RECIPE))), ""),
