@@ -120,3 +120,8 @@ class TargetFacts:
     def dataset(self) -> Dataset | None:
         """The victim's data set, if it is here."""
         return self.datasets.get(self.victim.data)
+
+    def is_victims(self, data: Any) -> bool:
+        """Whether the record of a data set names the victim's: by itself, or by its content."""
+        known, own = self.datasets.get(data), self.dataset
+        return data == self.victim.data or (known is not None and own is not None and known.digest == own.digest)

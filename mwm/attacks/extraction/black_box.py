@@ -89,8 +89,8 @@ class BlackBoxAttack(OracleAttack):
         return False
 
     def adapted_to(self) -> str:
-        """`flatten` answers what the students of both are proven by: second choices."""
-        return "margin, confusion" if self.flatten else ""
+        """`flatten` answers what students of every scheme are proven by: second choices."""
+        return "every scheme" if self.flatten else ""
 
     def resolve(self, victim: Target) -> Self:
         """Fill in the student's network, and the recipe up to its last epoch."""

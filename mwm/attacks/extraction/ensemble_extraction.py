@@ -37,11 +37,16 @@ class EnsembleExtraction(AnswersAttack):
         """That of the second network."""
         return (self.second_seed,)
 
+    @property
+    def answer_words(self) -> str:
+        """Those of two networks."""
+        return f"{super().answer_words}, of two networks"
+
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle for each of the two, as one."""
         first = super().grant(model, calls=calls // 2, **common)
         apart = common | {"seed": derive_seed(common["seed"], "second")}  # what its answers draw is its own
-        second = super().grant(first.others[self.second_seed], calls=calls // 2, **apart)
+        second = super().grant(common["others"][self.second_seed], calls=calls // 2, **apart)
         return replace(first, oracle=MeanOracle(first.oracle, second.oracle, first.classes))
 
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:

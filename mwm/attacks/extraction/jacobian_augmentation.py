@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.attacks.access import BlackBoxAccess, TargetFacts
+from mwm.attacks.access import Access, BlackBoxAccess, TargetFacts
 from mwm.attacks.extraction.answers import named_labels
 from mwm.attacks.extraction.rounds import Known, Lot, RoundsAttack, random_order
 from mwm.attacks.sources import transfer_set
@@ -69,6 +69,11 @@ class JacobianAugmentation(RoundsAttack):
         if self.variant == "top_k" and facts.dataset is not None and self.targets >= facts.dataset.classes:
             reason = f"there are {facts.dataset.classes - 1} other classes"
             raise ValueError(f"{facts.path}.targets: {self.targets} is not allowed: {reason}")
+
+    def images_held(self, access: Access) -> int:
+        """The seeds."""
+        del access
+        return self.seed_images
 
     def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """The seeds."""

@@ -58,6 +58,6 @@ class OracleAttack(AttackRecord):
                 form.check(f"{facts.path}.oracle.{place}", facts.dataset.classes)
 
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
-        """An oracle that answers as often as it is allowed to."""
+        """An oracle that answers as often as it is allowed to; no network of anybody's is in the attacker's hands."""
         answers: dict[str, Any] = {"forms": self.oracle, "calls": calls, "seed": common["seed"]}
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, **answers), **common)
+        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, **answers), **common | {"others": {}})

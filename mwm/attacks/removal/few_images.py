@@ -10,7 +10,7 @@ from typing import Annotated
 
 from torch import nn
 
-from mwm.attacks.access import TargetFacts, WhiteBoxAccess
+from mwm.attacks.access import Access, TargetFacts, WhiteBoxAccess
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import derive_seed, make_generator
@@ -34,10 +34,13 @@ class FewImagesAttack(TuningAttack):
     def check_images(self, facts: TargetFacts) -> None:
         """Any number of them will do."""
 
+    def images_held(self, access: Access) -> int:
+        """The share."""
+        return max(1, round(self.share * len(access.images)))
+
     def taught(self, access: WhiteBoxAccess) -> TaughtImages:
         """The share, with its labels."""
-        count = max(1, round(self.share * len(access.images)))
-        few = transfer_set(access.images, count, make_generator(access.seed, "share"))
+        few = transfer_set(access.images, self.images_held(access), make_generator(access.seed, "share"))
         return super().taught(replace(access, images=few))
 
     def training(self, model: nn.Module, images: TaughtImages) -> TrainState:

@@ -48,10 +48,6 @@ class Overwriting(TuningAttack):
             reason = "batchnorm joint of the scheme normalises queries and images together: must be 1"
             raise ValueError(f"recipe.batchnorm_groups: {groups} is not allowed: {reason}")
 
-    def adapted_to(self) -> str:
-        """The scheme of its own key."""
-        return self.scheme.kind
-
     def check_images(self, facts: TargetFacts) -> None:
         """Refuse to set aside all images, or so many that the others do not fill a batch."""
         held = image_count(self.source, facts)

@@ -82,7 +82,7 @@ def test_with_the_victim_twice_it_is_plain_extraction(labels: Any) -> None:
 def test_both_are_asked_alike_and_counted(how: dict[str, Any], views: bool, calls: int) -> None:
     attack, model = EnsembleExtraction(**FILLED, **how), victim()
     access = access_for(attack, model, views=views)
-    seen = [forwards(network) for network in (model, access.others[SEED])]
+    seen = [forwards(one._model) for one in access.oracle._both]
     steal(attack, access)
     if how or views:
         assert [sum(each) for each in seen] == [calls // 2] * 2
@@ -117,7 +117,7 @@ class Forgetful(nn.Module):
 def test_no_other_network_is_asked() -> None:
     attack = EnsembleExtraction(**FILLED)
     access = access_for(attack)
-    others = {**access.others, 3: Forgetful()}
+    others = {SEED: victim(SEED), 3: Forgetful()}
     common = {name: value for name, value in vars(access).items() if name not in ("oracle", "others")}
     steal(attack, attack.grant(victim(), calls=0, others=others, **common))
 

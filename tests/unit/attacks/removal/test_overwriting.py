@@ -101,9 +101,8 @@ def test_a_class_without_an_image_for_its_cell_is_told() -> None:
         attack.run(poor)
 
 
-def test_it_knows_the_scheme_and_no_key_of_the_victim() -> None:
-    assert Overwriting().adapted_to() == "margin"
-    assert Overwriting(scheme=TriggerSet()).threat_model().adaptive == "trigger_set"
+def test_it_knows_nothing_of_the_victim() -> None:
+    assert Overwriting(scheme=TriggerSet()).threat_model().adaptive == "", "its scheme need not be the victim's"
     assert not Overwriting().knows_labels()
 
 
