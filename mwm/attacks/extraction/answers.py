@@ -15,6 +15,9 @@ from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
 from mwm.models.answers import LOG_ZERO
 
+LEAST_TOLD = 1e-7
+"""What a probability of 0 counts as where its logit is wanted: about what float32 tells apart from 0 beside 1."""
+
 POINTS_AT_A_TIME = 512
 """Images whose distances to all others are in memory at once."""
 
@@ -81,6 +84,7 @@ def agrees_with_neighbors(points: Tensor, labels: Tensor, *, origin: Tensor, nei
 def recovered_logits(answers: Tensor) -> Tensor:
     """Logits (n C) of mean 0 from log-probabilities (n C): those of the network but for a constant of each image.
 
-    So Truong et al. (2021) recover them.
+    So Truong et al. (2021) recover them. A chance of nothing, as some forms of answers tell, counts as LEAST_TOLD.
     """
-    return answers - answers.mean(1, keepdim=True)
+    told = torch.where(answers > LOG_ZERO / 2, answers, math.log(LEAST_TOLD))
+    return told - told.mean(1, keepdim=True)

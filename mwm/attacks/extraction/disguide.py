@@ -47,7 +47,9 @@ class Disguide(DataFreeAttack):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.replay_size < self.batch_size:
-            raise ValueError(f"replay_size: {self.replay_size} is not allowed: must be at least batch_size")
+            raise ValueError(
+                f"replay_size: {self.replay_size} is not allowed: must be at least batch_size, {self.batch_size}"
+            )
 
     def begin(self, access: BlackBoxAccess) -> Game:
         """With an empty memory, if any is replayed."""

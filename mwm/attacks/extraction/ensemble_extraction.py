@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mwm.attacks.access import Answering, BlackBoxAccess
 from mwm.attacks.extraction.answers import mean_answer
 from mwm.attacks.extraction.extraction import AnswersAttack
+from mwm.config.randomness import derive_seed
 from mwm.config.spec import Count, Seed, Shown, spec
 from mwm.data.host import Images
 from mwm.models.answers import LOG_ZERO
@@ -39,7 +40,8 @@ class EnsembleExtraction(AnswersAttack):
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle for each of the two, as one."""
         first = super().grant(model, calls=calls // 2, **common)
-        second = super().grant(first.others[self.second_seed], calls=calls // 2, **common)
+        apart = common | {"seed": derive_seed(common["seed"], "second")}  # what its answers draw is its own
+        second = super().grant(first.others[self.second_seed], calls=calls // 2, **apart)
         return replace(first, oracle=MeanOracle(first.oracle, second.oracle, first.classes))
 
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from mwm.attacks.extraction.black_box import Lesson
 from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import left_by_transfer
 from mwm.config.randomness import make_generator
-from mwm.config.spec import Count, NonNegativeFloat, PositiveFloat, Share, Shown, spec
+from mwm.config.spec import Count, Field, NonNegativeFloat, PositiveFloat, Share, Shown, spec
 from mwm.data.host import HostImages, picked
 from mwm.data.images import Augmentation, augment, to_float
 from mwm.training.batchnorm import frozen_running_stats
@@ -40,7 +40,7 @@ class MixMatch(StudentAttack):
     """
 
     kind: Literal["mixmatch"] = "mixmatch"
-    query_budget: Annotated[Count, Shown("{} calls", always=True)]
+    query_budget: Annotated[Count, Shown("{} calls", always=True)] = Field()
     temperature: Annotated[PositiveFloat, Shown("T={}")] = 0.5
     guess_views: Annotated[Count, Shown("K={}")] = 2
     mixup_alpha: Annotated[PositiveFloat, Shown("mixup {}")] = 0.75
