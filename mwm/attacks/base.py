@@ -68,7 +68,7 @@ class AttackRecord(ABC):
         return 0 if self.threat_model().images == "none" else len(access.images)
 
     def adapted_to(self) -> str:
-        """The scheme whose definition the attacker uses, without its key; empty where it uses none."""
+        """The schemes whose definition the attacker uses, without the key, or "every scheme"; empty for none."""
         return ""
 
     def other_seeds(self) -> tuple[int, ...]:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 
 from mwm.models.build import build_model
 from mwm.models.networks import Cnn
-from mwm.training.evaluation import EVAL_BATCH_SIZE, accuracy, eval_batch_size, eval_mode, logit_margins, predict_logits
+from mwm.training.evaluation import (
+    EVAL_BATCH_SIZE,
+    accuracy,
+    eval_batch_size,
+    eval_mode,
+    first_choices,
+    logit_margins,
+    predict_logits,
+)
 
 
 def network() -> nn.Module:
