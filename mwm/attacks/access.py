@@ -103,6 +103,10 @@ class Target(Protocol):
     def start(self) -> str | None:
         """The weights that its training starts from, if it does."""
 
+    @property
+    def seed(self) -> int | None:
+        """From which its random weights follow; None of a network that was attacked before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFacts:

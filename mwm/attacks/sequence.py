@@ -72,6 +72,7 @@ class AttackedNetwork:
     model: Model
     recipe: Recipe
     start: None = None
+    seed: None = None
 
 
 @spec

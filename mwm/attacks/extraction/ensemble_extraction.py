@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.attacks.access import Answering, BlackBoxAccess
+from mwm.attacks.access import Answering, BlackBoxAccess, TargetFacts
 from mwm.attacks.extraction.answers import mean_answer
 from mwm.attacks.extraction.extraction import AnswersAttack
 from mwm.config.randomness import derive_seed
@@ -32,6 +32,13 @@ class EnsembleExtraction(AnswersAttack):
     kind: Literal["ensemble_extraction"] = "ensemble_extraction"
     query_budget: Annotated[Count | None, Shown("{} calls of each")] = None
     second_seed: Annotated[Seed, Shown("second seed {}")] = 1000
+
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError for a second network of the victim's own seed."""
+        super().validate(facts)
+        if self.second_seed == facts.victim.seed:
+            reason = "it is the victim's, and gives the second network the same initial weights"
+            raise ValueError(f"{facts.path}.second_seed: {self.second_seed} is not allowed: {reason}")
 
     def other_seeds(self) -> tuple[int, ...]:
         """That of the second network."""

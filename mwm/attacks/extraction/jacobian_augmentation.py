@@ -17,7 +17,7 @@ from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, PositiveFloat, Shown, spec
 from mwm.data.host import Images, in_batches, select
-from mwm.data.images import to_float
+from mwm.data.images import to_float, to_uint8
 from mwm.data.splits import LabeledImages
 from mwm.training.evaluation import eval_batch_size, eval_mode
 
@@ -99,7 +99,7 @@ class JacobianAugmentation(RoundsAttack):
         made, draw, count = [], known.generator("targets", device=known.pool.device), eval_batch_size(images)
         with eval_mode(known.student) as student, torch.enable_grad():
             for batch, named in zip(in_batches(images, count), torch.split(labels, count), strict=True):
-                made.append(torch.stack([_to_uint8(x) for x in self._made(student, to_float(batch), named, draw=draw)]))
+                made.append(torch.stack([to_uint8(x) for x in self._made(student, to_float(batch), named, draw=draw)]))
         return Lot(torch.cat(made, 1).flatten(0, 1)[:size])
 
     def _made(self, student: nn.Module, images: Tensor, labels: Tensor, *, draw: torch.Generator) -> Iterator[Tensor]:
@@ -144,7 +144,3 @@ def _slope(predict: Predict, images: Tensor, labels: Tensor) -> Tensor:
     x = images.detach().requires_grad_()
     (slope,) = torch.autograd.grad(F.cross_entropy(predict(x), labels, reduction="sum"), x)
     return slope
-
-
-def _to_uint8(images: Tensor) -> Tensor:
-    return (images * 255).round().to(torch.uint8)

@@ -54,7 +54,7 @@ class StudentAttack(AskingAttack):
     def _train(self, lesson: Lesson, access: BlackBoxAccess, *, recipe: Recipe, seed: int) -> Iterator[Epoch]:
         passes = _recipe_of_passes(recipe, self.views)
         if self.query_budget is not None:  # answers may have been dropped
-            passes = replace(passes, batch_size=min(passes.batch_size, len(lesson[0])))
+            passes = passes.filled_by(len(lesson[0]))
         training = TrainState(self.network(access), passes)
         if access.start is not None:
             training.restore(access.start)
