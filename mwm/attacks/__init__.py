@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from mwm.attacks.evasion import *
 from mwm.attacks.extraction import *
 from mwm.attacks.removal import *
 from mwm.attacks.sequence import AttackSequence as AttackSequence

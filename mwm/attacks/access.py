@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,6 @@ from mwm.data.host import Images
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages, SplitSizes
 from mwm.models.build import Model
-from mwm.oracle.oracle import Oracle
 from mwm.training.recipe import Recipe
 
 
@@ -24,6 +23,7 @@ class Access:
     `validation` is the owner's: it is reported on, and used only where a recipe says so. `seed` drives all chances;
     `victim_seed` is that of the victim's training. `starts` are weights of trained networks, under the names by which
     records call them. `others` are networks of somebody else that can be asked, too, by the seeds of their trainings.
+    `foreign` are the training images of further data sets that the attacker has, by the records that name them.
     `start` is the state of an interrupted attack to resume from.
     """
 
@@ -35,6 +35,7 @@ class Access:
     victim_seed: int = 0
     starts: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict, repr=False)
     others: Mapping[int, nn.Module] = field(default_factory=dict, repr=False)
+    foreign: Mapping[Any, LabeledImages[Images]] = field(default_factory=dict, repr=False)
     start: dict[str, Any] | None = None
 
     @property
@@ -43,11 +44,28 @@ class Access:
         return None
 
 
+class Answering(Protocol):
+    """What answers to images: an `Oracle`, or several of them as one."""
+
+    @property
+    def calls(self) -> int:
+        """How many images were asked for; waits for the device."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Answers to images (n c h w in [0, 1])."""
+
+    def ask_all(self, images: Images) -> Tensor:
+        """Answers to any number of images (uint8 n c h w), each asked once."""
+
+    def memoized(self, images: Images) -> Callable[[Tensor], Tensor]:
+        """What takes numbers of images (k) of these, and gives their answers, at as many calls."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BlackBoxAccess(Access):
     """The victim answers; its weights stay unseen, and every image asked for is counted."""
 
-    oracle: Oracle
+    oracle: Answering
 
     @property
     def calls(self) -> int:

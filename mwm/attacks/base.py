@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, ClassVar, Self
 
@@ -14,6 +14,7 @@ from mwm.attacks.sources import Disjoint, Source, VictimData, is_foreign
 from mwm.attacks.threat import ThreatModel
 from mwm.config.spec import Seed, spec
 from mwm.models.build import Model, has_batch_norm
+from mwm.models.deployed import Deployment
 from mwm.training.loop import Epoch
 from mwm.training.recipe import Recipe
 
@@ -65,6 +66,13 @@ class AttackRecord(ABC):
         """The attacks that it consists of, by their places below its own; none where it is one."""
         return {}
 
+    def deployments(self) -> tuple[Deployment, ...]:
+        """What stands around the network that the attacker ends with, the innermost first; nothing for most.
+
+        A network that is deployed is asked, and changed no more.
+        """
+        return ()
+
     def training_recipe(self) -> Recipe | None:
         """The recipe by which it trains itself; None if it trains nothing, or leaves the recipe to its victim."""
         return None
@@ -99,11 +107,15 @@ class WhiteBoxAttack(AttackRecord):
         del calls
         return WhiteBoxAccess(model=deepcopy(model).requires_grad_(True), **common)
 
+    def uses_images(self) -> bool:
+        """Whether the attack needs images, and does not only report on them."""
+        return True
+
     def threat_model(self) -> ThreatModel:
-        """The weights, and images of the attacker's own."""
+        """The weights, and images of the attacker's own where any are used."""
         return ThreatModel(
             access="white box",
-            images=self.source.kind,
+            images=self.source.kind if self.uses_images() else "none",
             true_labels=self.knows_labels(),
             answers="",
             start="victim's weights",
@@ -137,13 +149,13 @@ def image_count(source: Source, facts: TargetFacts) -> int | None:
     return counts.disjoint if isinstance(source, Disjoint) else counts.owner
 
 
-def check_batch_size(attack: AttackRecord, facts: TargetFacts) -> None:
-    """Refuse a batch that the attacker's images do not fill."""
+def check_batch_size(attack: AttackRecord, facts: TargetFacts, *, learnt: Callable[[int], int] = int) -> None:
+    """Refuse a batch that the attacker's images do not fill; of those that it has, `learnt` says how many it learns."""
     held, recipe = image_count(attack.source, facts), attack.resolve(facts.victim).training_recipe()
     assert recipe is not None, "the attack's recipe was never filled in"
-    if held is not None and recipe.batch_size > held:
+    if held is not None and recipe.batch_size > (count := learnt(held)):
         named = recipe_path(attack, facts)
-        reason = f"the attacker of {facts.path} has {held} images"
+        reason = f"the attacker of {facts.path} {'has' if count == held else 'learns'} {count} images"
         raise ValueError(f"{named}.batch_size: {recipe.batch_size} is not allowed: {reason}")
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
 from torch import nn
 
 from mwm.attacks.access import Access, Target, TargetFacts
-from mwm.attacks.base import AttackRecord
+from mwm.attacks.base import AttackRecord, recipe_path
+from mwm.attacks.evasion import EvasionAttack
 from mwm.attacks.extraction import ExtractionAttack
 from mwm.attacks.removal import RemovalAttack
 from mwm.attacks.sources import VictimData
@@ -19,11 +21,12 @@ from mwm.config.randomness import derive_seed
 from mwm.config.spec import DISCRIMINATED, Field, Shown, decode, encode, spec
 from mwm.data.splits import SplitSizes
 from mwm.models.build import Model
+from mwm.models.deployed import Deployment
 from mwm.training.loop import Epoch
 from mwm.training.recipe import Recipe
 from mwm.training.state import Trained
 
-SingleAttack = ExtractionAttack | RemovalAttack
+SingleAttack = ExtractionAttack | RemovalAttack | EvasionAttack
 """Every attack that may be a step of a sequence."""
 
 Step = Annotated[SingleAttack, *DISCRIMINATED]
@@ -90,6 +93,20 @@ class AttackSequence(AttackRecord):
                 reason = "the steps share the source of the sequence"
                 raise ValueError(f"steps.{place}.source: {step.source.kind!r} is not allowed: {reason}")
             decode(type(step), encode(step) | {"source": encode(self.source)}, f"steps.{place}")
+        for place in range(1, len(self.steps)):
+            self._check_deployed(place)
+
+    def _check_deployed(self, place: int) -> None:
+        """Refuse a step that would change the weights of a network that is deployed."""
+        step, deployed = self.steps[place], self._deployments_after(place)
+        if deployed and _is_white_box(step) and not step.deployments():
+            reason = f"the network is deployed with {deployed[-1].words}, and its weights are changed no more"
+            allowed = "an attack that asks it, or another that deploys it"
+            raise ValueError(f"steps.{place}: {step.kind!r} is not allowed: {reason}; allowed: {allowed}")
+
+    def datasets(self) -> tuple[Any, ...]:
+        """Those of the sequence, and of its steps."""
+        return tuple(dict.fromkeys(chain(super().datasets(), *(step.datasets() for step in self.steps))))
 
     def resolve(self, victim: Target) -> Self:
         """The steps with all that they left to the networks that they attack filled in."""
@@ -100,8 +117,13 @@ class AttackSequence(AttackRecord):
         """Raise ValueError for a step that cannot be run on the network that it attacks."""
         super().validate(facts)
         for place, (step, target) in enumerate(zip(self.steps, self._targets(facts.victim), strict=True)):
-            supplied = replace(step, source=self.source)
-            supplied.validate(replace(facts, path=f"{facts.path}.steps.{place}", victim=target))
+            supplied, of_step = replace(step, source=self.source), f"{facts.path}.steps.{place}"
+            supplied.validate(replace(facts, path=of_step, victim=target))
+            recipe, asked = supplied.resolve(target).training_recipe(), self._deployments_after(place)
+            if recipe is not None and recipe.cuda_graph and asked:
+                named = recipe_path(step, replace(facts, path=of_step))
+                reason = f"{of_step} asks a network that is deployed with {asked[-1].words}, which cannot be recorded"
+                raise ValueError(f"{named}.cuda_graph: true is not allowed: {reason}")
 
     def parts(self) -> dict[str, AttackRecord]:
         """The steps."""
@@ -109,13 +131,14 @@ class AttackSequence(AttackRecord):
 
     def threat_model(self) -> ThreatModel:
         """That of the first step, on the victim: the later ones attack a network of the attacker's own."""
-        first, adaptive = self.steps[0].threat_model(), filter(None, (step.adapted_to() for step in self.steps))
-        known = ", ".join(dict.fromkeys(adaptive))
-        return replace(first, images=self.source.kind, true_labels=self.knows_labels(), adaptive=known)
+        told = [step.threat_model() for step in self.steps]
+        images = "none" if all(one.images == "none" for one in told) else self.source.kind
+        known = dict.fromkeys(name for one in told for name in one.adaptive.split(", ") if name)
+        return replace(told[0], images=images, true_labels=self.knows_labels(), adaptive=", ".join(known))
 
     def knows_labels(self) -> bool:
         """If any step does."""
-        return any(step.knows_labels() for step in self.steps)
+        return any(replace(step, source=self.source).knows_labels() for step in self.steps)
 
     def other_seeds(self) -> tuple[int, ...]:
         """Those of all steps."""
@@ -125,6 +148,17 @@ class AttackSequence(AttackRecord):
         """The network of the last step."""
         *_, target = self._targets(victim)
         return self.steps[-1].architecture(target)
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Those of the steps that deploy what the last step that asked has trained."""
+        return self._deployments_after(len(self.steps))
+
+    def _deployments_after(self, count: int) -> tuple[Deployment, ...]:
+        """What stands around the network that the first `count` steps end with: who asks ends with one of its own."""
+        found: tuple[Deployment, ...] = ()
+        for step in self.steps[:count]:
+            found = (*(found if _is_white_box(step) else ()), *step.deployments())
+        return found
 
     def epochs(self) -> int:
         """Those of all steps."""
@@ -184,6 +218,10 @@ class AttackSequence(AttackRecord):
             yield target
             model = step.architecture(target)
             target = AttackedNetwork(data=victim.data, split=victim.split, model=model, recipe=victim.recipe)
+
+
+def _is_white_box(step: AttackRecord) -> bool:
+    return step.threat_model().access == "white box"
 
 
 class StepTraining:

@@ -40,5 +40,13 @@ def is_foreign(source: Source) -> bool:
 def transfer_set(images: LabeledImages[Held_co], size: int, generator: torch.Generator) -> LabeledImages[Held_co]:
     """`size` of the attacker's images, at random; a smaller set begins a larger one of the same generator."""
     assert size <= len(images), f"{size} of {len(images)} images"
-    pick = torch.randperm(len(images), generator=generator)[:size].to(images.labels.device)
-    return images.select(pick)
+    return images.select(_order(images, generator)[:size])
+
+
+def left_by_transfer(images: LabeledImages[Held_co], size: int, generator: torch.Generator) -> LabeledImages[Held_co]:
+    """Those of the attacker's images that `transfer_set` leaves, of a generator in the same state."""
+    return images.select(_order(images, generator)[size:])
+
+
+def _order(images: LabeledImages[Held_co], generator: torch.Generator) -> torch.Tensor:
+    return torch.randperm(len(images), generator=generator).to(images.labels.device)

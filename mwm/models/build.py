@@ -14,8 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from mwm.config.errors import reason_of
-from mwm.config.spec import DISCRIMINATED, Count, spec
+from mwm.config.spec import DISCRIMINATED, Count, encode, spec
 from mwm.config.trust import require_trust
+from mwm.models.deployed import Deployment, deployed
+from mwm.models.int8 import round_named_inputs
 from mwm.models.networks import (
     Cnn,
     DrawnNetwork,
@@ -34,11 +36,20 @@ Model = Annotated[ResNet | ResNet20 | Cnn | Torchvision | PythonNetwork, *DISCRI
 
 @spec
 class ArchitectureSpec:
-    """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out."""
+    """What rebuilds a network from its weights: images of `shape` (c, h, w) go in, `classes` logits come out.
+
+    `deployments` stand around it, the innermost first.
+    """
 
     model: Model
     shape: tuple[Count, Count, Count]
     classes: Count
+    deployments: tuple[Deployment, ...] = ()
+
+    def tree(self) -> dict[str, Any]:
+        """What is kept of it with the weights: of a network that stands alone the same as ever."""
+        tree = encode(self)
+        return tree if self.deployments else {name: value for name, value in tree.items() if name != "deployments"}
 
 
 class Normalize(nn.Module):
@@ -91,12 +102,14 @@ def build_model(
 def rebuild_model(architecture: ArchitectureSpec, weights: Mapping[str, Tensor], *, trust: bool = False) -> nn.Module:
     """A trained network from its weights, in evaluation mode.
 
-    It never has initial weights: a record that names a huge network takes no memory before it is refused. Raises
-    RuntimeError if the weights are another network's, and ValueError for a function of somebody's that is not trusted.
+    It never has initial weights: a record that names a huge network takes no memory before it is refused. Where layers
+    round their inputs to 8 bits, the names of the weights say so. Raises RuntimeError if the weights are another
+    network's, and ValueError for a function of somebody's that is not trusted.
     """
     if isinstance(architecture.model, PythonNetwork):
         require_trust(f"model: {architecture.model.function}", "callable", trust=trust)
     network = blank_model(architecture).requires_grad_(False)
+    round_named_inputs(network, weights)
     kinds = {name: value.dtype for name, value in network.state_dict().items()}
     load_weights(network, {name: value.to(kinds.get(name)) for name, value in weights.items()}, assign=True)
     return network.eval()
@@ -118,7 +131,7 @@ def blank_model(architecture: ArchitectureSpec) -> nn.Module:
     """A network whose weights take no memory, and have no values; that of a function has those that it gives."""
     blank = [1.0] * architecture.shape[0]
     with _Undrawn() if not isinstance(architecture.model, PythonNetwork) else nullcontext():
-        return build_model(
+        network = build_model(
             architecture.model,
             shape=architecture.shape,
             classes=architecture.classes,
@@ -126,6 +139,7 @@ def blank_model(architecture: ArchitectureSpec) -> nn.Module:
             std=blank,
             generator=torch.Generator(),
         )
+    return deployed(network, architecture.deployments)
 
 
 def check_network(path: str, model: Model, *, shape: tuple[int, int, int], classes: int) -> None:

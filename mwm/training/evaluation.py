@@ -39,9 +39,14 @@ def predict_logits(model: nn.Module, images: Images) -> Tensor:
         return torch.cat([model(to_float(batch)).float() for batch in in_batches(images, eval_batch_size(images))])
 
 
+def first_choices(logits: Tensor) -> Tensor:
+    """The class that each of the answers (n C) names; -1 where all are equal, which names none."""
+    return torch.where((logits != logits[:, :1]).any(1), logits.argmax(1), -1)
+
+
 def accuracy(answers: Tensor, labels: Tensor) -> float:
     """Share of answers (logits n C, or labels n) that name the label (n)."""
-    named = answers.argmax(1) if answers.ndim > 1 else answers
+    named = first_choices(answers) if answers.ndim > 1 else answers
     return (named == labels).double().mean().item()
 
 

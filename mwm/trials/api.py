@@ -21,6 +21,7 @@ from mwm.config.spec import decode
 from mwm.data.arrays import hold_arrays, is_arrays
 from mwm.data.host import ImagesOn
 from mwm.models.build import ArchitectureSpec, rebuild_model
+from mwm.models.deployed import Deployment
 from mwm.storage.filesystem import require_writable
 from mwm.storage.store import Store
 from mwm.training.loop import DivergedError
@@ -132,7 +133,14 @@ def run_attack(
     chosen = victim.device if device is None else _device(device)
     outcome, epochs = _run(Trial(victim=victim.spec, attack=made), inputs, place, device=chosen, on_epoch=on_epoch)
     shape = inputs[data_key(victim.spec.data)].shape
-    model = _network(made.architecture(victim.spec), outcome, shape=shape, store=place, device=chosen)
+    model = _network(
+        made.architecture(victim.spec),
+        outcome,
+        shape=shape,
+        store=place,
+        device=chosen,
+        deployments=made.deployments(),
+    )
     return AttackResult(spec=made, model=model, outcome=outcome, epochs=epochs)
 
 
@@ -230,8 +238,14 @@ def _run(
 
 
 def _network(
-    model: Any, outcome: Outcome, *, shape: tuple[int, int, int], store: Store, device: torch.device
+    model: Any,
+    outcome: Outcome,
+    *,
+    shape: tuple[int, int, int],
+    store: Store,
+    device: torch.device,
+    deployments: tuple[Deployment, ...] = (),
 ) -> nn.Module:
     assert outcome.classes is not None, "a finished trial knows its classes"
-    architecture = ArchitectureSpec(model=model, shape=shape, classes=outcome.classes)
+    architecture = ArchitectureSpec(model=model, shape=shape, classes=outcome.classes, deployments=deployments)
     return rebuild_model(architecture, store.weights(outcome.digest), trust=True).to(device)  # it was asked before

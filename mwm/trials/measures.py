@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mwm.config.randomness import make_generator
 from mwm.models.build import network_has_batch_norm
 from mwm.training.batchnorm import CumulativeStatistics
-from mwm.training.evaluation import accuracy, eval_batch_size, logit_margins, predict_logits
+from mwm.training.evaluation import accuracy, eval_batch_size, first_choices, logit_margins, predict_logits
 from mwm.trials.scoring import UNTESTED, scored
 from mwm.trials.stages import TrialStage
 from mwm.trials.trial import secret_of
@@ -51,7 +51,7 @@ def measure(stage: TrialStage, model: nn.Module, control: nn.Module | None) -> d
 
 
 def _hits(by_cell: Tensor, queries: QuerySet) -> str:
-    return "".join("01"[hit] for hit in (by_cell.argmax(1) == queries.cell_labels).tolist())
+    return "".join("01"[hit] for hit in (first_choices(by_cell) == queries.cell_labels).tolist())
 
 
 class _Answers(NamedTuple):

@@ -143,7 +143,7 @@ def _words(record: Any) -> str:
 
 
 def _word(value: Any) -> Any:
-    """A value as it is said: a record by its kind, a scheme or attack, or several of them, with what names them."""
+    """A value as it is said: a record by its kind; a scheme, attack or form, or several of them, with what names it."""
     if isinstance(value, tuple) and all(hasattr(item, "kind") for item in value):
         return " + ".join(map(_words, value))
     kind = getattr(value, "kind", value)
@@ -163,10 +163,11 @@ def _shown(name: str, value: Any, kind: str = "") -> Shown:
 
 @cache
 def _catalogue() -> dict[str, dict[str, Shown]]:
-    """How the fields of schemes and attacks are told, by their kinds and names."""
+    """How the fields of schemes, attacks and forms of answers are told, by their kinds and names."""
     from mwm.attacks import Attack
     from mwm.config.spec import shown_fields
+    from mwm.models.answers import AnswerForm
     from mwm.watermarks.schemes import Scheme
 
-    kinds = [kind for union in (Scheme, Attack) for kind in get_args(get_args(union)[0])]
+    kinds = [kind for union in (Scheme, Attack, AnswerForm) for kind in get_args(get_args(union)[0])]
     return {kind.kind: shown_fields(kind) for kind in kinds}

@@ -17,13 +17,14 @@ from mwm.attacks.sources import Disjoint, is_foreign
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import encode
 from mwm.data.host import Images, fitted, in_batches
-from mwm.data.images import Augmentation
+from mwm.data.images import Augmentation, to_float
 from mwm.data.splits import LabeledImages, RoleSplits, copied, on_host, split, split_on_host
 from mwm.models.build import ArchitectureSpec, Model, build_model, channel_statistics, load_weights
+from mwm.models.deployed import Deployed, Deployment
 from mwm.models.start import start_from
 from mwm.storage.store import Store
 from mwm.training.device import PeakMemory, images_fit
-from mwm.training.evaluation import accuracy, eval_batch_size, predict_logits
+from mwm.training.evaluation import accuracy, eval_batch_size, eval_mode, predict_logits
 from mwm.training.loop import Epoch, fit
 from mwm.training.parallel import WHOLE, BatchShare
 from mwm.training.state import TrainState
@@ -75,10 +76,11 @@ class TrialStage(ABC):
         )
         return fresh.to(self.device)
 
-    def save_model(self, model: nn.Module, name: str, kind: Model) -> None:
-        """Keep a trained network, with all that is needed to rebuild it."""
-        about = ArchitectureSpec(model=kind, shape=self.dataset.shape, classes=self.dataset.classes)
-        self.store.save_weights(name, model.state_dict(), encode(about))
+    def save_model(self, model: nn.Module, name: str, *, kind: Model, deployments: tuple[Deployment, ...] = ()) -> None:
+        """Keep a trained network, with all that is needed to rebuild it as it is deployed."""
+        shape, classes = self.dataset.shape, self.dataset.classes
+        about = ArchitectureSpec(model=kind, shape=shape, classes=classes, deployments=deployments)
+        self.store.save_weights(name, model.state_dict(), about.tree())
 
     def calls(self) -> int | None:
         """How many images an oracle was asked for so far; None without an oracle."""
@@ -126,7 +128,7 @@ class VictimStage(TrialStage):
         return network
 
     def save_and_measure(self, model: nn.Module, name: str) -> dict[str, float | None]:
-        self.save_model(model, name, self.victim.model)
+        self.save_model(model, name, kind=self.victim.model)
         perturbed = self.victim.scheme.perturbed_queries(model, self.queries)
         save_key(self.store, name, self._key(), perturbed=perturbed, second=self._second_key())
         return {"start_acc": self.start_acc}
@@ -184,6 +186,7 @@ class AttackStage(TrialStage):
             victim_seed=self.victim.seed,
             starts={name: held.weights for name, held in self.sets.starts.items()},
             others=self.others,
+            foreign={data: self._foreign(data) for data in self.attack.datasets() if data != self.attack.source},
             start=start,
         )
         return self.attack.run(self.access)
@@ -201,13 +204,28 @@ class AttackStage(TrialStage):
         source = self.attack.source
         if not is_foreign(source):
             return (self.views.disjoint if isinstance(source, Disjoint) else self.views.owner), self.victim.data
-        foreign, shape = self.sets[data_key(source)], self.dataset.shape
+        return self._foreign(source), source
+
+    def _foreign(self, data: Any) -> LabeledImages[Images]:
+        """The training images of another data set, in the shape of the victim's."""
+        foreign, shape = self.sets[data_key(data)], self.dataset.shape
         images = on_host(fitted(foreign.x_train, shape), foreign.y_train, device=self.device)
-        return (images if self.on_host else copied(images)), source
+        return images if self.on_host else copied(images)
 
     def save_and_measure(self, model: nn.Module, name: str) -> dict[str, float | None]:
-        self.save_model(model, name, self.attack.architecture(self.victim))
+        kind, deployments = self.attack.architecture(self.victim), self.attack.deployments()
+        self.save_model(model, name, kind=kind, deployments=deployments)
         test = self.views.test.images
         agreement = accuracy(predict_logits(model, test), predict_logits(self.victim_model, test).argmax(1))
         held = 0 if self.attack.threat_model().images == "none" else len(self.access.images)
-        return {"agreement": agreement, "attacker_images": held, "oracle_calls": self.calls()}
+        told = {"agreement": agreement, "attacker_images": held, "oracle_calls": self.calls()}
+        return told | {"false_rejects": self._false_rejects(model)}
+
+    def _false_rejects(self, model: nn.Module) -> float | None:
+        """The share of honest test images that a network which detects queries turns away; None of all others."""
+        if not (isinstance(model, Deployed) and model.detects):
+            return None
+        test = self.views.test.images
+        with eval_mode(model):
+            turned = [model.rejects(to_float(batch)) for batch in in_batches(test, eval_batch_size(test))]
+        return torch.cat(turned).double().mean().item()

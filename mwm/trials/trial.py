@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mwm.attacks import Attack
+from mwm.attacks.base import AttackRecord
 from mwm.config import randomness
 from mwm.config.spec import NonEmptyStr, Seed, StrictBool, digest, encode, spec
 from mwm.data.datasets import Dataset, DatasetSpec
@@ -136,9 +137,23 @@ def trial_digest(trial: Trial, sets: TrialInputs) -> str:
     name = victim_digest(trial.victim, sets)
     if trial.attack is None:
         return name
-    attack, foreign = encode(trial.attack), trial.attack.datasets()
-    attack |= {field: _content(value, sets) for field, value in vars(trial.attack).items() if value in foreign}
-    return digest(METHOD_VERSION, name, _by_content(attack, sets))
+    return digest(METHOD_VERSION, name, _by_content(_with_contents(trial.attack, sets), sets))
+
+
+def _with_contents(attack: AttackRecord, sets: TrialInputs) -> dict[str, Any]:
+    """The tree of an attack and of its parts, with the content of each data set for its name."""
+    tree, foreign = encode(attack), attack.datasets()
+    for place, part in attack.parts().items():
+        _replace_at(tree, place, _with_contents(part, sets))
+    return tree | {field: _content(value, sets) for field, value in vars(attack).items() if value in foreign}
+
+
+def _replace_at(tree: Any, place: str, value: Any) -> None:
+    """Put a value in a tree at a dotted place, in which numbers count in lists."""
+    *above, last = (int(key) if key.isdigit() else key for key in place.split("."))
+    for key in above:
+        tree = tree[key]
+    tree[last] = value
 
 
 def _by_content(tree: Any, sets: TrialInputs) -> Any:

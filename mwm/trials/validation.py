@@ -100,7 +100,8 @@ def required_datasets(victims: Sequence[Victim], attacks: PlacedAttacks) -> dict
     wanted: dict[str, tuple[str, Any]] = {}
     for victim in victims:
         wanted.setdefault(data_key(victim.data), ("victim.data", victim.data))
-    for path, attack in attacks:
+    every = [placed for path, attack in attacks for placed in with_parts(path, attack).items()]
+    for path, attack in every:
         for name, value in vars(attack).items():
             if value in attack.datasets():
                 wanted.setdefault(data_key(value), (f"{path}.{name}", value))

@@ -12,6 +12,7 @@ from mwm.verification.querying.answer_log import Answers
 from mwm.verification.querying.order import OrderedQueries
 from mwm.verification.suspects.outputs import NoAnswerError, Suspect
 from mwm.verification.verdict import Comparison
+from mwm.watermarks.evidence import first_choices
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +50,7 @@ def _answers(model: Suspect, asked: OrderedQueries) -> Answers:
         found = model(asked.images[asked.plain])
     except (ValueError, NoAnswerError) as error:
         raise ValueError(f"null_models: {error}") from None
-    labels = found.argmax(1) if found.ndim > 1 else found.astype(np.int64)
-    return Answers(labels, found.astype(np.float64) if found.ndim > 1 else None)
+    return Answers(first_choices(found), found.astype(np.float64) if found.ndim > 1 else None)
 
 
 def compare(asked: OrderedQueries, control: Answers | None, null: NullAnswers | None) -> tuple[Comparison, ...]:

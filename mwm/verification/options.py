@@ -44,6 +44,8 @@ class VerifyOptions:
     """Range in which suspects take images: LOW,HIGH, or MEAN/STD, or imagenet, cifar10, cifar100, mnist."""
     layout: str = "nchw"
     """Order of axes and colours in which suspects take images: nchw, nhwc, nchw-bgr or nhwc-bgr."""
+    answers: str | None = None
+    """Judge suspects as if they answered in these forms: "top_k 3, rounding 2", or labels; without it, as they come."""
     classes: str | None = None
     """Order of a suspect's classes: a comma list, a file, or text, number, from-1; without it the key's."""
     accuracy_bound: float | None = None

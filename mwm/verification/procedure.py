@@ -11,6 +11,7 @@ from typing import Any
 
 from mwm.config.spec import digest
 from mwm.stats.multiple_testing import holm_limits
+from mwm.verification.answer_forms import AnswerForms
 from mwm.verification.decision import (
     cells_to_decide,
     decide,
@@ -86,6 +87,7 @@ class PreparedVerification:
     control: OpenSuspect | None
     null: NullAnswers | None
     way: Way
+    forms: AnswerForms
     notes: tuple[str, ...]
 
     @cached_property
@@ -109,6 +111,7 @@ class PreparedVerification:
             "layout": self.way.presentation.layout,
             "class_order": self.way.numbering.described(self.key.class_names),
             "accuracy_bound": self.accuracy_bound,
+            **({"answers": words} if (words := self.forms.words) else {}),
         }
 
     @property
@@ -171,23 +174,29 @@ class PreparedVerification:
         each = options.level / len(self.suspects)
 
         def more(done: int) -> int:
-            self._check_form(suspect, log, asked.numbers[:done], control=control)
+            self._check_form(suspect, self._judged(log, done), control=control)
             if not options.sequential:
                 return options.batch_size
-            test = progress.follow(log.answers(asked.numbers[:done], asked.classes))
+            test = progress.follow(self._judged(log, done))
             needed = cells_to_decide(test, len(asked.cells) - test.cells, each)
             end = asked.end(test.cells + min(needed, CELLS_AT_A_TIME))
             return min(options.batch_size, end - done) if needed else 0
 
         done = ask(suspect, asked, log, policy=self._policy, more=more)
-        self._check_form(suspect, log, asked.numbers[:done], control=control)
-        return log.answers(asked.numbers[:done], asked.classes)
+        told = self._judged(log, done)
+        self._check_form(suspect, told, control=control)
+        return told
 
-    def _check_form(
-        self, suspect: Suspect, log: SuspectAnswers, numbers: Sequence[int], *, control: Answers | None
-    ) -> None:
+    def _judged(self, log: SuspectAnswers, count: int) -> Answers:
+        """What a suspect answered to the first images, in the form in which it is judged; ValueError if it has none."""
+        numbers = self.asked.numbers[:count]
+        came = log.answers(numbers, self.asked.classes)
+        self.forms.check(came, self.suspects[log.suspect].suspect.name)
+        return self.forms.shape(came, numbers, log.suspect)
+
+    def _check_form(self, suspect: Suspect, answers: Answers, *, control: Answers | None) -> None:
         """Raise ValueError for a control whose labels cannot be subtracted from scores."""
-        if self.control and control is not None and control.scores is None and log.offers_scores(numbers):
+        if self.control and control is not None and control.scores is None and answers.scores is not None:
             other = f"answers with labels, and {suspect.name} with scores"
             raise ValueError(f"control: {self.control.suspect.name} {other}; allowed: a control that gives scores")
 
@@ -245,7 +254,7 @@ class PreparedVerification:
             one = self.control.suspect
             control = ControlSummary(name=one.name, access=one.access, sha256=self.control.sha256)
         fixed = {name: self.plan[name] for name in PLANNED}
-        return VerdictPlan(**fixed, images=len(self.asked), control=control)
+        return VerdictPlan(**fixed, images=len(self.asked), control=control, answers=self.forms.words)
 
     def _found(
         self, one: OpenSuspect, log: SuspectAnswers, answers: Answers, *, control: Answers | None

@@ -88,7 +88,8 @@ class VerdictPlan:
 
     The test that decides, its level, and what is asked: the first `cells` of the key in an order by a seed, with all
     their images in so many `views`, which makes so many `images`. They are shown to suspects in an `input_range` and
-    `layout`, and the answers read in a `class_order`. A suspect that is not proven and gives a smaller share of true
+    `layout`, and the answers read in a `class_order`. Their scores are put into the forms that `answers` says before
+    they are judged; empty for answers as they come. A suspect that is not proven and gives a smaller share of true
     classes than the `accuracy_bound` is inconclusive.
     """
 
@@ -103,6 +104,7 @@ class VerdictPlan:
     class_order: str
     accuracy_bound: float
     control: ControlSummary | None
+    answers: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

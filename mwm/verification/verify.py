@@ -9,6 +9,7 @@ from typing import Any
 
 from mwm.storage.local import sha256
 from mwm.storage.redaction import redact
+from mwm.verification.answer_forms import parse_answer_forms
 from mwm.verification.decision import best_p_value, deciding_test
 from mwm.verification.null_models import ask_null_models
 from mwm.verification.options import PERMUTATION, VerifyOptions
@@ -65,6 +66,7 @@ def prepare(
         InputFormat(options.input_range, options.layout), parse_numbering(options.classes, own.classes, own.class_names)
     )
     way.presentation.check(own.queries.images.shape[1])
+    forms = parse_answer_forms(options.answers, classes=own.classes, seed=options.order_seed)
     usual = Way(UNIT_RANGE, parse_numbering(None, own.classes, own.class_names))
     asked = order_queries(own, options.queries, options.order_seed, views=options.views)
     _check_suspects(suspects, control)
@@ -75,7 +77,7 @@ def prepare(
     independent = [_open("null_models", one, way=usual, **how).suspect for one in null_models]
     null = ask_null_models(independent, asked) if independent else None
     told = (*_suspects_notes([*opened, *filter(None, [compared])]), *notes)
-    return PreparedVerification(own, options, test, asked, opened, compared, null, way, told)
+    return PreparedVerification(own, options, test, asked, opened, compared, null, way, forms, told)
 
 
 def _suspects_notes(opened: Sequence[OpenSuspect]) -> Iterator[str]:

@@ -115,12 +115,18 @@ def weigh(
 def _votes(answers: Labels | Scores, *, cells: Labels | None, count: int, classes: int) -> Scores:
     """How often each class was the first choice among the answers to each cell (n C)."""
     place = np.arange(count) if cells is None else cells
-    first = answers
-    if answers.ndim > 1:
-        first = np.where((answers != answers[:, :1]).any(1), answers.argmax(1), -1)
+    first = first_choices(answers)
     votes, named = np.zeros((count, classes)), (first >= 0) & (first < classes)
     np.add.at(votes, (place[named], first[named].astype(np.int64)), 1.0)
     return votes
+
+
+def first_choices(answers: NDArray[Any]) -> Labels:
+    """The class that each answer names (m), from labels (m) or scores (m C); -1 for equal scores, which name none."""
+    if answers.ndim == 1:
+        return answers.astype(np.int64)
+    found: Labels = np.where((answers != answers[:, :1]).any(1), answers.argmax(1), -1)
+    return found
 
 
 def _means(values: Scores, *, cells: Labels | None, count: int, classes: int) -> Scores:
@@ -141,6 +147,11 @@ def log_probabilities(scores: Labels | Scores) -> Scores:
     held = np.clip(np.asarray(scores, np.float64), -LARGEST_SCORE, LARGEST_SCORE)
     chances = np.exp(held - held.max(1, keepdims=True))
     chances /= chances.sum(1, keepdims=True)
-    given = (held.min(1) >= 0) & (held.sum(1) <= 1.01)  # as they are rounded; those that are not listed are 0
-    found: Scores = np.log(np.maximum(np.where(given[:, None], held, chances), LEAST_CHANCE))
+    found: Scores = np.log(np.maximum(np.where(holds_chances(held)[:, None], held, chances), LEAST_CHANCE))
+    return found
+
+
+def holds_chances(scores: Scores) -> NDArray[np.bool_]:
+    """Whether each row (m) of scores (m C) holds chances, and not logits."""
+    found: NDArray[np.bool_] = (scores.min(1) >= 0) & (scores.sum(1) <= 1.01)  # rounded; those not listed are 0
     return found

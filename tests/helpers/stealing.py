@@ -45,6 +45,12 @@ def some(n: int = COUNT, seed: int = 0) -> LabeledImages:
     return LabeledImages(images, torch.randint(CLASSES, (n,), generator=drawn))
 
 
+def foreign_images() -> LabeledImages:
+    """Images of another data set, of more classes than the victim knows."""
+    images = some(40, 2)
+    return LabeledImages(images.images, torch.arange(40) % (CLASSES + 2))
+
+
 def access_for(
     attack: Any,
     model: nn.Module | None = None,
@@ -59,7 +65,8 @@ def access_for(
     """
     varied = not getattr(attack, "cache_answers", False) if views is None else views
     common: dict[str, Any] = {"images": some(), "validation": some(20, 1), "classes": CLASSES, "seed": attack.seed}
-    common |= {"others": {seed: victim(seed) for seed in attack.other_seeds()}, "start": start}
+    foreign = {data: foreign_images() for data in attack.datasets() if data != attack.source}
+    common |= {"foreign": foreign, "others": {seed: victim(seed) for seed in attack.other_seeds()}, "start": start}
     return attack.grant(model or victim(), calls=calls or 0, augmentation=Augmentation(varied, int(varied)), **common)
 
 

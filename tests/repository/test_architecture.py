@@ -20,7 +20,7 @@ LIBRARY: dict[str, set[str]] = {
     "models": {"config", "storage"},
     "training": {"config", "data"},
     "watermarks": {"config", "stats", "storage", "data", "training"},
-    "oracle": {"config", "data", "training"},
+    "oracle": {"config", "data", "models", "training"},
     "attacks": {"config", "data", "models", "training", "watermarks", "oracle"},
     "verification": {"config", "stats", "storage", "data", "models", "watermarks"},
 }
@@ -46,7 +46,7 @@ ONLY_IN = {
     "fsspec": {"storage"},
     "sqlalchemy": {"storage"},
     "fcntl": {"storage"},
-    "PIL": {"data", "runner.reporting", "verification.report.exhibit"},
+    "PIL": {"data", "models.inputs", "runner.reporting", "verification.report.exhibit"},
     "torchvision": {"data", "models"},
     "requests": {"verification"},
     "onnxruntime": {"verification"},

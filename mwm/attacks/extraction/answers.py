@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
+from mwm.models.answers import LOG_ZERO
 
-LOG_ZERO = -1e30
-"""The logarithm of a chance of nothing: finite, because 0 times infinity is no number."""
+LEAST_TOLD = 1e-7
+"""What a probability of 0 counts as where its logit is wanted: about what float32 tells apart from 0 beside 1."""
 
 POINTS_AT_A_TIME = 512
 """Images whose distances to all others are in memory at once."""
@@ -78,3 +79,12 @@ def agrees_with_neighbors(points: Tensor, labels: Tensor, *, origin: Tensor, nei
         votes = (F.one_hot(labels[nearest], classes) * distance.isfinite()[..., None]).sum(1)
         agrees.append(votes.gather(1, labels[rows, None]).squeeze(1) == votes.amax(1))
     return torch.cat(agrees)
+
+
+def recovered_logits(answers: Tensor) -> Tensor:
+    """Logits (n C) of mean 0 from log-probabilities (n C): those of the network but for a constant of each image.
+
+    So Truong et al. (2021) recover them. A chance of nothing, as some forms of answers tell, counts as LEAST_TOLD.
+    """
+    told = torch.where(answers > LOG_ZERO / 2, answers, math.log(LEAST_TOLD))
+    return told - told.mean(1, keepdim=True)

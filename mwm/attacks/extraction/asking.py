@@ -1,16 +1,15 @@
-"""What a black-box attacker asks, and what it does with the answers: fields of every extraction."""
+"""What an attacker asks who chooses nothing, and what it does with answers: a random transfer set, or all images."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, TargetFacts
-from mwm.attacks.base import AttackRecord, image_count
 from mwm.attacks.extraction.answers import (
     KeptAnswers,
     agrees_with_neighbors,
@@ -18,13 +17,13 @@ from mwm.attacks.extraction.answers import (
     mean_answer,
     named_labels,
 )
+from mwm.attacks.extraction.black_box import BlackBoxAttack
 from mwm.attacks.sources import is_foreign, transfer_set
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, PositiveFloat, Shown, StrictBool, spec
 from mwm.data.host import Images, augmented, in_batches, joined
 from mwm.data.images import Augmentation, augment, to_float
 from mwm.data.splits import LabeledImages
-from mwm.oracle.oracle import LabelKind, Oracle
 from mwm.training.evaluation import eval_batch_size
 
 NEED_KEPT_ANSWERS = ("views", "augment", "smoothing", "own_labels", "filter")
@@ -32,8 +31,8 @@ NEED_KEPT_ANSWERS = ("views", "augment", "smoothing", "own_labels", "filter")
 
 
 @spec
-class AskingAttack(AttackRecord):
-    """An attack that asks an oracle.
+class AskingAttack(BlackBoxAttack):
+    """An attack that asks an oracle for images that it does not choose.
 
     With a `query_budget` the attacker draws that many of its images at random, has each answered once, as it is, and
     keeps the answers (Orekondy et al., 2019, with a random transfer set). With `views` it asks that many augmented
@@ -43,8 +42,7 @@ class AskingAttack(AttackRecord):
 
     What becomes of kept answers, in this order: `own_labels` drops, or replaces by the true label, an answer that names
     another; `filter` drops an answer that names another label than most of its nearest `neighbors`, in pixels or in the
-    features of a student that learnt the answers for some epochs. `augment` says whether the images are learnt in
-    further augmented views. `flatten` makes all probabilities but the largest equal, of any soft answers.
+    features of a student that learnt the answers for some epochs. `augment: false` needs kept answers, too.
 
     Where views are not augmented (flip false, pad 0), an attacker without a budget asks the same in every epoch. Each
     image is then answered once, before the first, and costs a call in each epoch, as the published attacker spends;
@@ -52,20 +50,16 @@ class AskingAttack(AttackRecord):
     repeats, and with a budget nothing is asked twice: `cache_answers` is then refused.
     """
 
-    strength: ClassVar[str] = "query_budget"
-    labels: Annotated[LabelKind, Shown(always=True)] = "soft"
-    query_budget: Annotated[Count | None, Shown("{} calls")] = None
     cache_answers: StrictBool = False
     views: Annotated[Count | None, Shown("x{} views")] = None
-    augment: Annotated[StrictBool, Shown("", off="unaugmented")] = True
     smoothing: Annotated[Count | None, Shown("x{} averaged")] = None
     noise: Annotated[PositiveFloat, Shown("noise {}", fraction=255)] = 8 / 255
     own_labels: Annotated[Literal["ignored", "drop", "relabel"], Shown("own labels {}")] = "ignored"
     filter: Annotated[Literal["none", "pixels", "features"], Shown("filter {}")] = "none"
     neighbors: Annotated[Count, Shown("k={}")] = 10
-    flatten: StrictBool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.query_budget is not None and self.cache_answers:
             reason = "with a query budget each image is asked once, and nothing repeats: must be false"
             raise ValueError(f"cache_answers: true is not allowed: {reason}")
@@ -80,8 +74,6 @@ class AskingAttack(AttackRecord):
             raise ValueError(f"own_labels: {self.own_labels!r} is not allowed: {reason}")
         if self.query_budget is not None and self.filter != "none" and self.neighbors >= self.query_budget:
             raise ValueError(f"neighbors: {self.neighbors} is not allowed: must be below query_budget")
-        if self.flatten and self.labels == "hard":
-            raise ValueError("flatten: true is not allowed: hard answers have no probabilities")
 
     @property
     def asks_once(self) -> bool:
@@ -93,35 +85,36 @@ class AskingAttack(AttackRecord):
         """The calls of an attacker with a budget: every view of every image, as often as answers are averaged."""
         return None if self.query_budget is None else self.query_budget * (self.views or 1) * (self.smoothing or 1)
 
+    @property
+    def asks_in_steps(self) -> bool:
+        """Unless all calls are spent before."""
+        return not self.asks_once
+
     def knows_labels(self) -> bool:
         """Those of its own images, if it corrects answers by them."""
         return self.own_labels != "ignored"
 
     def adapted_to(self) -> str:
-        """`flatten` answers marks in second choices, `smoothing` marks that live close to single images."""
-        known = {"confusion": self.flatten, "margin": self.smoothing is not None}
-        return ", ".join(scheme for scheme, used in known.items() if used)
+        """`smoothing` answers marks that live close to single images."""
+        return super().adapted_to() or ("margin" if self.smoothing is not None else "")
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a budget beyond the images, and for views that would all be the same."""
         super().validate(facts)
         foreign = is_foreign(self.source)
         shown: Any = self.source if foreign else facts.victim.data
-        named, held = f"{facts.path}.source" if foreign else "victim.data", image_count(self.source, facts)
+        named = f"{facts.path}.source" if foreign else "victim.data"
         if self.cache_answers and (shown.flip or shown.pad):
             reason = f"augmented views never repeat: must be false, or {named}.flip false and {named}.pad 0"
             raise ValueError(f"{facts.path}.cache_answers: true is not allowed: {reason}")
         if self.views is not None and not (shown.flip or shown.pad):
             reason = f"{named}.flip is false and {named}.pad 0, so that all views of an image are the same"
             raise ValueError(f"{facts.path}.views: {self.views} is not allowed: {reason}")
-        if self.query_budget is not None and held is not None and self.query_budget > held:
-            reason = f"the attacker has {held} images, each to be asked once"
-            raise ValueError(f"{facts.path}.query_budget: {self.query_budget} is not allowed: {reason}")
+        self.check_held("query_budget", facts)
 
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle. Answers that are kept are not stored but computed anew, so they are counted from the first."""
-        spent = 0 if self.asks_once else calls
-        return BlackBoxAccess(oracle=Oracle(model, self.labels, self.allowance, calls=spent), **common)
+        return super().grant(model, calls=0 if self.asks_once else calls, **common)
 
     def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """The images that the attacker asks for: all that it has, or as many as its budget allows."""

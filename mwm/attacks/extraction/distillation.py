@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import is_foreign
 from mwm.config.spec import PositiveFloat, Share, Shown, StrictBool, spec
 
@@ -36,7 +36,7 @@ class Distillation(StudentAttack):
 
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the true labels and from the answers."""
-        scale, smoothing = self.temperature**2 if self.t_squared else 1.0, self.label_smoothing
-        taught = F.cross_entropy(logits, truth, label_smoothing=smoothing)
-        learnt = distillation_kl(answers, logits, self.temperature, smoothing=smoothing)
+        scale = self.temperature**2 if self.t_squared else 1.0
+        taught = F.cross_entropy(logits, truth, label_smoothing=self.label_smoothing)
+        learnt = self.answer_loss(answers, logits, temperature=self.temperature)
         return (1 - self.alpha) * taught + self.alpha * scale * learnt

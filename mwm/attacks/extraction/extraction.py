@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from mwm.attacks.extraction.student import StudentAttack, distillation_kl
+from mwm.attacks.extraction.student import StudentAttack
 from mwm.config.spec import PositiveFloat, Shown, spec
 
 
 @spec
-class Extraction(StudentAttack):
-    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+class AnswersAttack(StudentAttack):
+    """Train a student on nothing but answers.
 
     `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
     labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
     """
 
-    kind: Literal["extraction"] = "extraction"
     temperature: Annotated[PositiveFloat, Shown("T={}")] = 1.0
 
     def __post_init__(self) -> None:
@@ -30,6 +28,15 @@ class Extraction(StudentAttack):
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
         """How far the student is from the answers."""
         del truth
-        if self.labels == "hard":
-            return F.cross_entropy(logits, answers, label_smoothing=self.label_smoothing)
-        return distillation_kl(answers, logits, self.temperature, smoothing=self.label_smoothing)
+        return self.answer_loss(answers, logits, temperature=self.temperature)
+
+
+@spec
+class Extraction(AnswersAttack):
+    """Train a student on nothing but the victim's answers (Tramer et al., 2016; Kim et al., 2023).
+
+    `soft` answers are probabilities, compared at `temperature` by the Kullback-Leibler divergence; `hard` answers are
+    labels, learnt by cross-entropy. The true labels are used by `own_labels` alone.
+    """
+
+    kind: Literal["extraction"] = "extraction"

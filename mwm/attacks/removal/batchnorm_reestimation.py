@@ -10,7 +10,7 @@ from torch import nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack, check_batch_norm
-from mwm.attacks.removal.one_shot import epoch_of_change
+from mwm.attacks.changes import epoch_of_change
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, spec
 from mwm.training.batchnorm import CumulativeStatistics

@@ -7,15 +7,15 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from mwm.attacks.access import WhiteBoxAccess
 from mwm.attacks.base import WhiteBoxAttack
+from mwm.attacks.changes import epoch_of_change
 from mwm.config.spec import spec
-from mwm.training.evaluation import accuracy, predict_logits
+from mwm.training.evaluation import predict_logits
 from mwm.training.loop import Epoch
-from mwm.training.state import Finished, Trained
+from mwm.training.state import Finished
 
 
 @spec
@@ -37,14 +37,3 @@ class OneShotAttack(WhiteBoxAttack):
         with torch.no_grad():
             self.change(access.model, access)
         yield epoch_of_change(Finished(access.model), access, before=before, began=began)
-
-
-def epoch_of_change(training: Trained, access: WhiteBoxAccess, *, before: Tensor, began: float) -> Epoch:
-    """An epoch without a loss of its own, that `began` at a time of `time.perf_counter`.
-
-    In its place stands the cross-entropy against what the victim predicted of the attacker's images `before` (n).
-    """
-    answers, validation = predict_logits(training.model, access.validation.images), access.validation
-    loss = F.cross_entropy(predict_logits(training.model, access.images.images), before).item()
-    score = accuracy(answers, validation.labels)
-    return Epoch(training, training.epoch, loss, 0.0, score, time.perf_counter() - began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -16,6 +16,7 @@ from mwm.config.spec import Shown, spec
 from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
 from mwm.training.batchnorm import eval_statistics
+from mwm.training.device import deterministic
 from mwm.training.evaluation import predict_logits
 from mwm.training.loop import Epoch, fit
 from mwm.training.recipe import MultiStep, Recipe
@@ -64,7 +65,7 @@ class TuningAttack(WhiteBoxAttack):
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for fewer images than a batch, and for frozen statistics where a network keeps none."""
         super().validate(facts)
-        check_batch_size(self, facts)
+        self.check_images(facts)
         if self.batchnorm == "frozen":
             check_batch_norm(f"{facts.path}.batchnorm", "frozen", facts)
 
@@ -74,17 +75,28 @@ class TuningAttack(WhiteBoxAttack):
 
     def run(self, access: WhiteBoxAccess) -> Iterator[Epoch]:
         """Tune the victim's network, and yield each epoch."""
-        model, images = access.model, self._taught(access)
+        model, images = access.model, self.taught(access)
         model.requires_grad_(True)
-        objective = self.objective(access, images)
-        self.prepare(model, access, images)
-        training = TrainState(model, self.recipe)
+        with deterministic(self.recipe.deterministic):
+            objective = self.objective(access, images)
+            self.prepare(model, access, images)
+        training = self.training(model, images)
         if access.start is not None:
             training.restore(access.start)
         augmentation, seed = access.augmentation, access.seed
         return fit(training, images, objective, augmentation=augmentation, seed=seed, validation=access.validation)
 
-    def _taught(self, access: WhiteBoxAccess) -> TaughtImages:
+    def check_images(self, facts: TargetFacts) -> None:
+        """Refuse a batch that the attacker's images do not fill."""
+        check_batch_size(self, facts)
+
+    def training(self, model: nn.Module, images: TaughtImages) -> TrainState:
+        """The training before its first step: of the network itself, unless a kind trains something round it."""
+        del images
+        return TrainState(model, self.recipe)
+
+    def taught(self, access: WhiteBoxAccess) -> TaughtImages:
+        """The images that are trained on, with the labels that are taught; by a network that is still the victim's."""
         images = access.images
         if self.labels == "true":
             return images
@@ -101,5 +113,9 @@ class TuningAttack(WhiteBoxAttack):
     def label_loss(self, model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean cross-entropy of a batch."""
         del generator
-        with eval_statistics(model) if self.batchnorm == "frozen" else nullcontext():
+        with self.statistics_of(model):
             return batch.cross_entropy(model(batch.images))
+
+    def statistics_of(self, model: nn.Module) -> AbstractContextManager[None]:
+        """What batch normalisation does in a pass of training, as `batchnorm` says."""
+        return eval_statistics(model) if self.batchnorm == "frozen" else nullcontext()

@@ -79,6 +79,7 @@ def model(
     registry = None if register is None else _registry(tracking_uri)
     store = Store(StorageLocation(storage).store)
     with _found(digest, store, trust=trust) as found:
+        _require_alone(found, chosen)
         if register is not None:
             _require_marked_victim(found, store)
         if file is not None and chosen is not None:
@@ -132,6 +133,14 @@ def _require_marked_victim(found: _Network, store: Store) -> None:
     if (owner := found.outcome["victim_digest"]) != found.digest:
         raise ValueError(f"--register: {found.digest} is an attack on {owner}: only a victim is registered")
     require_marked(store, Outcome(**found.outcome), name=f"--register: {found.digest}", override=None)
+
+
+def _require_alone(found: _Network, form: Form | None) -> None:
+    """No form of others holds what stands around a network; where a victim is registered nothing does."""
+    around = ", ".join(one.words for one in found.architecture.deployments)
+    if around and form not in (None, "safetensors"):
+        reason = f"{found.digest} is deployed with {around}, which it cannot hold"
+        raise ValueError(f"--format: {form} is not allowed: {reason}; allowed: safetensors")
 
 
 def _write_new(found: _Network, file: Path, form: Form) -> None:

@@ -223,9 +223,9 @@ def _is_line(line: Mapping[str, Any], number: int) -> bool:
 
 def _difference(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """In what two plans differ; empty if they do not."""
-    for name, value in now.items():
-        if then.get(name) != value:
-            return f"{name} was {_short(then.get(name))} there and is {_short(value)} here"
+    for name in {**now, **then}:
+        if then.get(name) != now.get(name):
+            return f"{name} was {_short(then.get(name))} there and is {_short(now.get(name))} here"
     return ""
 
 

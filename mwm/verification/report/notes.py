@@ -29,6 +29,9 @@ def planned_notes(options: VerifyOptions, key: Key, plan: VerdictPlan) -> Iterat
     if (plan.input_range, plan.layout, plan.class_order) != ("0,1", "nchw", KEYS_OWN):
         yield "range, layout and order of classes must have been chosen without the secret labels"
         yield "an inconclusive verdict before was a look, too: both together err with twice the level at most"
+    if plan.answers:
+        yield f"suspects are judged as if they answered with {plan.answers}; answers.jsonl holds what they did answer"
+        yield "the form of answers must have been chosen before any answer was seen"
     if options.sequential:
         yield "only the sequential p allows for stopping early; the other tests and the interval take n as fixed"
 

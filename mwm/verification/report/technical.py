@@ -21,6 +21,7 @@ def fixed(key: KeySummary, plan: VerdictPlan) -> dict[str, str]:
         "Images asked": f"{plan.images}, with {plan.views} view{'s' * (plan.views > 1)} of each image of the key",
         "Images are shown": f"in the range {plan.input_range}, with axes {plan.layout}",
         "Classes are read": f"in this order: {plan.class_order}",
+        "Answers are judged": f"as {plan.answers}, which is made of what came" if plan.answers else "as they come",
         "Bound of true answers": f"{plan.accuracy_bound:.3g}; with a smaller share, not proven is inconclusive",
         "Control": "none",
     }

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from mwm.config.randomness import make_generator
 from mwm.data.images import to_float
+from mwm.models.answers import GaussianNoise, Rounding, TopK, form_words, shaped
 from mwm.oracle.oracle import Oracle, log_probabilities
 from mwm.training.evaluation import EVAL_BATCH_SIZE
 from mwm.training.step import WARMUP_STEPS, _CudaGraphStep
-from tests.helpers.stealing import COUNT, same, some, victim
+from tests.helpers.stealing import COUNT, forwards, same, some, victim
 
 
 @pytest.mark.parametrize("answers", ["soft", "hard"])
@@ -131,3 +133,76 @@ def test_log_probabilities_are_float32_at_least() -> None:
         torch.testing.assert_close(found.double(), torch.log_softmax(short.double(), 1), rtol=1e-6, atol=1e-6)
     assert log_probabilities(logits).dtype == torch.float32
     assert log_probabilities(logits.double()).dtype == torch.float64
+
+
+CUT: Any = (TopK(k=2), Rounding(digits=2))
+NOISY: Any = (GaussianNoise(deviation=0.1), Rounding(digits=3))
+
+
+def plainly(forms: Any, answers: Any, images: Tensor, asked: int = 0, seed: int = 3) -> Tensor:
+    """What is answered to images (n c h w) that follow as many others, by the network and the forms alone."""
+    known = torch.log_softmax(victim().eval()(images).detach(), 1)
+    found = shaped(known, forms, make_generator(seed, "answers", asked))
+    return found if answers == "soft" else found.argmax(1)
+
+
+@pytest.mark.parametrize("answers", ["soft", "hard"])
+@pytest.mark.parametrize("forms", [CUT, NOISY], ids=form_words)
+def test_forms_are_put_over_every_answer(answers: Any, forms: Any) -> None:
+    images = some().images / 255
+    oracle = Oracle(victim(), answers, forms=forms, seed=3)
+    for part, asked in ((images[:7], 0), (images[7:], 7), (images[:5], COUNT)):
+        torch.testing.assert_close(oracle(part), plainly(forms, answers, part, asked))
+    assert oracle.calls == COUNT + 5
+
+
+@pytest.mark.parametrize("answers", ["soft", "hard"])
+@pytest.mark.parametrize("forms", [CUT, NOISY], ids=form_words)
+def test_many_images_are_answered_in_form_portion_by_portion(answers: Any, forms: Any) -> None:
+    images = some(EVAL_BATCH_SIZE + 5).images
+    oracle = Oracle(victim(), answers, forms=forms, seed=3, calls=9)
+    whole = to_float(images)
+    parts = (whole[:EVAL_BATCH_SIZE], 9), (whole[EVAL_BATCH_SIZE:], EVAL_BATCH_SIZE + 9)
+    right = torch.cat([plainly(forms, answers, part, asked) for part, asked in parts])
+    torch.testing.assert_close(oracle.ask_all(images), right)
+    assert oracle.calls == EVAL_BATCH_SIZE + 14
+
+
+@pytest.mark.parametrize("answers", ["soft", "hard"])
+def test_a_known_answer_is_known_in_its_form_but_noise_is_drawn_at_each_asking(answers: Any) -> None:
+    images, rows = some().images, torch.tensor([3, 8, 3])
+    for forms, fresh in ((CUT, False), (NOISY, answers == "soft")):
+        model = Portions()
+        oracle = Oracle(model, answers, forms=forms, seed=3)
+        known = oracle.memoized(images)
+        first, again = known(rows), known(rows)
+        assert (model.sizes, oracle.calls) == ([COUNT], 6), "the network is asked once"
+        torch.testing.assert_close(first, plainly(forms, answers, images[rows] / 255))
+        torch.testing.assert_close(again, plainly(forms, answers, images[rows] / 255, 3))
+        assert not fresh or not torch.equal(first, again)
+
+
+def test_noise_goes_on_where_it_was_interrupted() -> None:
+    images = some().images / 255
+    whole = Oracle(victim(), "soft", forms=NOISY, seed=3)
+    first, then = whole(images[:10]), whole(images[10:])
+    assert torch.equal(Oracle(victim(), "soft", forms=NOISY, seed=3, calls=10)(images[10:]), then)
+    assert torch.equal(Oracle(victim(), "soft", forms=NOISY, seed=3)(images[:10]), first)
+    assert not torch.equal(Oracle(victim(), "soft", forms=NOISY, seed=4)(images[:10]), first)
+    assert not torch.equal(Oracle(victim(), "soft", forms=NOISY, seed=3, calls=1)(images[:10]), first)
+
+
+def test_without_forms_not_a_bit_is_another() -> None:
+    images = some().images / 255
+    known = victim().eval()(images).detach()
+    assert torch.equal(Oracle(victim(), "soft", seed=3)(images), log_probabilities(known))
+    assert torch.equal(Oracle(victim(), "hard", seed=3)(images), known.argmax(1))
+
+
+def test_forms_of_answers_are_counted_and_stopped_as_any() -> None:
+    oracle, images = Oracle(victim(), "soft", 10, forms=NOISY), some().images / 255
+    oracle(images[:10])
+    seen = forwards(oracle._model)
+    with pytest.raises(AssertionError, match="11 calls of 10"):
+        oracle(images[10:11])
+    assert seen == [], "beyond the allowance the network is not even shown"

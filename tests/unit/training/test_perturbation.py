@@ -96,6 +96,28 @@ def test_pixels_stay_images_and_drift_no_further_than_allowed(seed: int, steps: 
 
 
 @settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 8), STEP_SIZES, st.lists(st.floats(1e-3, 0.3), min_size=4, max_size=4))
+def test_a_radius_keeps_each_image_within_its_ball(seed: int, steps: int, size: float, radii: list[float]) -> None:
+    """Against a plain loop, whose steps go back to the nearest point of the ball, and of all images."""
+    model, _ = linear(seed)
+    images, labels = some_images(4, seed)
+    radius = torch.tensor(radii, dtype=images.dtype).view(-1, 1, 1, 1)
+    moved = projected_gradient_ascent(model, images, labels, step_size=size, steps=steps, radius=radius)
+    for image, label, result, most in zip(images, labels, moved, radii, strict=True):
+        x = image[None].clone()
+        for _ in range(steps):
+            x.requires_grad_()
+            (slope,) = torch.autograd.grad(F.cross_entropy(model(x), label[None]), x)
+            x = x.detach() + size * slope.sign()
+            x = (image[None] + (x - image[None]).clamp(-most, most)).clamp(0, 1)
+        torch.testing.assert_close(result[None], x, rtol=0, atol=1e-12)
+        assert float((result - image).abs().max()) <= most + 1e-12
+    free = projected_gradient_ascent(model, images, labels, step_size=size, steps=steps)
+    wide = projected_gradient_ascent(model, images, labels, step_size=size, steps=steps, radius=torch.tensor(2.0))
+    assert torch.equal(free, wide)
+
+
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 8), STEP_SIZES)
 def test_the_loss_never_falls_where_it_is_convex(seed: int, steps: int, step_size: float) -> None:
     model, _ = linear(seed)

@@ -65,6 +65,26 @@ def trial(scheme: dict[str, Any], attack: dict[str, Any] | None = None, **victim
             {"kind": "extraction", "cache_answers": True},
             "extraction soft cache_answers seed 0 on margin n=20 10/255 seed 0",
         ),
+        (
+            MARGIN,
+            {"kind": "extraction", "oracle": [{"kind": "top_k", "k": 3}, {"kind": "rounding", "digits": 2}]},
+            "extraction soft top_k k=3 + rounding digits=2 seed 0 on margin n=20 10/255 seed 0",
+        ),
+        (
+            MARGIN,
+            {"kind": "extraction", "oracle": [{"kind": "top_k", "renormalize": True}], "query_budget": 150},
+            "extraction soft top_k k=1 renormalize 150 calls seed 0 on margin n=20 10/255 seed 0",
+        ),
+        (
+            MARGIN,
+            {"kind": "extraction", "labels": "hard", "oracle": ["gaussian_noise", "reverse_sigmoid"]},
+            "extraction hard gaussian_noise 0.2 + reverse_sigmoid beta=1 gamma=0.1 seed 0 on margin n=20 10/255 seed 0",
+        ),
+        (
+            MARGIN,
+            {"kind": "distillation", "temperature": 2.0, "oracle": [{"kind": "temperature", "temperature": 4.0}]},
+            "distillation soft temperature T=4 T=2 seed 0 on margin n=20 10/255 seed 0",
+        ),
     ],
 )
 def test_labels_say_what_matters(scheme: dict[str, Any], attack: dict[str, Any] | None, expected: str) -> None:

@@ -52,7 +52,7 @@ FORMAT = {
     },
     "plan": {
         **{"test": str, "level": float, "cells": int, "views": int, "images": int, "order_seed": int},
-        **{"input_range": str, "layout": str, "class_order": str, "accuracy_bound": float},
+        **{"input_range": str, "layout": str, "class_order": str, "accuracy_bound": float, "answers": str},
         "control": {"name": str, "access": str, "sha256": str},
     },
 }

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mwm.attacks.extraction.answers import (
-    LOG_ZERO,
     POINTS_AT_A_TIME,
     agrees_with_neighbors,
     corrected,
@@ -19,7 +18,8 @@ from mwm.attacks.extraction.answers import (
     mean_answer,
     named_labels,
 )
-from mwm.attacks.extraction.student import distillation_kl
+from mwm.attacks.extraction.losses import distillation_kl
+from mwm.models.answers import LOG_ZERO
 
 CHANCES = torch.tensor([[0.7, 0.2, 0.1, 0.0], [0.1, 0.15, 0.5, 0.25], [0.0, 0.0, 1.0, 0.0]])
 SHARP = torch.tensor([[0.0, -300.0, -400.0, -500.0]])

@@ -1,0 +1,78 @@
+"""Fine-pruning: channels that clean images leave at rest are cut, and the rest is trained further."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mwm.attacks.access import TargetFacts, WhiteBoxAccess
+from mwm.attacks.layers import batch_norm_behind, called_layers, check_convolutions
+from mwm.attacks.removal.tuning import ADI, TaughtImages, TuningAttack
+from mwm.attacks.removal.zeros import exact_part, hold_at_zero
+from mwm.config.spec import Count, Field, Shown, Strict, spec
+from mwm.data.host import Images
+from mwm.training.evaluation import predict_logits
+from mwm.training.recipe import Recipe
+
+RECIPE = replace(ADI, epochs=10)
+"""As long as Lukas et al. (2022) train, at their rate of 0.001."""
+
+
+@spec
+class FinePruning(TuningAttack):
+    """Cut the channels of the last convolutions that clean images activate least, then fine-tune (Liu et al., 2018).
+
+    A channel is ranked by its mean activation: the positive part of what it gives behind its batch norm, over all of
+    the attacker's images and places. Of each of the last `convolutions` the lowest share is cut, rounded down, so that
+    a channel is left. What is cut gives zero throughout the training.
+    """
+
+    strength: ClassVar[str] = "share"
+    kind: Literal["fine_pruning"] = "fine_pruning"
+    share: Annotated[float, Strict(), Field(gt=0, lt=1), Shown("share {}", heading="share", always=True)] = 0.95
+    convolutions: Annotated[Count, Shown("last {} convolutions", heading="last convolutions")] = 1
+    recipe: Annotated[Recipe, Shown("")] = RECIPE
+
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError for a network with fewer convolutions."""
+        super().validate(facts)
+        check_convolutions(f"{facts.path}.convolutions", f"{self.convolutions}", facts, least=self.convolutions)
+
+    def prepare(self, model: nn.Module, access: WhiteBoxAccess, images: TaughtImages) -> None:
+        """Cut the channels."""
+        del access
+        called = called_layers(model, images.images)
+        convolutions = [layer for layer in dict.fromkeys(called) if isinstance(layer, nn.Conv2d)]
+        late = {layer: batch_norm_behind(layer, called) for layer in convolutions[-self.convolutions :]}
+        means = mean_activations(model, images.images, [norm or layer for layer, norm in late.items()])
+        for (layer, norm), mean in zip(late.items(), means, strict=True):
+            count = math.floor(exact_part(self.share, len(mean)))
+            cut = torch.zeros_like(mean, dtype=torch.bool)
+            cut[mean.argsort(stable=True)[:count]] = True
+            for one in filter(None, (layer, norm)):
+                for weight in one.parameters(recurse=False):
+                    hold_at_zero(weight, cut.view(-1, *[1] * (weight.ndim - 1)))
+
+
+def mean_activations(model: nn.Module, images: Images, layers: list[nn.Module]) -> list[Tensor]:
+    """The mean positive part of each channel (c, float64) that some layers give for uint8 images (n c h w)."""
+    sums: dict[nn.Module, Any] = dict.fromkeys(layers, 0.0)
+
+    def adder(layer: nn.Module) -> Callable[..., None]:
+        def add(_: nn.Module, __: Any, given: Tensor) -> None:
+            sums[layer] = sums[layer] + given.double().clamp_min(0).mean((2, 3)).sum(0)
+
+        return add
+
+    listening = [layer.register_forward_hook(adder(layer)) for layer in layers]
+    try:
+        predict_logits(model, images)
+    finally:
+        for one in listening:
+            one.remove()
+    return [total / len(images) for total in sums.values()]
