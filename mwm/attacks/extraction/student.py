@@ -62,10 +62,10 @@ class StudentAttack(AskingAttack):
 
     def _lesson(self, access: BlackBoxAccess) -> Lesson:
         """What is taught. Calls for kept answers are spent here, and so from the first again where it is resumed."""
-        images, oracle = access.images, access.oracle
         if self.query_budget is not None:
             kept = self.kept_answers(access)
             return kept.asked, lambda batch: kept.answers[batch.index]
+        images, oracle = self.transfer_images(access), access.oracle  # with the labels that are known of them
         if self.cache_answers:
             assert not access.augmentation, "augmented views never repeat"
             answers = oracle.ask_all(images.images)
