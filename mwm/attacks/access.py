@@ -103,6 +103,10 @@ class Target(Protocol):
     def start(self) -> str | None:
         """The weights that its training starts from, if it does."""
 
+    @property
+    def seed(self) -> int | None:
+        """From which its random weights follow; None of a network that was attacked before."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TargetFacts:
@@ -120,3 +124,8 @@ class TargetFacts:
     def dataset(self) -> Dataset | None:
         """The victim's data set, if it is here."""
         return self.datasets.get(self.victim.data)
+
+    def is_victims(self, data: Any) -> bool:
+        """Whether the record of a data set names the victim's: by itself, or by its content."""
+        known, own = self.datasets.get(data), self.dataset
+        return data == self.victim.data or (known is not None and own is not None and known.digest == own.digest)

@@ -42,9 +42,18 @@ class AttackRecord(ABC):
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError, in one line, for what cannot be run: the path, the value, what is allowed."""
+        self._check_foreign(facts)
         if isinstance(self.source, Disjoint) and facts.victim.split.disjoint == 0:
             reason = "victim.split.disjoint is 0, give it a share above 0"
             raise ValueError(f"{facts.path}.source: disjoint is not allowed: {reason}")
+
+    def _check_foreign(self, facts: TargetFacts) -> None:
+        """Refuse the victim's own data set as another one: the owner's secret images are among its images."""
+        for name, value in vars(self).items():
+            if value in self.datasets() and facts.is_victims(value):
+                reason = "it is the victim's data set, with the images of the key"
+                allowed = "victim_data, disjoint or another data set" if name == "source" else "another data set"
+                raise ValueError(f"{facts.path}.{name}: {value.kind!r} is not allowed: {reason}; allowed: {allowed}")
 
     @abstractmethod
     def threat_model(self) -> ThreatModel:
@@ -54,8 +63,12 @@ class AttackRecord(ABC):
         """Whether the attacker uses the true labels of its images."""
         return False
 
+    def images_held(self, access: Access) -> int:
+        """How many images the attacker holds, of those that it is given."""
+        return 0 if self.threat_model().images == "none" else len(access.images)
+
     def adapted_to(self) -> str:
-        """The scheme whose definition the attacker uses, without its key; empty where it uses none."""
+        """The schemes whose definition the attacker uses, without the key, or "every scheme"; empty for none."""
         return ""
 
     def other_seeds(self) -> tuple[int, ...]:

@@ -72,6 +72,7 @@ class AttackedNetwork:
     model: Model
     recipe: Recipe
     start: None = None
+    seed: None = None
 
 
 @spec
@@ -92,7 +93,8 @@ class AttackSequence(AttackRecord):
             if step.source != VictimData():
                 reason = "the steps share the source of the sequence"
                 raise ValueError(f"steps.{place}.source: {step.source.kind!r} is not allowed: {reason}")
-            decode(type(step), encode(step) | {"source": encode(self.source)}, f"steps.{place}")
+            supplied = {} if _has_no_images(step) else {"source": encode(self.source)}
+            decode(type(step), encode(step) | supplied, f"steps.{place}")
         for place in range(1, len(self.steps)):
             self._check_deployed(place)
 
@@ -117,7 +119,7 @@ class AttackSequence(AttackRecord):
         """Raise ValueError for a step that cannot be run on the network that it attacks."""
         super().validate(facts)
         for place, (step, target) in enumerate(zip(self.steps, self._targets(facts.victim), strict=True)):
-            supplied, of_step = replace(step, source=self.source), f"{facts.path}.steps.{place}"
+            supplied, of_step = self._supplied(step), f"{facts.path}.steps.{place}"
             supplied.validate(replace(facts, path=of_step, victim=target))
             recipe, asked = supplied.resolve(target).training_recipe(), self._deployments_after(place)
             if recipe is not None and recipe.cuda_graph and asked:
@@ -138,7 +140,15 @@ class AttackSequence(AttackRecord):
 
     def knows_labels(self) -> bool:
         """If any step does."""
-        return any(replace(step, source=self.source).knows_labels() for step in self.steps)
+        return any(self._supplied(step).knows_labels() for step in self.steps)
+
+    def _supplied(self, step: Step) -> Step:
+        """A step with the images of the sequence, if it has any."""
+        return step if _has_no_images(step) else replace(step, source=self.source)
+
+    def images_held(self, access: Access) -> int:
+        """Those of the step that holds most."""
+        return max(self._supplied(step).images_held(access) for step in self.steps)
 
     def other_seeds(self) -> tuple[int, ...]:
         """Those of all steps."""
@@ -218,6 +228,10 @@ class AttackSequence(AttackRecord):
             yield target
             model = step.architecture(target)
             target = AttackedNetwork(data=victim.data, split=victim.split, model=model, recipe=victim.recipe)
+
+
+def _has_no_images(step: AttackRecord) -> bool:
+    return step.threat_model().images == "none"
 
 
 def _is_white_box(step: AttackRecord) -> bool:

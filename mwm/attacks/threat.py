@@ -13,7 +13,8 @@ class ThreatModel:
     `access`: answers, or weights. `images`: the victim's, a disjoint part, those of another data set, or none at all.
     `true_labels`: whether the attacker knows the true labels of its images. `answers`: what the victim answers with;
     empty where it is not asked. `start`: what the attacker's network begins as. `adaptive` names the scheme whose
-    definition the attacker uses, without its key; empty for attacks that would be the same on any scheme.
+    definition the attacker uses, without its key, or "every scheme" where it uses how any key is proven; empty for
+    attacks that know nothing of watermarks.
     """
 
     access: Literal["black box", "white box"]

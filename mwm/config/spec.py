@@ -29,6 +29,7 @@ Seed = Annotated[int, Strict(), Field(ge=0, lt=2**63)]
 
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Strict(), Field(ge=0, lt=1)]
+PositiveShare = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 

@@ -99,3 +99,8 @@ def convert_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def to_float(images: Tensor) -> Tensor:
     """Images as the networks see them: uint8 to float32 in [0, 1], same shape."""
     return images.float() / 255
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Images in [0, 1] as pictures have them: rounded to 8 bits, same shape."""
+    return (images * 255).round().to(torch.uint8)

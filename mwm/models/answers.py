@@ -25,20 +25,24 @@ class FormRecord(ABC):
     """A form of answers. A new one is a subclass whose `shape` changes log-probabilities.
 
     `draws` says whether it draws random numbers, `keeps_order` whether a class that was likelier is never less likely
-    after it.
+    after it, `levels` whether the likeliest class may be as likely as others after it.
     """
 
     draws: ClassVar[bool] = False
     keeps_order: ClassVar[bool] = True
+    levels: ClassVar[bool] = False
 
     @property
     def normalizes(self) -> bool:
         """Whether its probabilities sum to 1, whatever they summed to before."""
         return True
 
-    def check(self, path: str, classes: int) -> None:
-        """Raise ValueError, in one line, for a form at `path` that would change no answer over so many classes."""
-        del path, classes
+    def check(self, path: str, classes: int, *, normalized: bool) -> None:
+        """Raise ValueError, in one line, for a form at `path` that would change no answer over so many classes.
+
+        `normalized`: the probabilities that it is given sum to 1.
+        """
+        del path, classes, normalized
 
     @abstractmethod
     def shape(self, answers: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -62,8 +66,9 @@ class TopK(FormRecord):
         """If the field says so."""
         return self.renormalize
 
-    def check(self, path: str, classes: int) -> None:
+    def check(self, path: str, classes: int, *, normalized: bool) -> None:
         """As many as there are classes would be all of them."""
+        del normalized
         if self.k >= classes:
             raise ValueError(f"{path}.k: {self.k} is not allowed: must be below {classes}, the number of classes")
 
@@ -83,6 +88,7 @@ class Rounding(FormRecord):
     1. If all are rounded to 0, the answer is all zeros, and says nothing.
     """
 
+    levels: ClassVar[bool] = True
     kind: Literal["rounding"] = "rounding"
     digits: Annotated[int, Strict(), Field(ge=0, le=6), Shown("digits={}", always=True)] = 3
 
@@ -104,6 +110,12 @@ class Temperature(FormRecord):
 
     kind: Literal["temperature"] = "temperature"
     temperature: Annotated[PositiveFloat, Shown("T={}", always=True)]
+
+    def check(self, path: str, classes: int, *, normalized: bool) -> None:
+        """1 does nothing but divide by the sum."""
+        del classes
+        if self.temperature == 1 and normalized:
+            raise ValueError(f"{path}.temperature: {self.temperature:g} is not allowed: it changes no answer")
 
     def shape(self, answers: Tensor, generator: torch.Generator | None) -> Tensor:
         """Powers of the probabilities, normalised: the same as from the logits."""
@@ -166,17 +178,25 @@ def shaped(answers: Tensor, forms: Iterable[FormRecord], generator: torch.Genera
     return answers
 
 
-def is_normalized(forms: tuple[FormRecord, ...]) -> bool:
+def check_forms(forms: Sequence[FormRecord], paths: Iterable[str], classes: int) -> None:
+    """Raise ValueError, in one line, for one of forms, each at its path, that would change no answer."""
+    for place, (form, path) in enumerate(zip(forms, paths, strict=True)):
+        form.check(path, classes, normalized=is_normalized(forms[:place]))
+
+
+def is_normalized(forms: Sequence[FormRecord]) -> bool:
     """Whether probabilities sum to 1 after all forms."""
     return not forms or forms[-1].normalizes
 
 
-def idle_for_labels(forms: Sequence[FormRecord]) -> int | None:
+def idle_for_labels(forms: Sequence[FormRecord], *, levels_matter: bool = False) -> int | None:
     """The place of the first form that cannot matter to whoever is told the likeliest class alone, if there is one.
 
-    It and all after it leave the order of classes as it is.
+    It and all after it leave the order of classes as it is; if `levels_matter`, they also make none as likely as the
+    likeliest.
     """
-    used = max((place + 1 for place, form in enumerate(forms) if not form.keeps_order), default=0)
+    matters = [not form.keeps_order or (levels_matter and form.levels) for form in forms]
+    used = max((place + 1 for place, one in enumerate(matters) if one), default=0)
     return used if used < len(forms) else None
 
 

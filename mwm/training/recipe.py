@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, Self
 
 from mwm.config.spec import (
     DISCRIMINATED,
@@ -33,6 +34,10 @@ class MultiStep:
         """Share of the full learning rate after `epoch` (fractional) of `epochs`."""
         del epochs
         return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
+
+
+CONSTANT = MultiStep(milestones=(20,), factor=1.0)
+"""The full learning rate throughout."""
 
 
 @spec
@@ -121,6 +126,15 @@ class Recipe:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: true needs a momentum above 0")
         self._check_groups()
+
+    def filled_by(self, images: int) -> Self:
+        """The recipe for so many images, 1 at least: where they are fewer than a batch holds, all are one batch.
+
+        A batch is made of whole groups of batch normalisation, and of one group where images are fewer than groups.
+        """
+        groups = self.batchnorm_groups if images >= self.batchnorm_groups else 1
+        size = min(self.batch_size, images)
+        return replace(self, batch_size=size - size % groups, batchnorm_groups=groups)
 
     def _check_groups(self) -> None:
         groups = self.batchnorm_groups

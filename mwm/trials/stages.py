@@ -186,7 +186,9 @@ class AttackStage(TrialStage):
             victim_seed=self.victim.seed,
             starts={name: held.weights for name, held in self.sets.starts.items()},
             others=self.others,
-            foreign={data: self._foreign(data) for data in self.attack.datasets() if data != self.attack.source},
+            foreign={
+                data: images if data == self.attack.source else self._foreign(data) for data in self.attack.datasets()
+            },
             start=start,
         )
         return self.attack.run(self.access)
@@ -217,7 +219,7 @@ class AttackStage(TrialStage):
         self.save_model(model, name, kind=kind, deployments=deployments)
         test = self.views.test.images
         agreement = accuracy(predict_logits(model, test), predict_logits(self.victim_model, test).argmax(1))
-        held = 0 if self.attack.threat_model().images == "none" else len(self.access.images)
+        held = self.attack.images_held(self.access)
         told = {"agreement": agreement, "attacker_images": held, "oracle_calls": self.calls()}
         return told | {"false_rejects": self._false_rejects(model)}
 

@@ -98,14 +98,13 @@ def parse_answer_forms(said: str | None, *, classes: int, seed: int) -> AnswerFo
         parts = parts[:-1]
     if not parts:
         return AnswerForms(labels_only=True)
-    from mwm.models.answers import idle_for_labels
+    from mwm.models.answers import check_forms, idle_for_labels
 
     forms = tuple(_form(part) for part in parts)
-    idle = idle_for_labels(forms)
+    idle = idle_for_labels(forms, levels_matter=True)
     if labels_only and idle is not None:
         raise ValueError(f"answers: {parts[idle]!r} is not allowed before {LABELS}: it changes no first choice")
-    for part, form in zip(parts, forms, strict=True):
-        form.check(f"answers: {part}", classes)
+    check_forms(forms, (f"answers: {part}" for part in parts), classes)
     return AnswerForms(forms, labels_only, seed)
 
 

@@ -45,9 +45,9 @@ def _tabular(text: str) -> Tabular:
     assert columns, first
     assert last == r"\end{tabular}"
     made = Tabular()
-    if title := re.fullmatch(rf"\\multicolumn\{{{len(columns[1])}\}}\{{l\}}\{{(.*)\}} \\\\", lines[0]):
+    while title := re.fullmatch(rf"\\multicolumn\{{{len(columns[1])}\}}\{{l\}}\{{(.*)\}} \\\\", lines[0]):
         assert WORDS.fullmatch(title[1]), title[1]
-        made.title, lines = title[1], lines[1:]
+        made.title, lines = f"{made.title} {title[1]}".strip(), lines[1:]
     rules = [place for place, line in enumerate(lines) if line in (r"\toprule", r"\midrule", r"\bottomrule")]
     assert [lines[place] for place in rules] == [r"\toprule", r"\midrule", r"\bottomrule"]
     assert (rules[0], rules[2]) == (0, len(lines) - 1)

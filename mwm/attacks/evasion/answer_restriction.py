@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from mwm.attacks.access import TargetFacts
 from mwm.attacks.evasion.deploying import EvasionAttack
 from mwm.config.spec import Field, Shown, spec
-from mwm.models.answers import AnswerForm, TopK
+from mwm.models.answers import AnswerForm, TopK, check_forms
 from mwm.models.deployed import Deployment
 
 LABEL = TopK(k=1, renormalize=True)
@@ -25,11 +25,11 @@ class AnswerRestriction(EvasionAttack):
     forms: Annotated[tuple[AnswerForm, ...], Field(min_length=1), Shown()] = (LABEL,)
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for a form that says nothing to so many classes."""
+        """Raise ValueError for a form that would change no answer."""
         super().validate(facts)
         if facts.dataset is not None:
-            for place, one in enumerate(self.forms):
-                one.check(f"{facts.path}.forms.{place}", facts.dataset.classes)
+            paths = (f"{facts.path}.forms.{place}" for place in range(len(self.forms)))
+            check_forms(self.forms, paths, facts.dataset.classes)
 
     def deployment(self) -> Deployment:
         """The forms."""

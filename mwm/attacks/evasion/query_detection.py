@@ -40,6 +40,13 @@ class QueryDetection(EvasionAttack):
     false_rejects: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.05
     action: Annotated[Literal["refuse", "relabel"], Shown(always=True)] = "refuse"
 
+    def __post_init__(self) -> None:
+        for name in () if self._detection.remembers else ("space", "neighbors", "references"):
+            usual = type(self).__dataclass_fields__[name].default
+            if (value := getattr(self, name)) != usual:
+                reason = f"{self.method} with {self.action} compares an image with no other: leave it out"
+                raise ValueError(f"{name}: {value!r} is not allowed: {reason}")
+
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for fewer images than two, or fewer references than neighbours."""
         super().validate(facts)

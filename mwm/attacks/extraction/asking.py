@@ -29,6 +29,9 @@ from mwm.training.evaluation import eval_batch_size
 NEED_KEPT_ANSWERS = ("views", "augment", "smoothing", "own_labels", "filter")
 """Fields that say something of kept answers."""
 
+NEEDS = {"noise": "smoothing", "neighbors": "filter"}
+"""Fields that say something of another one, as long as that is said."""
+
 
 @spec
 class AskingAttack(BlackBoxAttack):
@@ -69,6 +72,9 @@ class AskingAttack(BlackBoxAttack):
             if self.query_budget is None and value != usual[name]:
                 shown = "false" if value is False else repr(value)
                 raise ValueError(f"{name}: {shown} is not allowed: needs a query_budget, whose answers are kept")
+        for name, other in NEEDS.items():
+            if (value := getattr(self, name)) != usual[name] and getattr(self, other) == usual[other]:
+                raise ValueError(f"{name}: {value} is not allowed without {other}: leave it out")
         if self.own_labels != "ignored" and is_foreign(self.source):
             reason = f"the true labels of source {self.source.kind!r} mean nothing to the victim"
             raise ValueError(f"own_labels: {self.own_labels!r} is not allowed: {reason}")
@@ -101,16 +107,26 @@ class AskingAttack(BlackBoxAttack):
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a budget beyond the images, and for views that would all be the same."""
         super().validate(facts)
-        foreign = is_foreign(self.source)
-        shown: Any = self.source if foreign else facts.victim.data
-        named = f"{facts.path}.source" if foreign else "victim.data"
-        if self.cache_answers and (shown.flip or shown.pad):
+        named, varied = self._augmented(facts)
+        if self.cache_answers and varied:
             reason = f"augmented views never repeat: must be false, or {named}.flip false and {named}.pad 0"
             raise ValueError(f"{facts.path}.cache_answers: true is not allowed: {reason}")
-        if self.views is not None and not (shown.flip or shown.pad):
-            reason = f"{named}.flip is false and {named}.pad 0, so that all views of an image are the same"
-            raise ValueError(f"{facts.path}.views: {self.views} is not allowed: {reason}")
+        if self.views is not None:
+            self.check_views("views", facts)
         self.check_held("query_budget", facts)
+
+    def check_views(self, field: str, facts: TargetFacts) -> None:
+        """Refuse as many views of an image as a field says where all of them would be the same."""
+        named, varied = self._augmented(facts)
+        if not varied:
+            reason = f"{named}.flip is false and {named}.pad 0, so that all views of an image are the same"
+            raise ValueError(f"{facts.path}.{field}: {getattr(self, field)} is not allowed: {reason}")
+
+    def _augmented(self, facts: TargetFacts) -> tuple[str, bool]:
+        """Where the record of the attacker's images stands, and whether it has them augmented."""
+        foreign = is_foreign(self.source)
+        shown: Any = self.source if foreign else facts.victim.data
+        return f"{facts.path}.source" if foreign else "victim.data", bool(shown.flip or shown.pad)
 
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle. Answers that are kept are not stored but computed anew, so they are counted from the first."""

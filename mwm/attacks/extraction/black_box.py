@@ -23,7 +23,7 @@ from mwm.data.host import Images, in_batches
 from mwm.data.images import Augmentation
 from mwm.data.splits import LabeledImages
 from mwm.models.answers import TopK, is_normalized
-from mwm.models.build import Model, build_model, channel_statistics, check_network
+from mwm.models.build import build_model, channel_statistics
 from mwm.models.start import start_from
 from mwm.training.evaluation import eval_batch_size
 from mwm.training.loop import Epoch, fit
@@ -56,7 +56,6 @@ class BlackBoxAttack(OracleAttack):
     query_budget: Annotated[Count | None, Shown("{} calls")] = None
     augment: Annotated[StrictBool, Shown("", off="unaugmented")] = True
     flatten: StrictBool = False
-    student: Annotated[Model | None, Shown("")] = None
     recipe: Annotated[Recipe | None, Shown("")] = None
     label_smoothing: Annotated[Share, Shown("label smoothing {}")] = 0.0
     same_start: StrictBool = False
@@ -89,12 +88,12 @@ class BlackBoxAttack(OracleAttack):
         return False
 
     def adapted_to(self) -> str:
-        """`flatten` answers what the students of both are proven by: second choices."""
-        return "margin, confusion" if self.flatten else ""
+        """`flatten` answers what students of every scheme are proven by: second choices."""
+        return "every scheme" if self.flatten else ""
 
     def resolve(self, victim: Target) -> Self:
         """Fill in the student's network, and the recipe up to its last epoch."""
-        return replace(self, student=self.student or victim.model, recipe=self.recipe or self._recipe_like(victim))
+        return replace(super().resolve(victim), recipe=self.recipe or self._recipe_like(victim))
 
     def _recipe_like(self, victim: Target) -> Recipe:
         """The victim's recipe, up to its last epoch, but for what it does to labels."""
@@ -116,15 +115,12 @@ class BlackBoxAttack(OracleAttack):
         return self.recipe
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for a start that there is not, a form that means nothing, or a network too deep."""
+        """Raise ValueError for a start that there is not, and for noise that would never change."""
         super().validate(facts)
         self._check_replay(facts)
         if self.same_start and facts.victim.start is not None:
             reason = "the victim starts from weights, and not from random ones"
             raise ValueError(f"{facts.path}.same_start: true is not allowed: {reason}")
-        if facts.dataset is not None:
-            shape, classes = facts.dataset.shape, facts.dataset.classes
-            check_network(f"{facts.path}.student", self.architecture(facts.victim), shape=shape, classes=classes)
 
     def _check_replay(self, facts: TargetFacts) -> None:
         """Refuse noise in a step that is replayed: it would be the same noise each time."""
@@ -148,10 +144,6 @@ class BlackBoxAttack(OracleAttack):
             shared = f" over {views} views" if views > 1 else ""
             reason = f"must be at least {least}, {recipe_path(self, facts)}.batch_size{shared}"
             raise ValueError(f"{facts.path}.query_budget: {self.query_budget} is not allowed: {reason}")
-
-    def architecture(self, victim: Target) -> Model:
-        """The student's."""
-        return self.student or victim.model
 
     @property
     def _known_recipe(self) -> Recipe:

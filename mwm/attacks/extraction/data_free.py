@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
+from mwm.attacks.access import BlackBoxAccess
 from mwm.attacks.extraction.answers import recovered_logits
 from mwm.attacks.extraction.generator import Game, ImageGenerator, as_pictures
 from mwm.attacks.extraction.oracle_attack import OracleAttack
@@ -20,7 +19,7 @@ from mwm.attacks.sources import VictimData
 from mwm.attacks.threat import ThreatModel
 from mwm.config.randomness import derive_seed, make_generator
 from mwm.config.spec import Count, Field, NonNegativeFloat, PositiveFloat, Share, ShareBelowOne, Shown, Strict, spec
-from mwm.models.build import Model, build_model, check_network
+from mwm.models.build import build_model
 from mwm.training.device import global_draws
 from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.loop import DivergedError, Epoch
@@ -39,14 +38,13 @@ class DataFreeAttack(OracleAttack):
     `generator_steps` of the generator, then `student_steps` in which the victim is asked about new images and the
     students learn its answers. The attacker makes as many whole iterations as its `query_budget` pays for. An epoch is
     `epoch_iterations` of them. After each share of `milestones` of all iterations both rates are multiplied by
-    `factor`. Students are of the `student`'s kind, or of the victim's if that is left out. They are normalised by mean
-    0.5 and deviation 0.5, because no image is known. Of several the first is what the attacker ends with.
+    `factor`. Students are normalised by mean 0.5 and deviation 0.5, because no image is
+    known. Of several the first is what the attacker ends with.
 
     Images are rounded to 8 bits, unless a kind says otherwise. A kind of attack says how the generator learns.
     """
 
     query_budget: Annotated[Count, Shown("{} calls", always=True)] = 20_000_000
-    student: Annotated[Model | None, Shown("")] = None
     batch_size: Annotated[BatchSize, Shown("batch {}")] = 256
     generator_steps: Annotated[Count, Shown("{} generator steps")] = 1
     student_steps: Annotated[Count, Shown("{} student steps")] = 5
@@ -89,21 +87,6 @@ class DataFreeAttack(OracleAttack):
     def epochs(self) -> int:
         """The last one may have fewer iterations."""
         return -(-self.iterations // self.epoch_iterations)
-
-    def resolve(self, victim: Target) -> Self:
-        """Fill in the student's network."""
-        return replace(self, student=self.student or victim.model)
-
-    def architecture(self, victim: Target) -> Model:
-        """The student's."""
-        return self.student or victim.model
-
-    def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for a network too deep for the images."""
-        super().validate(facts)
-        if facts.dataset is not None:
-            network, shape = self.architecture(facts.victim), facts.dataset.shape
-            check_network(f"{facts.path}.student", network, shape=shape, classes=facts.dataset.classes)
 
     def threat_model(self) -> ThreatModel:
         """Answers alone."""

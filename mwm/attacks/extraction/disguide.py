@@ -11,7 +11,9 @@ from mwm.attacks.access import BlackBoxAccess
 from mwm.attacks.extraction.data_free import DataFreeAttack
 from mwm.attacks.extraction.generator import Game, Memory, as_images, to_bytes
 from mwm.config.spec import Count, NonNegativeFloat, NonNegativeInt, PositiveFloat, Share, Shown, spec
+from mwm.data.images import to_float
 
+REPLAY_SIZE = 1_000_000
 SMALLEST = 1e-6
 """What is added to probabilities before their logarithm is taken."""
 
@@ -35,7 +37,7 @@ class Disguide(DataFreeAttack):
     milestones: Annotated[tuple[Share, ...], Shown("")] = (0.4, 0.8)
     diversity: Annotated[NonNegativeFloat, Shown("diversity {}")] = 0.2
     replay_steps: Annotated[NonNegativeInt, Shown("{} replay steps")] = 3
-    replay_size: Annotated[Count, Shown("replay {}")] = 1_000_000
+    replay_size: Annotated[Count, Shown("replay {}")] = REPLAY_SIZE
 
     students: ClassVar[int] = 2
 
@@ -46,6 +48,8 @@ class Disguide(DataFreeAttack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.replay_steps and self.replay_size != REPLAY_SIZE:
+            raise ValueError(f"replay_size: {self.replay_size} is not allowed: replay_steps is 0, nothing is replayed")
         if self.replay_size < self.batch_size:
             raise ValueError(
                 f"replay_size: {self.replay_size} is not allowed: must be at least batch_size, {self.batch_size}"
@@ -72,7 +76,7 @@ class Disguide(DataFreeAttack):
         for _ in range(self.student_steps):
             with torch.no_grad():
                 pictures = to_bytes(game.generator(self.noise(draw)))
-            images = pictures.float() / 255
+            images = to_float(pictures)
             answers = access.oracle(images)
             losses.append(self.learn(game, images, answers))
             if game.memory is not None:

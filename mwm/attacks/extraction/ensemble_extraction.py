@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.attacks.access import Answering, BlackBoxAccess
+from mwm.attacks.access import Answering, BlackBoxAccess, TargetFacts
 from mwm.attacks.extraction.answers import mean_answer
 from mwm.attacks.extraction.extraction import AnswersAttack
 from mwm.config.randomness import derive_seed
@@ -33,15 +33,27 @@ class EnsembleExtraction(AnswersAttack):
     query_budget: Annotated[Count | None, Shown("{} calls of each")] = None
     second_seed: Annotated[Seed, Shown("second seed {}")] = 1000
 
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError for a second network of the victim's own seed."""
+        super().validate(facts)
+        if self.second_seed == facts.victim.seed:
+            reason = "it is the victim's, and gives the second network the same initial weights"
+            raise ValueError(f"{facts.path}.second_seed: {self.second_seed} is not allowed: {reason}")
+
     def other_seeds(self) -> tuple[int, ...]:
         """That of the second network."""
         return (self.second_seed,)
+
+    @property
+    def answer_words(self) -> str:
+        """Those of two networks."""
+        return f"{super().answer_words}, of two networks"
 
     def grant(self, model: nn.Module, *, calls: int, **common: Any) -> BlackBoxAccess:
         """An oracle for each of the two, as one."""
         first = super().grant(model, calls=calls // 2, **common)
         apart = common | {"seed": derive_seed(common["seed"], "second")}  # what its answers draw is its own
-        second = super().grant(first.others[self.second_seed], calls=calls // 2, **apart)
+        second = super().grant(common["others"][self.second_seed], calls=calls // 2, **apart)
         return replace(first, oracle=MeanOracle(first.oracle, second.oracle, first.classes))
 
     def loss(self, answers: Tensor, logits: Tensor, truth: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mwm.data.images import to_float, to_uint8
+
 SLOPE = 0.2
 """That of the rectifiers below zero."""
 
@@ -52,12 +54,12 @@ def as_images(made: Tensor) -> Tensor:
 
 def as_pictures(made: Tensor) -> Tensor:
     """The same, rounded to 8 bits."""
-    return to_bytes(made).float() / 255
+    return to_float(to_bytes(made))
 
 
 def to_bytes(made: Tensor) -> Tensor:
     """The same as uint8."""
-    return (as_images(made) * 255).round().to(torch.uint8)
+    return to_uint8(as_images(made))
 
 
 class Memory:
@@ -83,7 +85,7 @@ class Memory:
         assert self._answers is not None, "nothing was answered so far"
         held = min(self._written, self._size)
         rows = torch.randint(held, (count,), generator=draw, device=draw.device)
-        return self._images[rows].float() / 255, self._answers[rows]
+        return to_float(self._images[rows]), self._answers[rows]
 
     def state(self) -> dict[str, Any]:
         """All that is kept, in copies."""

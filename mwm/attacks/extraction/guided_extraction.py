@@ -16,7 +16,7 @@ from mwm.attacks.extraction.black_box import Lesson
 from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import is_foreign
 from mwm.config.randomness import make_generator
-from mwm.config.spec import Field, PositiveFloat, Share, Shown, spec
+from mwm.config.spec import PositiveFloat, PositiveShare, Share, Shown, spec
 from mwm.data.host import Images
 from mwm.data.splits import LabeledImages
 from mwm.oracle.oracle import log_probabilities
@@ -29,8 +29,6 @@ UNKNOWN = -1
 
 LEAST = 1e-12
 """What a squared length is taken for where it is nothing."""
-
-LabeledShare = Annotated[float, Field(gt=0, le=1, strict=True)]
 
 
 @spec
@@ -51,7 +49,7 @@ class GuidedExtraction(StudentAttack):
     labels: Annotated[Literal["soft"], Shown(always=True)] = "soft"
     temperature: Annotated[PositiveFloat, Shown("T={}")] = 20.0
     beta: Annotated[Share, Shown("beta={}")] = 0.4
-    labeled_share: Annotated[LabeledShare, Shown("{} labeled")] = 0.1
+    labeled_share: Annotated[PositiveShare, Shown("{} labeled")] = 0.1
     normalization: Annotated[Literal["none", "l2", "loss", "loss+"], Shown("gradients by {}")] = "loss+"
 
     def __post_init__(self) -> None:

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.attacks.access import BlackBoxAccess, TargetFacts
+from mwm.attacks.access import Access, BlackBoxAccess, TargetFacts
 from mwm.attacks.extraction.answers import named_labels
 from mwm.attacks.extraction.rounds import Known, Lot, RoundsAttack, random_order
 from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import make_generator
 from mwm.config.spec import Count, PositiveFloat, Shown, spec
 from mwm.data.host import Images, in_batches, select
-from mwm.data.images import to_float
+from mwm.data.images import to_float, to_uint8
 from mwm.data.splits import LabeledImages
 from mwm.training.evaluation import eval_batch_size, eval_mode
 
@@ -70,6 +70,11 @@ class JacobianAugmentation(RoundsAttack):
             reason = f"there are {facts.dataset.classes - 1} other classes"
             raise ValueError(f"{facts.path}.targets: {self.targets} is not allowed: {reason}")
 
+    def images_held(self, access: Access) -> int:
+        """The seeds."""
+        del access
+        return self.seed_images
+
     def transfer_images(self, access: BlackBoxAccess) -> LabeledImages[Images]:
         """The seeds."""
         return transfer_set(access.images, self.seed_images, make_generator(access.seed, "budget"))
@@ -94,7 +99,7 @@ class JacobianAugmentation(RoundsAttack):
         made, draw, count = [], known.generator("targets", device=known.pool.device), eval_batch_size(images)
         with eval_mode(known.student) as student, torch.enable_grad():
             for batch, named in zip(in_batches(images, count), torch.split(labels, count), strict=True):
-                made.append(torch.stack([_to_uint8(x) for x in self._made(student, to_float(batch), named, draw=draw)]))
+                made.append(torch.stack([to_uint8(x) for x in self._made(student, to_float(batch), named, draw=draw)]))
         return Lot(torch.cat(made, 1).flatten(0, 1)[:size])
 
     def _made(self, student: nn.Module, images: Tensor, labels: Tensor, *, draw: torch.Generator) -> Iterator[Tensor]:
@@ -139,7 +144,3 @@ def _slope(predict: Predict, images: Tensor, labels: Tensor) -> Tensor:
     x = images.detach().requires_grad_()
     (slope,) = torch.autograd.grad(F.cross_entropy(predict(x), labels, reduction="sum"), x)
     return slope
-
-
-def _to_uint8(images: Tensor) -> Tensor:
-    return (images * 255).round().to(torch.uint8)

@@ -14,12 +14,11 @@ from mwm.attacks.sources import is_foreign
 from mwm.config.spec import Count, Shown, spec
 from mwm.data.host import select
 from mwm.training.evaluation import predict_logits
-from mwm.training.recipe import MultiStep, Recipe
+from mwm.training.recipe import CONSTANT, Recipe
 
 TINY = 1e-12
 """What a chance is at least, so that classes with images left can always be drawn."""
 
-CONSTANT = MultiStep(milestones=())
 """The rate of a student that learns lot after lot."""
 
 Reward = Literal["certainty", "diversity", "loss", "all"]

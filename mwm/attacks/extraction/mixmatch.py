@@ -47,9 +47,17 @@ class MixMatch(StudentAttack):
     weight: Annotated[NonNegativeFloat, Shown("weight {}")] = 75.0
     rampup: Annotated[Share, Shown("ramp-up {}")] = 1 / 64
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.augment and self.guess_views > 1:
+            reason = "all views of an image would be the same; allowed with guess_views: 1"
+            raise ValueError(f"augment: false is not allowed with guess_views: {self.guess_views}: {reason}")
+
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for a budget that leaves no image, or where no view can differ."""
         super().validate(facts)
+        if self.guess_views > 1:
+            self.check_views("guess_views", facts)
         held = image_count(self.source, facts)
         if held is not None and self.query_budget >= held:
             reason = f"the attacker has {held} images, and learns those that are not asked, too"

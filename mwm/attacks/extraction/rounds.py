@@ -192,7 +192,7 @@ class RoundsAttack(BlackBoxAttack):
             last = number == len(lots) - 1
             lesson = asked.lesson(pool, len(asked) - lots[number] if self.keeps_student and not last else 0)
             seed = access.seed if last else derive_seed(access.seed, "lot", number)
-            recipe = _fitted(self._known_recipe if last else self.round_recipe(), len(lesson[0]))
+            recipe = (self._known_recipe if last else self.round_recipe()).filled_by(len(lesson[0]))
             training = self._student(recipe, access, seed=seed, before=None if last else training)
             if begun:
                 training.restore(begun["inner"])
@@ -227,13 +227,6 @@ def random_order(access: BlackBoxAccess) -> Tensor:
     """The rows of all images in the order of an attacker who chooses nothing, as `transfer_set` draws them."""
     order = torch.randperm(len(access.images), generator=make_generator(access.seed, "budget"))
     return order.to(access.images.labels.device)
-
-
-def _fitted(recipe: Recipe, images: int) -> Recipe:
-    """A recipe whose batches so many images fill."""
-    groups = recipe.batchnorm_groups if images >= recipe.batchnorm_groups else 1
-    size = min(recipe.batch_size, images)
-    return replace(recipe, batch_size=size - size % groups, batchnorm_groups=groups)
 
 
 class RoundTraining:

@@ -54,7 +54,7 @@ class StudentAttack(AskingAttack):
     def _train(self, lesson: Lesson, access: BlackBoxAccess, *, recipe: Recipe, seed: int) -> Iterator[Epoch]:
         passes = _recipe_of_passes(recipe, self.views)
         if self.query_budget is not None:  # answers may have been dropped
-            passes = replace(passes, batch_size=min(passes.batch_size, len(lesson[0])))
+            passes = passes.filled_by(len(lesson[0]))
         training = TrainState(self.network(access), passes)
         if access.start is not None:
             training.restore(access.start)
@@ -62,10 +62,10 @@ class StudentAttack(AskingAttack):
 
     def _lesson(self, access: BlackBoxAccess) -> Lesson:
         """What is taught. Calls for kept answers are spent here, and so from the first again where it is resumed."""
+        images, oracle = self.transfer_images(access), access.oracle
         if self.query_budget is not None:
             kept = self.kept_answers(access)
             return kept.asked, lambda batch: kept.answers[batch.index]
-        images, oracle = self.transfer_images(access), access.oracle  # with the labels that are known of them
         if self.cache_answers:
             assert not access.augmentation, "augmented views never repeat"
             answers = oracle.ask_all(images.images)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mwm.attacks.access import WhiteBoxAccess
 from mwm.attacks.removal.tuning import ADI, TaughtImages, TuningAttack
 from mwm.attacks.removal.zeros import exact_part
-from mwm.config.spec import Count, Field, PositiveFloat, Shown, Strict, spec
+from mwm.config.spec import Count, Field, PositiveFloat, PositiveShare, Shown, spec
 from mwm.training.batchnorm import eval_statistics
 from mwm.training.perturbation import projected_gradient_ascent
 from mwm.training.recipe import Recipe
@@ -34,7 +34,7 @@ class AdversarialTuning(TuningAttack):
     strength: ClassVar[str] = "share"
     kind: Literal["adversarial_tuning"] = "adversarial_tuning"
     labels: Annotated[Literal["true", "predicted"], Shown("{} labels")] = "predicted"
-    share: Annotated[float, Strict(), Field(gt=0, le=1), Shown("share {}", heading="share", always=True)] = 0.2
+    share: Annotated[PositiveShare, Shown("share {}", heading="share", always=True)] = 0.2
     epsilons: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), Shown("epsilons {}")] = (0.01, 0.1, 0.25)
     step_size: Annotated[PositiveFloat, Shown("step size {}", heading="step size", fraction=255)] = 0.01
     steps: Annotated[Count, Shown("{} steps", heading="steps")] = 40

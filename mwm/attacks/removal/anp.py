@@ -11,21 +11,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.base import check_batch_norm
-from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare, ShownTraining, fitting, refuse_compiled
+from mwm.attacks.removal.few_images import FewImagesAttack, ShownTraining, refuse_compiled
 from mwm.attacks.removal.tuning import TaughtImages
-from mwm.config.spec import Count, PositiveFloat, Share, Shown, spec
-from mwm.training.recipe import MultiStep, Recipe
+from mwm.config.spec import Count, PositiveFloat, PositiveShare, Share, Shown, spec
+from mwm.training.recipe import CONSTANT, Recipe
 from mwm.training.state import TrainState
 from mwm.training.step import Batch, Objective
 
-PUBLISHED = Recipe(
-    epochs=30,
-    batch_size=128,
-    lr=0.2,
-    momentum=0.9,
-    weight_decay=0.0,
-    schedule=MultiStep(milestones=(20,), factor=1.0),
-)
+PUBLISHED = Recipe(epochs=30, batch_size=128, lr=0.2, momentum=0.9, weight_decay=0.0, schedule=CONSTANT)
 
 
 @spec
@@ -65,7 +58,7 @@ class AdversarialNeuronPruning(FewImagesAttack):
             assert isinstance(masked, MaskedNetwork), "masks are trained"
             return masked.pruned(victim, self.threshold)
 
-        return ShownTraining(MaskedNetwork(model), fitting(self.recipe, images), pruned)
+        return ShownTraining(MaskedNetwork(model), self.recipe.filled_by(len(images)), pruned)
 
     def objective(self, access: WhiteBoxAccess, images: TaughtImages) -> Objective:
         """The loss by the masks without and with a noise that is the worst for them."""

@@ -10,16 +10,14 @@ from typing import Annotated
 
 from torch import nn
 
-from mwm.attacks.access import TargetFacts, WhiteBoxAccess
+from mwm.attacks.access import Access, TargetFacts, WhiteBoxAccess
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.attacks.sources import transfer_set
 from mwm.config.randomness import derive_seed, make_generator
-from mwm.config.spec import Field, Shown, Strict, spec
+from mwm.config.spec import PositiveShare, Shown, spec
 from mwm.training.loop import fit
 from mwm.training.recipe import Recipe
 from mwm.training.state import TrainState
-
-PositiveShare = Annotated[float, Strict(), Field(gt=0, le=1)]
 
 
 @spec
@@ -34,19 +32,22 @@ class FewImagesAttack(TuningAttack):
     def check_images(self, facts: TargetFacts) -> None:
         """Any number of them will do."""
 
+    def images_held(self, access: Access) -> int:
+        """The share."""
+        return max(1, round(self.share * len(access.images)))
+
     def taught(self, access: WhiteBoxAccess) -> TaughtImages:
         """The share, with its labels."""
-        count = max(1, round(self.share * len(access.images)))
-        few = transfer_set(access.images, count, make_generator(access.seed, "share"))
+        few = transfer_set(access.images, self.images_held(access), make_generator(access.seed, "share"))
         return super().taught(replace(access, images=few))
 
     def training(self, model: nn.Module, images: TaughtImages) -> TrainState:
         """By the recipe, in batches that the images fill."""
-        return TrainState(model, fitting(self.recipe, images))
+        return TrainState(model, self.recipe.filled_by(len(images)))
 
     def tuned_copy(self, access: WhiteBoxAccess, images: TaughtImages, recipe: Recipe) -> nn.Module:
         """A copy of the victim's network that was fine-tuned on the images by another recipe, for evaluation."""
-        copy = TrainState(deepcopy(access.model), fitting(recipe, images))
+        copy = TrainState(deepcopy(access.model), recipe.filled_by(len(images)))
         seed, shown = derive_seed(access.seed, "copy"), access.validation
         epochs = fit(copy, images, self.label_loss, augmentation=access.augmentation, seed=seed, validation=shown)
         deque(epochs, maxlen=0)
@@ -66,12 +67,7 @@ class ShownTraining(TrainState):
         return self._made(super().model)
 
 
-def fitting(recipe: Recipe, images: TaughtImages) -> Recipe:
-    """A recipe whose batches the images fill."""
-    return replace(recipe, batch_size=min(recipe.batch_size, len(images)))
-
-
-def refuse_compiled(recipe: Recipe, reason: str, path: str = "recipe") -> None:
+def refuse_compiled(recipe: Recipe, reason: str) -> None:
     """Refuse to compile a network into which an attack reaches."""
     if recipe.compile:
-        raise ValueError(f"{path}.compile: true is not allowed: {reason}: must be false")
+        raise ValueError(f"recipe.compile: true is not allowed: {reason}: must be false")

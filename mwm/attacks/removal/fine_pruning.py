@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.layers import batch_norm_behind, called_layers, check_convolutions
+from mwm.attacks.layers import batch_norm_behind, blank_victim, called_layers, check_convolutions
 from mwm.attacks.removal.tuning import ADI, TaughtImages, TuningAttack
 from mwm.attacks.removal.zeros import exact_part, hold_at_zero
 from mwm.config.spec import Count, Field, Shown, Strict, spec
@@ -39,21 +39,32 @@ class FinePruning(TuningAttack):
     recipe: Annotated[Recipe, Shown("")] = RECIPE
 
     def validate(self, facts: TargetFacts) -> None:
-        """Raise ValueError for a network with fewer convolutions."""
+        """Raise ValueError for a network with fewer convolutions, and for a share that cuts no channel of any."""
         super().validate(facts)
         check_convolutions(f"{facts.path}.convolutions", f"{self.convolutions}", facts, least=self.convolutions)
+        if probe := blank_victim(facts):
+            most = max(layer.out_channels for layer in self._late(called_layers(*probe)))
+            if not self._count(most):
+                reason = f"it cuts no channel of {most}; allowed: 1/{most} or more"
+                raise ValueError(f"{facts.path}.share: {self.share:g} is not allowed: {reason}")
+
+    def _late(self, called: list[nn.Module]) -> list[nn.Conv2d]:
+        """The last convolutions of all layers that are called."""
+        return [layer for layer in dict.fromkeys(called) if isinstance(layer, nn.Conv2d)][-self.convolutions :]
+
+    def _count(self, channels: int) -> int:
+        """How many of so many channels are cut."""
+        return math.floor(exact_part(self.share, channels))
 
     def prepare(self, model: nn.Module, access: WhiteBoxAccess, images: TaughtImages) -> None:
         """Cut the channels."""
         del access
         called = called_layers(model, images.images)
-        convolutions = [layer for layer in dict.fromkeys(called) if isinstance(layer, nn.Conv2d)]
-        late = {layer: batch_norm_behind(layer, called) for layer in convolutions[-self.convolutions :]}
+        late = {layer: batch_norm_behind(layer, called) for layer in self._late(called)}
         means = mean_activations(model, images.images, [norm or layer for layer, norm in late.items()])
         for (layer, norm), mean in zip(late.items(), means, strict=True):
-            count = math.floor(exact_part(self.share, len(mean)))
             cut = torch.zeros_like(mean, dtype=torch.bool)
-            cut[mean.argsort(stable=True)[:count]] = True
+            cut[mean.argsort(stable=True)[: self._count(len(mean))]] = True
             for one in filter(None, (layer, norm)):
                 for weight in one.parameters(recurse=False):
                     hold_at_zero(weight, cut.view(-1, *[1] * (weight.ndim - 1)))

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.feature_maps import listening_at, stages
 from mwm.attacks.layers import blank_victim
-from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare, refuse_compiled
+from mwm.attacks.removal.few_images import FewImagesAttack, refuse_compiled
 from mwm.attacks.removal.tuning import TaughtImages
-from mwm.config.spec import Count, PositiveFloat, Shown, spec
-from mwm.training.recipe import MultiStep, Recipe
+from mwm.config.spec import Count, PositiveFloat, PositiveShare, Shown, spec
+from mwm.training.recipe import CONSTANT, Recipe
 from mwm.training.step import Batch, Objective
 
-PUBLISHED = Recipe(epochs=10, batch_size=64, lr=0.02, momentum=0.9, schedule=MultiStep(milestones=(20,), factor=1.0))
+PUBLISHED = Recipe(epochs=10, batch_size=64, lr=0.02, momentum=0.9, schedule=CONSTANT)
 TINY = 1e-6
 """Added to the length of an attention map, as in the published code."""
 

@@ -14,14 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.base import check_batch_norm
-from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare
+from mwm.attacks.removal.few_images import FewImagesAttack
 from mwm.attacks.removal.tuning import TaughtImages
 from mwm.config.randomness import make_generator
-from mwm.config.spec import Count, NonNegativeFloat, PositiveFloat, Shown, spec
-from mwm.data.images import to_float
+from mwm.config.spec import Count, NonNegativeFloat, PositiveFloat, PositiveShare, Shown, spec
+from mwm.data.images import to_float, to_uint8
 from mwm.models.build import Normalize
 from mwm.training.batchnorm import eval_statistics
-from mwm.training.recipe import MultiStep, Recipe
+from mwm.training.recipe import CONSTANT, Recipe
 from mwm.training.step import Batch, Objective
 
 PUBLISHED = Recipe(
@@ -30,7 +30,7 @@ PUBLISHED = Recipe(
     lr=0.01,
     momentum=0.9,
     weight_decay=5e-4,
-    schedule=MultiStep(milestones=(20,), factor=1.0),
+    schedule=CONSTANT,
 )
 LAST_RATE = 1e-4
 """Where the rate of an inversion ends."""
@@ -83,7 +83,7 @@ class NeuralDehydration(FewImagesAttack):
         with eval_statistics(access.model):
             for label in range(access.classes):
                 drawn = torch.randn(size, generator=make_generator(access.seed, "inversion", label)).to(device)
-                made.append((255 * self._inverted(access.model, drawn, label)).round().to(torch.uint8))
+                made.append(to_uint8(self._inverted(access.model, drawn, label)))
         return torch.cat(made)
 
     def _inverted(self, model: nn.Module, drawn: Tensor, label: int) -> Tensor:

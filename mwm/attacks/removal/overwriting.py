@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
-from mwm.attacks.base import check_batch_size, image_count
+from mwm.attacks.base import check_batch_norm, check_batch_size, image_count
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
 from mwm.config.randomness import derived_secret, make_generator, secret_from_seed
 from mwm.config.spec import DISCRIMINATED, Count, Shown, spec
@@ -48,10 +48,6 @@ class Overwriting(TuningAttack):
             reason = "batchnorm joint of the scheme normalises queries and images together: must be 1"
             raise ValueError(f"recipe.batchnorm_groups: {groups} is not allowed: {reason}")
 
-    def adapted_to(self) -> str:
-        """The scheme of its own key."""
-        return self.scheme.kind
-
     def check_images(self, facts: TargetFacts) -> None:
         """Refuse to set aside all images, or so many that the others do not fill a batch."""
         held = image_count(self.source, facts)
@@ -59,6 +55,13 @@ class Overwriting(TuningAttack):
             reason = f"the attacker of {facts.path} has {held} images"
             raise ValueError(f"{facts.path}.queries: {self.queries} is not allowed: {reason}")
         check_batch_size(self, facts, learnt=lambda count: count - self.queries)
+
+    def validate(self, facts: TargetFacts) -> None:
+        """Raise ValueError for statistics of the scheme that the network does not keep, too."""
+        super().validate(facts)
+        if (mode := getattr(self.scheme, "batchnorm", "clean")) not in ("clean", "joint"):
+            place, allowed = f"{facts.path}.scheme.batchnorm", ": must be clean or joint"
+            check_batch_norm(place, mode, facts, allowed=allowed)
 
     def taught(self, access: WhiteBoxAccess) -> TaughtImages:
         """The images that are not set aside."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from torch import nn
 
-from mwm.attacks.access import TargetFacts, WhiteBoxAccess
+from mwm.attacks.access import Access, TargetFacts, WhiteBoxAccess
 from mwm.attacks.layers import Head, fresh_head, head_of, place_of, require_head
 from mwm.attacks.removal.few_images import ShownTraining
 from mwm.attacks.removal.tuning import TaughtImages, TuningAttack
@@ -56,6 +56,10 @@ class Transfer(TuningAttack):
     def threat_model(self) -> ThreatModel:
         """Images of another data set, beside the attacker's own."""
         return replace(super().threat_model(), images=f"{self.source.kind}, {self.other.kind}")
+
+    def images_held(self, access: Access) -> int:
+        """Its own, and those of the other data set."""
+        return super().images_held(access) + len(access.foreign[self.other])
 
     def validate(self, facts: TargetFacts) -> None:
         """Raise ValueError for too few images of the other data, and for a last layer that cannot be another."""

@@ -19,11 +19,10 @@ from mwm.training.batchnorm import eval_statistics
 from mwm.training.device import deterministic
 from mwm.training.evaluation import predict_logits
 from mwm.training.loop import Epoch, fit
-from mwm.training.recipe import MultiStep, Recipe
+from mwm.training.recipe import CONSTANT, Recipe
 from mwm.training.state import TrainState
 from mwm.training.step import Batch, Objective
 
-CONSTANT = MultiStep(milestones=(20,), factor=1.0)
 ADI = Recipe(epochs=20, batch_size=100, lr=1e-3, momentum=0.9, weight_decay=5e-4, schedule=CONSTANT)
 """How Adi et al. (2018) fine-tune: 20 epochs at a constant rate of 0.001."""
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from mwm.attacks.access import TargetFacts, WhiteBoxAccess
 from mwm.attacks.layers import head_of, redraw, require_head
-from mwm.attacks.removal.few_images import FewImagesAttack, PositiveShare
+from mwm.attacks.removal.few_images import FewImagesAttack
 from mwm.attacks.removal.tuning import TaughtImages
 from mwm.config.randomness import make_generator
-from mwm.config.spec import Count, NonNegativeFloat, PositiveFloat, Shown, spec
+from mwm.config.spec import Count, NonNegativeFloat, PositiveFloat, PositiveShare, Shown, spec
 from mwm.data.host import in_batches
-from mwm.data.images import to_float
+from mwm.data.images import to_float, to_uint8
 from mwm.data.splits import LabeledImages
 from mwm.training.batchnorm import eval_statistics
 from mwm.training.recipe import Cosine, Recipe
@@ -63,7 +63,7 @@ class Wrk(FewImagesAttack):
                 x = to_float(batch).requires_grad_()
                 (slope,) = torch.autograd.grad(access.model(x)[:, target].sum(), x)
                 made = (x.detach() + self.step_size * slope.sign()).clamp(0, 1)
-                moved.append((255 * made).round().to(torch.uint8))
+                moved.append(to_uint8(made))
         away = torch.randint(1, access.classes, (len(some),), generator=draw).to(some.labels.device)
         return LabeledImages(torch.cat(moved), (some.labels + away) % access.classes)
 

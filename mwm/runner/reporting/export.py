@@ -21,9 +21,9 @@ from mwm.runner.reporting.groups.measures import (
     present,
     unmarked_victims,
 )
-from mwm.runner.reporting.groups.threats import threat_of
+from mwm.runner.reporting.groups.threats import rows_of_threats, spent_columns, threat_of
 from mwm.runner.reporting.results import TrialResult, result_rows
-from mwm.runner.reporting.retention import RetentionPoint, points, worst_by_knowledge, worst_case
+from mwm.runner.reporting.retention import RetentionPoint, points, worst_by_threat, worst_case
 from mwm.stats.intervals import mean_and_sd
 from mwm.storage.filesystem import write_atomic
 from mwm.trials.outcome import LEVELS, STATUSES, TRIAL_KINDS, UNMARKED, UNPROVEN
@@ -66,6 +66,7 @@ def write_results(folder: Path, sweep: str, results: Sequence[TrialResult], *, s
 
 def _tables(groups: Groups, found: Sequence[RetentionPoint]) -> dict[str, Any]:
     """The tables of a sweep, and what is to be known before they are believed."""
+    rows = rows_of_threats(groups)
     return {
         "table": [_entry(*settings, members) for settings, members in groups.items()],
         "unmarked": [
@@ -85,8 +86,8 @@ def _tables(groups: Groups, found: Sequence[RetentionPoint]) -> dict[str, Any]:
         ],
         "worst_case": [_worst(victim, attackers) for victim, attackers in worst_case(found, attacked(groups)).items()],
         "worst_case_by_threat": [
-            known._asdict() | _worst(victim, attackers)
-            for known, worst in worst_by_knowledge(found, attacked(groups)).items()
+            asdict(threat) | spent_columns(rows[threat]) | _worst(victim, attackers)
+            for threat, worst in worst_by_threat(found, attacked(groups)).items()
             for victim, attackers in worst.items()
         ],
     }
@@ -115,6 +116,7 @@ def _strongest_attack(point: RetentionPoint | None) -> dict[str, Any] | None:
     proof = None if point.neg_log10_p is None else point.neg_log10_p.value
     told: dict[str, Any] = {"students": point.students, "detected": point.detected, "neg_log10_p": proof}
     told |= {"query_acc": point.query_acc.value, "accuracy_drop": 100 * point.accuracy_drop}
+    told |= {"oracle_calls": point.calls}
     own = {path: value for path, value in point.attack if path != retention.BUDGET}
     told |= {"attack": own, "query_budget": point.budget}
     told |= {"strength": point.curve.strength, "strength_field": point.curve.field or None}

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked, victims_of
+from mwm.runner.reporting.groups.configurations import Configuration, Groups, attacked, victims_of
 from mwm.runner.reporting.groups.measures import present, unmarked_victims
 from mwm.runner.reporting.groups.names import attack_names, victim_names
-from mwm.runner.reporting.groups.threats import rows_of_attacks, threat_words
+from mwm.runner.reporting.groups.threats import threat_words
 from mwm.runner.reporting.retention import ACCURACY_DROPS, RetentionPoint, points, worst_case
 from mwm.trials.names import counted, format_fraction
 from mwm.trials.outcome import LEVEL
@@ -23,12 +23,12 @@ Judged = Mapping[Configuration, RetentionPoint]
 
 @dataclass(frozen=True)
 class _Names:
-    """What victims and attacks are called, what a watermark costs in points of clean accuracy, and rows of attacks."""
+    """What victims and attacks are called, what a watermark costs in points of clean accuracy, and all rows."""
 
     victims: Mapping[Configuration, str]
     attacks: Mapping[Configuration, str]
     costs: Mapping[Configuration, float]
-    rows: Mapping[Configuration, Members]
+    groups: Groups
 
     def cost(self, victim: Configuration) -> str:
         """What a watermark costs, as the end of a sentence."""
@@ -43,8 +43,9 @@ class _Names:
         return self.attacks[point.attack]
 
     def threat(self, point: RetentionPoint) -> str:
-        """What an attacker is given, as a sentence of its own; none where rows do not tell."""
-        given = "" if point.threat is None else threat_words(point.threat, self.rows[point.attack])
+        """What an attacker is given and spent, as a sentence of its own; none where rows do not tell."""
+        members = self.groups[point.victim, point.attack]
+        given = "" if point.threat is None else threat_words(point.threat, members)
         return f". Threat model of that attack: {given}" if given else ""
 
 
@@ -54,7 +55,8 @@ def headline(groups: Groups) -> str:
     Watermarks are compared by the mean −log10 p over seeds that the worst attack leaves, of those whose students lose
     at most 5 points and of which every seed is done; where no test is exact, by query accuracy. What it costs is the
     clean accuracy missing against the control. It says as well where nothing is to be compared, and why, and how many
-    settings carry no watermark: they are not compared. A second sentence says what the worst attack was given.
+    settings carry no watermark: they are not compared. A second sentence says what the worst attack was given
+    and how many calls it spent.
     """
     marked = [victim for victim in victims_of(groups) if dict(victim)["scheme.kind"] != "none"]
     if not any(row["status"] == "done" for rows in groups.values() for row in rows):
@@ -73,9 +75,7 @@ def headline(groups: Groups) -> str:
 
 def _answer(groups: Groups, marked: Sequence[Configuration]) -> tuple[str, str]:
     """What is to be said of victims that carry a watermark, as the beginning of a sentence, and of the attack."""
-    named = _Names(
-        victim_names(victims_of(groups)), attack_names(groups), _costs(groups, marked), rows_of_attacks(groups)
-    )
+    named = _Names(victim_names(victims_of(groups)), attack_names(groups), _costs(groups, marked), groups)
     tried = [victim for victim in attacked(groups) if victim in marked]
     if not tried:
         return _cheapest(marked, named), ""

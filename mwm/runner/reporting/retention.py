@@ -16,7 +16,7 @@ from mwm.runner.reporting.groups.configurations import CLASSES, Configuration, G
 from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.groups.names import attacks_of, configuration_names, victim_names
 from mwm.runner.reporting.groups.strength import Curve, curves
-from mwm.runner.reporting.groups.threats import THREAT, Knowledge, threat_columns, threats
+from mwm.runner.reporting.groups.threats import THREAT, threat_columns, threat_order, threats
 from mwm.stats.intervals import MeanInterval, mean_interval
 from mwm.trials.outcome import PROVEN_AT_DEFAULT
 
@@ -138,18 +138,18 @@ def worst_case(
     return kept
 
 
-def worst_by_knowledge(
+def worst_by_threat(
     found: Sequence[RetentionPoint], victims: Sequence[Configuration]
-) -> dict[Knowledge, dict[Configuration, dict[int, RetentionPoint | None]]]:
-    """The worst cases among the attackers that have the same access, true labels and form of answers.
+) -> dict[ThreatModel, dict[Configuration, dict[int, RetentionPoint | None]]]:
+    """The worst cases among the attackers whose threat models agree in everything.
 
-    Attacks are comparable only where their threat models agree.
+    They may still differ in how many images they hold, and in how many calls they spend: no threat model has numbers.
     """
-    groups: dict[Knowledge, list[RetentionPoint]] = {}
+    groups: dict[ThreatModel, list[RetentionPoint]] = {}
     for point in found:
         if point.threat is not None:
-            groups.setdefault(Knowledge.of(point.threat), []).append(point)
-    return {known: worst_case(own, victims) for known, own in sorted(groups.items())}
+            groups.setdefault(point.threat, []).append(point)
+    return {threat: worst_case(groups[threat], victims) for threat in sorted(groups, key=threat_order)}
 
 
 def _what_is_left(point: RetentionPoint) -> tuple[float, float, float]:

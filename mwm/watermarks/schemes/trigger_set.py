@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mwm.config.spec import Count, Field, PositiveFloat, Shown, Strict, spec
+from mwm.config.spec import Count, PositiveFloat, PositiveShare, Shown, spec
 from mwm.training.batchnorm import eval_statistics, frozen_running_stats
 from mwm.training.perturbation import Losses
 from mwm.training.step import Batch, Objective
@@ -17,7 +17,7 @@ from mwm.watermarks.queries import QuerySet
 from mwm.watermarks.schemes.base import CleanLosses, SchemeRecord, plain_losses
 
 NumQueries = Annotated[Count, Shown("n={}", heading="n", always=True)]
-Mass = Annotated[float, Strict(), Field(gt=0, le=1), Shown("mass {}")]
+Mass = Annotated[PositiveShare, Shown("mass {}")]
 QueriesPerStep = Annotated[Count | Literal["all"], Shown("{} per step", heading="per step")]
 
 

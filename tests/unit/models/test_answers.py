@@ -23,6 +23,7 @@ from mwm.models.answers import (
     Rounding,
     Temperature,
     TopK,
+    check_forms,
     form_words,
     is_normalized,
     shaped,
@@ -178,6 +179,10 @@ def test_whether_a_form_keeps_the_order_is_told_truly(form: FormRecord) -> None:
     assert kept or not form.keeps_order
     usual = type(form)() if not isinstance(form, Temperature) else form
     assert form.keeps_order or usual != form or not kept
+    alone = (answers == answers.amax(1, keepdim=True)).sum(1) == 1
+    level = ((found == found.amax(1, keepdim=True)).sum(1) > 1)[alone].any()
+    assert form.levels or not form.keeps_order or not level
+    assert not form.levels or (isinstance(form, Rounding) and (form.digits > 1 or level))
 
 
 def test_noise_follows_from_the_generator_alone() -> None:
@@ -220,7 +225,20 @@ def test_what_is_no_form_is_refused_in_one_line(tree: Any, path: str) -> None:
 
 
 def test_all_classes_are_no_selection() -> None:
-    TopK(k=9).check("oracle.0", 10)
-    Rounding().check("oracle.0", 2)
+    check_forms((TopK(k=9),), ["oracle.0"], 10)
+    check_forms((Rounding(),), ["oracle.0"], 2)
     with pytest.raises(ValueError, match=r"^oracle\.0\.k: 10 is not allowed: must be below 10, the number of classes$"):
-        TopK(k=10).check("oracle.0", 10)
+        check_forms((TopK(k=10),), ["oracle.0"], 10)
+
+
+def test_a_temperature_of_1_is_no_form_unless_it_divides_by_a_sum() -> None:
+    one = Temperature(temperature=1.0)
+    answers = log_chances(4)
+    torch.testing.assert_close(shaped(answers, [one]), answers)
+    for forms in ((one,), (TopK(k=2, renormalize=True), one), (Rounding(), Temperature(temperature=2.0), one)):
+        place = len(forms) - 1
+        told = rf"^oracle\.{place}\.temperature: 1 is not allowed: it changes no answer$"
+        with pytest.raises(ValueError, match=told):
+            check_forms(forms, [f"oracle.{at}" for at in range(len(forms))], 10)
+    check_forms((TopK(k=2), one), ["oracle.0", "oracle.1"], 10)
+    assert not torch.allclose(shaped(answers, [TopK(k=2), one]), shaped(answers, [TopK(k=2)]))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mwm.config.spec import decode
-from mwm.training.recipe import Cosine, MultiStep, PaperSchedule, Recipe, Schedule
+from mwm.training.recipe import CONSTANT, Cosine, MultiStep, PaperSchedule, Recipe, Schedule
 
 TABLES: list[tuple[Schedule, int, list[tuple[float, float]]]] = [
     (PaperSchedule(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199.99, 0.01)]),
@@ -19,6 +19,7 @@ TABLES: list[tuple[Schedule, int, list[tuple[float, float]]]] = [
     (PaperSchedule(), 1, [(0, 1), (0.49, 1), (0.5, 0.1), (0.75, 0.01)]),
     (MultiStep(), 200, [(0, 1), (99.99, 1), (100, 0.1), (149.99, 0.1), (150, 0.01), (199, 0.01)]),
     (MultiStep(milestones=(2, 3, 5), factor=0.5), 4, [(0, 1), (1.9, 1), (2, 0.5), (3, 0.25), (3.9, 0.25)]),
+    (CONSTANT, 90, [(0, 1), (19.9, 1), (20, 1), (89, 1)]),
     (Cosine(), 8, [(0, 1), (2, 0.853553391), (4, 0.5), (6, 0.146446609), (8, 0)]),
     (Cosine(warmup=0.2), 10, [(0, 0), (0.5, 0.25), (1, 0.5), (2, 1), (4, 0.853553391), (6, 0.5), (10, 0)]),
     (Cosine(warmup=1.0), 4, [(0, 0), (1, 0.25), (3.9, 0.975)]),
@@ -76,3 +77,14 @@ def test_the_defaults_are_the_published_recipe() -> None:
 def test_wrong_values_are_refused(tree: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         decode(Recipe, tree, "recipe")
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 60))
+def test_batches_are_filled_by_few_images_in_whole_groups(times: int, groups: int, images: int) -> None:
+    recipe = Recipe(batch_size=times * groups, batchnorm_groups=groups)
+    found = recipe.filled_by(images)
+    assert 1 <= found.batch_size <= min(images, recipe.batch_size)
+    assert found.batch_size % found.batchnorm_groups == 0
+    assert found.batchnorm_groups == (groups if images >= groups else 1)
+    assert found.batch_size > min(images, recipe.batch_size) - found.batchnorm_groups, "no group more fits"
+    assert (found == recipe) == (images >= recipe.batch_size)

@@ -150,8 +150,9 @@ def test_a_function_is_trusted_or_refused(
     victim = mwm.train_victim(**SMALL, data=own(), store=tmp_path)
     with pytest.raises(ValueError, match=r"^attack\.source\.function: own_source:load: .*add --trust"):
         mwm.run_attack(victim, mwm.Extraction(source=module))
+    other = replace(module, arguments={"seed": 1})
     assert "stranger" not in capsys.readouterr().out
-    mwm.run_attack(victim, mwm.Extraction(source=module, recipe=mwm.Recipe(epochs=1, batch_size=16)), trust=True)
+    mwm.run_attack(victim, mwm.Extraction(source=other, recipe=mwm.Recipe(epochs=1, batch_size=16)), trust=True)
     assert "stranger" in capsys.readouterr().out
 
 
@@ -172,10 +173,14 @@ def test_a_sweep_over_a_function_or_over_arrays_is_checked(module: PythonData, t
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "victim": victim}))
     one_line(say("check", "mine.yaml"), "victim.data.function: own_source:load: ", "add --trust")
     assert "victim.data: python, 140 training and 40 test images, 1×6×6" in heard(say, "check", "mine.yaml", "--trust")
-    sets, notes = validate(swept([{"kind": "extraction", "source": encode(module)}], **victim), Places(trust=True))
+    foreign = [{"kind": "extraction", "source": encode(replace(module, arguments={"seed": 1}))}]
+    sets, notes = validate(swept(foreign, **victim), Places(trust=True))
     assert notes == []
-    assert {dataset.digest for dataset in sets.values()} == {own().digest}
+    assert len(sets) == 2
+    assert own().digest in {dataset.digest for dataset in sets.values()}
     assert {*sets.sources} == {module.function}
+    with pytest.raises(ValueError, match=r"source: 'python' is not allowed: it is the victim's data set, with the im"):
+        validate(swept([{"kind": "extraction", "source": encode(module)}], **victim), Places(trust=True))
     data = own()
     sets, _ = validate(swept(**{**SMALL, "data": encode(data)}))
     assert [*sets.values()] == [data.dataset]

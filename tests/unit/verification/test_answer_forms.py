@@ -116,6 +116,15 @@ def test_labels_alone_are_first_choices(key: Any) -> None:
     assert told(found) == told(verify(key, recalling(asked, disturbed)))
 
 
+@pytest.mark.parametrize(("digits", "named"), [(0, [NO_CLASS, NO_CLASS]), (1, [1, 0]), (2, [2, 0])])
+def test_rounding_before_labels_is_judged_as_labels_of_rounded_scores(digits: int, named: list[int]) -> None:
+    raw = np.array([[0.14, 0.42, 0.44], [0.45, 0.3, 0.25]])
+    forms = parse_answer_forms(f"rounding {digits}, labels", classes=3, seed=0)
+    found = forms.shape(Answers(raw.argmax(1), raw), [0, 1], 0)
+    assert (found.labels.tolist(), found.scores) == (named, None)
+    assert forms.words == f"rounding {digits}, labels"
+
+
 def test_what_names_no_class_stays_as_it_is() -> None:
     scores = np.array([[2.0, 0.0, 1.0], [1 / 3] * 3, [4.0, 4.0, 4.0], [0.0, 0.0, 3.0]])
     raw = Answers(np.array([0, NO_ANSWER, NO_CLASS, 2]), scores)
@@ -171,7 +180,9 @@ def test_labels_cannot_be_put_into_a_form_of_scores(said: str) -> None:
         ("top_k 2 3", "answers: 'top_k 2 3' is not allowed: top_k has k, renormalize and nothing more"),
         ("temperature", "answers: temperature: temperature: is missing"),
         ("top_k 3, labels", "answers: 'top_k 3' is not allowed before labels: it changes no first choice"),
-        ("gaussian_noise, rounding, labels", "answers: 'rounding' is not allowed before labels"),
+        ("gaussian_noise, top_k 3, labels", "answers: 'top_k 3' is not allowed before labels: it changes no first"),
+        ("rounding, temperature 2, labels", "answers: 'temperature 2' is not allowed before labels"),
+        ("temperature 1", "answers: temperature 1.temperature: 1 is not allowed: it changes no answer"),
     ],
 )
 def test_what_is_no_form_is_refused_before_anything_is_asked(said: str, message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from mwm.models import detection
 from mwm.training.evaluation import accuracy, first_choices
 from mwm.verification.null_models import ask_null_models
 from mwm.verification.suspects import open_suspect
@@ -63,6 +64,7 @@ def test_the_sweep_and_verification_read_first_choices_alike() -> None:
     scores = np.array([[0, 0, 0], [2, 2, 1], [1, 3, 3], [-1, -1, -1], [5, 0, 0]], np.float32)
     expected = [-1, 0, 1, -1, 0]
     assert first_choices(torch.from_numpy(scores)).tolist() == expected
+    assert detection.first_choices(torch.from_numpy(scores)).tolist() == expected
     assert evidence.first_choices(scores).tolist() == expected
     assert evidence.first_choices(np.array([3, -1, 0])).tolist() == [3, -1, 0]
 

@@ -173,7 +173,7 @@ def victim_names(configurations: Iterable[Configuration]) -> dict[Configuration,
 
 
 def by_knowledge(groups: Groups) -> dict[Knowledge | None, list[Configuration]]:
-    """The attacks by what is compared, in their order; None are those of earlier releases, of which it is unknown."""
+    """The attacks by what they stand together by, in their order; None are those of earlier releases."""
     told, found = threats(groups), dict[Knowledge | None, list[Configuration]]()
     for attack in attacks_of(groups):
         found.setdefault(Knowledge.of(told[attack]) if attack in told else None, []).append(attack)

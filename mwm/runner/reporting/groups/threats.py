@@ -14,11 +14,20 @@ from mwm.runner.reporting.groups.measures import present
 THREAT = "threat."
 """How the columns of a threat model begin."""
 
-COMPARABLE = "attacks are comparable only where their threat models agree"
+COMPARABLE = (
+    "attacks of one threat model agree in access, true labels, answers, whose images they have, start and adaptation; "
+    "how many images and calls they had is shown, and need not be equal"
+)
+"""What is equal where attacks are compared, and what is not."""
+
+SPENT = ("attacker_images", "oracle_calls")
+"""What attacks of one threat model may differ in: the images that they hold, and those that they had answered."""
+
+ENDS = (("least", min), ("most", max))
 
 
 class Knowledge(NamedTuple):
-    """What decides whether attacks are compared: the access, the true labels, and the form of the answers."""
+    """What attacks stand together by, where there are many: the access, the true labels, and the form of answers."""
 
     access: str
     true_labels: bool
@@ -72,10 +81,31 @@ def rows_of_attacks(groups: Groups) -> dict[Configuration, Members]:
     return dict(found)
 
 
+def rows_of_threats(groups: Groups) -> dict[ThreatModel, Members]:
+    """The rows of all attacks of each threat model, of all victims, in the order of `threat_order`."""
+    told, found = threats(groups), dict[ThreatModel, list[Mapping[str, Any]]]()
+    for attack, members in rows_of_attacks(groups).items():
+        if attack in told:
+            found.setdefault(told[attack], []).extend(members)
+    return {threat: found[threat] for threat in sorted(found, key=threat_order)}
+
+
+def threat_order(threat: ThreatModel) -> tuple[object, ...]:
+    """The place of a threat model among others: by access, true labels and answers first."""
+    return (*Knowledge.of(threat), threat.images, threat.start, threat.adaptive)
+
+
 def threat_words(threat: ThreatModel, members: Members = ()) -> str:
-    """A threat model in words, with the number of images of an attacker, if its rows are given."""
+    """A threat model in words, with the number of images and of calls of attackers, if their rows are given."""
     adaptive = f"adaptive: {threat.adaptive}" if threat.adaptive else ""
-    return _joined(str(Knowledge.of(threat)), images_words(threat, members), f"start: {threat.start}", adaptive)
+    spent = images_words(threat, members), calls_words(members)
+    return _joined(str(Knowledge.of(threat)), *spent, f"start: {threat.start}", adaptive)
+
+
+def calls_words(members: Members) -> str:
+    """How many images attackers had answered; empty where nobody was asked."""
+    count = extent(present(members, "oracle_calls"))
+    return f"{count} call{'s' * (count != '1')}" if count else ""
 
 
 def images_words(threat: ThreatModel, members: Members = ()) -> str:
@@ -84,6 +114,12 @@ def images_words(threat: ThreatModel, members: Members = ()) -> str:
         return "no images"
     count = extent(present(members, "attacker_images"))
     return f"{count} {threat.images} images" if count else f"{threat.images} images"
+
+
+def spent_columns(members: Members) -> dict[str, float]:
+    """The least and the most images that attackers hold, and calls that they spend, as columns."""
+    told = {name: present(members, name) for name in SPENT}
+    return {f"{name}_{end}": of(found) for name, found in told.items() if found for end, of in ENDS}
 
 
 def extent(numbers: Sequence[float]) -> str:

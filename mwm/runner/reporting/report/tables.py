@@ -15,7 +15,12 @@ from mwm.runner.reporting import front
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, victims_of
 from mwm.runner.reporting.groups.measures import present
 from mwm.runner.reporting.groups.names import attack_names, attacks_of, configuration_names, victim_names
-from mwm.runner.reporting.tables.attackers import detection_table, knowledge_table, threat_table, worst_case_table
+from mwm.runner.reporting.tables.attackers import (
+    detection_table,
+    threat_table,
+    worst_by_threat_table,
+    worst_case_table,
+)
 from mwm.runner.reporting.tables.retention import rejecting_table, retention_table
 from mwm.runner.reporting.tables.steps import step_table
 from mwm.runner.reporting.tables.terminal import network_table
@@ -48,8 +53,8 @@ def result_tables(groups: Groups, shown: Groups) -> Iterator[PageTable]:
     if attacks_of(groups):
         lost = "What is left after the worst attack, by the points of clean accuracy that its students may lose"
         yield read_table(lost, worst_case_table(shown, width=inf))
-        yield from _if_made("What is left after the worst attack of each threat model", knowledge_table(shown))
-        yield from _if_made("What attackers are given", threat_table(groups))
+        yield from _if_made("What is left after the worst attack of each threat model", worst_by_threat_table(shown))
+        yield from _if_made("Threat models: what attackers are given", threat_table(groups))
         yield from _if_made("What is left where an attacker's network turns queries away", rejecting_table(shown))
         yield from _if_made("What each step of a sequence left", step_table(shown))
         yield read_table("How many students are detected", detection_table(groups))

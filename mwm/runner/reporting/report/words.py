@@ -19,7 +19,8 @@ MOST_FAILURES = 10
 
 LIMITS = (
     "The worst attack is the worst of those that were tried. Others may leave less.",
-    "Attacks are comparable only where their threat models agree: see the table of what attackers are given.",
+    "Attacks are comparable only where their threat models agree, and there by the images and calls that each had: "
+    "see the table of threat models.",
     "That a watermark is not proven does not mean that the network is independent.",
     "A mean over few seeds is rough. Differences that are smaller than the spread between seeds say nothing.",
     "What holds for these data and this network need not hold for larger ones.",

@@ -11,13 +11,15 @@ from rich.text import Text
 from mwm.attacks.threat import ThreatModel
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, attacked
 from mwm.runner.reporting.groups.measures import by_scheme, detection_rate, present
-from mwm.runner.reporting.groups.names import attack_names, attacks_of, curve_names
+from mwm.runner.reporting.groups.names import attack_names, attacks_of, curve_names, victim_names
 from mwm.runner.reporting.groups.strength import curves
 from mwm.runner.reporting.groups.threats import (
     COMPARABLE,
+    calls_words,
     extent,
     images_words,
     rows_of_attacks,
+    rows_of_threats,
     threat_words,
     threats,
 )
@@ -25,7 +27,7 @@ from mwm.runner.reporting.retention import (
     ACCURACY_DROPS,
     RetentionPoint,
     points,
-    worst_by_knowledge,
+    worst_by_threat,
     worst_case,
 )
 from mwm.runner.reporting.tables.layout import (
@@ -34,6 +36,7 @@ from mwm.runner.reporting.tables.layout import (
     by_setting,
     mean_of,
     pair,
+    pointer,
     setting_columns,
     table,
     width_of,
@@ -54,6 +57,10 @@ DETECTED = (
 WORST_CASE = (
     f"{PAIR} after the attack that leaves the least proof, of those that lose so many points of accuracy at most"
 )
+WORST_BY_THREAT = (
+    f"{PAIR} after the worst attack of each threat model that loses {MOST_LOST} points at most, and the calls that it "
+    "spent; left of it the images and calls of all attacks of that model"
+)
 THREATS = f"images: the attacker's own; calls: images that it had answered; {COMPARABLE}"
 
 
@@ -63,7 +70,7 @@ def detection_table(groups: Groups) -> Group:
     schemes = list(dict.fromkeys(scheme for scheme, _ in found))
     columns = [Column("attack", [Text(name) for name in named.values()], words=True)]
     columns += [Column(one, [_share(found.get((one, attack), [])) for attack in named]) for one in schemes]
-    return table(columns, DETECTED if "none" in schemes else DETECTED[:1])
+    return table(columns, [*(DETECTED if "none" in schemes else DETECTED[:1]), *pointer(groups)])
 
 
 def _share(members: Members) -> Text:
@@ -112,19 +119,18 @@ def _given(models: Sequence[ThreatModel], members: Sequence[Members]) -> list[Co
 def worst_case_table(groups: Groups, *, width: float = WIDTH) -> Group:
     """Worst-case retention: what the best attacker leaves that gives up 1, 3 or 5 points of accuracy at most.
 
-    Of the last also which attack it is, and what that was given.
+    Of the last also which attack it is, what that was given, and how many calls it spent.
     """
-    found, named, rows = points(groups), attack_names(groups), rows_of_attacks(groups)
+    found, named = points(groups), attack_names(groups)
     best = worst_case(found, attacked(groups))
     figures = [
         Column(f"≤{most} lost", [_left(attackers[most]) for attackers in best.values()]) for most in ACCURACY_DROPS
     ]
     worst = [attackers[MOST_LOST] for attackers in best.values()]
     room = (width - width_of([*setting_columns([*best]), *figures])) / 2
-    models = ["" if one is None or one.threat is None else threat_words(one.threat, rows[one.attack]) for one in worst]
     told: dict[str, list[str]] = {
         "worst attack": ["" if one is None else named[one.attack] for one in worst],
-        "its threat model": models,
+        "its threat model": [_model(one, groups) for one in worst],
     }
     words = [
         Column(head, [_filled(one, room - 2) for one in lines], words=True)
@@ -139,26 +145,37 @@ def worst_case_table(groups: Groups, *, width: float = WIDTH) -> Group:
     return by_setting([*best], [*figures, *words], ["; ".join(notes)])
 
 
-def knowledge_table(groups: Groups) -> Group | None:
-    """The worst case of each setting among attackers of one access, true labels and form of answers.
+def _model(point: RetentionPoint | None, groups: Groups) -> str:
+    """What the attack of a worst case was given there, and what it spent, in words; empty where rows do not tell."""
+    if point is None or point.threat is None:
+        return ""
+    return threat_words(point.threat, groups[point.victim, point.attack])
 
-    None where all attackers are alike in these.
+
+def worst_by_threat_table(groups: Groups) -> Group | None:
+    """The worst case of each setting among attackers of one threat model: a line for each model, settings side by side.
+
+    A line says how many images and calls all attacks of that model had, a cell which attack is the worst, and its own
+    calls. None where the threat models of all attackers agree.
     """
-    named, victims = attack_names(groups), attacked(groups)
-    found = worst_by_knowledge(points(groups), victims)
+    named, rows, settings = attack_names(groups), rows_of_threats(groups), victim_names(attacked(groups))
+    found = worst_by_threat(points(groups), [*settings])
     columns = [
-        Column(str(known), [_worst(best[victim][MOST_LOST], named) for victim in victims])
-        for known, best in found.items()
+        Column(name, [_worst(best[victim][MOST_LOST], groups, named) for best in found.values()])
+        for victim, name in settings.items()
     ]
-    note = f"{PAIR} after the worst attack of each threat model that loses {MOST_LOST} points at most; {COMPARABLE}"
-    return by_setting(victims, columns, [note]) if len(columns) > 1 else None
+    notes = [f"{WORST_BY_THREAT}; {COMPARABLE}"]
+    given = _given([*found], [rows[threat] for threat in found])
+    return table([*given, *columns], notes) if len(found) > 1 else None
 
 
-def _worst(point: RetentionPoint | None, named: Mapping[Configuration, str]) -> Text:
+def _worst(point: RetentionPoint | None, groups: Groups, named: Mapping[Configuration, str]) -> Text:
+    """What the attack of a worst case left, its name, and the calls that it spent there."""
     told = _left(point)
     if point is None:
         return told
-    lines = [told.plain, *textwrap.wrap(named[point.attack], LEAST)]
+    calls = calls_words(groups[point.victim, point.attack])
+    lines = [told.plain, *textwrap.wrap(named[point.attack], LEAST), *([f"spent {calls}"] if calls else [])]
     return Text("\n".join(lines), told.style)
 
 

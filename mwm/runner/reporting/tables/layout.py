@@ -16,6 +16,7 @@ from rich.text import Text
 from mwm.runner.reporting.groups.configurations import Configuration, Groups, Members, varying_fields, victims_of
 from mwm.runner.reporting.groups.measures import present, proven
 from mwm.runner.reporting.groups.names import attacks_of
+from mwm.runner.reporting.groups.threats import threats
 from mwm.stats.intervals import mean_and_sd
 from mwm.trials.names import column_heading, format_fraction, format_value
 from mwm.trials.outcome import STATUSES
@@ -28,6 +29,9 @@ QUERIES = "scheme.queries."
 
 MOST_ACROSS = 12
 """More attacks than these stand under one another, with settings beside one another, if there are fewer of those."""
+
+
+GIVEN = "what each attacker is given: the table of threat models (attacks there without their strength)"
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,11 @@ def how_ended(members: Members) -> str:
     counts = Counter(row["status"] for row in members)
     ends = [f"{counts[status]} {status}" for status in STATUSES if status != "done" and counts[status]]
     return ("\n" if counts["done"] else "") + f"({', '.join(ends)})" if ends else ""
+
+
+def pointer(groups: Groups) -> list[str]:
+    """Where it is told what the attackers of a table are given, if it is told."""
+    return [GIVEN] if threats(groups) else []
 
 
 def mean_of(counts: Sequence[int], mean: str) -> str:

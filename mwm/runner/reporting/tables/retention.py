@@ -21,6 +21,7 @@ from mwm.runner.reporting.tables.layout import (
     how_ended,
     is_turned,
     mean_of,
+    pointer,
     proof,
     setting_columns,
     side_by_side,
@@ -53,7 +54,7 @@ def retention_table(groups: Groups, *, width: float = WIDTH) -> Iterator[Group]:
     for portion, ends in made[:-1]:
         yield table(portion, [], ends=ends)
     for portion, ends in made[-1:]:
-        yield table(portion, [_caption(counts), *_warnings(groups)], ends=ends)
+        yield table(portion, [_caption(counts), *pointer(groups), *_warnings(groups)], ends=ends)
 
 
 Portion = tuple[Sequence[Column], Sequence[int]]

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mwm.attacks import QueryDetection
+from mwm.attacks import Attack, QueryDetection
 from mwm.attacks.access import TargetFacts
+from mwm.config.spec import decode
 from mwm.data.splits import LabeledImages, SplitSizes
 from mwm.models.deployed import Deployed
 from mwm.training.evaluation import predict_logits
@@ -112,3 +113,12 @@ def key(data: Any) -> str:
     from mwm.trials.trial import data_key
 
     return data_key(data)
+
+
+@pytest.mark.parametrize(("name", "value"), [("space", "pixels"), ("neighbors", 999999), ("references", 10)])
+def test_what_means_nothing_without_references_is_one_line(name: str, value: Any) -> None:
+    reason = "energy with refuse compares an image with no other: leave it out"
+    told = rf"^attack\.{name}: {value!r} is not allowed: {reason}$"
+    with pytest.raises(ValueError, match=told):
+        decode(Attack, {"kind": "query_detection", "method": "energy", name: value}, "attack")
+    decode(Attack, {"kind": "query_detection", "method": "energy", "action": "relabel", name: value}, "attack")

@@ -256,6 +256,11 @@ def test_distillation_smooths_both_of_its_targets() -> None:
         ),
         ({"labels": "hard", "flatten": True}, r"^attack\.flatten: true is not allowed: hard answers have no prob"),
         ({"label_smoothing": 1.5}, r"^attack\.label_smoothing: 1.5 is not allowed"),
+        ({"noise": 0.1}, r"^attack\.noise: 0\.1 is not allowed without smoothing: leave it out$"),
+        (
+            {"neighbors": 3, "query_budget": 10},
+            r"^attack\.neighbors: 3 is not allowed without filter: leave it out$",
+        ),
         ({"noise": 0.0}, r"^attack\.noise: 0.0 is not allowed"),
     ],
 )
@@ -296,3 +301,13 @@ def test_an_oracle_is_granted_all_calls_of_the_budget_and_no_more() -> None:
     attack.kept_answers(access)
     with pytest.raises(AssertionError, match=f"{2 * BUDGET + 1} calls of {2 * BUDGET}"):
         access.oracle.ask_all(some().images[:1])
+
+
+def test_fewer_answers_than_a_batch_are_whole_groups_of_batch_normalisation() -> None:
+    grouped = replace(RECIPE, batch_size=20, batchnorm_groups=4)
+    attack = Extraction(query_budget=COUNT, own_labels="drop", student=STUDENT, recipe=grouped)
+    kept = len(attack.kept_answers(access_for(attack)).asked)
+    *_, last = attack.run(access_for(attack))
+    training: Any = last.training
+    assert 4 <= kept < 20
+    assert (training.recipe.batch_size, training.recipe.batchnorm_groups) == (kept - kept % 4, 4)

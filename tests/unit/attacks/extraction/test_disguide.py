@@ -82,7 +82,8 @@ def test_two_students_begin_and_end_differently_and_the_first_is_kept() -> None:
 
 @pytest.mark.parametrize(("steps", "replayed"), [(1, 3), (2, 1), (1, 0)])
 def test_students_learn_new_batches_then_replayed_ones(steps: int, replayed: int) -> None:
-    attack = Disguide(query_budget=8 * 2 * steps, student_steps=steps, replay_steps=replayed, replay_size=8, **GAME)
+    replay: dict[str, Any] = {"replay_steps": replayed} | ({"replay_size": 8} if replayed else {})
+    attack = Disguide(query_budget=8 * 2 * steps, student_steps=steps, **replay, **GAME)
     access: Any = access_for(attack)
     game, draw, seen = attack.begin(access), torch.Generator().manual_seed(0), list[torch.Tensor]()
     game.students[1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
@@ -106,6 +107,10 @@ def test_the_memory_is_no_larger_than_what_is_ever_asked() -> None:
     ("how", "words"),
     [
         ({"replay_size": 100}, r"^attack\.replay_size: 100 is not allowed: must be at least batch_size, 256$"),
+        (
+            {"replay_size": 500, "replay_steps": 0},
+            r"^attack\.replay_size: 500 is not allowed: replay_steps is 0, nothing is replayed$",
+        ),
         ({"diversity": -1.0}, r"^attack\.diversity: -1.0 is not allowed"),
         ({"labels": "top"}, r"^attack\.labels: 'top' is not allowed"),
     ],

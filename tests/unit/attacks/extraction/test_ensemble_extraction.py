@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from mwm.attacks import Attack, EnsembleExtraction, Extraction
+from mwm.attacks.access import TargetFacts
 from mwm.config.spec import decode
 from mwm.data.images import to_float
 from mwm.models.answers import GaussianNoise
 from mwm.training.evaluation import predict_logits
+from tests.helpers.records import VICTIM
 from tests.helpers.stealing import CLASSES, COUNT, FILLED, access_for, forwards, some, steal, victim
 
 SEED = EnsembleExtraction().second_seed
@@ -82,7 +84,7 @@ def test_with_the_victim_twice_it_is_plain_extraction(labels: Any) -> None:
 def test_both_are_asked_alike_and_counted(how: dict[str, Any], views: bool, calls: int) -> None:
     attack, model = EnsembleExtraction(**FILLED, **how), victim()
     access = access_for(attack, model, views=views)
-    seen = [forwards(network) for network in (model, access.others[SEED])]
+    seen = [forwards(one._model) for one in access.oracle._both]
     steal(attack, access)
     if how or views:
         assert [sum(each) for each in seen] == [calls // 2] * 2
@@ -117,7 +119,7 @@ class Forgetful(nn.Module):
 def test_no_other_network_is_asked() -> None:
     attack = EnsembleExtraction(**FILLED)
     access = access_for(attack)
-    others = {**access.others, 3: Forgetful()}
+    others = {SEED: victim(SEED), 3: Forgetful()}
     common = {name: value for name, value in vars(access).items() if name not in ("oracle", "others")}
     steal(attack, attack.grant(victim(), calls=0, others=others, **common))
 
@@ -133,3 +135,10 @@ def test_no_other_network_is_asked() -> None:
 def test_what_makes_no_sense_is_refused(how: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         decode(Attack, {"kind": "ensemble_extraction", **how}, "attack")
+
+
+def test_a_second_network_of_the_victims_seed_is_refused() -> None:
+    facts = TargetFacts(path="attacks.0", victim=replace(VICTIM, seed=4), datasets={})
+    with pytest.raises(ValueError, match=r"^attacks\.0\.second_seed: 4 is not allowed: it is the victim's, and gives"):
+        EnsembleExtraction(second_seed=4).validate(facts)
+    EnsembleExtraction(second_seed=5).validate(facts)

@@ -192,6 +192,10 @@ def test_what_needs_no_answer_costs_no_call() -> None:
     [
         ({}, r"^attack\.query_budget: is missing"),
         ({"query_budget": 9, "cache_answers": True}, r"^attack\.cache_answers: true is not allowed"),
+        (
+            {"query_budget": 9, "augment": False},
+            r"^attack\.augment: false is not allowed with guess_views: 2: all views .*; allowed with guess_views: 1$",
+        ),
         ({"query_budget": 9, "temperature": 0.0}, r"^attack\.temperature: 0.0 is not allowed"),
         ({"query_budget": 9, "rampup": 1.5}, r"^attack\.rampup: 1.5 is not allowed"),
         ({"query_budget": 9, "mixup_alpha": 0.0}, r"^attack\.mixup_alpha: 0.0 is not allowed"),
@@ -211,6 +215,17 @@ def test_a_budget_that_leaves_nothing_is_refused() -> None:
     MixMatch(query_budget=COUNT - 5).validate(facts)
     with pytest.raises(ValueError, match=r"^attacks\.0\.query_budget: 30 is not allowed: the attacker has 30 im"):
         MixMatch(query_budget=COUNT - 4).validate(facts)
+
+
+def test_guesses_of_views_that_are_all_the_same_are_refused() -> None:
+    plain = AttackedNetwork(data=Digits(flip=False, pad=0), split=SplitSizes(), model=STUDENT, recipe=RECIPE)
+    facts = TargetFacts(path="attacks.0", victim=plain, datasets={})
+    with pytest.raises(
+        ValueError, match=r"^attacks\.0\.guess_views: 2 is not allowed: victim\.data\.flip is false and"
+    ):
+        MixMatch(query_budget=BUDGET).validate(facts)
+    MixMatch(query_budget=BUDGET, guess_views=1).validate(facts)
+    MixMatch(query_budget=BUDGET, guess_views=1, augment=False).validate(facts)
 
 
 def test_a_recorded_step_reads_no_images_of_the_host() -> None:

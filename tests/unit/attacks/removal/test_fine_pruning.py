@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mwm.attacks import FinePruning
 from mwm.attacks.access import TargetFacts
+from mwm.attacks.layers import blank_victim, called_layers
 from mwm.config.randomness import make_generator
 from mwm.config.spec import decode
 from mwm.data.datasets import Digits
@@ -140,6 +141,18 @@ def test_more_convolutions_than_there_are_is_one_line() -> None:
         with pytest.raises(ValueError) as told:  # noqa: PT011 - the whole line is compared
             FinePruning(convolutions=3).validate(facts)
         assert str(told.value).endswith(said)
+
+
+def test_a_share_that_cuts_no_channel_is_one_line() -> None:
+    owner = Victim(data=Digits(), model=Cnn(width=4, depth=2), scheme=TriggerSet(num_queries=5))
+    facts = TargetFacts(path="attacks.0", victim=owner, datasets={Digits(): load_dataset(Digits())})
+    probe: Any = blank_victim(facts)
+    channels = [layer for layer in called_layers(*probe) if isinstance(layer, nn.Conv2d)][-1].out_channels
+    reason = f"it cuts no channel of {channels}; allowed: 1/{channels} or more"
+    told = rf"^attacks\.0\.share: 0\.01 is not allowed: {reason}$"
+    with pytest.raises(ValueError, match=told):
+        FinePruning(share=0.01).validate(facts)
+    FinePruning(share=1 / channels).validate(facts)
 
 
 @pytest.mark.parametrize(

@@ -179,3 +179,11 @@ def test_a_mistake_is_one_line(tree: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValueError) as told:  # noqa: PT011 - the whole line is compared
         decode(AttentionDistillation, tree)
     assert str(told.value).startswith(fault)
+
+
+def test_fewer_images_than_a_batch_are_whole_groups_of_batch_normalisation() -> None:
+    grouped = replace(RECIPE, batch_size=24, batchnorm_groups=4)
+    attack = replace(ATTACK, share=0.5, teacher=grouped, recipe=grouped)
+    *_, last = attack.run(access_for(attack))
+    training: Any = last.training
+    assert (training.recipe.batch_size, training.recipe.batchnorm_groups) == (16, 4), "of 17 images"

@@ -16,7 +16,7 @@ from mwm.data.datasets import Digits
 from mwm.data.images import Augmentation
 from mwm.data.readers import load_dataset
 from mwm.data.splits import LabeledImages, SplitSizes
-from mwm.models.networks import Cnn
+from mwm.models.networks import Cnn, Torchvision
 from mwm.training.evaluation import accuracy, predict_logits
 from mwm.training.recipe import MultiStep, Recipe
 from mwm.training.step import Batch
@@ -101,9 +101,8 @@ def test_a_class_without_an_image_for_its_cell_is_told() -> None:
         attack.run(poor)
 
 
-def test_it_knows_the_scheme_and_no_key_of_the_victim() -> None:
-    assert Overwriting().adapted_to() == "margin"
-    assert Overwriting(scheme=TriggerSet()).threat_model().adaptive == "trigger_set"
+def test_it_knows_nothing_of_the_victim() -> None:
+    assert Overwriting(scheme=TriggerSet()).threat_model().adaptive == "", "its scheme need not be the victim's"
     assert not Overwriting().knows_labels()
 
 
@@ -146,3 +145,12 @@ def test_too_few_images_are_told(attack: Overwriting, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         attack.validate(facts)
     replace(attack, queries=100).validate(facts)
+
+
+def test_statistics_that_the_network_does_not_keep_are_one_line() -> None:
+    bare = replace(OWNER, model=Torchvision(name="vit_b_16", stem="small"))
+    facts = TargetFacts(path="attack", victim=bare, datasets={Digits(): load_dataset(Digits())})
+    told = r"^attack\.scheme\.batchnorm: reference is not allowed: vit_b_16 has no batch norm: must be clean or joint$"
+    with pytest.raises(ValueError, match=told):
+        Overwriting(scheme=TriggerSet(batchnorm="reference")).validate(facts)
+    Overwriting(scheme=TriggerSet(batchnorm="reference")).validate(replace(facts, victim=OWNER))

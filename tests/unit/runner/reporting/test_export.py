@@ -147,6 +147,7 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
             "neg_log10_p": 15.0,
             "query_acc": 0.5,
             "accuracy_drop": pytest.approx(2.0),
+            "oracle_calls": 100.0,
             "attack": {key: value for key, value in told["attack"].items() if key != "query_budget"},
             "query_budget": 100,
             "strength": 100,
@@ -157,7 +158,9 @@ def test_the_summary_holds_convictions_and_the_headline(tmp_path: Path) -> None:
     assert told["threat"] == ASKED
     assert [entry.get("threat") for entry in summary["table"]] == [None, ASKED, ASKED | {"answers": "hard"}]
     (soft,) = summary["worst_case_by_threat"]
-    assert (soft["access"], soft["true_labels"], soft["answers"]) == ("black box", False, "soft")
+    assert {name: soft[name] for name in ASKED} == ASKED
+    spent = {name: value for name, value in soft.items() if name.startswith(("oracle_calls", "attacker_images"))}
+    assert spent == {"oracle_calls_least": 100, "oracle_calls_most": 100}
     assert soft["accuracy_drop"] == kept
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "retention.csv", "summary.json"]
 

@@ -25,7 +25,8 @@ def test_the_watermark_that_keeps_most_is_named_with_its_attack_seeds_and_cost()
     assert said(ended()) == (
         "Of 2 watermarks margin keeps the most proof: −log10 p 6.0 after its worst attack (extraction hard, students "
         "lose at most 5 points), mean of 2 seeds; proven in 2 of 2 at p ≤ .001; it costs 1 point of clean accuracy. "
-        "Threat model of that attack: black box, hard answers, no true labels, victim_data images, start: fresh."
+        "Threat model of that attack: black box, hard answers, no true labels, victim_data images, "
+        "50,000 calls, start: fresh."
     )
 
 
@@ -83,7 +84,7 @@ def test_the_worst_attack_is_said_with_what_it_was_given() -> None:
     adaptive = stolen(MARGIN, 0, SOFT | {"query_budget": 100, "smoothing": 2}, 0.0, clean_acc=0.95)
     text = said([marked(), stolen(MARGIN, 0, SOFT, 0.4), adaptive])
     assert "(extraction x2 averaged 100 calls (adaptive: margin)," in text
-    assert text.endswith(", start: fresh, adaptive: margin.")
+    assert text.endswith(" images, 100 calls, start: fresh, adaptive: margin.")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,5 @@ def test_a_field_that_holds_several_records_is_told_by_their_kinds_and_what_is_n
     finer: Configuration = (*rounded[:3], ("oracle.0.digits", 3))
     names = configuration_names([plain, rounded, both, finer], "kind")
     assert [names[one] for one in (plain, rounded, both, finer)] == [
-        *("extraction", "extraction rounding digits=2", "extraction rounding digits=2 + top_k k=1"),
-        "extraction rounding digits=3",
+        *("extraction", "extraction rounding digits=2", "extraction rounding digits=2 + top_k", "extraction rounding"),
     ]

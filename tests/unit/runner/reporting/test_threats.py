@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ from mwm.runner.reporting.csv_files import read_results
 from mwm.runner.reporting.export import write_results
 from mwm.runner.reporting.groups.configurations import attacked, group_by_configuration
 from mwm.runner.reporting.groups.names import attack_names
-from mwm.runner.reporting.groups.threats import Knowledge, threat_of, threats
+from mwm.runner.reporting.groups.threats import COMPARABLE, rows_of_threats, threat_of, threat_words, threats
 from mwm.runner.reporting.report.tables import read_table
-from mwm.runner.reporting.results import result_rows
-from mwm.runner.reporting.retention import points, worst_by_knowledge, worst_case
-from mwm.runner.reporting.tables.attackers import knowledge_table, threat_table
+from mwm.runner.reporting.results import TrialResult, result_rows
+from mwm.runner.reporting.retention import points, worst_by_threat, worst_case
+from mwm.runner.reporting.tables.attackers import threat_table, worst_by_threat_table
+from mwm.runner.reporting.tables.layout import GIVEN, pointer
 from mwm.runner.reporting.tables.retention import rejecting_table
 from tests.helpers.drawn import arsenal, grouped
 from tests.helpers.ended import HARD, MARGIN, NONE, SOFT, result, stolen, trial
@@ -43,7 +44,8 @@ def test_rows_of_earlier_releases_tell_no_threat_model_and_are_still_told() -> N
     rows = [{name: value for name, value in row.items() if "threat" not in name} for row in result_rows(ended)]
     groups = group_by_configuration(rows)
     assert threats(groups) == {}
-    assert threat_table(groups) is knowledge_table(groups) is None
+    assert threat_table(groups) is worst_by_threat_table(groups) is None
+    assert not pointer(groups), "there is no table to point to"
     assert [*attack_names(groups).values()] == ["extraction"]
 
 
@@ -68,36 +70,81 @@ def test_attackers_that_know_a_scheme_are_named_as_such() -> None:
     assert [row[-2] for row in cells(ended, 3)] == ["–", "margin"]
 
 
-def test_the_worst_case_of_each_threat_model_is_that_of_its_attacks_alone() -> None:
+PUBLIC = {"kind": "extraction", "source": "svhn", "query_budget": 1200}
+
+BLACK: dict[str, Any] = {"access": "black box", "true_labels": False, "start": "fresh"}
+MODELS = [
+    ThreatModel(**BLACK, images="victim_data", answers="hard"),
+    ThreatModel(**BLACK, images="svhn", answers="soft"),
+    ThreatModel(**BLACK, images="victim_data", answers="soft"),
+    ThreatModel(**BLACK, images="victim_data", answers="soft", adaptive="margin"),
+    ThreatModel(access="white box", images="victim_data", true_labels=True, answers="", start="victim's weights"),
+]
+
+
+def of_many_threat_models() -> list[TrialResult]:
+    """Two settings; attacks that differ in answers, images, adaptation, start and calls."""
+    held: dict[str, Any] = {"clean_acc": 0.95, "attacker_images": 1200}
     ended = [result(trial(scheme), clean_acc=0.95) for scheme in (MARGIN, NONE)]
-    left: dict[str, tuple[dict[str, Any], float]] = {
-        "soft": (SOFT, 0.5),
-        "hard": (HARD, 0.3),
-        "tuned": (TUNED, 0.1),
-        "adapted": (ADAPTED, 0.2),
-    }
-    ended += [stolen(MARGIN, 0, attack, query, clean_acc=0.95) for attack, query in left.values()]
-    ended.append(stolen(NONE, 0, SOFT, 0.0, clean_acc=0.95))
-    groups = grouped(ended)
+    few = SOFT | {"query_budget": 100}
+    for attack, query in ((SOFT, 0.5), (few, 0.6), (HARD, 0.3), (ADAPTED, 0.2), (PUBLIC, 0.4)):
+        ended.append(stolen(MARGIN, 0, attack, query, **held))
+    ended.append(stolen(MARGIN, 0, TUNED, 0.1, **held | {"oracle_calls": None}))
+    return [*ended, stolen(NONE, 0, SOFT, 0.0, **held)]
+
+
+def test_the_worst_case_of_each_threat_model_is_that_of_attacks_that_agree_in_all_of_it() -> None:
+    groups = grouped(of_many_threat_models())
     found, victims = points(groups), attacked(groups)
-    by_group = worst_by_knowledge(found, victims)
-    assert [*by_group] == [
-        Knowledge("black box", False, "hard"),
-        Knowledge("black box", False, "soft"),
-        Knowledge("white box", True, ""),
-    ]
-    for known, best in by_group.items():
-        own = [one for one in found if one.threat is not None and Knowledge.of(one.threat) == known]
-        assert best == worst_case(own, victims)
-    made = knowledge_table(groups)
+    by_group = worst_by_threat(found, victims)
+    assert [*by_group] == [*rows_of_threats(groups)] == MODELS
+    for threat, best in by_group.items():
+        assert best == worst_case([one for one in found if one.threat == threat], victims)
+    rows = rows_of_threats(groups)
+    assert sorted(row["digest"] for own in rows.values() for row in own) == sorted(
+        row["digest"] for (_, attack), own in groups.items() if attack is not None for row in own
+    )
+
+
+def test_the_worst_case_of_each_threat_model_stands_beside_what_its_attacks_spent_and_its_own_calls() -> None:
+    made = worst_by_threat_table(grouped(of_many_threat_models()))
     assert made is not None
     table = read_table("", made)
-    assert [cell.text for cell in table.headings[-3:]] == [str(known) for known in by_group]
-    assert [cell.text for cell in table.rows[0][-3:]] == [
-        *("9.0/.30\nextraction hard", "6.0/.20\nextraction soft x2\naveraged 100 calls\n(adaptive: margin)"),
-        "3.0/.10\nfine_tuning",
+    lines = [[cell.text for cell in row] for row in table.rows]
+    assert [cell.text for cell in table.headings[:7]] == [
+        *("access", "true labels", "answers", "calls", "images", "start", "adaptive to"),
     ]
-    assert "comparable only where their threat models agree" in table.notes[0]
+    assert [cell.text for cell in table.headings[7:]] == ["margin", "none"]
+    assert [line[3:5] for line in lines] == [
+        *(["50,000", "1,200 victim_data"], ["1,200", "1,200 svhn"], ["100–50,000", "1,200 victim_data"]),
+        *(["100", "1,200 victim_data"], ["–", "1,200 victim_data"]),
+    ]
+    worst = [" ".join(line[-2].split()) for line in lines]
+    assert worst == [
+        "9.0/.30 extraction hard spent 50,000 calls",
+        "12.0/.40 extraction soft svhn 1200 calls spent 1,200 calls",
+        "15.0/.50 extraction soft spent 50,000 calls",
+        "6.0/.20 extraction soft x2 averaged 100 calls (adaptive: margin) spent 100 calls",
+        "3.0/.10 fine_tuning",
+    ]
+    assert [line[-1].split("\n")[0] for line in lines] == ["-", "-", "0.0/.00", "-", "-"]
+    assert table.notes[0].endswith(COMPARABLE)
+    assert worst_by_threat_table(grouped([result(trial(MARGIN)), stolen(MARGIN, 0, SOFT, 0.5)])) is None
+
+
+def test_what_is_said_to_be_equal_is_what_a_threat_model_holds() -> None:
+    equal, shown_alone = COMPARABLE.split("; ")
+    said = {"access": "access", "true_labels": "true labels", "answers": "answers", "images": "whose images"}
+    said |= {"start": "start", "adaptive": "adaptation"}
+    assert {*said} == {field.name for field in fields(ThreatModel)}
+    assert all(words in equal for words in said.values())
+    assert "images and calls" in shown_alone
+
+
+def test_tables_that_name_attacks_point_to_their_threat_models() -> None:
+    text = " ".join(shown([result(trial(MARGIN)), stolen(MARGIN, 0, SOFT, 0.5)]).split())
+    assert text.count(GIVEN) == 2, "what is left of each setting, and whom it detects"
+    assert GIVEN not in shown([result(trial(MARGIN))])
 
 
 def test_of_networks_that_turn_queries_away_it_is_told_how_many_honest_images_they_turn_away() -> None:
@@ -122,7 +169,5 @@ def test_retention_tells_strength_and_threat_model_of_each_point(tmp_path: Path)
 
 
 def test_a_threat_model_of_no_images_says_so() -> None:
-    from mwm.runner.reporting.groups.threats import threat_words
-
     given = ThreatModel(access="black box", images="none", true_labels=False, answers="hard", start="fresh")
     assert threat_words(given) == "black box, hard answers, no true labels, no images, start: fresh"

@@ -23,7 +23,7 @@ def test_the_worst_case_is_by_proof_and_not_by_matches() -> None:
         ended.append(stolen(MARGIN, seed, HARD, 0.3, log10_p=-2.0 - 2 * seed, clean_acc=0.93))
     assert [row[:5] for row in cells(ended, 2)] == [["margin", "12.0/.00", "3.0/.30", "3.0/.30", "extraction hard"]]
     assert " ".join(cells(ended, 2)[0][-1].split()) == (
-        "black box, hard answers, no true labels, victim_data images, start: fresh"
+        "black box, hard answers, no true labels, victim_data images, 50,000 calls, start: fresh"
     )
     bold = [getattr(cell, "style", None) for column in sheet(ended, 2).columns for cell in column.cells]
     assert bold == ["", "bold", "", "", "", ""], "one of the two students of the worst attack is not proven"

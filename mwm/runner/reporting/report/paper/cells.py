@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from mwm.runner.reporting.groups.configurations import Members
+from mwm.runner.reporting.groups.configurations import Groups, Members
 from mwm.runner.reporting.groups.measures import present, proven
+from mwm.runner.reporting.groups.threats import threats
 from mwm.runner.reporting.report.paper.latex import Part
 from mwm.stats.intervals import mean_and_sd
 from mwm.trials.names import format_fraction
@@ -67,6 +68,11 @@ def significance(groups: Sequence[Members]) -> str:
     few = max((len(members) for members in groups), default=0) < ENOUGH
     why = f"fewer than {ENOUGH} seeds allow no exact paired test at .05" if few else "bold says nothing of differences"
     return f"Bold: {LEVEL} by the exact test of each seed. Rows are not compared: {why}."
+
+
+def pointer(groups: Groups) -> str:
+    """Where it is told what the attackers of a table are given, as a sentence behind others; empty if it is not."""
+    return " What each attacker is given: the table of threat models." if threats(groups) else ""
 
 
 def measured(members: Members, name: str, form: Callable[[float], str]) -> str:

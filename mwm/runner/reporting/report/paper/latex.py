@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-ACROSS, HEADING = 5, 13
-"""How many columns of figures stand side by side, and letters of a line of their headings."""
+ACROSS, HEADING, TITLE = 5, 13, 64
+"""How many columns of figures stand side by side, and letters of a line of their headings and of a title."""
 
 SPECIAL = {
     **{"−log10 p": r"$-\log_{10} p$", "p ≤": r"$p \leq$"},
@@ -64,7 +64,8 @@ def _tabular(part: Part) -> str:
     high = max(len(lines) for lines in (first, *others))
     stacked = [[""] * (high - len(lines)) + lines for lines in ([part.headings[0]], *others)]
     head = [" & ".join(map(escaped, line)) for line in zip_longest(*stacked, fillvalue="")]
-    title = [rf"\multicolumn{{{len(part.headings)}}}{{l}}{{{escaped(part.title)}}} \\"] if part.title else []
+    titles = textwrap.wrap(part.title, TITLE)
+    title = [rf"\multicolumn{{{len(part.headings)}}}{{l}}{{{escaped(words)}}} \\" for words in titles]
     rows = [" & ".join([escaped(row[0]), *row[1:]]) for row in part.rows]
     lines = [*title, r"\toprule", *(f"{line} \\\\" for line in head), r"\midrule", *(f"{row} \\\\" for row in rows)]
     columns = "l" + "r" * len(others)

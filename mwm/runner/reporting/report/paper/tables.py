@@ -16,6 +16,7 @@ from mwm.runner.reporting.report.paper.cells import (
     measured,
     numbers,
     one,
+    pointer,
     seeds,
     significance,
     three,
@@ -51,7 +52,8 @@ def results(groups: Groups) -> Made:
         | line(members, [name for _, name, _ in (*MEASURES, REJECTS)])
         for (victim, attack), members in groups.items()
     ]
-    caption = f"What attacks leave of watermarks. {seeds([*groups.values()])}. {significance([*groups.values()])}"
+    told = f"{seeds([*groups.values()])}. {significance([*groups.values()])}{pointer(groups)}"
+    caption = f"What attacks leave of watermarks. {told}"
     return caption, parts, lines
 
 
@@ -81,7 +83,7 @@ def detection(groups: Groups) -> Made:
     lines = [{"scheme": scheme, "attack": attacks[attack]} | rate for (scheme, attack), rate in told.items()]
     caption = (
         f"Students detected at {LEVEL}, of all settings and seeds of a scheme, and the 95 % interval of "
-        "their share (Clopper and Pearson, 1934)."
+        f"their share (Clopper and Pearson, 1934).{pointer(groups)}"
     )
     return caption, [Part("", ["attack", *schemes], rows)], lines
 

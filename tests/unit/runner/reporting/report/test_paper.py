@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mwm.attacks.threat import ThreatModel
 from mwm.runner.reporting.figures.catalogue import drawn
 from mwm.runner.reporting.report.paper.latex import ACROSS, Part, escaped, latex
 from mwm.runner.reporting.report.paper.write import write_paper
@@ -43,6 +45,11 @@ def table(folder: Path, name: str) -> tuple[str, list[Tabular], list[dict[str, s
     assert label == name.replace("_", "-")
     with (folder / "tables" / f"{name}.csv").open(newline="") as file:
         return caption, found, list(csv.DictReader(file))
+
+
+def thousands(number: str) -> str:
+    """A count as tables have it."""
+    return f"{int(number):,}" if number else "--"
 
 
 def agrees(cell: str, line: dict[str, str], name: str) -> None:
@@ -83,9 +90,11 @@ def test_the_results_are_those_of_the_csv_and_bold_is_what_is_proven_in_every_se
 
 
 def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path) -> None:
-    caption, (worst,), lines = table(folder, "worst_case")
+    caption, (worst, models), lines = table(folder, "worst_case")
     kept = {(line["setting"], line["most_points_lost"]): line for line in lines}
-    for setting, *cells, attack, threat in worst.rows:
+    assert models.headings == ["setting", "threat model", "images", "start", "calls"]
+    for (setting, *cells, attack), (same, threat, images, start, calls) in zip(worst.rows, models.rows, strict=True):
+        assert same == setting
         own = setting.replace(r"\_", "_")
         for most, cell in zip(("1", "3", "5"), cells, strict=True):
             agrees(cell, kept[own, most], "neg_log10_p")
@@ -93,6 +102,10 @@ def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path)
         assert attack == (line["attack"] or "--")
         known = f"{line['threat.access']}, {line['threat.answers']} answers, no true labels"
         assert threat == (known if line["attack"] else "--")
+        told = (line["threat.images"], line["threat.start"]) if line["attack"] else ("--", "--")
+        assert (images.replace(r"\_", "_"), start) == told
+        assert line["oracle_calls_least"] == line["oracle_calls_most"]
+        assert calls == thousands(line["oracle_calls_most"])
     assert len(worst.rows) * 3 == len(lines)
     assert "points of clean accuracy at most" in caption
     _, parts, lines = table(folder, "cost")
@@ -109,6 +122,26 @@ def test_the_worst_cases_costs_and_detections_are_those_of_the_csv(folder: Path)
         for scheme, cell in zip(detected.headings[1:], cells, strict=True):
             line = shares[attack, scheme.replace(r"\_", "_")]
             assert cell.startswith(f"{line['detected']}/{line['students']} [")
+
+
+def test_the_worst_case_of_each_threat_model_has_the_calls_of_all_its_attacks_and_of_the_worst(folder: Path) -> None:
+    caption, parts, lines = table(folder, "worst_case_by_threat")
+    assert "need not be equal" in caption
+    models = {tuple(line[f"threat.{one.name}"] for one in fields(ThreatModel)) for line in lines}
+    assert len(parts) == len(models) == 2
+    assert all("images, 150--50,000 calls, start: fresh" in part.title for part in parts)
+    assert {(line["group_oracle_calls_least"], line["group_oracle_calls_most"]) for line in lines} == {("150", "50000")}
+    kept = [line for line in lines if line["most_points_lost"] == "5"]
+    for row, line in zip([row for part in parts for row in part.rows], kept, strict=True):
+        setting, proof, attack, calls = row
+        assert (setting.replace(r"\_", "_"), attack) == (line["setting"], line["attack"] or "--")
+        agrees(proof, line, "neg_log10_p")
+        assert calls == thousands(line["oracle_calls_most"])
+
+
+def test_tables_that_name_attacks_point_to_their_threat_models(folder: Path) -> None:
+    for name in ("results", "detection"):
+        assert table(folder, name)[0].endswith("What each attacker is given: the table of threat models.")
 
 
 def test_the_costs_of_victims_that_start_from_weights_say_how_good_these_were(tmp_path: Path) -> None:
