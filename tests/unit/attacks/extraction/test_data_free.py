@@ -187,7 +187,7 @@ LITTLE: dict[str, Any] = {
 @pytest.mark.parametrize(
     "attack",
     [
-        Disguide(labels="hard", query_budget=32 * 200, **LITTLE),
+        Disguide(labels="hard", query_budget=32 * 200, seed=2, **LITTLE),
         Disguide(query_budget=32 * 300, seed=1, **LITTLE),
         Dfme(query_budget=32 * 7 * 50, **LITTLE),
     ],
