@@ -187,14 +187,14 @@ LITTLE: dict[str, Any] = {
 @pytest.mark.parametrize(
     "attack",
     [
-        Disguide(labels="hard", query_budget=32 * 200, seed=2, **LITTLE),
-        Disguide(query_budget=32 * 300, seed=1, **LITTLE),
+        Disguide(labels="hard", query_budget=32 * 200, **LITTLE),
+        Disguide(query_budget=32 * 300, **LITTLE),
         Dfme(query_budget=32 * 7 * 50, **LITTLE),
     ],
     ids=["labels", "probabilities", "differences"],
 )
 def test_a_student_learns_from_answers_to_made_images_alone(attack: Any) -> None:
-    """It agrees with the victim on images that neither it nor the generator has ever seen: 1 in 4 by chance."""
+    """It agrees with the victim on images that neither it nor the generator has ever seen: 1 in 4, and .03, by chance."""
     model, unseen = taught()
     named = predict_logits(model, unseen.images).argmax(1)
     assert (named == unseen.labels).double().mean() > 0.95
@@ -202,7 +202,7 @@ def test_a_student_learns_from_answers_to_made_images_alone(attack: Any) -> None
     access = attack.grant(model, calls=0, validation=unseen, **common)
     *_, last = attack.run(access)
     agreement = (predict_logits(last.training.model, unseen.images).argmax(1) == named).double().mean()
-    assert agreement > 0.5
+    assert agreement > 0.4
 
 
 @pytest.mark.parametrize("kind", [Dfme, Disguide])
