@@ -95,7 +95,7 @@ def _kinds(found: Sequence[RetentionPoint]) -> list[_Kind]:
             kind.setdefault((point.victim, point.curve.attack), []).append(point)
     told = []
     for (title, field), every in together.items():
-        curves = {key: points for key, points in every.items() if len(points) > 1}
+        curves = {key: sorted(points, key=_place) for key, points in every.items() if len(points) > 1}
         told += [_Kind(title, field, curves)] if curves else []
     return told
 

@@ -38,7 +38,8 @@ def attacks_of(groups: Groups) -> list[Configuration]:
     def place(attack: Configuration) -> tuple[int, list[bool], int, str, float]:
         own, record, curve = dict(attack), catalogue.attacks()[dict(attack)["kind"]], curve_of[attack]
         usual = {field.name: field.default for field in fields(record)}
-        apart = [own.get(name) != usual[name] for name, told in shown_fields(record).items() if told.always]
+        always = [name for name, told in shown_fields(record).items() if told.always and name != curve.field]
+        apart = [own.get(name) != usual[name] for name in always]
         words = named[curve.attack].count(" ")
         return order.index(own["kind"]), apart, words, repr(curve.attack), curve.place
 

@@ -48,6 +48,12 @@ def test_attacks_that_differ_in_their_strength_alone_are_one_curve_the_weakest_f
     assert len({one.attack for one in found}) == 2
 
 
+def test_a_default_that_is_always_told_does_not_come_before_weaker_ones() -> None:
+    """5 bits are the default."""
+    found = curves_of(*({"kind": "quantization", "bits": bits} for bits in (5, 2, 8, 3)))
+    assert [one.strength for one in found] == [2, 3, 5, 8]
+
+
 def test_an_attack_without_a_bound_is_the_strongest_and_has_no_place_on_the_axis() -> None:
     found = curves_of(SOFT, SOFT | {"query_budget": 100}, SOFT | {"query_budget": 30})
     assert [one.strength for one in found] == [30, 100, None]
