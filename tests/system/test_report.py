@@ -63,7 +63,7 @@ def test_every_figure_and_picture_is_drawn(browser: Browser, report: Path) -> No
         sizes = page.locator("img").evaluate_all("found => found.map(one => [one.naturalWidth, one.alt])")
         assert [width for width, _ in sizes] == [1048, 1048]
         assert all(words.startswith("Queries of ") for _, words in sizes)
-        assert page.locator("table").count() == 6
+        assert page.locator("table").count() == 8  # two of them of threat models
         assert page.locator("svg [fill='#000000'], svg [stroke='#000000']").count() == 0, "black is lost in the dark"
 
 

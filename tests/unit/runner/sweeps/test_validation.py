@@ -40,12 +40,17 @@ def test_what_is_not_here_is_a_note_and_the_rest_is_checked(tmp_path: Path) -> N
     sets, notes = validate(swept([stranger]))
     assert set(sets) == {data_key(Digits())}
     assert [note.partition(": ")[0] for note in notes] == ["attacks.0.source"]
-    _, notes = validate(swept([stranger], data=cifar))
+    cifar100 = {"kind": "cifar100", "root": str(tmp_path)}
+    _, notes = validate(swept([stranger], data=cifar100))
+    assert [note.partition(": ")[0] for note in notes] == ["victim.data", "attacks.0.source"]
+    _, notes = validate(swept([{"kind": "extraction"}], data=cifar))
     assert [note.partition(": ")[0] for note in notes] == ["victim.data"]
     assert refusal(swept([DISJOINT], data=cifar)).startswith("attacks.0.source: disjoint is not allowed")
-    assert refusal(swept([stranger | {"query_budget": 63}], data=cifar)).startswith(
+    assert refusal(swept([stranger | {"query_budget": 63}], data=cifar100)).startswith(
         "attacks.0.query_budget: 63 is not allowed"
     )
+    own = refusal(swept([stranger], data=cifar))
+    assert own.startswith("attacks.0.source: 'cifar10' is not allowed: it is the victim's data set")
     assert not any(tmp_path.iterdir())
 
 
