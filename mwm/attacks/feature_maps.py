@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -39,12 +39,10 @@ def stages(model: nn.Module, images: Images) -> list[Stage]:
             found[h, w] = names[layer]
 
     names = {layer: name for name, layer in model.named_modules()}
-    listening = [layer.register_forward_hook(listen) for layer in names]
-    try:
+    with ExitStack() as listening:
+        for layer in names:
+            listening.enter_context(layer.register_forward_hook(listen))
         predict_logits(model, select(images, torch.arange(1)))
-    finally:
-        for one in listening:
-            one.remove()
     return [Stage(place, size) for size, place in found.items()]
 
 
@@ -60,9 +58,7 @@ def listening_at(model: nn.Module, wanted: Sequence[Stage]) -> Iterator[dict[Sta
 
         return listen
 
-    listening = [model.get_submodule(stage.place).register_forward_hook(listener(stage)) for stage in wanted]
-    try:
+    with ExitStack() as listening:
+        for stage in wanted:
+            listening.enter_context(model.get_submodule(stage.place).register_forward_hook(listener(stage)))
         yield maps
-    finally:
-        for one in listening:
-            one.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from copy import deepcopy
 from functools import lru_cache
 from typing import Any
@@ -34,12 +35,10 @@ def called_layers(model: nn.Module, images: Images) -> list[nn.Module]:
         called.append(layer)
 
     own = [layer for layer in model.modules() if any(True for _ in layer.parameters(recurse=False))]
-    listening = [layer.register_forward_hook(listen) for layer in own]
-    try:
+    with ExitStack() as listening:
+        for layer in own:
+            listening.enter_context(layer.register_forward_hook(listen))
         predict_logits(model, select(images, torch.arange(1)))
-    finally:
-        for one in listening:
-            one.remove()
     return called
 
 
@@ -85,11 +84,8 @@ def penultimate_features(model: nn.Module, images: Images) -> Tensor:
     def listen(_: nn.Module, given: tuple[Any, ...]) -> None:
         seen.append(given[0].flatten(1).float())
 
-    listening = last_layer(model, images).register_forward_pre_hook(listen)
-    try:
+    with last_layer(model, images).register_forward_pre_hook(listen):
         predict_logits(model, images)
-    finally:
-        listening.remove()
     return torch.cat(seen)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -128,12 +128,10 @@ def last_layer_heard(network: nn.Module) -> Iterator[LastLayer]:
         heard.given, heard.came = given[0], came
 
     weighted = [layer for layer in network.modules() if any(True for _ in layer.parameters(recurse=False))]
-    listening = [layer.register_forward_hook(listen) for layer in weighted]
-    try:
+    with ExitStack() as listening:
+        for layer in weighted:
+            listening.enter_context(layer.register_forward_hook(listen))
         yield heard
-    finally:
-        for one in listening:
-            one.remove()
 
 
 def first_choices(answers: Tensor) -> Tensor:

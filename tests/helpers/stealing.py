@@ -39,6 +39,19 @@ def victim(seed: int = 7) -> nn.Module:
     return model
 
 
+class Listening(nn.Module):
+    """A victim that remembers what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model, self.asked = victim(), list[bytes]()
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.asked += [(255 * image).round().byte().numpy().tobytes() for image in images]
+        answers: Tensor = self.model(images)
+        return answers
+
+
 def some(n: int = COUNT, seed: int = 0) -> LabeledImages:
     drawn = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (n, *SHAPE), generator=drawn, dtype=torch.uint8)

@@ -195,7 +195,10 @@ class BlackBoxAttack(OracleAttack):
 
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
             del generator
-            answers = ask(batch)
-            return self.loss(flattened(answers) if self.flatten else answers, model(batch.images), batch.labels)
+            return self.loss(self.as_taught(ask(batch)), model(batch.images), batch.labels)
 
         return objective
+
+    def as_taught(self, answers: Tensor) -> Tensor:
+        """Answers as the student is taught them: flattened, if that is asked for."""
+        return flattened(answers) if self.flatten else answers

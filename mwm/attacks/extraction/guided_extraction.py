@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, Target, TargetFacts
 from mwm.attacks.base import image_count
-from mwm.attacks.extraction.answers import flattened, named_labels, recovered_logits
+from mwm.attacks.extraction.answers import named_labels, recovered_logits
 from mwm.attacks.extraction.black_box import Lesson
 from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import is_foreign
@@ -110,8 +110,7 @@ class GuidedExtraction(StudentAttack):
 
         def objective(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
             del generator
-            answers = ask(batch)
-            answers = flattened(answers) if self.flatten else answers
+            answers = self.as_taught(ask(batch))
             losses = self.loss(answers, model(batch.images), batch.labels)
             share = self._first_share(losses, model)
             share = torch.where(self.contradicted(answers, batch.labels).any(), share, 1.0)

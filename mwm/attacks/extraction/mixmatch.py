@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mwm.attacks.access import BlackBoxAccess, TargetFacts
 from mwm.attacks.base import image_count
-from mwm.attacks.extraction.answers import flattened
 from mwm.attacks.extraction.black_box import Lesson
 from mwm.attacks.extraction.student import StudentAttack
 from mwm.attacks.sources import left_by_transfer
@@ -97,10 +96,7 @@ class MixMatch(StudentAttack):
 
     def labels_of(self, answers: Tensor, classes: int) -> Tensor:
         """Probabilities (n C) of what the victim answered."""
-        if self.labels == "hard":
-            known = F.one_hot(answers, classes).float()
-        else:
-            known = (flattened(answers) if self.flatten else answers).exp()
+        known = F.one_hot(answers, classes).float() if self.labels == "hard" else self.as_taught(answers).exp()
         return (1 - self.label_smoothing) * known + self.label_smoothing / classes
 
     def mixed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -80,10 +81,8 @@ def mean_activations(model: nn.Module, images: Images, layers: list[nn.Module]) 
 
         return add
 
-    listening = [layer.register_forward_hook(adder(layer)) for layer in layers]
-    try:
+    with ExitStack() as listening:
+        for layer in layers:
+            listening.enter_context(layer.register_forward_hook(adder(layer)))
         predict_logits(model, images)
-    finally:
-        for one in listening:
-            one.remove()
     return [total / len(images) for total in sums.values()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -147,9 +147,7 @@ def statistics_distances(model: nn.Module) -> Iterator[list[Tensor]]:
         distances.append(torch.linalg.vector_norm(mean) + torch.linalg.vector_norm(var))
 
     layers = [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
-    listening = [layer.register_forward_pre_hook(listen) for layer in layers]
-    try:
+    with ExitStack() as listening:
+        for layer in layers:
+            listening.enter_context(layer.register_forward_pre_hook(listen))
         yield distances
-    finally:
-        for one in listening:
-            one.remove()

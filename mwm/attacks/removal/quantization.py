@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -86,12 +87,10 @@ def calibrate(model: nn.Module, images: Images) -> None:
         return watch
 
     layers = int8_layers(model)
-    listening = [layer.register_forward_pre_hook(watcher(layer)) for layer in layers]
-    try:
+    with ExitStack() as listening:
+        for layer in layers:
+            listening.enter_context(layer.register_forward_pre_hook(watcher(layer)))
         predict_logits(model, images)
-    finally:
-        for one in listening:
-            one.remove()
     for layer in layers:
         round_inputs(layer)
         if layer in ends:  # the weights of some are read by others, and they are never called

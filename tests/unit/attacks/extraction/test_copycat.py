@@ -6,27 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from mwm.attacks import Attack
 from mwm.config.spec import decode
 from mwm.training.recipe import MultiStep, Recipe
-from tests.helpers.stealing import STUDENT, access_for, formula, plain_student, some, steal, victim
+from tests.helpers.stealing import STUDENT, Listening, access_for, formula, plain_student, some, steal
 
 COPYCAT = {"kind": "extraction", "labels": "hard", "source": "cifar100", "query_budget": 20}
-
-
-class Listening(nn.Module):
-    """A victim that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model, self.asked = victim(), list[bytes]()
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.asked += [(255 * image).round().byte().numpy().tobytes() for image in images]
-        answers: Tensor = self.model(images)
-        return answers
 
 
 def test_it_learns_the_labels_that_the_victim_names_of_random_foreign_images() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from mwm.attacks import Distillation, Extraction
 from mwm.attacks.sources import transfer_set
@@ -27,6 +26,7 @@ from tests.helpers.stealing import (
     COUNT,
     FILLED,
     STUDENT,
+    Listening,
     access_for,
     formula,
     name,
@@ -34,7 +34,6 @@ from tests.helpers.stealing import (
     same,
     some,
     steal,
-    victim,
 )
 
 
@@ -47,19 +46,6 @@ def test_a_larger_budget_goes_on_where_a_smaller_one_ends() -> None:
     whole, again = (sorted(part.images.flatten(1).tolist()) for part in (everything, sets[-1]))
     assert whole == again, "an image was lost, or drawn twice"
     assert not torch.equal(transfer_set(everything, 20, make_generator(4, "budget")).images, sets[1].images)
-
-
-class Listening(nn.Module):
-    """A victim that remembers what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model, self.asked = victim(), list[bytes]()
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.asked += [(255 * image).round().byte().numpy().tobytes() for image in images]
-        answers: Tensor = self.model(images)
-        return answers
 
 
 @pytest.mark.parametrize("attack", BUDGETED, ids=name)
